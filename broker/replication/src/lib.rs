@@ -1,0 +1,1 @@
+//! Shards: ordered, committed commands over the log.

@@ -1,0 +1,1 @@
+//! The broker: sockets, tasks, clocks and the binary around the pure machines.

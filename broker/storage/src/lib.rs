@@ -1,0 +1,1 @@
+//! The node's segment log: group commit, recovery; knows no AMQP.
