@@ -1,0 +1,29 @@
+//! Names of things that the machines and the shell pass around. Numbers, never paths or strings of a client.
+
+/// One client connection, unique for the life of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnectionId(pub u64);
+
+/// One queue, unique in the node for as long as its data folder lives; never used again after a delete.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct QueueId(pub u32);
+
+/// One shard: a set of queues that share one ordered sequence of log entries. 0 is the metadata's shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ShardId(pub u16);
+
+impl ShardId {
+    /// The shard that holds vhosts, exchanges, queue records and bindings, and no messages.
+    pub const METADATA: Self = Self(0);
+}
+
+/// One consumer: the connection and channel it was started on, and its number on that connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConsumerKey {
+    /// The connection that receives the deliveries.
+    pub connection: ConnectionId,
+    /// The channel that `basic.consume` came on.
+    pub channel: u16,
+    /// Counts the consumers of the connection; a tag may be used again after a cancel, this number is not.
+    pub serial: u32,
+}
