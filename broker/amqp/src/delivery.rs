@@ -1,0 +1,80 @@
+//! Whole messages for a client: method, header and body frames in one go. This is the broker's hottest path outwards.
+
+use alloc::vec::Vec;
+
+use crate::basic;
+use crate::content::{body_frame_payload, encode_body_frames, encode_header_raw};
+use crate::limits::FRAME_OVERHEAD;
+
+/// A message's content as a broker keeps it.
+#[derive(Debug, Clone, Copy)]
+pub struct Content<'a> {
+    /// The header frame's payload, as received or from [`crate::content::encode_header_payload`].
+    pub header_payload: &'a [u8],
+    /// The whole body; its length is the `body-size` inside `header_payload`.
+    pub body: &'a [u8],
+}
+
+/// Appends `basic.deliver`, the header frame and the body frames. `frame_max` as in
+/// [`crate::content::encode_body_frames`].
+#[inline]
+pub fn encode_deliver(
+    channel: u16,
+    method: &basic::Deliver<'_>,
+    content: Content<'_>,
+    frame_max: u32,
+    out: &mut Vec<u8>,
+) {
+    reserve(content, frame_max, out);
+    method.encode(channel, out);
+    encode_content(channel, content, frame_max, out);
+}
+
+/// Appends `basic.get-ok`, the header frame and the body frames.
+pub fn encode_get_ok(
+    channel: u16,
+    method: &basic::GetOk<'_>,
+    content: Content<'_>,
+    frame_max: u32,
+    out: &mut Vec<u8>,
+) {
+    reserve(content, frame_max, out);
+    method.encode(channel, out);
+    encode_content(channel, content, frame_max, out);
+}
+
+/// Appends `basic.return`, the header frame and the body frames.
+pub fn encode_return(
+    channel: u16,
+    method: &basic::Return<'_>,
+    content: Content<'_>,
+    frame_max: u32,
+    out: &mut Vec<u8>,
+) {
+    reserve(content, frame_max, out);
+    method.encode(channel, out);
+    encode_content(channel, content, frame_max, out);
+}
+
+/// Appends the header frame and the body frames.
+#[inline]
+pub fn encode_content(channel: u16, content: Content<'_>, frame_max: u32, out: &mut Vec<u8>) {
+    encode_header_raw(channel, content.header_payload, out);
+    encode_body_frames(channel, content.body, frame_max, out);
+}
+
+/// Makes room for the whole message, so that no octet of a large body is moved twice.
+#[inline]
+fn reserve(content: Content<'_>, frame_max: u32, out: &mut Vec<u8>) {
+    let overhead = usize::try_from(FRAME_OVERHEAD).unwrap_or(usize::MAX);
+    let frames = content.body.len().div_ceil(body_frame_payload(frame_max));
+    let body = content
+        .body
+        .len()
+        .saturating_add(frames.saturating_mul(overhead));
+    let header = content.header_payload.len().saturating_add(overhead);
+    out.reserve(METHOD_FRAME_MAX.saturating_add(header).saturating_add(body));
+}
+
+/// More than the largest of these method frames: three short strings of 256 octets, framing, ids and numbers.
+const METHOD_FRAME_MAX: usize = 3 * 256 + 32;
