@@ -1,0 +1,253 @@
+//! The few calls the log makes on a folder of files, as a trait, and the real folder.
+//!
+//! Nothing else in this package touches the file system. The other implementation is
+//! [`FaultyDisk`](crate::faulty::FaultyDisk), which tests use to lose power at any moment.
+
+use std::fs::TryLockError;
+use std::io::{self, IoSlice};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FallocateFlags;
+use rustix::io::Errno;
+
+#[expect(
+    clippy::disallowed_types,
+    reason = "this is the one file that opens files"
+)]
+type File = std::fs::File;
+
+/// A folder of files, as far as a log needs one.
+///
+/// Durability follows POSIX and promises no more: bytes written are durable after [`sync_data`](Self::sync_data) of
+/// their file; names created, renamed or removed are durable after [`sync_dir`](Self::sync_dir). After any failed
+/// write or sync the state of the file is unknown and must not be relied on.
+pub trait Disk: Send + Sync + 'static {
+    /// An open file, readable and writable. Closed when dropped.
+    type File: Send + Sync + 'static;
+
+    /// The names of all files in the folder, in no particular order.
+    fn list(&self) -> io::Result<Vec<String>>;
+
+    /// Opens an existing file.
+    fn open(&self, name: &str) -> io::Result<Self::File>;
+
+    /// Creates a file of `len` bytes that reads as zeros, replacing a file of that name. Space is reserved where the
+    /// file system can do so, so that later writes inside `len` do not run out of it.
+    fn create(&self, name: &str, len: u64) -> io::Result<Self::File>;
+
+    /// Fills `buf` from `offset`. Bytes past the end of the file read as zeros.
+    fn read_at(&self, file: &Self::File, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// Writes all the slices, one after the other, from `offset`.
+    fn write_at(
+        &self,
+        file: &Self::File,
+        slices: &mut [IoSlice<'_>],
+        offset: u64,
+    ) -> io::Result<()>;
+
+    /// Makes every earlier write to the file durable (`fdatasync`).
+    fn sync_data(&self, file: &Self::File) -> io::Result<()>;
+
+    /// Gives a file another name, replacing a file that has it.
+    fn rename(&self, from: &str, to: &str) -> io::Result<()>;
+
+    /// Removes a file's name. Open files stay readable.
+    fn remove(&self, name: &str) -> io::Result<()>;
+
+    /// Makes every earlier create, rename and remove durable.
+    fn sync_dir(&self) -> io::Result<()>;
+}
+
+/// Why a folder cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum FolderError {
+    /// Another process, or another log in this one, holds the folder.
+    #[error(
+        "the data folder {} is in use by another broker: two brokers on one folder would destroy it. \
+         Stop the other one, or give this one its own folder", path.display()
+    )]
+    InUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The folder cannot be created, opened or locked.
+    #[error("cannot {action} {}: {source}. The broker needs a folder it can write to", path.display())]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The folder or file it was tried on.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// A real folder. Holds a lock on it (`flock` on the file `lock`) until dropped; the kernel gives the lock back when the
+/// process ends in any way.
+#[derive(Debug)]
+pub struct FileDisk {
+    path: PathBuf,
+    folder: File,
+    _lock: File,
+}
+
+impl FileDisk {
+    /// Opens the folder, creating it and its parents where missing, and locks it.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self, FolderError> {
+        let path = path.into();
+        create_folder(&path)?;
+        let lock = lock(&path)?;
+        let folder = File::open(&path).map_err(failed("open the folder", &path))?;
+        Ok(Self {
+            path,
+            folder,
+            _lock: lock,
+        })
+    }
+
+    /// The folder.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the one file that makes folders"
+)]
+fn create_folder(path: &Path) -> Result<(), FolderError> {
+    std::fs::create_dir_all(path).map_err(failed("create the folder", path))
+}
+
+fn lock(folder: &Path) -> Result<File, FolderError> {
+    let path = folder.join("lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    let file = file.map_err(failed("open the lock file", &path))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(FolderError::InUse {
+            path: folder.to_owned(),
+        }),
+        Err(TryLockError::Error(source)) => Err(failed("lock the file", &path)(source)),
+    }
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
+    let path = path.to_owned();
+    move |source| FolderError::Io {
+        action,
+        path,
+        source,
+    }
+}
+
+/// The kernel takes at most this many slices in one `pwritev` (`IOV_MAX`).
+const SLICES_PER_WRITE: usize = 1024;
+
+impl Disk for FileDisk {
+    type File = File;
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one file that lists folders"
+    )]
+    fn list(&self) -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(&self.path)? {
+            // A name that is not UTF-8 is not one of ours.
+            names.extend(entry?.file_name().into_string());
+        }
+        Ok(names)
+    }
+
+    fn open(&self, name: &str) -> io::Result<File> {
+        File::options()
+            .read(true)
+            .write(true)
+            .open(self.path.join(name))
+    }
+
+    fn create(&self, name: &str, len: u64) -> io::Result<File> {
+        let mut options = File::options();
+        options.read(true).write(true).create(true).truncate(true);
+        let file = options.open(self.path.join(name))?;
+        match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len) {
+            Ok(()) => {}
+            // Some file systems (NFS before 4.2) cannot reserve space; the log works there, only slower.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => file.set_len(len)?,
+            Err(error) => return Err(error.into()),
+        }
+        Ok(file)
+    }
+
+    fn read_at(&self, file: &File, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+        while !buf.is_empty() {
+            match file.read_at(buf, offset) {
+                Ok(0) => {
+                    buf.fill(0);
+                    break;
+                }
+                Ok(count) => {
+                    buf = &mut buf[count..];
+                    offset += count as u64;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    fn write_at(
+        &self,
+        file: &File,
+        mut slices: &mut [IoSlice<'_>],
+        mut offset: u64,
+    ) -> io::Result<()> {
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            let now = &slices[..slices.len().min(SLICES_PER_WRITE)];
+            match rustix::io::pwritev(file, now, offset) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(count) => {
+                    IoSlice::advance_slices(&mut slices, count);
+                    offset += count as u64;
+                }
+                // A signal before anything was written is not a failed write.
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_data(&self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one file that renames files"
+    )]
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        std::fs::rename(self.path.join(from), self.path.join(to))
+    }
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one file that removes files"
+    )]
+    fn remove(&self, name: &str) -> io::Result<()> {
+        std::fs::remove_file(self.path.join(name))
+    }
+
+    fn sync_dir(&self) -> io::Result<()> {
+        self.folder.sync_all()
+    }
+}

@@ -1,0 +1,493 @@
+//! Append, sync, roll over: the log as one owner uses it. [`writer`](crate::writer) puts it on a thread.
+
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use crate::disk::Disk;
+use crate::folder::{Folder, Segment};
+use crate::reader::LogReader;
+use crate::recovery::{self, OpenError, Recovered};
+use crate::retention::Retention;
+use crate::segment::{
+    Identity, Kind, MAX_PAYLOAD_LEN, Position, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_LEN,
+    SegmentHeader, Tag, file_name, padded,
+};
+
+/// The longest segment that is accepted, in bytes.
+pub const MAX_SEGMENT_LEN: u32 = 1 << 30;
+
+/// How a log is laid out. What is already in the folder keeps the layout it has.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Whose data it is. A folder with another identity is refused.
+    pub identity: Identity,
+    /// Bytes of a segment: a multiple of 4096, at most [`MAX_SEGMENT_LEN`]. Default 64 MiB.
+    pub segment_len: u32,
+    /// Bytes of the very first segment of an empty folder, which is made while the caller waits. Default 1 MiB.
+    pub first_segment_len: u32,
+    /// Where the epochs that salt the records come from. Default: random. A fixed seed makes the files of a test
+    /// repeatable, and must not be used with a folder that was written with the same seed before.
+    pub epoch_seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            identity: Identity::default(),
+            segment_len: 64 << 20,
+            first_segment_len: 1 << 20,
+            epoch_seed: RandomState::new().hash_one("epoch"),
+        }
+    }
+}
+
+impl Options {
+    fn check(&self) -> Result<(), OpenError> {
+        for len in [self.segment_len, self.first_segment_len] {
+            if len <= SEGMENT_HEADER_LEN || len > MAX_SEGMENT_LEN || !len.is_multiple_of(4096) {
+                return Err(OpenError::SegmentLen { len });
+            }
+        }
+        Ok(())
+    }
+
+    /// The largest payload that a segment takes.
+    pub fn max_payload_len(&self) -> u32 {
+        let room = self.segment_len - SEGMENT_HEADER_LEN - 2 * RECORD_HEADER_LEN;
+        MAX_PAYLOAD_LEN.min(room)
+    }
+
+    pub(crate) fn header(&self, seq: u32, prev_epoch: u64) -> SegmentHeader {
+        let segment_len = if seq == 0 {
+            self.first_segment_len
+        } else {
+            self.segment_len
+        };
+        let epoch = mixed(self.epoch_seed.wrapping_add(u64::from(seq)));
+        SegmentHeader {
+            segment_len,
+            identity: self.identity,
+            seq,
+            epoch,
+            prev_epoch,
+        }
+    }
+}
+
+/// Spreads consecutive numbers over all of u64 (the finaliser of SplitMix64).
+fn mixed(number: u64) -> u64 {
+    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    number ^ (number >> 31)
+}
+
+/// Something to append: a payload with its tag, measured and checksummed when it is made, so that the thread that
+/// made it pays for that and not the log thread.
+#[derive(Debug, Clone)]
+pub struct Record {
+    pub(crate) tag: Tag,
+    pub(crate) payload: Vec<Bytes>,
+    pub(crate) len: u32,
+    crc: u32,
+}
+
+/// Why something cannot be a record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum RecordError {
+    /// The payload is too long.
+    #[error(
+        "a record of {len} bytes does not fit into the log, which takes at most {MAX_PAYLOAD_LEN} bytes in one record"
+    )]
+    TooLong {
+        /// Bytes of the payload.
+        len: usize,
+    },
+    /// Records of that kind are the log's own.
+    #[error("records of kind {kind:?} are written by the log alone")]
+    Internal {
+        /// The kind.
+        kind: Kind,
+    },
+}
+
+impl Record {
+    /// A record whose payload is all the parts, one after the other. Parts up to 4 KiB are copied when they are
+    /// written, larger ones are not.
+    pub fn new(tag: Tag, payload: Vec<Bytes>) -> Result<Self, RecordError> {
+        if tag.kind.is_internal() {
+            return Err(RecordError::Internal { kind: tag.kind });
+        }
+        let len = payload.iter().map(Bytes::len).sum::<usize>();
+        if len > MAX_PAYLOAD_LEN as usize {
+            return Err(RecordError::TooLong { len });
+        }
+        let crc = payload
+            .iter()
+            .fold(0, |crc, part| crc32c::crc32c_append(crc, part));
+        Ok(Self {
+            tag,
+            payload,
+            len: len as u32,
+            crc,
+        })
+    }
+
+    /// What the record says about its payload.
+    pub fn tag(&self) -> Tag {
+        self.tag
+    }
+
+    /// Bytes that the record takes in the log.
+    pub fn disk_len(&self) -> u32 {
+        RECORD_HEADER_LEN + padded(self.len)
+    }
+}
+
+/// Why the log could not do what it was asked to. Except after `DoesNotFit`, it accepts nothing any more: what is on the
+/// disk after a failed write or sync is unknown, and trying again can report success for data that is gone.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// A call on the disk failed.
+    #[error(
+        "cannot {action} {file}: {source}. What of it reached the disk is unknown, so the log stops here"
+    )]
+    Io {
+        /// What was tried.
+        action: &'static str,
+        /// The file it was tried on.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The payload is longer than the segments of this log allow ([`Options::max_payload_len`]). The log goes on.
+    #[error(
+        "a record of {len} bytes does not fit into segments that take at most {max} bytes in one record"
+    )]
+    DoesNotFit {
+        /// Bytes of the payload.
+        len: u32,
+        /// The most this log takes.
+        max: u32,
+    },
+    /// The log failed earlier, and said so then.
+    #[error("the log failed earlier and accepts nothing any more")]
+    Stopped,
+}
+
+impl LogError {
+    pub(crate) fn io(action: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
+        move |source| Self::Io {
+            action,
+            file: file.to_owned(),
+            source,
+        }
+    }
+}
+
+/// The log of a node, with one owner. Nothing that was appended is durable before [`sync`](Self::sync) returned.
+pub struct Log<D: Disk> {
+    folder: Arc<Folder<D>>,
+    options: Options,
+    segment: Arc<Segment<D::File>>,
+    /// Where the next record goes: the end of what was appended.
+    tail: u32,
+    /// The end of what was handed to the disk; what lies between it and the tail is staged.
+    written: u32,
+    /// The end of what a finished sync covers.
+    synced: u32,
+    staged: Staged,
+    /// The last record is a mark, and all before it is synced.
+    marked: bool,
+    failed: bool,
+}
+
+impl<D: Disk> Log<D> {
+    /// Opens the log in a folder, or begins one in an empty folder.
+    ///
+    /// Every record found is handed to `visit`, in the order of appending, and counts only if this function returns
+    /// `Ok`: by then all of them are synced. See [`recovery`] for what is kept and what is refused.
+    /// A payload shares its memory with its neighbours (up to 1 MiB): copy what is to be kept for long.
+    pub fn open(
+        disk: D,
+        options: Options,
+        visit: impl FnMut(Recovered),
+    ) -> Result<Self, OpenError> {
+        options.check()?;
+        let found = recovery::recover(disk, &options, visit)?;
+        let mut log = Self {
+            folder: Arc::new(found.folder),
+            options,
+            segment: found.segment,
+            tail: found.tail,
+            written: found.tail,
+            synced: found.tail,
+            staged: Staged::default(),
+            marked: found.marked,
+            failed: false,
+        };
+        if found.sealed {
+            // The crash came between sealing and the next segment.
+            log.begin_next_segment()?;
+        }
+        log.mark()?;
+        Ok(log)
+    }
+
+    /// Reads payloads back, from any thread.
+    pub fn reader(&self) -> LogReader<D> {
+        LogReader::new(Arc::clone(&self.folder))
+    }
+
+    /// Lists and gives up segments, from any thread.
+    pub fn retention(&self) -> Retention<D> {
+        Retention::new(Arc::clone(&self.folder), self.options.segment_len)
+    }
+
+    /// Adds a record at the end and says where its payload will be. May write, and syncs when a segment is full.
+    pub fn append(&mut self, record: &Record) -> Result<Position, LogError> {
+        let max = self.options.max_payload_len();
+        if record.len > max {
+            return Err(LogError::DoesNotFit {
+                len: record.len,
+                max,
+            });
+        }
+        self.unless_failed(|log| {
+            if record.disk_len() > log.room() {
+                log.roll()?;
+            }
+            let position = log.stage(record.tag, &record.payload, record.len, record.crc);
+            if log.staged.len >= STAGED_MAX {
+                log.write_staged()?;
+            }
+            Ok(position)
+        })
+    }
+
+    /// Hands everything appended to the disk, without waiting for it to become durable.
+    pub fn write(&mut self) -> Result<(), LogError> {
+        self.unless_failed(Self::write_staged)
+    }
+
+    /// Makes everything appended durable.
+    pub fn sync(&mut self) -> Result<(), LogError> {
+        self.unless_failed(Self::sync_segment)
+    }
+
+    /// Notes in the log, without a sync, that everything in it is synced, so that the next start can tell damage to the
+    /// last records from an interrupted write. For quiet moments; does nothing if that is noted, or is not so.
+    pub fn mark(&mut self) -> Result<(), LogError> {
+        if !self.wants_mark() {
+            return Ok(());
+        }
+        self.unless_failed(|log| {
+            log.stage(
+                Tag {
+                    kind: Kind::Mark,
+                    shard: 0,
+                    term: 0,
+                    index: 0,
+                },
+                &[],
+                0,
+                0,
+            );
+            log.marked = true;
+            log.write_staged()
+        })
+    }
+
+    /// Whether [`mark`](Self::mark) would write something.
+    pub(crate) fn wants_mark(&self) -> bool {
+        let empty = self.tail == SEGMENT_HEADER_LEN;
+        !self.marked && !empty && self.synced == self.tail && self.room() >= RECORD_HEADER_LEN
+    }
+
+    pub(crate) fn folder(&self) -> &Arc<Folder<D>> {
+        &self.folder
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// The sequence number of the segment being written.
+    pub fn active_segment(&self) -> u32 {
+        self.segment.seq
+    }
+
+    /// Bytes that a record may take in this segment; room for a seal is always left.
+    fn room(&self) -> u32 {
+        self.segment
+            .len
+            .saturating_sub(self.tail)
+            .saturating_sub(RECORD_HEADER_LEN)
+    }
+
+    fn stage(&mut self, tag: Tag, payload: &[Bytes], len: u32, crc_payload: u32) -> Position {
+        let header = RecordHeader {
+            tag,
+            len,
+            crc_payload,
+            synced_upto: self.synced,
+        };
+        self.staged
+            .push(&header.encode(self.segment.salt, self.tail), payload, len);
+        let offset = self.tail + RECORD_HEADER_LEN;
+        self.tail = offset + padded(len);
+        self.marked = false;
+        Position {
+            segment: self.segment.seq,
+            offset,
+            len,
+        }
+    }
+
+    fn write_staged(&mut self) -> Result<(), LogError> {
+        if self.staged.is_empty() {
+            return Ok(());
+        }
+        let mut slices = self.staged.slices(self.tail);
+        let written =
+            self.folder
+                .disk
+                .write_at(&self.segment.file, &mut slices, u64::from(self.written));
+        written.map_err(LogError::io("write to", &file_name(self.segment.seq)))?;
+        self.staged.clear();
+        self.written = self.tail;
+        Ok(())
+    }
+
+    fn sync_segment(&mut self) -> Result<(), LogError> {
+        self.write_staged()?;
+        if self.synced == self.tail {
+            return Ok(());
+        }
+        let synced = self.folder.disk.sync_data(&self.segment.file);
+        synced.map_err(LogError::io("sync", &file_name(self.segment.seq)))?;
+        self.synced = self.tail;
+        Ok(())
+    }
+
+    fn roll(&mut self) -> Result<(), LogError> {
+        self.stage(
+            Tag {
+                kind: Kind::Seal,
+                shard: 0,
+                term: 0,
+                index: 0,
+            },
+            &[],
+            0,
+            0,
+        );
+        self.sync_segment()?;
+        self.begin_next_segment()
+    }
+
+    fn begin_next_segment(&mut self) -> Result<(), LogError> {
+        let header = self
+            .options
+            .header(self.segment.seq + 1, self.segment.epoch);
+        self.segment = self.folder.begin_segment(&header)?;
+        self.tail = SEGMENT_HEADER_LEN;
+        self.written = self.tail;
+        self.synced = self.tail;
+        self.marked = false;
+        Ok(())
+    }
+
+    fn unless_failed<T>(
+        &mut self,
+        deed: impl FnOnce(&mut Self) -> Result<T, LogError>,
+    ) -> Result<T, LogError> {
+        if self.failed {
+            return Err(LogError::Stopped);
+        }
+        let done = deed(self);
+        self.failed = done.is_err();
+        done
+    }
+}
+
+/// Staged bytes from which on a write is made before a sync is asked for, so that memory stays bounded and the disk
+/// begins early.
+const STAGED_MAX: usize = 4 << 20;
+
+/// Parts of a payload up to this many bytes are copied beside their neighbours; larger ones are written from where
+/// they are.
+const COPIED_MAX: usize = 4096;
+
+const ZEROS: [u8; 4096] = [0; 4096];
+
+/// Records on their way to the disk, as few pieces as possible.
+#[derive(Default)]
+struct Staged {
+    copied: Vec<u8>,
+    pieces: Vec<Piece>,
+    len: usize,
+}
+
+enum Piece {
+    /// The next so many bytes of `copied`.
+    Copied(usize),
+    Shared(Bytes),
+}
+
+impl Staged {
+    fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    fn push(&mut self, header: &[u8], payload: &[Bytes], len: u32) {
+        self.copy(header);
+        for part in payload {
+            if part.len() <= COPIED_MAX {
+                self.copy(part);
+            } else {
+                self.len += part.len();
+                self.pieces.push(Piece::Shared(part.clone()));
+            }
+        }
+        self.copy(&ZEROS[..(padded(len) - len) as usize]);
+    }
+
+    fn copy(&mut self, bytes: &[u8]) {
+        self.copied.extend_from_slice(bytes);
+        self.len += bytes.len();
+        match self.pieces.last_mut() {
+            Some(Piece::Copied(count)) => *count += bytes.len(),
+            _ => self.pieces.push(Piece::Copied(bytes.len())),
+        }
+    }
+
+    /// The pieces, and zeros up to the end of the last page: a page that is written whole need not be read first.
+    /// `end` is where the staged records end in the segment.
+    fn slices(&self, end: u32) -> Vec<IoSlice<'_>> {
+        let mut copied = self.copied.as_slice();
+        let mut slices = Vec::with_capacity(self.pieces.len() + 1);
+        for piece in &self.pieces {
+            slices.push(match piece {
+                Piece::Copied(count) => {
+                    let (now, later) = copied.split_at(*count);
+                    copied = later;
+                    IoSlice::new(now)
+                }
+                Piece::Shared(bytes) => IoSlice::new(bytes),
+            });
+        }
+        let rest = (end.next_multiple_of(4096) - end) as usize;
+        slices.push(IoSlice::new(&ZEROS[..rest]));
+        slices
+    }
+
+    fn clear(&mut self) {
+        self.pieces.clear();
+        self.len = 0;
+        self.copied.clear();
+        self.copied.shrink_to(2 * STAGED_MAX);
+    }
+}

@@ -1,0 +1,390 @@
+//! What a folder means after a crash.
+//!
+//! Segments are read in order, and so are the records in them. A record that does not parse ends the reading, and then
+//! the question is whether it was ever synced:
+//! - In a segment that has a successor everything up to the seal was synced: opening is refused ([`OpenError::Corrupt`]).
+//! - In the last segment, if a valid record behind it says by its `synced_upto` that the bad one was synced: refused.
+//! - Otherwise it is the torn end of what was never synced, and nobody was told that it was: it is cut. Valid records
+//!   behind it were not synced either; they are overwritten, or they could come back to life once the log has grown up
+//!   to them.
+//!
+//! What is kept may have been only in the page cache of a killed process, so the last segment is synced before opening
+//! succeeds. Opening twice gives the same records.
+//!
+//! One case stays: rot in the very last synced batch, when the power failed before anything else was written, looks
+//! like a torn tail. [`Log::mark`](crate::Log::mark) narrows it to batches of the last moment.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::disk::Disk;
+use crate::folder::{Folder, Segment};
+use crate::log::{LogError, Options};
+use crate::segment::{
+    Decoded, Identity, Kind, Position, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_LEN,
+    SegmentHeader, Tag, file_name, padded, parse_file_name,
+};
+
+/// A record found in the folder.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recovered {
+    /// What it says about its payload.
+    pub tag: Tag,
+    /// Where its payload is.
+    pub position: Position,
+    /// The payload.
+    pub payload: Bytes,
+}
+
+/// Why a log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Synced data is damaged or missing.
+    #[error(
+        "the log is damaged: {file} at byte {offset}: {reason}. This was synced before, so it is not the trace of a \
+         crash, and starting without it would lose confirmed messages. Keep a copy of the folder, then replace this \
+         member (start it with an empty folder) or restore its volume"
+    )]
+    Corrupt {
+        /// The damaged file.
+        file: String,
+        /// Bytes from the start of the file.
+        offset: u32,
+        /// What is wrong there.
+        reason: String,
+    },
+    /// The folder belongs to somebody else.
+    #[error(
+        "{file} belongs to node {} of cluster {:032x}, and this is node {} of cluster {:032x}: the wrong volume is \
+         mounted, or the node was given another identity", found.node_id, found.cluster_id, expected.node_id,
+        expected.cluster_id
+    )]
+    Foreign {
+        /// The first file that says so.
+        file: String,
+        /// What the file says.
+        found: Identity,
+        /// What was expected.
+        expected: Identity,
+    },
+    /// A newer program wrote the folder.
+    #[error(
+        "{file} was written by a newer version of this program ({reason}): start that version, or a newer one"
+    )]
+    Newer {
+        /// The file.
+        file: String,
+        /// What is not known here.
+        reason: String,
+    },
+    /// The options make no sense.
+    #[error(
+        "a segment of {len} bytes is not possible: it must be a multiple of 4096 bytes, above 4096 and at most 1 GiB"
+    )]
+    SegmentLen {
+        /// The length in the options, in bytes.
+        len: u32,
+    },
+    /// The disk refused.
+    #[error(transparent)]
+    Disk(#[from] LogError),
+}
+
+/// What was found, as the log goes on from it.
+pub(crate) struct Found<D: Disk> {
+    pub(crate) folder: Folder<D>,
+    /// The last segment.
+    pub(crate) segment: Arc<Segment<D::File>>,
+    /// The end of the last record.
+    pub(crate) tail: u32,
+    /// The last record is a seal: the next segment is to be begun.
+    pub(crate) sealed: bool,
+    /// The last record is a mark.
+    pub(crate) marked: bool,
+}
+
+pub(crate) fn recover<D: Disk>(
+    disk: D,
+    options: &Options,
+    mut visit: impl FnMut(Recovered),
+) -> Result<Found<D>, OpenError> {
+    let (folder, names) = Folder::open(disk)?;
+    let sequence = sequence_numbers(&names)?;
+    let Some((&last, sealed)) = sequence.split_last() else {
+        return begin(folder, options);
+    };
+    let mut prev_epoch = None;
+    for &seq in sealed {
+        let segment = open_segment(&folder, seq, options, &mut prev_epoch)?;
+        let end = scan(&folder.disk, &segment, &mut visit)?;
+        if end.last_kind != Some(Kind::Seal) {
+            let reason =
+                "a record does not match its checksum, in a segment that was finished".to_owned();
+            return Err(OpenError::Corrupt {
+                file: file_name(seq),
+                offset: end.offset,
+                reason,
+            });
+        }
+    }
+    let segment = open_segment(&folder, last, options, &mut prev_epoch)?;
+    let end = scan(&folder.disk, &segment, &mut visit)?;
+    let sealed = end.last_kind == Some(Kind::Seal);
+    if !sealed {
+        cut(&folder.disk, &segment, end.offset)?;
+    }
+    folder
+        .disk
+        .sync_data(&segment.file)
+        .map_err(LogError::io("sync", &file_name(last)))?;
+    let marked = end.last_kind == Some(Kind::Mark);
+    Ok(Found {
+        folder,
+        segment,
+        tail: end.offset,
+        sealed,
+        marked,
+    })
+}
+
+fn begin<D: Disk>(folder: Folder<D>, options: &Options) -> Result<Found<D>, OpenError> {
+    let header = options.header(0, 0);
+    let prepared = folder.prepare_spare(header.segment_len);
+    prepared.map_err(LogError::io("fill", "the first segment"))?;
+    let segment = folder.begin_segment(&header)?;
+    Ok(Found {
+        folder,
+        segment,
+        tail: SEGMENT_HEADER_LEN,
+        sealed: false,
+        marked: false,
+    })
+}
+
+/// The segments in the folder, oldest first, without gaps.
+fn sequence_numbers(names: &[String]) -> Result<Vec<u32>, OpenError> {
+    let mut sequence: Vec<u32> = names
+        .iter()
+        .filter_map(|name| parse_file_name(name))
+        .collect();
+    sequence.sort_unstable();
+    for pair in sequence.windows(2) {
+        if pair[1] != pair[0] + 1 {
+            let reason = format!("the file is missing, but {} is there", file_name(pair[1]));
+            return Err(OpenError::Corrupt {
+                file: file_name(pair[0] + 1),
+                offset: 0,
+                reason,
+            });
+        }
+    }
+    Ok(sequence)
+}
+
+fn open_segment<D: Disk>(
+    folder: &Folder<D>,
+    seq: u32,
+    options: &Options,
+    prev_epoch: &mut Option<u64>,
+) -> Result<Arc<Segment<D::File>>, OpenError> {
+    let name = file_name(seq);
+    let file = folder
+        .disk
+        .open(&name)
+        .map_err(LogError::io("open", &name))?;
+    let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
+    folder
+        .disk
+        .read_at(&file, &mut bytes, 0)
+        .map_err(LogError::io("read", &name))?;
+    let corrupt = |reason: String| OpenError::Corrupt {
+        file: name.clone(),
+        offset: 0,
+        reason,
+    };
+    let header = SegmentHeader::decode(&bytes).map_err(|error| match error {
+        crate::segment::HeaderError::Version(_) => OpenError::Newer {
+            file: name.clone(),
+            reason: error.to_string(),
+        },
+        error => corrupt(error.to_string()),
+    })?;
+    if header.seq != seq {
+        return Err(corrupt(format!(
+            "it is {} by its header",
+            file_name(header.seq)
+        )));
+    }
+    if header.identity != options.identity {
+        return Err(OpenError::Foreign {
+            file: name,
+            found: header.identity,
+            expected: options.identity,
+        });
+    }
+    if prev_epoch.is_some_and(|epoch| epoch != header.prev_epoch) {
+        return Err(corrupt(format!(
+            "it does not continue {}, but another log",
+            file_name(seq - 1)
+        )));
+    }
+    *prev_epoch = Some(header.epoch);
+    Ok(folder.insert(Segment::new(&header, file)))
+}
+
+/// Where reading a segment ended.
+struct End {
+    /// The end of the last good record.
+    offset: u32,
+    last_kind: Option<Kind>,
+}
+
+/// Visits the good records from the start of a segment up to the first that is not, or to the seal.
+fn scan<D: Disk>(
+    disk: &D,
+    segment: &Segment<D::File>,
+    visit: &mut impl FnMut(Recovered),
+) -> Result<End, OpenError> {
+    let mut window = Window::new(disk, segment);
+    let mut end = End {
+        offset: SEGMENT_HEADER_LEN,
+        last_kind: None,
+    };
+    while end.last_kind != Some(Kind::Seal) {
+        let Some(header) = window.header(end.offset)? else {
+            break;
+        };
+        let payload = window.bytes(end.offset + RECORD_HEADER_LEN, header.len)?;
+        if crc32c::crc32c(&payload) != header.crc_payload {
+            break;
+        }
+        let position = Position {
+            segment: segment.seq,
+            offset: end.offset + RECORD_HEADER_LEN,
+            len: header.len,
+        };
+        if !header.tag.kind.is_internal() {
+            visit(Recovered {
+                tag: header.tag,
+                position,
+                payload,
+            });
+        }
+        end = End {
+            offset: position.offset + padded(header.len),
+            last_kind: Some(header.tag.kind),
+        };
+    }
+    Ok(end)
+}
+
+/// Cuts the last segment at `tail`, unless a record behind it claims that something there was synced.
+fn cut<D: Disk>(disk: &D, segment: &Segment<D::File>, tail: u32) -> Result<(), OpenError> {
+    let mut window = Window::new(disk, segment);
+    let mut stale = Vec::new();
+    let mut offset = tail;
+    while u64::from(offset) + u64::from(RECORD_HEADER_LEN) <= u64::from(segment.len) {
+        if let Some(header) = window.header(offset)? {
+            if header.synced_upto > tail {
+                let reason = format!(
+                    "the record there does not match its checksum, and the one at byte {offset} says that it was synced"
+                );
+                return Err(OpenError::Corrupt {
+                    file: file_name(segment.seq),
+                    offset: tail,
+                    reason,
+                });
+            }
+            stale.push(offset);
+        }
+        offset += 8;
+    }
+    for offset in stale {
+        let zeros = [0; RECORD_HEADER_LEN as usize];
+        let erased = disk.write_at(
+            &segment.file,
+            &mut [IoSlice::new(&zeros)],
+            u64::from(offset),
+        );
+        erased.map_err(LogError::io("cut the end of", &file_name(segment.seq)))?;
+    }
+    Ok(())
+}
+
+/// Bytes read at a time.
+const WINDOW_LEN: u32 = 1 << 20;
+
+/// A segment, read in large steps.
+struct Window<'a, D: Disk> {
+    disk: &'a D,
+    segment: &'a Segment<D::File>,
+    start: u32,
+    bytes: Bytes,
+}
+
+impl<'a, D: Disk> Window<'a, D> {
+    fn new(disk: &'a D, segment: &'a Segment<D::File>) -> Self {
+        Self {
+            disk,
+            segment,
+            start: 0,
+            bytes: Bytes::new(),
+        }
+    }
+
+    /// The record header at `offset`, if there is one whose record lies inside the segment.
+    fn header(&mut self, offset: u32) -> Result<Option<RecordHeader>, OpenError> {
+        if u64::from(offset) + u64::from(RECORD_HEADER_LEN) > u64::from(self.segment.len) {
+            return Ok(None);
+        }
+        self.fill(offset, RECORD_HEADER_LEN)?;
+        let at = (offset - self.start) as usize;
+        let Some(bytes) = self.bytes[at..].first_chunk() else {
+            return Ok(None);
+        };
+        match RecordHeader::decode(bytes, self.segment.salt, offset) {
+            Decoded::Header(header)
+                if u64::from(offset) + header.record_len() <= u64::from(self.segment.len) =>
+            {
+                Ok(Some(header))
+            }
+            Decoded::Header(_) | Decoded::Nothing => Ok(None),
+            Decoded::Unknown => {
+                let reason = format!("a record of an unknown kind at byte {offset}");
+                Err(OpenError::Newer {
+                    file: file_name(self.segment.seq),
+                    reason,
+                })
+            }
+        }
+    }
+
+    fn bytes(&mut self, offset: u32, len: u32) -> Result<Bytes, OpenError> {
+        self.fill(offset, len)?;
+        let at = (offset - self.start) as usize;
+        Ok(self.bytes.slice(at..at + len as usize))
+    }
+
+    /// Makes `len` bytes from `offset`, which lie inside the segment, part of what is read.
+    fn fill(&mut self, offset: u32, len: u32) -> Result<(), OpenError> {
+        let inside = offset >= self.start
+            && (offset - self.start) as usize + len as usize <= self.bytes.len();
+        if !inside {
+            let count = len.max(WINDOW_LEN).min(self.segment.len - offset);
+            self.bytes = self
+                .read(offset, count)
+                .map_err(LogError::io("read", &file_name(self.segment.seq)))?;
+            self.start = offset;
+        }
+        Ok(())
+    }
+
+    fn read(&self, offset: u32, count: u32) -> io::Result<Bytes> {
+        let mut bytes = BytesMut::zeroed(count as usize);
+        self.disk
+            .read_at(&self.segment.file, &mut bytes, u64::from(offset))?;
+        Ok(bytes.freeze())
+    }
+}

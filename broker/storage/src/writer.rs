@@ -1,0 +1,467 @@
+//! The log thread: group commit behind a bounded queue.
+//!
+//! While one `fdatasync` runs, whatever is appended gathers in the queue; the thread then takes all of it, writes it
+//! with few calls and makes it durable with one sync. No timer is involved: a lone record is synced at once, and under
+//! load batches grow by themselves.
+//!
+//! A second thread prepares the next segment's file, so that rolling over is a rename.
+
+use std::io;
+use std::mem;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use crate::disk::Disk;
+use crate::folder::Folder;
+use crate::log::{Log, LogError, Record};
+use crate::segment::{Kind, Position, Tag};
+
+/// Bytes (as on disk) that may be waiting or under way before appending is refused.
+pub const QUEUE_BYTES_MAX: usize = 64 << 20;
+
+/// How long the log must have been idle before that is noted in it ([`Log::mark`]).
+const IDLE: Duration = Duration::from_secs(1);
+
+/// Told what became of the records, in the order of appending. Called on the log thread: it must be quick and must not
+/// append in a way that waits.
+pub trait Completion: Send + 'static {
+    /// These records are durable now.
+    fn synced(&mut self, batch: Batch<'_>);
+
+    /// A write or sync failed. Called once, and nothing is called after it: no record that was not reported before is
+    /// durable, and the log accepts nothing any more. The process should end.
+    fn failed(&mut self, error: LogError);
+
+    /// An append was refused before, and now there is room again (at least half of the bound).
+    fn writable(&mut self) {}
+}
+
+/// Records made durable by one sync.
+#[derive(Debug)]
+pub struct Batch<'a> {
+    /// The records in the order of appending, across all shards. Commit hints are not among them: nobody waits for them.
+    pub records: &'a [Appended],
+    /// Bytes the records take on disk, headers and padding included.
+    pub bytes: u64,
+    /// How long the sync took, without the writes before it.
+    pub sync_duration: Duration,
+}
+
+/// A record that became durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Appended {
+    /// What it says about its payload.
+    pub tag: Tag,
+    /// Where its payload is.
+    pub position: Position,
+}
+
+/// Why a record was not taken.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// The queue is full; the record comes back. [`Completion::writable`] will say when there is room.
+    #[error("the log's queue is full: the disk is slower than what is published")]
+    Full(Record),
+    /// The payload is longer than the segments of this log allow.
+    #[error(
+        "a record of {len} bytes does not fit into segments that take at most {max} bytes in one record"
+    )]
+    TooLong {
+        /// Bytes of the payload.
+        len: u32,
+        /// The most this log takes.
+        max: u32,
+    },
+    /// The log failed or was closed.
+    #[error("the log is closed, or failed earlier, and accepts nothing any more")]
+    Stopped,
+}
+
+/// Sums since the log thread began.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Statistics {
+    /// Records handed to the disk.
+    pub records: u64,
+    /// Bytes of those records on disk, headers and padding included.
+    pub bytes: u64,
+    /// Finished syncs of batches.
+    pub syncs: u64,
+    /// Time spent in those syncs.
+    pub sync_duration: Duration,
+}
+
+/// The log thread's owner. Dropping it without [`close`](Self::close) stops the thread as well, without waiting for it.
+pub struct LogWriter {
+    handle: LogHandle,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl LogWriter {
+    /// Moves the log to its thread.
+    pub fn spawn<D: Disk>(log: Log<D>, completion: impl Completion) -> io::Result<Self> {
+        Self::spawn_bounded(log, completion, QUEUE_BYTES_MAX)
+    }
+
+    /// As [`spawn`](Self::spawn), with another bound for the queue, in bytes. A single record is taken by an empty
+    /// queue whatever its size.
+    pub fn spawn_bounded<D: Disk>(
+        log: Log<D>,
+        completion: impl Completion,
+        bytes_max: usize,
+    ) -> io::Result<Self> {
+        let shared = Arc::new(Shared {
+            bytes_max,
+            payload_len_max: log.options().max_payload_len(),
+            queue: Mutex::default(),
+            work: Condvar::new(),
+            room: Condvar::new(),
+            sums: Sums::default(),
+        });
+        let helper = Helper::spawn(Arc::clone(log.folder()))?;
+        let worker = Worker {
+            log,
+            completion,
+            helper,
+            shared: Arc::clone(&shared),
+            batch: Vec::new(),
+            done: Vec::new(),
+            prepared_after: None,
+        };
+        let thread = thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || worker.run())?;
+        Ok(Self {
+            handle: LogHandle { shared },
+            thread: Some(thread),
+        })
+    }
+
+    /// Appends to the log; clone it freely.
+    pub fn handle(&self) -> LogHandle {
+        self.handle.clone()
+    }
+
+    /// Takes no more records, waits until all that were taken are synced and reported, and ends the thread.
+    pub fn close(mut self) {
+        self.handle.shared.close();
+        if let Some(thread) = self.thread.take() {
+            // A panic in the completion has been printed by its thread; the log is closed either way.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for LogWriter {
+    fn drop(&mut self) {
+        self.handle.shared.close();
+    }
+}
+
+/// Appends records, from any thread.
+#[derive(Clone)]
+pub struct LogHandle {
+    shared: Arc<Shared>,
+}
+
+impl LogHandle {
+    /// Queues a record, or gives it back when the queue is full. Never waits for the disk.
+    pub fn try_append(&self, record: Record) -> Result<(), AppendError> {
+        self.shared.check(&record)?;
+        let mut queue = self.shared.lock();
+        if queue.stopped {
+            return Err(AppendError::Stopped);
+        }
+        if !self.shared.fits(&queue, &record) {
+            queue.refused = true;
+            return Err(AppendError::Full(record));
+        }
+        self.shared.push(queue, record);
+        Ok(())
+    }
+
+    /// Queues a record, waiting for room when the queue is full. Not for async tasks.
+    pub fn append(&self, record: Record) -> Result<(), AppendError> {
+        self.shared.check(&record)?;
+        let mut queue = self.shared.lock();
+        while !queue.stopped && !self.shared.fits(&queue, &record) {
+            queue = self
+                .shared
+                .room
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        if queue.stopped {
+            return Err(AppendError::Stopped);
+        }
+        self.shared.push(queue, record);
+        Ok(())
+    }
+
+    /// How long the oldest record that is not synced yet has been waiting. Grows when the disk stalls.
+    pub fn unsynced_for(&self) -> Option<Duration> {
+        let queue = self.shared.lock();
+        queue
+            .under_way_since
+            .or(queue.waiting_since)
+            .map(|since| since.elapsed())
+    }
+
+    /// Bytes (as on disk) that are waiting or under way.
+    pub fn queued_bytes(&self) -> usize {
+        self.shared.lock().bytes
+    }
+
+    /// Sums for the metrics.
+    pub fn statistics(&self) -> Statistics {
+        self.shared.sums.load()
+    }
+}
+
+struct Shared {
+    bytes_max: usize,
+    payload_len_max: u32,
+    queue: Mutex<Queue>,
+    /// There is something to write, or the queue was closed.
+    work: Condvar,
+    /// There is room, or the log stopped.
+    room: Condvar,
+    sums: Sums,
+}
+
+#[derive(Default)]
+struct Queue {
+    records: Vec<Record>,
+    /// Of the records waiting and under way.
+    bytes: usize,
+    waiting_since: Option<Instant>,
+    under_way_since: Option<Instant>,
+    /// Somebody was refused and wants to know when there is room.
+    refused: bool,
+    /// Closed or failed: nothing more is taken.
+    stopped: bool,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn check(&self, record: &Record) -> Result<(), AppendError> {
+        let (len, max) = (record.len, self.payload_len_max);
+        if len > max {
+            Err(AppendError::TooLong { len, max })
+        } else {
+            Ok(())
+        }
+    }
+
+    fn fits(&self, queue: &Queue, record: &Record) -> bool {
+        queue.bytes == 0 || queue.bytes + record.disk_len() as usize <= self.bytes_max
+    }
+
+    fn push(&self, mut queue: MutexGuard<'_, Queue>, record: Record) {
+        let first = queue.records.is_empty();
+        queue.bytes += record.disk_len() as usize;
+        queue.records.push(record);
+        if first {
+            queue.waiting_since = Some(Instant::now());
+            drop(queue);
+            self.work.notify_one();
+        }
+    }
+
+    fn close(&self) {
+        self.lock().stopped = true;
+        self.work.notify_one();
+        self.room.notify_all();
+    }
+}
+
+#[derive(Default)]
+struct Sums {
+    records: AtomicU64,
+    bytes: AtomicU64,
+    syncs: AtomicU64,
+    sync_nanos: AtomicU64,
+}
+
+impl Sums {
+    fn load(&self) -> Statistics {
+        Statistics {
+            records: self.records.load(Relaxed),
+            bytes: self.bytes.load(Relaxed),
+            syncs: self.syncs.load(Relaxed),
+            sync_duration: Duration::from_nanos(self.sync_nanos.load(Relaxed)),
+        }
+    }
+}
+
+/// What the log thread owns.
+struct Worker<D: Disk, C> {
+    log: Log<D>,
+    completion: C,
+    helper: Helper,
+    shared: Arc<Shared>,
+    batch: Vec<Record>,
+    done: Vec<Appended>,
+    /// The segment during which the helper was last asked to prepare the next one.
+    prepared_after: Option<u32>,
+}
+
+enum Work {
+    Batch,
+    Idle,
+    Closed,
+}
+
+impl<D: Disk, C: Completion> Worker<D, C> {
+    fn run(mut self) {
+        let result = loop {
+            let done = match self.take() {
+                Work::Batch => self.commit(),
+                Work::Idle => self.log.mark(),
+                Work::Closed => break self.log.mark(),
+            };
+            if done.is_err() {
+                break done;
+            }
+        };
+        self.shared.close();
+        if let Err(error) = result {
+            self.completion.failed(error);
+        }
+    }
+
+    /// Waits for something to do. All records that are waiting become the batch.
+    fn take(&mut self) -> Work {
+        let mut queue = self.shared.lock();
+        while queue.records.is_empty() {
+            if queue.stopped {
+                return Work::Closed;
+            }
+            if self.log.wants_mark() {
+                let (reacquired, timeout) = self
+                    .shared
+                    .work
+                    .wait_timeout(queue, IDLE)
+                    .unwrap_or_else(PoisonError::into_inner);
+                queue = reacquired;
+                if timeout.timed_out() && queue.records.is_empty() {
+                    return Work::Idle;
+                }
+            } else {
+                queue = self
+                    .shared
+                    .work
+                    .wait(queue)
+                    .unwrap_or_else(PoisonError::into_inner);
+            }
+        }
+        mem::swap(&mut queue.records, &mut self.batch);
+        queue.under_way_since = queue.waiting_since.take();
+        Work::Batch
+    }
+
+    fn commit(&mut self) -> Result<(), LogError> {
+        self.prepare_next_segment();
+        let mut bytes = 0;
+        for record in &self.batch {
+            let position = self.log.append(record)?;
+            bytes += u64::from(record.disk_len());
+            if record.tag.kind != Kind::CommitHint {
+                self.done.push(Appended {
+                    tag: record.tag,
+                    position,
+                });
+            }
+        }
+        self.log.write()?;
+        if self.done.is_empty() {
+            self.release(bytes);
+        } else {
+            let begun = Instant::now();
+            self.log.sync()?;
+            let sync_duration = begun.elapsed();
+            self.count(bytes, sync_duration);
+            self.release(bytes);
+            self.completion.synced(Batch {
+                records: &self.done,
+                bytes,
+                sync_duration,
+            });
+        }
+        self.done.clear();
+        Ok(())
+    }
+
+    /// Asks once per segment, from the first record on, so that an idle log stays small.
+    fn prepare_next_segment(&mut self) {
+        let active = self.log.active_segment();
+        if self.prepared_after != Some(active)
+            && self.helper.prepare(self.log.options().segment_len)
+        {
+            self.prepared_after = Some(active);
+        }
+    }
+
+    fn count(&self, bytes: u64, sync_duration: Duration) {
+        let sums = &self.shared.sums;
+        sums.records.fetch_add(self.batch.len() as u64, Relaxed);
+        sums.bytes.fetch_add(bytes, Relaxed);
+        sums.syncs.fetch_add(1, Relaxed);
+        sums.sync_nanos
+            .fetch_add(sync_duration.as_nanos() as u64, Relaxed);
+    }
+
+    /// Forgets the batch and makes its room available.
+    fn release(&mut self, bytes: u64) {
+        self.batch.clear();
+        let mut queue = self.shared.lock();
+        queue.under_way_since = None;
+        queue.bytes -= bytes as usize;
+        let tell = queue.refused && queue.bytes <= self.shared.bytes_max / 2;
+        if tell {
+            queue.refused = false;
+        }
+        drop(queue);
+        self.shared.room.notify_all();
+        if tell {
+            self.completion.writable();
+        }
+    }
+}
+
+impl<D: Disk, C> Drop for Worker<D, C> {
+    /// Also when the completion panics: nobody may wait for a thread that is gone.
+    fn drop(&mut self) {
+        self.shared.close();
+    }
+}
+
+/// The thread that prepares the next segment's file.
+struct Helper {
+    requests: SyncSender<u32>,
+}
+
+impl Helper {
+    fn spawn<D: Disk>(folder: Arc<Folder<D>>) -> io::Result<Self> {
+        let (requests, received): (_, Receiver<u32>) = sync_channel(1);
+        thread::Builder::new()
+            .name("log-prepare".to_owned())
+            .spawn(move || {
+                for len in received {
+                    // Without a prepared file the log makes one when it needs it, and reports what fails then.
+                    let _ = folder.prepare_spare(len);
+                }
+            })?;
+        Ok(Self { requests })
+    }
+
+    /// False if it is busy and should be asked again.
+    fn prepare(&self, len: u32) -> bool {
+        self.requests.try_send(len).is_ok()
+    }
+}
