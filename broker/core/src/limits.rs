@@ -1,0 +1,72 @@
+//! Every bound of the machines, in one table, with what happens at it.
+
+/// Messages that may be on their way from a queue to one consumer's socket; more wait in the queue.
+pub const DELIVERY_WINDOW_MESSAGES: u32 = 4_096;
+
+/// Octets that may be on their way from a queue to one consumer's socket; the message that reaches it is the last.
+pub const DELIVERY_WINDOW_BYTES: u64 = 1 << 20;
+
+/// Octets of commands in one log entry; the command that reaches it is the entry's last.
+pub const ENTRY_BYTES: usize = 256 << 10;
+
+/// Commands in one log entry; the run of publishes that reaches it is the entry's last.
+pub const ENTRY_COMMANDS: u32 = 1_024;
+
+/// Octets of encoded publishes in one run; the publish that reaches it is the run's last.
+pub const RUN_BYTES: usize = 64 << 10;
+
+/// Octets of one message's body. A larger one closes the channel with 406 when its header comes.
+pub const MESSAGE_BYTES: u64 = 16 << 20;
+
+/// Channels open at once on a connection, as offered in `connection.tune` (RabbitMQ's default).
+pub const CHANNEL_MAX: u16 = 2_047;
+
+/// Octets of a frame, as offered in `connection.tune` (RabbitMQ's default).
+pub const FRAME_MAX: u32 = 131_072;
+
+/// Octets of a frame before `connection.open`, whatever was negotiated.
+pub const FRAME_MAX_BEFORE_OPEN: u32 = 8_192;
+
+/// The smallest frame-max that a client may choose (spec 4.2.3).
+pub const FRAME_MIN: u32 = 4_096;
+
+/// Seconds between heartbeats, as offered in `connection.tune` (RabbitMQ's default).
+pub const HEARTBEAT_SECS: u16 = 60;
+
+/// Milliseconds from accept to `connection.open`; a slower connection is dropped.
+pub const HANDSHAKE_MILLIS: u64 = 10_000;
+
+/// Milliseconds that a client has to answer our `connection.close`.
+pub const CLOSE_MILLIS: u64 = 5_000;
+
+/// Consumers on one channel; one more is refused with 406.
+pub const CONSUMERS_PER_CHANNEL: usize = 10_000;
+
+/// Octets of an exchange's, queue's or virtual host's name and of a binding key: a short string (AMQP 0-9-1 §4.2.5.3).
+pub const NAME_BYTES: usize = 255;
+
+/// Octets of the arguments of one exchange, queue or binding; more are refused with 406.
+pub const ARGUMENTS_BYTES: usize = 16 << 10;
+
+/// Words `#` in one binding key of a topic exchange; more are refused with 406, as in RabbitMQ 4.3.
+pub const TOPIC_MULTI_WILDCARDS: usize = 2;
+
+/// How much the topology may hold; one more is refused with 406.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopologyLimits {
+    /// Queues of one virtual host.
+    pub queues: usize,
+    /// Exchanges of one virtual host, predeclared ones included.
+    pub exchanges: usize,
+    /// Bindings of one virtual host.
+    pub bindings: usize,
+    /// Bindings that one message can match at one exchange: all of a fanout, topic or headers exchange, those of one
+    /// binding key at a direct exchange.
+    pub reach: usize,
+}
+
+impl Default for TopologyLimits {
+    fn default() -> Self {
+        Self { queues: 200_000, exchanges: 50_000, bindings: 1_000_000, reach: 10_000 }
+    }
+}

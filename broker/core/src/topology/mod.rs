@@ -1,0 +1,245 @@
+//! Virtual hosts, exchanges, queues' names and bindings.
+//!
+//! The machine has two halves. [`Topology::prepare`] checks a request against the topology as it is and says what has
+//! to change; [`Topology::apply`] makes a [`Change`] true. In between the shell makes those changes durable that
+//! [`Change::is_logged`]; replaying the log is applying the same changes again. One task owns the topology and takes
+//! one request after the other.
+//!
+//! Everything is in persistent maps: [`Topology::clone`] costs nothing that grows with the topology, and a clone never
+//! changes. The shell publishes a clone after each change, and connections route by it ([`Vhost::route`]) without
+//! asking anybody; [`Topology::version`] tells whether a remembered route still holds.
+//!
+//! The machine does not know messages, consumers or permissions.
+//!
+//! In reading order: `records` is what is remembered, `request` what is asked, `prepare` the rules with `names` and
+//! `arguments`, `change` what may happen and its form in the log, `vhost`, `exchange`, `topic` and `headers` the
+//! routing, `routes` its answer.
+
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync, VectorSync};
+
+use crate::limits::TopologyLimits;
+use crate::{ConnectionId, QueueId, ShardId};
+
+mod arguments;
+mod binding;
+mod change;
+mod exchange;
+mod headers;
+mod names;
+mod prepare;
+mod records;
+mod request;
+mod routes;
+mod topic;
+mod vhost;
+
+#[cfg(test)]
+mod tests;
+
+pub use change::{Change, ChangeError};
+pub use records::{BindingRecord, Destination, ExchangeKind, ExchangeRecord, QueueRecord};
+pub use request::{Action, Bind, ExchangeDeclaration, Outcome, Prepared, QueueDeclaration, Request};
+pub use routes::{Route, RouteError, Routes};
+pub use vhost::Vhost;
+
+use binding::{Binding, Hop};
+use vhost::route_to;
+
+/// The virtual host that is always there.
+pub const DEFAULT_VHOST: &str = "/";
+
+/// The first id of queues that are not logged. They are forgotten by a restart, so their ids begin anew with it, and
+/// after 2³¹ of them the first ones are used again.
+const FIRST_UNLOGGED_ID: u32 = 1 << 31;
+
+/// The whole topology of a node.
+#[derive(Debug, Clone)]
+pub struct Topology {
+    version: u64,
+    limits: TopologyLimits,
+    vhosts: RedBlackTreeMapSync<Arc<str>, Vhost>,
+    queues: RedBlackTreeMapSync<QueueId, Arc<QueueRecord>>,
+    exclusive: RedBlackTreeMapSync<ConnectionId, RedBlackTreeSetSync<QueueId>>,
+    /// Queues in each shard; the first is shard 1.
+    loads: VectorSync<u32>,
+    next_logged_id: u32,
+    next_unlogged_id: u32,
+}
+
+impl Topology {
+    /// The topology of an empty node: the virtual host `/` with its predeclared exchanges. New queues are placed in
+    /// the shards from 1 to `shards`.
+    pub fn new(shards: core::num::NonZeroU16, limits: TopologyLimits) -> Self {
+        let vhost: Arc<str> = Arc::from(DEFAULT_VHOST);
+        let vhosts = RedBlackTreeMapSync::new_sync().insert(Arc::clone(&vhost), Vhost::new(vhost));
+        Self {
+            version: 0,
+            limits,
+            vhosts,
+            queues: RedBlackTreeMapSync::new_sync(),
+            exclusive: RedBlackTreeMapSync::new_sync(),
+            loads: (0..shards.get()).map(|_| 0).collect(),
+            next_logged_id: 1,
+            next_unlogged_id: FIRST_UNLOGGED_ID,
+        }
+    }
+
+    /// Grows with every change; two snapshots of one node with the same version are the same.
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The virtual host of that name.
+    pub fn vhost(&self, name: &str) -> Option<&Vhost> {
+        self.vhosts.get(name)
+    }
+
+    /// All virtual hosts, by name.
+    pub fn vhosts(&self) -> impl Iterator<Item = &Vhost> {
+        self.vhosts.values()
+    }
+
+    /// The queue of that name in that virtual host.
+    pub fn queue(&self, vhost: &str, name: &str) -> Option<&Arc<QueueRecord>> {
+        self.vhost(vhost)?.queue(name)
+    }
+
+    /// The queue of that id.
+    pub fn queue_by_id(&self, id: QueueId) -> Option<&Arc<QueueRecord>> {
+        self.queues.get(&id)
+    }
+
+    /// All queues of all virtual hosts, by id.
+    pub fn queues(&self) -> impl Iterator<Item = &Arc<QueueRecord>> {
+        self.queues.values()
+    }
+
+    /// Makes a change true. What a change needs and does not find, or makes and finds, it leaves as it is.
+    pub fn apply(&mut self, change: &Change) {
+        self.version += 1;
+        match change {
+            Change::CreateExchange(record) => self.change_vhost(&record.vhost, |vhost| {
+                vhost.insert_exchange(Arc::clone(record));
+            }),
+            Change::DeleteExchange { vhost, name, .. } => self.change_vhost(vhost, |vhost| {
+                vhost.remove_exchange(name);
+            }),
+            Change::CreateQueue(record) => self.create_queue(record),
+            Change::DeleteQueue { id, .. } => self.delete_queue(*id),
+            Change::Bind(record) => {
+                if let Some(binding) = self.resolve(record) {
+                    self.change_vhost(&record.vhost, |vhost| vhost.insert_binding(binding));
+                }
+            }
+            Change::Unbind(record) => {
+                if let Some(binding) = self.resolve(record) {
+                    self.change_vhost(&record.vhost, |vhost| vhost.remove_binding(&binding));
+                }
+            }
+            Change::QueueIds { next } => self.next_logged_id = self.next_logged_id.max(*next),
+        }
+    }
+
+    /// The logged part of the topology as changes: applied to an empty topology they make it again. This is the
+    /// snapshot that lets the metadata log be cut.
+    pub fn logged_changes(&self) -> impl Iterator<Item = Change> {
+        let exchanges = self.vhosts().flat_map(|vhost| {
+            let made = vhost.exchanges().filter(|record| record.durable && !Vhost::is_predeclared(&record.name));
+            made.map(|record| Change::CreateExchange(Arc::clone(record)))
+        });
+        let queues = self.queues().filter(|record| record.is_logged());
+        let queues = queues.map(|record| Change::CreateQueue(Arc::clone(record)));
+        let bindings = self.vhosts().flat_map(Vhost::bindings).filter(|record| record.logged).map(Change::Bind);
+        core::iter::once(Change::QueueIds { next: self.next_logged_id }).chain(exchanges).chain(queues).chain(bindings)
+    }
+
+    fn change_vhost(&mut self, name: &str, change: impl FnOnce(&mut Vhost)) {
+        if let Some(vhost) = self.vhosts.get_mut(name) {
+            change(vhost);
+        }
+    }
+
+    fn create_queue(&mut self, record: &Arc<QueueRecord>) {
+        let taken = self.vhost(&record.vhost).is_none_or(|vhost| vhost.queue(&record.name).is_some());
+        if taken || self.queue_by_id(record.id).is_some() {
+            return;
+        }
+        self.queues.insert_mut(record.id, Arc::clone(record));
+        self.change_vhost(&record.vhost, |vhost| vhost.insert_queue(Arc::clone(record)));
+        if let Some(owner) = record.exclusive_owner {
+            let queues = self.exclusive.get(&owner).cloned().unwrap_or_else(RedBlackTreeSetSync::new_sync);
+            self.exclusive.insert_mut(owner, queues.insert(record.id));
+        }
+        if let Some(load) = self.load_mut(record.shard) {
+            *load += 1;
+        }
+        if record.is_logged() {
+            self.next_logged_id = self.next_logged_id.max(record.id.0.saturating_add(1));
+        } else {
+            self.next_unlogged_id = record.id.0.checked_add(1).unwrap_or(FIRST_UNLOGGED_ID);
+        }
+    }
+
+    fn delete_queue(&mut self, id: QueueId) {
+        let Some(record) = self.queue_by_id(id).map(Arc::clone) else { return };
+        self.queues.remove_mut(&id);
+        self.change_vhost(&record.vhost, |vhost| vhost.remove_queue(&record));
+        if let Some(owner) = record.exclusive_owner
+            && let Some(queues) = self.exclusive.get_mut(&owner)
+        {
+            queues.remove_mut(&id);
+            if queues.is_empty() {
+                self.exclusive.remove_mut(&owner);
+            }
+        }
+        if let Some(load) = self.load_mut(record.shard) {
+            *load -= 1;
+        }
+    }
+
+    /// A shard beyond those that queues are placed in now has no load that matters.
+    fn load_mut(&mut self, shard: ShardId) -> Option<&mut u32> {
+        self.loads.get_mut(usize::from(shard.0).checked_sub(1)?)
+    }
+
+    /// The binding a record stands for; `None` if its destination is not there.
+    fn resolve(&self, record: &BindingRecord) -> Option<Binding> {
+        let vhost = self.vhost(&record.vhost)?;
+        let hop = match &record.destination {
+            Destination::Queue(id) => Hop::Queue(route_to(self.queue_by_id(*id)?)),
+            Destination::Exchange(name) => Hop::Exchange(Arc::clone(&vhost.exchange(name)?.name)),
+        };
+        Some(Binding {
+            hop,
+            source: Arc::clone(&record.source),
+            routing_key: Arc::clone(&record.routing_key),
+            arguments: record.arguments.clone(),
+            logged: record.logged,
+        })
+    }
+
+    fn exclusive_queues(&self, connection: ConnectionId) -> Vec<Arc<QueueRecord>> {
+        let ids = self.exclusive.get(&connection).into_iter().flat_map(RedBlackTreeSetSync::iter);
+        ids.filter_map(|id| self.queue_by_id(*id)).map(Arc::clone).collect()
+    }
+
+    /// `None` if every id that logged queues may have has been used.
+    fn free_queue_id(&self, logged: bool) -> Option<QueueId> {
+        if logged {
+            return (self.next_logged_id < FIRST_UNLOGGED_ID).then_some(QueueId(self.next_logged_id));
+        }
+        let mut id = QueueId(self.next_unlogged_id);
+        while self.queues.contains_key(&id) {
+            id = QueueId(id.0.checked_add(1).unwrap_or(FIRST_UNLOGGED_ID));
+        }
+        Some(id)
+    }
+
+    /// The shard with the fewest queues; of several the lowest.
+    fn least_loaded_shard(&self) -> ShardId {
+        (1..=u16::MAX).zip(self.loads.iter()).min_by_key(|(_, load)| **load).map_or(ShardId(1), |(shard, _)| ShardId(shard))
+    }
+}

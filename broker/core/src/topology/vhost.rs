@@ -1,0 +1,274 @@
+//! A virtual host: its exchanges, queues and bindings, and the way of a message through them.
+
+use alloc::collections::BTreeSet;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::cell::OnceCell;
+
+use bytes::Bytes;
+use rpds::RedBlackTreeMapSync;
+use warren_amqp::Table;
+
+use super::binding::{Binding, Hop};
+use super::exchange::{Bucket, Exchange};
+use super::headers::MessageHeaders;
+use super::names::NameMap;
+use super::records::{BindingRecord, ExchangeKind, ExchangeRecord, QueueRecord};
+use super::routes::{Route, RouteError, Routes};
+
+/// The exchanges that every virtual host begins with. All are durable, and none can be deleted.
+const PREDECLARED: [(&str, ExchangeKind); 6] = [
+    ("", ExchangeKind::Direct),
+    ("amq.direct", ExchangeKind::Direct),
+    ("amq.fanout", ExchangeKind::Fanout),
+    ("amq.topic", ExchangeKind::Topic),
+    ("amq.headers", ExchangeKind::Headers),
+    ("amq.match", ExchangeKind::Headers),
+];
+
+/// One virtual host. As immutable as the [`super::Topology`] it was taken from.
+#[derive(Debug, Clone)]
+pub struct Vhost {
+    name: Arc<str>,
+    exchanges: NameMap<Exchange>,
+    queues: NameMap<Arc<QueueRecord>>,
+    by_destination: RedBlackTreeMapSync<Hop, Bucket>,
+    bindings: usize,
+}
+
+impl Vhost {
+    /// A virtual host with the predeclared exchanges and nothing else.
+    pub(super) fn new(name: Arc<str>) -> Self {
+        let mut exchanges = NameMap::new();
+        for (exchange, kind) in PREDECLARED {
+            let record = ExchangeRecord {
+                vhost: Arc::clone(&name),
+                name: Arc::from(exchange),
+                kind,
+                durable: true,
+                auto_delete: false,
+                internal: false,
+                arguments: Bytes::new(),
+            };
+            exchanges.insert(Arc::clone(&record.name), Exchange::new(Arc::new(record)));
+        }
+        let by_destination = RedBlackTreeMapSync::new_sync();
+        Self { name, exchanges, queues: NameMap::new(), by_destination, bindings: 0 }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The queue of that name.
+    pub fn queue(&self, name: &str) -> Option<&Arc<QueueRecord>> {
+        self.queues.get(name)
+    }
+
+    /// All queues, in no order.
+    pub fn queues(&self) -> impl Iterator<Item = &Arc<QueueRecord>> {
+        self.queues.values()
+    }
+
+    /// How many queues.
+    pub fn queue_count(&self) -> usize {
+        self.queues.len()
+    }
+
+    /// The exchange of that name; the default exchange is `""`.
+    pub fn exchange(&self, name: &str) -> Option<&Arc<ExchangeRecord>> {
+        self.exchanges.get(name).map(|exchange| &exchange.record)
+    }
+
+    /// All exchanges, the predeclared ones included, in no order.
+    pub fn exchanges(&self) -> impl Iterator<Item = &Arc<ExchangeRecord>> {
+        self.exchanges.values().map(|exchange| &exchange.record)
+    }
+
+    /// All bindings that were made, sorted by destination. The default exchange's implicit ones are not among them.
+    pub fn bindings(&self) -> impl Iterator<Item = BindingRecord> {
+        self.by_destination.values().flat_map(Bucket::iter).map(|binding| binding.record(&self.name))
+    }
+
+    /// Adds the queues that a message goes to, to those that are in `routes` already; each is there once.
+    ///
+    /// `headers` is called at most once, and only if the message meets a headers exchange. Exchanges bound to exchanges
+    /// and alternate exchanges are followed, each exchange is visited once.
+    ///
+    /// # Errors
+    /// The exchange named in `basic.publish` does not exist or is internal.
+    pub fn route<'m>(
+        &self,
+        exchange: &str,
+        routing_key: &str,
+        headers: impl FnOnce() -> Option<Table<'m>>,
+        routes: &mut Routes,
+    ) -> Result<(), RouteError> {
+        if exchange.is_empty() {
+            self.route_by_queue_name(routing_key, routes);
+        } else {
+            let first = self.exchanges.get(exchange).ok_or(RouteError::NoSuchExchange)?;
+            if first.record.internal {
+                return Err(RouteError::Internal);
+            }
+            self.route_through(first, routing_key, headers, routes);
+        }
+        routes.settle();
+        Ok(())
+    }
+
+    fn route_by_queue_name(&self, name: &str, routes: &mut Routes) {
+        if let Some(queue) = self.queues.get(name) {
+            routes.push(route_to(queue));
+        }
+    }
+
+    fn route_through<'m>(
+        &self,
+        first: &Exchange,
+        routing_key: &str,
+        headers: impl FnOnce() -> Option<Table<'m>>,
+        routes: &mut Routes,
+    ) {
+        let decoded = OnceCell::new();
+        let mut headers = Some(headers);
+        let mut decode = || {
+            &*decoded.get_or_init(|| {
+                let table = headers.take().and_then(|headers| headers());
+                table.map(MessageHeaders::new).unwrap_or_default()
+            })
+        };
+        // Neither allocates before a binding leads to an exchange.
+        let mut seen = BTreeSet::new();
+        let mut pending = Vec::new();
+        let mut next = Some(first);
+        while let Some(exchange) = next {
+            let mut matched = false;
+            exchange.matches(routing_key, &mut decode, |binding| {
+                matched = true;
+                match &binding.hop {
+                    Hop::Queue(route) => routes.push(*route),
+                    Hop::Exchange(name) => pending.push(name),
+                }
+            });
+            pending.extend(exchange.alternate.as_ref().filter(|_| !matched));
+            if !pending.is_empty() {
+                seen.insert(&exchange.record.name);
+            }
+            next = self.next_exchange(&mut pending, &mut seen);
+            if next.is_some_and(|exchange| exchange.record.name.is_empty()) {
+                self.route_by_queue_name(routing_key, routes);
+            }
+        }
+    }
+
+    fn next_exchange<'t>(
+        &'t self,
+        pending: &mut Vec<&'t Arc<str>>,
+        seen: &mut BTreeSet<&'t Arc<str>>,
+    ) -> Option<&'t Exchange> {
+        while let Some(name) = pending.pop() {
+            if seen.insert(name)
+                && let Some(exchange) = self.exchanges.get(name)
+            {
+                return Some(exchange);
+            }
+        }
+        None
+    }
+
+    // What follows changes the virtual host. Every one of these is total: what is not there is not removed.
+
+    pub(super) fn insert_exchange(&mut self, record: Arc<ExchangeRecord>) {
+        if self.exchanges.get(&record.name).is_none() {
+            self.exchanges.insert(Arc::clone(&record.name), Exchange::new(record));
+        }
+    }
+
+    pub(super) fn remove_exchange(&mut self, name: &Arc<str>) {
+        let Some(exchange) = self.exchanges.get(name) else { return };
+        let mut leaving = Vec::new();
+        exchange.for_each_binding(|binding| leaving.push(Arc::clone(binding)));
+        for binding in leaving {
+            self.remove_binding(&binding);
+        }
+        self.remove_bindings_to(&Hop::Exchange(Arc::clone(name)));
+        self.exchanges.remove(name);
+    }
+
+    pub(super) fn insert_queue(&mut self, record: Arc<QueueRecord>) {
+        self.queues.insert(Arc::clone(&record.name), record);
+    }
+
+    pub(super) fn remove_queue(&mut self, record: &QueueRecord) {
+        self.remove_bindings_to(&Hop::Queue(route_to(record)));
+        self.queues.remove(&record.name);
+    }
+
+    pub(super) fn insert_binding(&mut self, binding: Binding) {
+        if self.has_binding(&binding) {
+            return;
+        }
+        let Some(exchange) = self.exchanges.get_mut(&binding.source) else { return };
+        let binding = Arc::new(binding);
+        exchange.insert(Arc::clone(&binding));
+        match self.by_destination.get_mut(&binding.hop) {
+            Some(bucket) => bucket.insert_mut(binding),
+            None => {
+                let hop = binding.hop.clone();
+                self.by_destination.insert_mut(hop, Bucket::new_sync().insert(binding));
+            }
+        }
+        self.bindings += 1;
+    }
+
+    pub(super) fn remove_binding(&mut self, binding: &Binding) {
+        let Some(bucket) = self.by_destination.get_mut(&binding.hop) else { return };
+        if !bucket.remove_mut(binding) {
+            return;
+        }
+        if bucket.is_empty() {
+            self.by_destination.remove_mut(&binding.hop);
+        }
+        if let Some(exchange) = self.exchanges.get_mut(&binding.source) {
+            exchange.remove(binding);
+        }
+        self.bindings -= 1;
+    }
+
+    fn remove_bindings_to(&mut self, hop: &Hop) {
+        for binding in self.bindings_to(hop) {
+            self.remove_binding(&binding);
+        }
+    }
+
+    pub(super) fn bindings_to(&self, hop: &Hop) -> Vec<Arc<Binding>> {
+        self.by_destination.get(hop).map_or_else(Vec::new, |bucket| bucket.iter().cloned().collect())
+    }
+
+    pub(super) fn has_binding(&self, binding: &Binding) -> bool {
+        self.by_destination.get(&binding.hop).is_some_and(|bucket| bucket.contains(binding))
+    }
+
+    pub(super) fn exchange_table(&self, name: &str) -> Option<&Exchange> {
+        self.exchanges.get(name)
+    }
+
+    pub(super) fn exchange_count(&self) -> usize {
+        self.exchanges.len()
+    }
+
+    pub(super) fn binding_count(&self) -> usize {
+        self.bindings
+    }
+
+    pub(super) fn is_predeclared(name: &str) -> bool {
+        PREDECLARED.iter().any(|(predeclared, _)| *predeclared == name)
+    }
+}
+
+/// The way to a queue.
+pub(super) fn route_to(queue: &QueueRecord) -> Route {
+    Route { shard: queue.shard, queue: queue.id, logged: queue.is_logged() }
+}
