@@ -15,12 +15,18 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod command;
 mod error;
 mod identity;
+pub mod limits;
+mod message;
+pub mod queue;
+pub mod session;
 mod time;
 
 pub mod topology;
 
 pub use error::Exception;
 pub use identity::{ConnectionId, ConsumerKey, QueueId, ShardId};
+pub use message::Message;
 pub use time::Instant;

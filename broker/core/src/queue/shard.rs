@@ -1,0 +1,694 @@
+//! All queues of one shard, and the order between what the log must hold first and what need not wait for it.
+//!
+//! ```text
+//! input ── not logged ──────────────────────────────▶ applied at once ──▶ events
+//!    └──── logged ──▶ filling ──take_entry──▶ in flight ──committed──▶ applied ──▶ events
+//! ```
+//!
+//! A publish to logged queues waits for its commit. Whatever asks about a logged queue after it (get, subscribe,
+//! count, cancel, a publish of delivery mode 1) waits behind it, so that one publisher's messages and questions keep
+//! their order. Settlements and credit don't wait: they concern messages that are already out.
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
+use super::{
+    Deliver, Delivery, PositionRange, Queue, QueueSettings, Settlement, Subscription,
+    sequence_ranges,
+};
+use crate::command::{self, Command, EntryError, EntryHeader};
+use crate::identity::{ConnectionId, ConsumerKey, QueueId};
+use crate::limits::{ENTRY_BYTES, ENTRY_COMMANDS};
+
+/// Publishes of one channel that are confirmed when their run is applied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Receipt {
+    /// Who published.
+    pub connection: ConnectionId,
+    /// On which channel.
+    pub channel: u16,
+    /// The first publish's number on that channel.
+    pub first: u64,
+    /// How many consecutive publishes.
+    pub len: u64,
+}
+
+/// Encoded publishes of one connection, in order. Either all of its queues are logged or none is, so that transient
+/// queues never wait for the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PublishRun {
+    /// True: confirmed only once the log holds them.
+    pub logged: bool,
+    /// Publish commands, one behind the other (see [`crate::command`]).
+    pub commands: Bytes,
+    /// How many commands.
+    pub count: u32,
+    /// What to confirm when they are applied.
+    pub receipts: Vec<Receipt>,
+}
+
+/// What a session or the metadata asks of a shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ShardInput {
+    /// Append messages.
+    Publish(PublishRun),
+    /// Settle messages that were handed out.
+    Settle {
+        /// The queue they came from.
+        queue: QueueId,
+        /// Their positions.
+        ranges: Vec<PositionRange>,
+        /// What becomes of them.
+        settlement: Settlement,
+    },
+    /// `basic.consume`; answered by [`Event::Subscribed`].
+    Subscribe {
+        /// The queue.
+        queue: QueueId,
+        /// The new consumer.
+        consumer: ConsumerKey,
+        /// Its terms.
+        subscription: Subscription,
+    },
+    /// `basic.cancel`; answered by [`Event::Unsubscribed`], behind the consumer's last delivery.
+    Unsubscribe {
+        /// The queue.
+        queue: QueueId,
+        /// The consumer.
+        consumer: ConsumerKey,
+    },
+    /// A consumer's deliveries have left for its socket.
+    Grant {
+        /// The queue.
+        queue: QueueId,
+        /// The consumer.
+        consumer: ConsumerKey,
+        /// How many messages.
+        messages: u32,
+        /// How many octets, as [`crate::Message::size`] counts.
+        bytes: u64,
+    },
+    /// `basic.get`; answered by [`Event::Got`].
+    Get {
+        /// The queue.
+        queue: QueueId,
+        /// Who asks: its serial is 0, which no consumer has.
+        holder: ConsumerKey,
+        /// The message is done with as it is sent.
+        no_ack: bool,
+    },
+    /// Asks for ready messages and consumers; answered by [`Event::Counted`].
+    Count {
+        /// The queue.
+        queue: QueueId,
+        /// Who asks.
+        connection: ConnectionId,
+    },
+    /// `queue.purge`; answered by [`Event::Purged`].
+    Purge {
+        /// The queue.
+        queue: QueueId,
+        /// Who asks.
+        connection: ConnectionId,
+    },
+    /// A queue comes into being; without effect if it is there.
+    Create {
+        /// The queue.
+        queue: QueueId,
+        /// How it behaves.
+        settings: QueueSettings,
+    },
+    /// A queue goes; answered in [`ShardOutput::deleted`] under `request`.
+    Delete {
+        /// The queue.
+        queue: QueueId,
+        /// Refuse if it has consumers.
+        if_unused: bool,
+        /// Refuse if it has ready messages.
+        if_empty: bool,
+        /// Names the answer.
+        request: u64,
+    },
+    /// A connection leaves: its consumers end, and what it holds goes back.
+    Detach {
+        /// The connection.
+        connection: ConnectionId,
+        /// Which queue it leaves; `None`: all of the shard.
+        queue: Option<QueueId>,
+    },
+}
+
+/// What a shard tells a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A message for a consumer.
+    Deliver(ConsumerKey, Delivery),
+    /// Publishes of a channel have been applied here.
+    Confirmed {
+        /// The channel.
+        channel: u16,
+        /// The first publish's number.
+        first: u64,
+        /// How many.
+        len: u64,
+    },
+    /// Answer to a subscribe.
+    Subscribed(ConsumerKey, Result<(), SubscribeRefusal>),
+    /// Answer to an unsubscribe.
+    Unsubscribed(ConsumerKey),
+    /// Answer to a get: the message and how many are ready behind it; `None`: the queue is empty.
+    Got(Option<(Delivery, u64)>),
+    /// Answer to a count: ready messages and consumers; `None`: the queue is gone.
+    Counted(Option<(u64, u64)>),
+    /// Answer to a purge: how many messages went.
+    Purged(u64),
+    /// The consumer's queue was deleted.
+    ConsumerCancelled(ConsumerKey),
+}
+
+/// Why a consumer was not added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SubscribeRefusal {
+    /// It or another consumer of the queue is exclusive.
+    ExclusiveUse,
+    /// The queue has been deleted meanwhile.
+    QueueGone,
+}
+
+/// Why a queue was not deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeleteRefusal {
+    /// It has consumers and `if-unused` was set.
+    InUse,
+    /// It has messages and `if-empty` was set.
+    NotEmpty,
+}
+
+/// Answer to a delete: how many ready messages went with the queue.
+pub type Deleted = Result<u64, DeleteRefusal>;
+
+/// What a shard wants done, in order.
+#[derive(Debug, Default)]
+pub struct ShardOutput {
+    events: Vec<(ConnectionId, Vec<Event>)>,
+    index: BTreeMap<ConnectionId, usize>,
+    /// Auto-delete queues that have lost their last consumer.
+    pub unused: Vec<QueueId>,
+    /// Answers to deletes, by request.
+    pub deleted: Vec<(u64, Deleted)>,
+}
+
+impl ShardOutput {
+    /// Takes the events, grouped by connection; each connection's are in order.
+    pub fn take_events(&mut self) -> Vec<(ConnectionId, Vec<Event>)> {
+        self.index.clear();
+        core::mem::take(&mut self.events)
+    }
+
+    fn tell(&mut self, connection: ConnectionId, event: Event) {
+        let at = *self.index.entry(connection).or_insert_with(|| {
+            self.events.push((connection, Vec::new()));
+            self.events.len() - 1
+        });
+        self.events[at].1.push(event);
+    }
+}
+
+impl Deliver for ShardOutput {
+    fn deliver(&mut self, to: ConsumerKey, delivery: Delivery) {
+        self.tell(to.connection, Event::Deliver(to, delivery));
+    }
+}
+
+/// A part of an entry, or what waits behind it.
+#[derive(Debug)]
+enum Step {
+    /// Publishes, applied when the entry is committed.
+    Run(PublishRun),
+    /// Commands that took effect here when they were written.
+    Own { commands: Vec<u8>, count: u32 },
+    /// Not logged; carried out in its turn.
+    Deferred(ShardInput),
+}
+
+impl Step {
+    fn len(&self) -> usize {
+        match self {
+            Self::Run(run) => run.commands.len(),
+            Self::Own { commands, .. } => commands.len(),
+            Self::Deferred(ShardInput::Publish(run)) => run.commands.len(),
+            Self::Deferred(_) => 0,
+        }
+    }
+
+    /// The octets for the log and how many commands they are. A run keeps its own, which are shared.
+    fn take_commands(&mut self) -> Option<(Bytes, u32)> {
+        match self {
+            Self::Run(run) => Some((run.commands.clone(), run.count)),
+            Self::Own { commands, count } => Some((Bytes::from(core::mem::take(commands)), *count)),
+            Self::Deferred(_) => None,
+        }
+    }
+}
+
+/// The queues of one shard.
+#[derive(Debug, Default)]
+pub struct Shard {
+    queues: BTreeMap<QueueId, Queue>,
+    filling: VecDeque<Step>,
+    in_flight: VecDeque<Vec<Step>>,
+    /// Runs and deferred inputs in `filling` and `in_flight`.
+    unapplied: usize,
+    epoch: u64,
+    epoch_starts: bool,
+}
+
+impl Shard {
+    /// A shard without queues.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Applies an entry of the log. Only before the first [`Self::handle`].
+    pub fn replay(&mut self, mut entry: Bytes) -> Result<(), EntryError> {
+        let header = EntryHeader::decode(&mut entry)?;
+        self.epoch = header.epoch;
+        if header.epoch_start {
+            self.queues.values_mut().for_each(Queue::start_epoch);
+        }
+        for _ in 0..header.commands {
+            self.replay_command(command::decode_command(&mut entry)?);
+        }
+        Ok(())
+    }
+
+    fn replay_command(&mut self, command: Command) {
+        match command {
+            Command::Publish { queues, message } => {
+                for id in queues {
+                    if let Some(queue) = self.queues.get_mut(&id) {
+                        queue.enqueue(message.clone(), true);
+                    }
+                }
+            }
+            Command::Settle { queue, ranges } => {
+                if let Some(queue) = self.queues.get_mut(&queue) {
+                    queue.forget(&ranges);
+                }
+            }
+            Command::Create(id) => {
+                let settings = QueueSettings {
+                    logged: true,
+                    auto_delete: false,
+                };
+                self.queues
+                    .entry(id)
+                    .or_insert_with(|| Queue::new(id, settings));
+            }
+            Command::Delete(id) => drop(self.queues.remove(&id)),
+            Command::Attach(id) => {
+                if let Some(queue) = self.queues.get_mut(&id) {
+                    queue.attached = true;
+                }
+            }
+        }
+    }
+
+    /// Ends the replay: this node now leads. The epoch's first entry says so to later replays.
+    pub fn lead(&mut self) {
+        self.epoch += 1;
+        if self.queues.values().any(|queue| queue.attached) {
+            self.queues.values_mut().for_each(Queue::start_epoch);
+            self.epoch_starts = true;
+        }
+    }
+
+    /// The ids of its queues, ascending.
+    pub fn queue_ids(&self) -> impl Iterator<Item = QueueId> {
+        self.queues.keys().copied()
+    }
+
+    /// Ready and unacknowledged messages of all queues, and consumers.
+    pub fn totals(&self) -> (u64, u64, u64) {
+        self.queues
+            .values()
+            .fold((0, 0, 0), |(ready, unacked, consumers), queue| {
+                (
+                    ready + queue.ready.len() as u64,
+                    unacked + queue.unacked.len() as u64,
+                    consumers + queue.consumers.len() as u64,
+                )
+            })
+    }
+
+    /// Octets that wait to be taken by [`Self::take_entry`].
+    pub fn waiting_bytes(&self) -> usize {
+        self.filling.iter().map(Step::len).sum()
+    }
+
+    /// Takes in one input.
+    pub fn handle(&mut self, input: ShardInput, out: &mut ShardOutput) {
+        match input {
+            ShardInput::Publish(run) if run.logged => {
+                self.unapplied += 1;
+                self.filling.push_back(Step::Run(run));
+            }
+            input if self.must_wait(&input) => self.defer(input),
+            input => self.perform(input, out),
+        }
+    }
+
+    /// True if `input` is about a logged queue and something that it must not overtake is not applied yet.
+    fn must_wait(&mut self, input: &ShardInput) -> bool {
+        let queue = match input {
+            ShardInput::Publish(run) => command::first_queue(&run.commands),
+            ShardInput::Subscribe { queue, .. }
+            | ShardInput::Unsubscribe { queue, .. }
+            | ShardInput::Get { queue, .. }
+            | ShardInput::Count { queue, .. }
+            | ShardInput::Purge { queue, .. }
+            | ShardInput::Delete { queue, .. } => Some(*queue),
+            ShardInput::Detach { queue: None, .. } => return self.unapplied > 0,
+            ShardInput::Detach { queue, .. } => *queue,
+            ShardInput::Settle { .. } | ShardInput::Grant { .. } | ShardInput::Create { .. } => {
+                None
+            }
+        };
+        let Some(queue) = queue.and_then(|id| self.queues.get(&id)) else {
+            return false;
+        };
+        if !queue.settings.logged {
+            return false;
+        }
+        let hands_out = matches!(input, ShardInput::Subscribe { .. } | ShardInput::Get { .. });
+        (hands_out && self.attach(queue.id)) || self.unapplied > 0
+    }
+
+    /// Logs, once an epoch, that a queue is about to hand out messages. True: wait until that is committed.
+    fn attach(&mut self, id: QueueId) -> bool {
+        let Some(queue) = self.queues.get_mut(&id) else {
+            return false;
+        };
+        let first = !core::mem::replace(&mut queue.attached, true);
+        if first {
+            self.log_own(&Command::Attach(id));
+        }
+        first
+    }
+
+    /// Puts `input` behind everything that is on its way to the log.
+    fn defer(&mut self, input: ShardInput) {
+        self.unapplied += 1;
+        match self.in_flight.back_mut() {
+            Some(steps) if self.filling.is_empty() => steps.push(Step::Deferred(input)),
+            _ => self.filling.push_back(Step::Deferred(input)),
+        }
+    }
+
+    fn perform(&mut self, input: ShardInput, out: &mut ShardOutput) {
+        match input {
+            ShardInput::Publish(run) => self.apply_run(run, out),
+            ShardInput::Settle {
+                queue,
+                ranges,
+                settlement,
+            } => {
+                self.with(queue, out, |queue, _, done| {
+                    queue.settle(&ranges, settlement, done)
+                });
+            }
+            ShardInput::Subscribe {
+                queue,
+                consumer,
+                subscription,
+            } => {
+                self.subscribe(queue, consumer, subscription, out);
+            }
+            ShardInput::Unsubscribe { queue, consumer } => self.unsubscribe(queue, consumer, out),
+            ShardInput::Grant {
+                queue,
+                consumer,
+                messages,
+                bytes,
+            } => {
+                self.with(queue, out, |queue, _, _| {
+                    queue.grant(consumer, messages, bytes)
+                });
+            }
+            ShardInput::Get {
+                queue,
+                holder,
+                no_ack,
+            } => self.get(queue, holder, no_ack, out),
+            ShardInput::Count { queue, connection } => {
+                let counts = self
+                    .queues
+                    .get(&queue)
+                    .map(|q| (q.ready.len() as u64, q.consumers.len() as u64));
+                out.tell(connection, Event::Counted(counts));
+            }
+            ShardInput::Purge { queue, connection } => {
+                let mut count = 0;
+                self.with(queue, out, |queue, _, done| count = queue.purge(done));
+                out.tell(connection, Event::Purged(count));
+            }
+            ShardInput::Create { queue, settings } => self.create(queue, settings),
+            ShardInput::Delete {
+                queue,
+                if_unused,
+                if_empty,
+                request,
+            } => {
+                let deleted = self.delete(queue, if_unused, if_empty, out);
+                out.deleted.push((request, deleted));
+            }
+            ShardInput::Detach { connection, queue } => self.detach(connection, queue, out),
+        }
+    }
+
+    /// Works on a queue, then hands out what has become possible and logs what is done with.
+    fn with(
+        &mut self,
+        id: QueueId,
+        out: &mut ShardOutput,
+        work: impl FnOnce(&mut Queue, &mut ShardOutput, &mut Vec<u64>),
+    ) {
+        let Some(queue) = self.queues.get_mut(&id) else {
+            return;
+        };
+        let mut done = Vec::new();
+        work(queue, out, &mut done);
+        queue.dispatch(out, &mut done);
+        self.log_settled(id, done);
+    }
+
+    fn apply_run(&mut self, run: PublishRun, out: &mut ShardOutput) {
+        let mut octets = run.commands;
+        let mut touched: Vec<QueueId> = Vec::new();
+        // A session of this process encoded the run, so it decodes; were it defective, the run would end there.
+        while let Ok(Command::Publish { queues, message }) = command::decode_command(&mut octets) {
+            for id in queues {
+                let Some(queue) = self.queues.get_mut(&id) else {
+                    continue;
+                };
+                queue.enqueue(message.clone(), run.logged);
+                if touched.last() != Some(&id) {
+                    touched.push(id);
+                }
+            }
+        }
+        touched.sort_unstable();
+        touched.dedup();
+        for id in touched {
+            self.with(id, out, |_, _, _| ());
+        }
+        for Receipt {
+            connection,
+            channel,
+            first,
+            len,
+        } in run.receipts
+        {
+            out.tell(
+                connection,
+                Event::Confirmed {
+                    channel,
+                    first,
+                    len,
+                },
+            );
+        }
+    }
+
+    fn subscribe(
+        &mut self,
+        id: QueueId,
+        key: ConsumerKey,
+        subscription: Subscription,
+        out: &mut ShardOutput,
+    ) {
+        let refusal = match self.queues.get(&id) {
+            None => Some(SubscribeRefusal::QueueGone),
+            Some(queue) if queue.has_exclusive_consumer() => Some(SubscribeRefusal::ExclusiveUse),
+            Some(queue) if subscription.exclusive && !queue.consumers.is_empty() => {
+                Some(SubscribeRefusal::ExclusiveUse)
+            }
+            Some(_) => None,
+        };
+        out.tell(
+            key.connection,
+            Event::Subscribed(key, refusal.map_or(Ok(()), Err)),
+        );
+        if refusal.is_none() {
+            self.with(id, out, |queue, _, _| queue.subscribe(key, subscription));
+        }
+    }
+
+    fn unsubscribe(&mut self, id: QueueId, key: ConsumerKey, out: &mut ShardOutput) {
+        self.with(id, out, |queue, out, _| {
+            queue.unsubscribe(key);
+            if queue.is_unused() {
+                out.unused.push(id);
+            }
+        });
+        out.tell(key.connection, Event::Unsubscribed(key));
+    }
+
+    fn get(&mut self, id: QueueId, holder: ConsumerKey, no_ack: bool, out: &mut ShardOutput) {
+        let mut got = None;
+        self.with(id, out, |queue, _, done| {
+            got = queue
+                .take(holder, no_ack, done)
+                .map(|delivery| (delivery, queue.ready.len() as u64));
+        });
+        out.tell(holder.connection, Event::Got(got));
+    }
+
+    fn create(&mut self, id: QueueId, settings: QueueSettings) {
+        if self.queues.contains_key(&id) {
+            return;
+        }
+        self.queues.insert(id, Queue::new(id, settings));
+        if settings.logged {
+            self.log_own(&Command::Create(id));
+        }
+    }
+
+    fn delete(
+        &mut self,
+        id: QueueId,
+        if_unused: bool,
+        if_empty: bool,
+        out: &mut ShardOutput,
+    ) -> Deleted {
+        let Some(queue) = self.queues.get(&id) else {
+            return Ok(0);
+        };
+        if if_unused && !queue.consumers.is_empty() {
+            return Err(DeleteRefusal::InUse);
+        }
+        if if_empty && !queue.ready.is_empty() {
+            return Err(DeleteRefusal::NotEmpty);
+        }
+        for key in queue.consumers.keys() {
+            out.tell(key.connection, Event::ConsumerCancelled(*key));
+        }
+        let (count, logged) = (queue.ready.len() as u64, queue.settings.logged);
+        self.queues.remove(&id);
+        if logged {
+            self.log_own(&Command::Delete(id));
+        }
+        Ok(count)
+    }
+
+    fn detach(&mut self, connection: ConnectionId, queue: Option<QueueId>, out: &mut ShardOutput) {
+        let ids: Vec<QueueId> =
+            queue.map_or_else(|| self.queue_ids().collect(), |id| Vec::from([id]));
+        for id in ids {
+            self.with(id, out, |queue, out, _| {
+                queue.detach(connection);
+                if queue.is_unused() {
+                    out.unused.push(id);
+                }
+            });
+        }
+    }
+
+    fn log_settled(&mut self, id: QueueId, done: Vec<u64>) {
+        if done.is_empty() {
+            return;
+        }
+        let (commands, count) = self.own_commands();
+        command::encode_settle(id, &sequence_ranges(done), commands);
+        *count += 1;
+    }
+
+    fn log_own(&mut self, command: &Command) {
+        let (commands, count) = self.own_commands();
+        command::encode_queue_command(command, commands);
+        *count += 1;
+    }
+
+    /// The step at the end that takes commands of the shard's own.
+    fn own_commands(&mut self) -> (&mut Vec<u8>, &mut u32) {
+        if !matches!(self.filling.back(), Some(Step::Own { .. })) {
+            self.filling.push_back(Step::Own {
+                commands: Vec::new(),
+                count: 0,
+            });
+        }
+        match self.filling.back_mut() {
+            Some(Step::Own { commands, count }) => (commands, count),
+            _ => unreachable!("an own step was pushed above"),
+        }
+    }
+
+    /// The next entry for the log, as slices to be written one behind the other; `None` if nothing waits to be
+    /// logged. `now_ms` is wall-clock milliseconds since the Unix epoch. Entries are committed in this order.
+    pub fn take_entry(&mut self, now_ms: u64) -> Option<Vec<Bytes>> {
+        if self.filling.is_empty() && !self.epoch_starts {
+            return None;
+        }
+        let mut header = EntryHeader {
+            commands: 0,
+            epoch_start: core::mem::take(&mut self.epoch_starts),
+            now_ms,
+            epoch: self.epoch,
+        };
+        let mut slices = Vec::from([Bytes::new()]);
+        let mut steps = Vec::new();
+        let mut size = 0;
+        while let Some(step) = self.filling.front() {
+            let full = size >= ENTRY_BYTES || header.commands >= ENTRY_COMMANDS;
+            if full && !matches!(step, Step::Deferred(_)) {
+                break;
+            }
+            let Some(mut step) = self.filling.pop_front() else {
+                break;
+            };
+            if let Some((commands, count)) = step.take_commands() {
+                size += commands.len();
+                header.commands += count;
+                slices.push(commands);
+            }
+            steps.push(step);
+        }
+        slices[0] = Bytes::copy_from_slice(&header.encode());
+        self.in_flight.push_back(steps);
+        Some(slices)
+    }
+
+    /// The oldest entry in flight is durable: it takes effect, and so does what waited behind it.
+    pub fn committed(&mut self, out: &mut ShardOutput) {
+        for step in self.in_flight.pop_front().into_iter().flatten() {
+            self.unapplied -= usize::from(!matches!(step, Step::Own { .. }));
+            match step {
+                Step::Run(run) => self.apply_run(run, out),
+                Step::Own { .. } => {}
+                Step::Deferred(input) => self.perform(input, out),
+            }
+        }
+    }
+}

@@ -1,0 +1,493 @@
+//! Rules of queues, and the order that a shard keeps, without a socket or a log.
+
+use alloc::vec;
+use alloc::vec::Vec;
+use std::format;
+use std::string::String;
+
+use bytes::Bytes;
+
+use super::*;
+use crate::command::encode_publish_head;
+
+const QUEUE: QueueId = QueueId(1);
+
+fn consumer(connection: u64) -> ConsumerKey {
+    ConsumerKey {
+        connection: ConnectionId(connection),
+        channel: 1,
+        serial: 1,
+    }
+}
+
+fn publish(bodies: &[&str], logged: bool) -> PublishRun {
+    let mut commands = Vec::new();
+    for body in bodies {
+        encode_publish_head(
+            (1, [QUEUE].into_iter()),
+            0,
+            0,
+            0,
+            body.len() as u32,
+            &mut commands,
+        );
+        commands.extend_from_slice(body.as_bytes());
+    }
+    let receipts = vec![Receipt {
+        connection: ConnectionId(9),
+        channel: 1,
+        first: 1,
+        len: bodies.len() as u64,
+    }];
+    PublishRun {
+        logged,
+        commands: Bytes::from(commands),
+        count: bodies.len() as u32,
+        receipts,
+    }
+}
+
+/// A shard with one queue, and what it said.
+struct World {
+    shard: Shard,
+    log: Vec<Bytes>,
+    events: Vec<(ConnectionId, Event)>,
+    unused: Vec<QueueId>,
+    deleted: Vec<(u64, Deleted)>,
+}
+
+impl World {
+    fn with_queue(logged: bool, auto_delete: bool) -> Self {
+        let mut world = Self {
+            shard: Shard::new(),
+            log: vec![],
+            events: vec![],
+            unused: vec![],
+            deleted: vec![],
+        };
+        world.put(ShardInput::Create {
+            queue: QUEUE,
+            settings: QueueSettings {
+                logged,
+                auto_delete,
+            },
+        });
+        world.commit();
+        world
+    }
+
+    fn put(&mut self, input: ShardInput) {
+        let mut out = ShardOutput::default();
+        self.shard.handle(input, &mut out);
+        self.collect(out);
+    }
+
+    /// Lets the log take one entry and commits it; false if there was none.
+    fn commit_one(&mut self) -> bool {
+        let Some(slices) = self.shard.take_entry(0) else {
+            return false;
+        };
+        self.log.push(Bytes::from(slices.concat()));
+        let mut out = ShardOutput::default();
+        self.shard.committed(&mut out);
+        self.collect(out);
+        true
+    }
+
+    fn commit(&mut self) {
+        while self.commit_one() {}
+    }
+
+    fn collect(&mut self, mut out: ShardOutput) {
+        for (connection, events) in out.take_events() {
+            self.events
+                .extend(events.into_iter().map(|event| (connection, event)));
+        }
+        self.unused.append(&mut out.unused);
+        self.deleted.append(&mut out.deleted);
+    }
+
+    fn subscribe(&mut self, key: ConsumerKey, no_ack: bool, prefetch_count: u32) {
+        let subscription = Subscription {
+            no_ack,
+            exclusive: false,
+            prefetch_count,
+        };
+        self.put(ShardInput::Subscribe {
+            queue: QUEUE,
+            consumer: key,
+            subscription,
+        });
+        self.commit();
+    }
+
+    fn settle(&mut self, positions: &[u64], settlement: Settlement) {
+        let ranges = positions
+            .iter()
+            .map(|first| PositionRange {
+                first: *first,
+                len: 1,
+            })
+            .collect();
+        self.put(ShardInput::Settle {
+            queue: QUEUE,
+            ranges,
+            settlement,
+        });
+    }
+
+    /// What was delivered since the last call: consumer's connection, body, redelivered.
+    fn delivered(&mut self) -> Vec<(u64, String, bool)> {
+        let mut delivered = vec![];
+        for (connection, event) in self.events.drain(..) {
+            if let Event::Deliver(_, delivery) = event {
+                let body = String::from_utf8_lossy(delivery.message.body()).into_owned();
+                delivered.push((connection.0, body, delivery.redelivered));
+            }
+        }
+        delivered
+    }
+
+    /// The shard as a restart finds it: replayed from what was logged.
+    fn restarted(&self) -> Self {
+        let mut shard = Shard::new();
+        for entry in &self.log {
+            shard
+                .replay(entry.clone())
+                .expect("own entries can be replayed");
+        }
+        shard.lead();
+        Self {
+            shard,
+            log: self.log.clone(),
+            events: vec![],
+            unused: vec![],
+            deleted: vec![],
+        }
+    }
+
+    /// Everything that a fresh consumer gets: body and redelivered flag.
+    fn drain(&mut self) -> Vec<(String, bool)> {
+        self.subscribe(consumer(77), true, 0);
+        self.delivered()
+            .into_iter()
+            .map(|(_, body, redelivered)| (body, redelivered))
+            .collect()
+    }
+}
+
+fn fresh(bodies: &[&str]) -> Vec<(String, bool)> {
+    bodies.iter().map(|body| ((*body).into(), false)).collect()
+}
+
+#[test]
+fn messages_come_in_order_and_consumers_take_turns() {
+    let mut world = World::with_queue(false, false);
+    world.subscribe(consumer(1), true, 0);
+    world.subscribe(consumer(2), true, 0);
+    world.put(ShardInput::Publish(publish(&["a", "b", "c", "d"], false)));
+    // Events come grouped by connection.
+    let turns = [(1, "a"), (1, "c"), (2, "b"), (2, "d")];
+    assert_eq!(
+        world.delivered(),
+        turns.map(|(to, body)| (to, String::from(body), false))
+    );
+}
+
+#[test]
+fn prefetch_bounds_what_a_consumer_holds_and_an_ack_gives_room() {
+    let mut world = World::with_queue(false, false);
+    world.subscribe(consumer(1), false, 2);
+    world.put(ShardInput::Publish(publish(&["a", "b", "c"], false)));
+    assert_eq!(world.delivered().len(), 2);
+    world.settle(&[0], Settlement::Done);
+    assert_eq!(world.delivered(), [(1, String::from("c"), false)]);
+}
+
+#[test]
+fn requeue_puts_messages_back_at_their_original_position_flagged_redelivered() {
+    let mut world = World::with_queue(false, false);
+    world.subscribe(consumer(1), false, 2);
+    world.put(ShardInput::Publish(publish(&["a", "b", "c"], false)));
+    world.put(ShardInput::Unsubscribe {
+        queue: QUEUE,
+        consumer: consumer(1),
+    });
+    world.settle(&[1], Settlement::Requeue);
+    world.settle(&[0], Settlement::Requeue);
+    world.events.clear();
+    assert_eq!(
+        world.drain(),
+        [("a".into(), true), ("b".into(), true), ("c".into(), false)]
+    );
+}
+
+#[test]
+fn a_slow_reader_leaves_messages_in_the_queue_until_its_socket_took_the_earlier_ones() {
+    let mut world = World::with_queue(false, false);
+    world.subscribe(consumer(1), true, 0);
+    let big = "x".repeat(1 << 20);
+    world.put(ShardInput::Publish(publish(&[&big, "after"], false)));
+    assert_eq!(
+        world.delivered().len(),
+        1,
+        "the first reaches the window's octets"
+    );
+    world.put(ShardInput::Grant {
+        queue: QUEUE,
+        consumer: consumer(1),
+        messages: 1,
+        bytes: 1 << 20,
+    });
+    assert_eq!(world.delivered(), [(1, String::from("after"), false)]);
+}
+
+#[test]
+fn a_connection_that_is_gone_gives_everything_back() {
+    let mut world = World::with_queue(false, false);
+    world.subscribe(consumer(1), false, 0);
+    world.put(ShardInput::Publish(publish(&["a", "b"], false)));
+    world.put(ShardInput::Detach {
+        connection: ConnectionId(1),
+        queue: Some(QUEUE),
+    });
+    assert_eq!(world.shard.totals(), (2, 0, 0));
+    world.events.clear();
+    assert_eq!(world.drain(), [("a".into(), true), ("b".into(), true)]);
+}
+
+#[test]
+fn an_exclusive_consumer_is_alone_in_both_orders() {
+    for (first, second) in [(true, false), (false, true)] {
+        let mut world = World::with_queue(false, false);
+        for (connection, exclusive) in [(1, first), (2, second)] {
+            let subscription = Subscription {
+                no_ack: true,
+                exclusive,
+                prefetch_count: 0,
+            };
+            world.put(ShardInput::Subscribe {
+                queue: QUEUE,
+                consumer: consumer(connection),
+                subscription,
+            });
+        }
+        let refusal = Event::Subscribed(consumer(2), Err(SubscribeRefusal::ExclusiveUse));
+        assert!(
+            world.events.contains(&(ConnectionId(2), refusal)),
+            "first exclusive: {first}"
+        );
+    }
+}
+
+#[test]
+fn auto_delete_waits_for_a_first_consumer_and_follows_the_last() {
+    let mut world = World::with_queue(false, true);
+    world.put(ShardInput::Detach {
+        connection: ConnectionId(5),
+        queue: Some(QUEUE),
+    });
+    assert_eq!(world.unused, []);
+    world.subscribe(consumer(1), true, 0);
+    world.subscribe(consumer(2), true, 0);
+    world.put(ShardInput::Unsubscribe {
+        queue: QUEUE,
+        consumer: consumer(1),
+    });
+    assert_eq!(world.unused, []);
+    world.put(ShardInput::Unsubscribe {
+        queue: QUEUE,
+        consumer: consumer(2),
+    });
+    assert_eq!(world.unused, [QUEUE]);
+}
+
+#[test]
+fn delete_honours_if_unused_and_if_empty_and_tells_consumers() {
+    let mut world = World::with_queue(false, false);
+    let delete = |if_unused, if_empty, request| ShardInput::Delete {
+        queue: QUEUE,
+        if_unused,
+        if_empty,
+        request,
+    };
+    world.subscribe(consumer(1), false, 1);
+    world.put(ShardInput::Publish(publish(&["held", "ready"], false)));
+    world.put(delete(true, false, 1));
+    world.put(delete(false, true, 2));
+    world.put(delete(false, false, 3));
+    assert_eq!(
+        world.deleted,
+        [
+            (1, Err(DeleteRefusal::InUse)),
+            (2, Err(DeleteRefusal::NotEmpty)),
+            (3, Ok(1))
+        ]
+    );
+    assert!(
+        world
+            .events
+            .contains(&(ConnectionId(1), Event::ConsumerCancelled(consumer(1))))
+    );
+}
+
+#[test]
+fn a_logged_publish_is_neither_confirmed_nor_delivered_before_its_commit() {
+    let mut world = World::with_queue(true, false);
+    world.subscribe(consumer(1), true, 0);
+    world.events.clear();
+    world.put(ShardInput::Publish(publish(&["a"], true)));
+    assert_eq!(world.events, []);
+    assert!(world.shard.take_entry(0).is_some());
+    assert_eq!(world.events, [], "in the log's hands is not yet durable");
+    let mut out = ShardOutput::default();
+    world.shard.committed(&mut out);
+    world.collect(out);
+    let kinds: Vec<String> = world
+        .events
+        .iter()
+        .map(|(_, event)| format!("{event:.9?}"))
+        .collect();
+    assert_eq!(world.events.len(), 2, "{kinds:?}");
+}
+
+#[test]
+fn what_follows_a_logged_publish_waits_behind_it() {
+    let mut world = World::with_queue(true, false);
+    world.put(ShardInput::Publish(publish(&["logged"], true)));
+    world.put(ShardInput::Publish(publish(&["memory"], false)));
+    world.put(ShardInput::Count {
+        queue: QUEUE,
+        connection: ConnectionId(3),
+    });
+    assert_eq!(world.events, []);
+    world.commit();
+    assert!(
+        world
+            .events
+            .contains(&(ConnectionId(3), Event::Counted(Some((2, 0)))))
+    );
+    world.events.clear();
+    assert_eq!(world.drain(), fresh(&["logged", "memory"]));
+}
+
+#[test]
+fn a_settlement_does_not_wait_for_the_log() {
+    let mut world = World::with_queue(true, false);
+    world.put(ShardInput::Publish(publish(&["a", "b"], true)));
+    world.subscribe(consumer(1), false, 1);
+    world.events.clear();
+    world.put(ShardInput::Publish(publish(&["c"], true)));
+    world.settle(&[0], Settlement::Done);
+    assert_eq!(world.delivered(), [(1, String::from("b"), false)]);
+}
+
+#[test]
+fn a_restart_finds_confirmed_messages_and_not_the_settled_ones() {
+    let mut world = World::with_queue(true, false);
+    world.put(ShardInput::Publish(publish(&["a", "b", "c"], true)));
+    world.put(ShardInput::Publish(publish(&["memory only"], false)));
+    world.commit();
+    assert_eq!(world.restarted().drain(), fresh(&["a", "b", "c"]));
+    world.subscribe(consumer(1), false, 0);
+    world.settle(&[1], Settlement::Done);
+    world.commit();
+    assert_eq!(
+        world.restarted().drain(),
+        [("a".into(), true), ("c".into(), true)]
+    );
+}
+
+#[test]
+fn messages_that_may_have_been_handed_out_before_a_restart_are_flagged_after_it() {
+    let mut world = World::with_queue(true, false);
+    world.put(ShardInput::Publish(publish(&["a"], true)));
+    world.commit();
+    let holder = ConsumerKey {
+        connection: ConnectionId(1),
+        channel: 1,
+        serial: 0,
+    };
+    world.put(ShardInput::Get {
+        queue: QUEUE,
+        holder,
+        no_ack: false,
+    });
+    assert_eq!(
+        world
+            .events
+            .iter()
+            .filter(|(_, event)| matches!(event, Event::Got(_)))
+            .count(),
+        0
+    );
+    world.commit();
+    assert!(
+        world
+            .events
+            .iter()
+            .any(|(_, event)| matches!(event, Event::Got(Some(_))))
+    );
+    let mut second = world.restarted();
+    second.commit();
+    let mut third = second.restarted();
+    assert_eq!(
+        third.drain(),
+        [("a".into(), true)],
+        "the flag outlives a second restart"
+    );
+}
+
+#[test]
+fn purge_drops_ready_messages_for_good_and_leaves_the_held_ones() {
+    let mut world = World::with_queue(true, false);
+    world.put(ShardInput::Publish(publish(&["held", "b", "c"], true)));
+    world.subscribe(consumer(1), false, 1);
+    world.events.clear();
+    world.put(ShardInput::Purge {
+        queue: QUEUE,
+        connection: ConnectionId(3),
+    });
+    world.commit();
+    assert_eq!(world.events, [(ConnectionId(3), Event::Purged(2))]);
+    assert_eq!(world.restarted().drain(), [("held".into(), true)]);
+}
+
+#[test]
+fn a_deleted_queue_stays_deleted_after_a_restart() {
+    let mut world = World::with_queue(true, false);
+    world.put(ShardInput::Publish(publish(&["a"], true)));
+    world.put(ShardInput::Delete {
+        queue: QUEUE,
+        if_unused: false,
+        if_empty: false,
+        request: 1,
+    });
+    world.commit();
+    assert_eq!(world.deleted, [(1, Ok(1))]);
+    assert_eq!(world.restarted().shard.queue_ids().count(), 0);
+}
+
+#[test]
+fn an_entry_is_cut_at_its_bounds_and_nothing_is_lost_by_it() {
+    let mut world = World::with_queue(true, false);
+    let body = "x".repeat(100 << 10);
+    for _ in 0..7 {
+        world.put(ShardInput::Publish(publish(&[&body], true)));
+    }
+    let before = world.log.len();
+    world.commit();
+    assert_eq!(
+        world.log.len() - before,
+        3,
+        "three of 100 KiB reach 256 KiB"
+    );
+    assert_eq!(world.restarted().drain().len(), 7);
+}
+
+#[test]
+fn settlements_become_ascending_ranges() {
+    let ranges = sequence_ranges(vec![5, 1, 2, 9, 3]);
+    let expected = [(1, 3), (5, 1), (9, 1)].map(|(first, len)| SequenceRange { first, len });
+    assert_eq!(ranges, expected);
+}

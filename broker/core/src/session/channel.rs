@@ -1,0 +1,322 @@
+//! One channel: what it remembers between methods, and the methods about the channel itself.
+
+use alloc::collections::BTreeMap;
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use warren_amqp::{ReplyCode, ToClient, ToServer, access, basic, channel, confirm};
+
+use super::confirm::Confirms;
+use super::publish::Assembly;
+use super::{Origin, Session, SessionOutput, World, reply_text};
+use crate::error::Exception;
+use crate::identity::{QueueId, ShardId};
+use crate::queue::{Settlement, ShardInput};
+
+/// A message that the client holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Held {
+    pub(super) shard: ShardId,
+    pub(super) queue: QueueId,
+    pub(super) position: u64,
+}
+
+/// The state of one channel.
+#[derive(Debug, Default)]
+pub(super) struct Channel {
+    /// We have sent `channel.close`; everything but its answer is dropped (spec 1.5.2.5).
+    closing: bool,
+    /// The content that is being received.
+    pub(super) assembly: Assembly,
+    pub(super) confirms: Option<Confirms>,
+    /// By delivery tag.
+    pub(super) unacked: BTreeMap<u64, Held>,
+    pub(super) last_delivery_tag: u64,
+    /// For consumers started from now on; 0 is unlimited.
+    pub(super) prefetch_count: u16,
+    /// Consumer tag to consumer.
+    pub(super) consumer_tags: BTreeMap<String, u32>,
+    /// The name that an empty queue name stands for.
+    pub(super) last_queue: String,
+}
+
+impl Channel {
+    pub(super) fn confirms_due(&mut self) -> Option<ToClient<'static>> {
+        self.confirms
+            .as_mut()
+            .filter(|_| !self.closing)
+            .and_then(Confirms::due)
+    }
+
+    /// Remembers a delivery that has to be acknowledged, or only counts it.
+    pub(super) fn next_delivery_tag(&mut self, held: Option<Held>) -> u64 {
+        self.last_delivery_tag += 1;
+        if let Some(held) = held {
+            self.unacked.insert(self.last_delivery_tag, held);
+        }
+        self.last_delivery_tag
+    }
+}
+
+impl Session {
+    /// The channel, unless it is unknown or closing.
+    pub(super) fn channel(&mut self, number: u16) -> Option<&mut Channel> {
+        self.channels
+            .get_mut(&number)
+            .filter(|channel| !channel.closing)
+    }
+
+    /// The channel that a method came on. `channel_method` has made sure that it is open.
+    pub(super) fn open_channel(&mut self, origin: Origin) -> Result<&mut Channel, Exception> {
+        self.channel(origin.channel)
+            .ok_or_else(|| unopened(origin.channel))
+    }
+
+    pub(super) fn channel_method(
+        &mut self,
+        world: &mut World<'_>,
+        origin: Origin,
+        method: ToServer<'_>,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        match self.channels.get(&origin.channel) {
+            None => return self.first_method(origin, &method, out),
+            Some(channel) if channel.closing => {
+                self.closing_method(origin.channel, &method, out);
+                return Ok(());
+            }
+            Some(channel) if channel.assembly.is_under_way() => return Err(interrupted(&method)),
+            Some(_) => {}
+        }
+        match method {
+            ToServer::BasicPublish(publish) => self.basic_publish(origin, &publish),
+            ToServer::BasicAck(ack) => self.basic_ack(origin, ack, out),
+            ToServer::BasicNack(nack) => self.basic_nack(origin, nack, out),
+            ToServer::BasicReject(reject) => self.basic_reject(origin, reject, out),
+            ToServer::BasicRecover(recover) => {
+                self.basic_recover(origin, recover.requeue, true, out)
+            }
+            ToServer::BasicRecoverAsync(recover) => {
+                self.basic_recover(origin, recover.requeue, false, out)
+            }
+            ToServer::BasicGet(get) => self.basic_get(world, origin, &get, out),
+            ToServer::BasicConsume(consume) => self.basic_consume(world, origin, &consume, out),
+            ToServer::BasicCancel(cancel) => self.basic_cancel(origin, &cancel, out),
+            ToServer::BasicCancelOk(_) => Ok(()),
+            ToServer::BasicQos(qos) => self.basic_qos(origin, qos, out),
+            ToServer::ConfirmSelect(select) => self.confirm_select(origin, select, out),
+            ToServer::ChannelClose(_) => {
+                self.forget_channel(origin.channel, out);
+                out.send(origin.channel, &ToClient::ChannelCloseOk(channel::CloseOk));
+                Ok(())
+            }
+            ToServer::ChannelFlow(flow) => channel_flow(origin, flow, out),
+            ToServer::ChannelFlowOk(_) => Ok(()),
+            ToServer::AccessRequest(_) => {
+                // Deprecated, and answered for clients of the time before 0-9-1 (RabbitMQ does too).
+                out.send(
+                    origin.channel,
+                    &ToClient::AccessRequestOk(access::RequestOk { ticket: 1 }),
+                );
+                Ok(())
+            }
+            ToServer::TxSelect(_) | ToServer::TxCommit(_) | ToServer::TxRollback(_) => {
+                Err(Exception::connection(
+                    ReplyCode::NotImplemented,
+                    "transactions are not available in this version; use publisher confirms (confirm.select)",
+                ))
+            }
+            ToServer::ChannelOpen(_) => Err(Exception::connection(
+                ReplyCode::ChannelError,
+                format!("channel {} is already open", origin.channel),
+            )),
+            method => self.declare_method(world, origin, method, out),
+        }
+    }
+
+    /// A method on a channel that is not open: only `channel.open` makes sense.
+    fn first_method(
+        &mut self,
+        origin: Origin,
+        method: &ToServer<'_>,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        match method {
+            ToServer::ChannelOpen(_) => {}
+            // The answer to a close of ours whose channel the client had closed itself at the same time.
+            ToServer::ChannelCloseOk(_) => return Ok(()),
+            _ => return Err(unopened(origin.channel)),
+        }
+        // RabbitMQ's channel-max bounds how many are open, not their numbers.
+        if self.channels.len() >= usize::from(self.channel_max) {
+            let text = format!(
+                "number of channels opened ({}) has reached the negotiated channel_max ({})",
+                self.channels.len(),
+                self.channel_max
+            );
+            return Err(Exception::connection(ReplyCode::NotAllowed, text));
+        }
+        self.channels.insert(origin.channel, Channel::default());
+        out.send(origin.channel, &ToClient::ChannelOpenOk(channel::OpenOk));
+        Ok(())
+    }
+
+    fn closing_method(&mut self, number: u16, method: &ToServer<'_>, out: &mut SessionOutput) {
+        match method {
+            ToServer::ChannelCloseOk(_) => drop(self.channels.remove(&number)),
+            ToServer::ChannelClose(_) => {
+                self.channels.remove(&number);
+                out.send(number, &ToClient::ChannelCloseOk(channel::CloseOk));
+            }
+            _ => {}
+        }
+    }
+
+    /// Ends a channel from our side. What it held goes back; the number stays taken until the client has answered.
+    pub(super) fn close_channel(
+        &mut self,
+        origin: Origin,
+        code: ReplyCode,
+        text: &str,
+        out: &mut SessionOutput,
+    ) {
+        self.forget_channel(origin.channel, out);
+        self.channels.insert(
+            origin.channel,
+            Channel {
+                closing: true,
+                ..Channel::default()
+            },
+        );
+        let text = reply_text(code, text);
+        let close = channel::Close {
+            reply_code: code.code(),
+            reply_text: &text,
+            class_id: origin.class_id,
+            method_id: origin.method_id,
+        };
+        out.send(origin.channel, &ToClient::ChannelClose(close));
+    }
+
+    /// Removes a channel: its consumers end and what it holds unacknowledged goes back to its place.
+    fn forget_channel(&mut self, number: u16, out: &mut SessionOutput) {
+        let Some(channel) = self.channels.remove(&number) else {
+            return;
+        };
+        for serial in channel.consumer_tags.into_values() {
+            if let Some(consumer) = self.consumers.remove(&serial) {
+                let (queue, key) = (consumer.queue, consumer.key(self.id, serial));
+                out.tell(
+                    consumer.shard,
+                    ShardInput::Unsubscribe {
+                        queue,
+                        consumer: key,
+                    },
+                );
+            }
+        }
+        for held in channel.unacked.into_values() {
+            out.settle(held.shard, held.queue, held.position, Settlement::Requeue);
+        }
+    }
+
+    fn basic_qos(
+        &mut self,
+        origin: Origin,
+        qos: basic::Qos,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        if qos.prefetch_size != 0 {
+            return Err(Exception::connection(
+                ReplyCode::NotImplemented,
+                format!("prefetch_size!=0 ({})", qos.prefetch_size),
+            ));
+        }
+        // Like RabbitMQ 4.3, which no longer shares one limit among a channel's consumers, `global` changes nothing.
+        self.open_channel(origin)?.prefetch_count = qos.prefetch_count;
+        out.send(origin.channel, &ToClient::BasicQosOk(basic::QosOk));
+        Ok(())
+    }
+
+    fn confirm_select(
+        &mut self,
+        origin: Origin,
+        select: confirm::Select,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        self.open_channel(origin)?
+            .confirms
+            .get_or_insert_with(Confirms::new);
+        if !select.no_wait {
+            out.send(
+                origin.channel,
+                &ToClient::ConfirmSelectOk(confirm::SelectOk),
+            );
+        }
+        Ok(())
+    }
+
+    pub(super) fn confirmed(&mut self, number: u16, first: u64, len: u64) {
+        let Some(channel) = self.channel(number) else {
+            return;
+        };
+        if let Some(confirms) = &mut channel.confirms {
+            confirms.applied(first, len);
+            self.confirms_due(number);
+        }
+    }
+
+    pub(super) fn confirms_due(&mut self, number: u16) {
+        if self.confirms_due.last() != Some(&number) {
+            self.confirms_due.push(number);
+        }
+    }
+
+    /// Replaces the empty name by the queue that the channel declared last.
+    pub(super) fn queue_name(&mut self, origin: Origin, name: &str) -> Result<String, Exception> {
+        let last = &self.open_channel(origin)?.last_queue;
+        match (name, last.as_str()) {
+            ("", "") => Err(Exception::channel(
+                ReplyCode::NotFound,
+                "no previously declared queue",
+            )),
+            ("", last) => Ok(last.to_string()),
+            (name, _) => Ok(name.to_string()),
+        }
+    }
+}
+
+fn channel_flow(
+    origin: Origin,
+    flow: channel::Flow,
+    out: &mut SessionOutput,
+) -> Result<(), Exception> {
+    if !flow.active {
+        return Err(Exception::connection(
+            ReplyCode::NotImplemented,
+            "active=false",
+        ));
+    }
+    out.send(
+        origin.channel,
+        &ToClient::ChannelFlowOk(channel::FlowOk { active: true }),
+    );
+    Ok(())
+}
+
+fn unopened(number: u16) -> Exception {
+    Exception::connection(
+        ReplyCode::ChannelError,
+        format!("expected 'channel.open' on channel {number}"),
+    )
+}
+
+fn interrupted(method: &ToServer<'_>) -> Exception {
+    Exception::connection(
+        ReplyCode::UnexpectedFrame,
+        format!(
+            "expected content header or body, got method {} instead",
+            method.name()
+        ),
+    )
+}

@@ -1,0 +1,109 @@
+//! Publisher confirms of one channel: which publishes wait, and what may be acknowledged now.
+
+use alloc::collections::VecDeque;
+
+use warren_amqp::{ToClient, basic};
+
+/// Counts publishes from 1, as the client does since its `confirm.select`.
+///
+/// A publish is answered when every shard it went to has applied it, and in order: what completes early waits for
+/// those before it, so that one `basic.ack` with `multiple` answers them all.
+#[derive(Debug)]
+pub(super) struct Confirms {
+    /// The number of the oldest unanswered publish.
+    oldest: u64,
+    /// How many shards have not applied it yet, from `oldest` on.
+    outstanding: VecDeque<u16>,
+}
+
+impl Confirms {
+    pub(super) fn new() -> Self {
+        Self {
+            oldest: 1,
+            outstanding: VecDeque::new(),
+        }
+    }
+
+    /// The number of the next publish.
+    pub(super) fn next(&self) -> u64 {
+        self.oldest + self.outstanding.len() as u64
+    }
+
+    /// Adds the next publish, which went to `runs` runs; 0 if it was not routed.
+    pub(super) fn published(&mut self, runs: u16) {
+        self.outstanding.push_back(runs);
+    }
+
+    /// `len` publishes from `first` on have been applied by one shard.
+    pub(super) fn applied(&mut self, first: u64, len: u64) {
+        let Some(start) = first
+            .checked_sub(self.oldest)
+            .and_then(|at| usize::try_from(at).ok())
+        else {
+            return;
+        };
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        for runs in self.outstanding.iter_mut().skip(start).take(len) {
+            *runs = runs.saturating_sub(1);
+        }
+    }
+
+    /// The acknowledgement that is due, if any.
+    pub(super) fn due(&mut self) -> Option<ToClient<'static>> {
+        let count = self
+            .outstanding
+            .iter()
+            .take_while(|runs| **runs == 0)
+            .count();
+        self.outstanding.drain(..count);
+        self.oldest += count as u64;
+        (count > 0).then(|| {
+            ToClient::BasicAck(basic::Ack {
+                delivery_tag: self.oldest - 1,
+                multiple: count > 1,
+            })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ack(delivery_tag: u64, multiple: bool) -> Option<ToClient<'static>> {
+        Some(ToClient::BasicAck(basic::Ack {
+            delivery_tag,
+            multiple,
+        }))
+    }
+
+    #[test]
+    fn a_range_is_confirmed_by_one_ack() {
+        let mut confirms = Confirms::new();
+        (0..3).for_each(|_| confirms.published(1));
+        confirms.applied(1, 3);
+        assert_eq!(confirms.due(), ack(3, true));
+        assert_eq!(confirms.due(), None);
+        assert_eq!(confirms.next(), 4);
+    }
+
+    #[test]
+    fn a_publish_to_two_shards_waits_for_both() {
+        let mut confirms = Confirms::new();
+        confirms.published(2);
+        confirms.applied(1, 1);
+        assert_eq!(confirms.due(), None);
+        confirms.applied(1, 1);
+        assert_eq!(confirms.due(), ack(1, false));
+    }
+
+    #[test]
+    fn what_completes_early_waits_for_those_before_it() {
+        let mut confirms = Confirms::new();
+        confirms.published(1);
+        confirms.published(0);
+        assert_eq!(confirms.due(), None);
+        confirms.applied(1, 1);
+        assert_eq!(confirms.due(), ack(2, true));
+    }
+}

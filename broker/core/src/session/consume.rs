@@ -1,0 +1,548 @@
+//! `basic.consume`, `basic.cancel`, `basic.get`, deliveries, and the questions that a queue's shard answers.
+
+use alloc::format;
+use alloc::string::ToString;
+use alloc::sync::Arc;
+
+use warren_amqp::delivery::{Content, encode_deliver, encode_get_ok};
+use warren_amqp::{ReplyCode, ToClient, basic, limits, queue};
+
+use super::channel::Held;
+use super::declare::base64url;
+use super::{Origin, Session, SessionOutput, Waiting, World};
+use crate::error::Exception;
+use crate::identity::{ConnectionId, ConsumerKey, QueueId, ShardId};
+use crate::limits::{CONSUMERS_PER_CHANNEL, DELIVERY_WINDOW_BYTES, DELIVERY_WINDOW_MESSAGES};
+use crate::queue::{Delivery, Event, Settlement, ShardInput, SubscribeRefusal, Subscription};
+use crate::topology::{QueueRecord, Topology};
+
+/// A consumer as its connection knows it.
+#[derive(Debug)]
+pub(super) struct Consumer {
+    pub(super) shard: ShardId,
+    pub(super) queue: QueueId,
+    channel: u16,
+    tag: Arc<str>,
+    no_ack: bool,
+    /// Sent to the socket since the last grant.
+    sent_messages: u32,
+    sent_bytes: u64,
+}
+
+/// What to answer once a shard has.
+#[derive(Debug)]
+pub(super) enum Reply {
+    ConsumeOk {
+        serial: u32,
+        queue: Arc<QueueRecord>,
+        no_wait: bool,
+    },
+    CancelOk {
+        tag: Arc<str>,
+        no_wait: bool,
+    },
+    Get {
+        queue: Arc<QueueRecord>,
+        no_ack: bool,
+    },
+    DeclareOk {
+        queue: Arc<QueueRecord>,
+        no_wait: bool,
+    },
+    PurgeOk {
+        no_wait: bool,
+    },
+}
+
+impl Consumer {
+    pub(super) fn key(&self, connection: ConnectionId, serial: u32) -> ConsumerKey {
+        ConsumerKey {
+            connection,
+            channel: self.channel,
+            serial,
+        }
+    }
+
+    /// Counts a delivery; true if it is the one that makes a grant worth while.
+    fn sent(&mut self, bytes: usize) -> bool {
+        let was_due = self.grant_is_due();
+        self.sent_messages += 1;
+        self.sent_bytes += bytes as u64;
+        !was_due && self.grant_is_due()
+    }
+
+    /// Half the window has been used up. Later, and the queue might wait for us; earlier costs an input each.
+    fn grant_is_due(&self) -> bool {
+        self.sent_messages >= DELIVERY_WINDOW_MESSAGES / 2
+            || self.sent_bytes >= DELIVERY_WINDOW_BYTES / 2
+    }
+
+    pub(super) fn grant(&mut self, connection: ConnectionId, serial: u32) -> (ShardId, ShardInput) {
+        let (messages, bytes) = (
+            core::mem::take(&mut self.sent_messages),
+            core::mem::take(&mut self.sent_bytes),
+        );
+        let consumer = self.key(connection, serial);
+        (
+            self.shard,
+            ShardInput::Grant {
+                queue: self.queue,
+                consumer,
+                messages,
+                bytes,
+            },
+        )
+    }
+}
+
+impl Session {
+    pub(super) fn basic_consume(
+        &mut self,
+        world: &mut World<'_>,
+        origin: Origin,
+        consume: &basic::Consume<'_>,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        refuse_consume_arguments(consume)?;
+        let queue = self.find_queue(world.topology, origin, consume.queue)?;
+        let tag = match consume.consumer_tag {
+            "" => format!("amq.ctag-{}", base64url((world.random)())),
+            tag => tag.to_string(),
+        };
+        let serial = self.last_serial.wrapping_add(1);
+        let channel = self.open_channel(origin)?;
+        if channel.consumer_tags.contains_key(&tag) {
+            let text = format!("attempt to reuse consumer tag '{tag}'");
+            return Err(Exception::connection(ReplyCode::NotAllowed, text));
+        }
+        if channel.consumer_tags.len() >= CONSUMERS_PER_CHANNEL {
+            let text = format!("consumer limit per channel of {CONSUMERS_PER_CHANNEL} reached");
+            return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
+        }
+        let prefetch_count = u32::from(channel.prefetch_count);
+        let subscription = Subscription {
+            no_ack: consume.no_ack,
+            exclusive: consume.exclusive,
+            prefetch_count,
+        };
+        channel.consumer_tags.insert(tag.clone(), serial);
+        self.last_serial = serial;
+        let consumer = Consumer {
+            shard: queue.shard,
+            queue: queue.id,
+            channel: origin.channel,
+            tag: Arc::from(tag),
+            no_ack: consume.no_ack,
+            sent_messages: 0,
+            sent_bytes: 0,
+        };
+        let key = consumer.key(self.id, serial);
+        self.consumers.insert(serial, consumer);
+        let input = ShardInput::Subscribe {
+            queue: queue.id,
+            consumer: key,
+            subscription,
+        };
+        let no_wait = consume.no_wait;
+        self.ask_shard(
+            origin,
+            queue.clone(),
+            input,
+            Reply::ConsumeOk {
+                serial,
+                queue,
+                no_wait,
+            },
+            out,
+        );
+        Ok(())
+    }
+
+    pub(super) fn basic_cancel(
+        &mut self,
+        origin: Origin,
+        cancel: &basic::Cancel<'_>,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        let serial = self
+            .open_channel(origin)?
+            .consumer_tags
+            .get(cancel.consumer_tag)
+            .copied();
+        let Some((serial, consumer)) =
+            serial.and_then(|serial| Some((serial, self.consumers.get(&serial)?)))
+        else {
+            // Cancelling an unknown tag is answered as if it had been known (RabbitMQ).
+            if !cancel.no_wait {
+                let ok = basic::CancelOk {
+                    consumer_tag: cancel.consumer_tag,
+                };
+                out.send(origin.channel, &ToClient::BasicCancelOk(ok));
+            }
+            return Ok(());
+        };
+        // Waits, so that what is on its way to the consumer is delivered before cancel-ok.
+        let unsubscribe = ShardInput::Unsubscribe {
+            queue: consumer.queue,
+            consumer: consumer.key(self.id, serial),
+        };
+        out.tell(consumer.shard, unsubscribe);
+        let reply = Reply::CancelOk {
+            tag: consumer.tag.clone(),
+            no_wait: cancel.no_wait,
+        };
+        self.waiting = Some(Waiting::Shard { origin, reply });
+        Ok(())
+    }
+
+    pub(super) fn basic_get(
+        &mut self,
+        world: &World<'_>,
+        origin: Origin,
+        get: &basic::Get<'_>,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        let queue = self.find_queue(world.topology, origin, get.queue)?;
+        let holder = ConsumerKey {
+            connection: self.id,
+            channel: origin.channel,
+            serial: 0,
+        };
+        let input = ShardInput::Get {
+            queue: queue.id,
+            holder,
+            no_ack: get.no_ack,
+        };
+        self.ask_shard(
+            origin,
+            queue.clone(),
+            input,
+            Reply::Get {
+                queue,
+                no_ack: get.no_ack,
+            },
+            out,
+        );
+        Ok(())
+    }
+
+    pub(super) fn queue_purge(
+        &mut self,
+        world: &World<'_>,
+        origin: Origin,
+        purge: &queue::Purge<'_>,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        let queue = self.find_queue(world.topology, origin, purge.queue)?;
+        let input = ShardInput::Purge {
+            queue: queue.id,
+            connection: self.id,
+        };
+        self.ask_shard(
+            origin,
+            queue,
+            input,
+            Reply::PurgeOk {
+                no_wait: purge.no_wait,
+            },
+            out,
+        );
+        Ok(())
+    }
+
+    /// Asks for the counts of `queue.declare-ok`.
+    pub(super) fn count(
+        &mut self,
+        origin: Origin,
+        queue: Arc<QueueRecord>,
+        no_wait: bool,
+        out: &mut SessionOutput,
+    ) {
+        let input = ShardInput::Count {
+            queue: queue.id,
+            connection: self.id,
+        };
+        self.ask_shard(
+            origin,
+            queue.clone(),
+            input,
+            Reply::DeclareOk { queue, no_wait },
+            out,
+        );
+    }
+
+    fn ask_shard(
+        &mut self,
+        origin: Origin,
+        queue: Arc<QueueRecord>,
+        input: ShardInput,
+        reply: Reply,
+        out: &mut SessionOutput,
+    ) {
+        self.touched.insert((queue.shard, queue.id));
+        out.tell(queue.shard, input);
+        self.waiting = Some(Waiting::Shard { origin, reply });
+    }
+
+    /// The queue of that name, if this connection may use it.
+    fn find_queue(
+        &mut self,
+        topology: &Topology,
+        origin: Origin,
+        name: &str,
+    ) -> Result<Arc<QueueRecord>, Exception> {
+        let name = self.queue_name(origin, name)?;
+        let queue = topology
+            .vhost(&self.vhost)
+            .and_then(|vhost| vhost.queue(&name));
+        let queue = queue.ok_or_else(|| self.no_queue(&name))?;
+        match queue.exclusive_owner {
+            Some(owner) if owner != self.id => {
+                let text = format!(
+                    "cannot obtain exclusive access to locked queue '{name}' in vhost '{}'. It could be originally \
+                     declared on another connection or the exclusive property value does not match that of the \
+                     original declaration.",
+                    self.vhost
+                );
+                Err(Exception::channel(ReplyCode::ResourceLocked, text))
+            }
+            _ => Ok(queue.clone()),
+        }
+    }
+
+    fn no_queue(&self, name: &str) -> Exception {
+        Exception::channel(
+            ReplyCode::NotFound,
+            format!("no queue '{name}' in vhost '{}'", self.vhost),
+        )
+    }
+
+    /// Carries on with the method that waited for a shard.
+    pub(super) fn shard_answered(
+        &mut self,
+        origin: Origin,
+        reply: Reply,
+        answer: Event,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        match (reply, answer) {
+            (
+                Reply::ConsumeOk {
+                    serial,
+                    queue,
+                    no_wait,
+                },
+                Event::Subscribed(_, result),
+            ) => self.subscribed(origin, serial, &queue, result, no_wait, out),
+            (Reply::CancelOk { tag, no_wait }, Event::Unsubscribed(key)) => {
+                self.forget_consumer(key.serial);
+                if !no_wait {
+                    out.send(
+                        origin.channel,
+                        &ToClient::BasicCancelOk(basic::CancelOk { consumer_tag: &tag }),
+                    );
+                }
+                Ok(())
+            }
+            (Reply::Get { queue, no_ack }, Event::Got(got)) => {
+                match got {
+                    None => out.send(origin.channel, &ToClient::BasicGetEmpty(basic::GetEmpty)),
+                    Some((delivery, ready)) => {
+                        self.got(origin.channel, &queue, &delivery, ready, no_ack, out)
+                    }
+                }
+                Ok(())
+            }
+            (Reply::DeclareOk { queue, no_wait }, Event::Counted(counts)) => {
+                let (ready, consumers) = counts.ok_or_else(|| self.no_queue(&queue.name))?;
+                if !no_wait {
+                    let ok = queue::DeclareOk {
+                        queue: &queue.name,
+                        message_count: count_field(ready),
+                        consumer_count: count_field(consumers),
+                    };
+                    out.send(origin.channel, &ToClient::QueueDeclareOk(ok));
+                }
+                Ok(())
+            }
+            (Reply::PurgeOk { no_wait }, Event::Purged(count)) => {
+                if !no_wait {
+                    let ok = queue::PurgeOk {
+                        message_count: count_field(count),
+                    };
+                    out.send(origin.channel, &ToClient::QueuePurgeOk(ok));
+                }
+                Ok(())
+            }
+            // An answer to an earlier method whose channel has closed meanwhile: the one waited for is still to come.
+            (reply, _) => {
+                self.waiting = Some(Waiting::Shard { origin, reply });
+                Ok(())
+            }
+        }
+    }
+
+    fn subscribed(
+        &mut self,
+        origin: Origin,
+        serial: u32,
+        queue: &QueueRecord,
+        result: Result<(), SubscribeRefusal>,
+        no_wait: bool,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        let Err(refusal) = result else {
+            if let (Some(consumer), false) = (self.consumers.get(&serial), no_wait) {
+                let ok = basic::ConsumeOk {
+                    consumer_tag: &consumer.tag,
+                };
+                out.send(origin.channel, &ToClient::BasicConsumeOk(ok));
+            }
+            return Ok(());
+        };
+        self.forget_consumer(serial);
+        Err(match refusal {
+            SubscribeRefusal::QueueGone => self.no_queue(&queue.name),
+            SubscribeRefusal::ExclusiveUse => Exception::channel(
+                ReplyCode::AccessRefused,
+                format!(
+                    "queue '{}' in vhost '{}' in exclusive use",
+                    queue.name, self.vhost
+                ),
+            ),
+        })
+    }
+
+    fn got(
+        &mut self,
+        number: u16,
+        queue: &QueueRecord,
+        delivery: &Delivery,
+        ready: u64,
+        no_ack: bool,
+        out: &mut SessionOutput,
+    ) {
+        let frame_max = self.frame_max;
+        let Some(channel) = self.channel(number) else {
+            return;
+        };
+        let held = Held {
+            shard: queue.shard,
+            queue: queue.id,
+            position: delivery.position,
+        };
+        let delivery_tag = channel.next_delivery_tag((!no_ack).then_some(held));
+        let message = &delivery.message;
+        let method = basic::GetOk {
+            delivery_tag,
+            redelivered: delivery.redelivered,
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+            message_count: count_field(ready),
+        };
+        let content = Content {
+            header_payload: message.header(),
+            body: message.body(),
+        };
+        encode_get_ok(number, &method, content, frame_max, &mut out.octets);
+    }
+
+    /// Sends a message to a consumer; one whose consumer has ended goes back.
+    pub(super) fn deliver(
+        &mut self,
+        shard: ShardId,
+        serial: u32,
+        delivery: Delivery,
+        out: &mut SessionOutput,
+    ) {
+        let Delivery {
+            queue,
+            position,
+            redelivered,
+            message,
+        } = delivery;
+        let Some(consumer) = self.consumers.get_mut(&serial) else {
+            out.settle(shard, queue, position, Settlement::Requeue);
+            return;
+        };
+        let Some(channel) = self.channels.get_mut(&consumer.channel) else {
+            return;
+        };
+        let held = (!consumer.no_ack).then_some(Held {
+            shard,
+            queue,
+            position,
+        });
+        let method = basic::Deliver {
+            consumer_tag: &consumer.tag,
+            delivery_tag: channel.next_delivery_tag(held),
+            redelivered,
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+        };
+        let content = Content {
+            header_payload: message.header(),
+            body: message.body(),
+        };
+        encode_deliver(
+            consumer.channel,
+            &method,
+            content,
+            self.frame_max,
+            &mut out.octets,
+        );
+        if consumer.sent(message.size()) {
+            self.grants_due.push(serial);
+        }
+    }
+
+    /// Tells a client that announced `consumer_cancel_notify` that its queue is gone (RabbitMQ extension).
+    pub(super) fn consumer_cancelled(&mut self, serial: u32, out: &mut SessionOutput) {
+        let Some(consumer) = self.forget_consumer(serial) else {
+            return;
+        };
+        if self.capabilities.consumer_cancel_notify {
+            let cancel = basic::Cancel {
+                consumer_tag: &consumer.tag,
+                no_wait: true,
+            };
+            out.send(consumer.channel, &ToClient::BasicCancel(cancel));
+        }
+    }
+
+    fn forget_consumer(&mut self, serial: u32) -> Option<Consumer> {
+        let consumer = self.consumers.remove(&serial)?;
+        if let Some(channel) = self.channels.get_mut(&consumer.channel) {
+            channel.consumer_tags.remove(&*consumer.tag);
+        }
+        Some(consumer)
+    }
+}
+
+fn refuse_consume_arguments(consume: &basic::Consume<'_>) -> Result<(), Exception> {
+    consume
+        .arguments
+        .validate(&limits::TABLE)
+        .map_err(|error| {
+            Exception::connection(ReplyCode::SyntaxError, format!("arguments: {error}"))
+        })?;
+    for name in [
+        "x-priority",
+        "x-stream-offset",
+        "x-consumer-timeout",
+        "x-cancel-on-ha-failover",
+    ] {
+        if matches!(consume.arguments.get(name), Ok(Some(_))) {
+            let text = format!(
+                "consumer argument '{name}' is not available in this version; consume without it"
+            );
+            return Err(Exception::connection(ReplyCode::NotImplemented, text));
+        }
+    }
+    Ok(())
+}
+
+/// A count as its 32-bit field takes it.
+pub(super) fn count_field(count: u64) -> u32 {
+    u32::try_from(count).unwrap_or(u32::MAX)
+}

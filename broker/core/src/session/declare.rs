@@ -1,0 +1,296 @@
+//! Methods about exchanges, queues and bindings: they ask the metadata.
+
+use alloc::borrow::ToOwned;
+use alloc::format;
+use alloc::string::{String, ToString};
+
+use bytes::Bytes;
+use warren_amqp::{ReplyCode, Table, ToClient, ToServer, exchange, limits, queue};
+
+use super::consume::count_field;
+use super::{MetadataAnswer, MetadataRequest, Origin, Session, SessionOutput, Waiting, World};
+use crate::error::Exception;
+use crate::topology::{Action, Bind, ExchangeDeclaration, Outcome, QueueDeclaration, Request};
+
+/// What to answer once the metadata has.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// Nothing: the method said `no-wait`.
+    Silence,
+    ExchangeDeclareOk,
+    ExchangeDeleteOk,
+    ExchangeBindOk,
+    ExchangeUnbindOk,
+    QueueDeclareOk {
+        no_wait: bool,
+        exclusive: bool,
+    },
+    QueueBindOk,
+    QueueUnbindOk,
+    QueueDeleteOk {
+        no_wait: bool,
+    },
+}
+
+impl Session {
+    pub(super) fn declare_method(
+        &mut self,
+        world: &mut World<'_>,
+        origin: Origin,
+        method: ToServer<'_>,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        match method {
+            ToServer::ExchangeDeclare(declare) => self.exchange_declare(origin, &declare, out),
+            ToServer::ExchangeDelete(delete) => {
+                let action = Action::DeleteExchange {
+                    name: delete.exchange.to_string(),
+                    if_unused: delete.if_unused,
+                };
+                self.ask(
+                    origin,
+                    action,
+                    unless(delete.no_wait, Reply::ExchangeDeleteOk),
+                    out,
+                );
+                Ok(())
+            }
+            ToServer::ExchangeBind(bind) => {
+                let action = Action::BindExchange(exchange_bind(&bind)?);
+                self.ask(
+                    origin,
+                    action,
+                    unless(bind.no_wait, Reply::ExchangeBindOk),
+                    out,
+                );
+                Ok(())
+            }
+            ToServer::ExchangeUnbind(unbind) => {
+                let bind = bind_of(
+                    unbind.source,
+                    unbind.destination,
+                    unbind.routing_key,
+                    unbind.arguments,
+                )?;
+                self.ask(
+                    origin,
+                    Action::UnbindExchange(bind),
+                    unless(unbind.no_wait, Reply::ExchangeUnbindOk),
+                    out,
+                );
+                Ok(())
+            }
+            ToServer::QueueDeclare(declare) => self.queue_declare(world, origin, &declare, out),
+            ToServer::QueueBind(bind) => self.queue_bind(origin, &bind, out),
+            ToServer::QueueUnbind(unbind) => self.queue_unbind(origin, &unbind, out),
+            ToServer::QueuePurge(purge) => self.queue_purge(world, origin, &purge, out),
+            ToServer::QueueDelete(delete) => self.queue_delete(origin, &delete, out),
+            other => Err(Exception::connection(
+                ReplyCode::CommandInvalid,
+                format!("{} is not allowed on an open channel", other.name()),
+            )),
+        }
+    }
+
+    fn exchange_declare(
+        &mut self,
+        origin: Origin,
+        declare: &exchange::Declare<'_>,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        let declaration = ExchangeDeclaration {
+            name: declare.exchange.to_string(),
+            kind: declare.kind.to_string(),
+            passive: declare.passive,
+            durable: declare.durable,
+            auto_delete: declare.auto_delete,
+            internal: declare.internal,
+            arguments: arguments(declare.arguments)?,
+        };
+        let reply = unless(declare.no_wait, Reply::ExchangeDeclareOk);
+        self.ask(origin, Action::DeclareExchange(declaration), reply, out);
+        Ok(())
+    }
+
+    fn queue_declare(
+        &mut self,
+        world: &mut World<'_>,
+        origin: Origin,
+        declare: &queue::Declare<'_>,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        // A passive declare of the empty name asks about the queue declared last.
+        let name = match (declare.passive, declare.queue) {
+            (true, "") => self.queue_name(origin, "")?,
+            (_, name) => name.to_string(),
+        };
+        let declaration = QueueDeclaration {
+            name,
+            generated_name: format!("amq.gen-{}", base64url((world.random)())),
+            passive: declare.passive,
+            durable: declare.durable,
+            exclusive: declare.exclusive,
+            auto_delete: declare.auto_delete,
+            arguments: arguments(declare.arguments)?,
+        };
+        let reply = Reply::QueueDeclareOk {
+            no_wait: declare.no_wait,
+            exclusive: declare.exclusive,
+        };
+        self.ask(origin, Action::DeclareQueue(declaration), reply, out);
+        Ok(())
+    }
+
+    fn queue_bind(
+        &mut self,
+        origin: Origin,
+        bind: &queue::Bind<'_>,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        let queue = self.queue_name(origin, bind.queue)?;
+        // Both names empty: the queue's name is the key too (spec `queue.bind`).
+        let key = if bind.queue.is_empty() && bind.routing_key.is_empty() {
+            &queue
+        } else {
+            bind.routing_key
+        };
+        let action = Action::BindQueue(bind_of(bind.exchange, &queue, key, bind.arguments)?);
+        self.ask(
+            origin,
+            action,
+            unless(bind.no_wait, Reply::QueueBindOk),
+            out,
+        );
+        Ok(())
+    }
+
+    fn queue_unbind(
+        &mut self,
+        origin: Origin,
+        unbind: &queue::Unbind<'_>,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        let queue = self.queue_name(origin, unbind.queue)?;
+        let bind = bind_of(
+            unbind.exchange,
+            &queue,
+            unbind.routing_key,
+            unbind.arguments,
+        )?;
+        self.ask(origin, Action::UnbindQueue(bind), Reply::QueueUnbindOk, out);
+        Ok(())
+    }
+
+    fn queue_delete(
+        &mut self,
+        origin: Origin,
+        delete: &queue::Delete<'_>,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        out.request = Some(MetadataRequest::DeleteQueue {
+            connection: self.id,
+            vhost: self.vhost.clone(),
+            name: self.queue_name(origin, delete.queue)?,
+            if_unused: delete.if_unused,
+            if_empty: delete.if_empty,
+        });
+        self.waiting = Some(Waiting::Metadata {
+            origin,
+            reply: Reply::QueueDeleteOk {
+                no_wait: delete.no_wait,
+            },
+        });
+        Ok(())
+    }
+
+    fn ask(&mut self, origin: Origin, action: Action, reply: Reply, out: &mut SessionOutput) {
+        let request = Request {
+            connection: self.id,
+            vhost: self.vhost.clone(),
+            action,
+        };
+        out.request = Some(MetadataRequest::Topology(request));
+        self.waiting = Some(Waiting::Metadata { origin, reply });
+    }
+
+    /// Carries on with the method that waited for the metadata.
+    pub(super) fn declared(
+        &mut self,
+        origin: Origin,
+        reply: Reply,
+        answer: MetadataAnswer,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        let method = match (reply, answer) {
+            (
+                Reply::QueueDeclareOk { no_wait, exclusive },
+                MetadataAnswer::Outcome(Outcome::Queue(queue)),
+            ) => {
+                self.owns_queues |= exclusive;
+                if let Some(channel) = self.channel(origin.channel) {
+                    channel.last_queue = queue.name.as_ref().to_owned();
+                }
+                self.count(origin, queue, no_wait, out);
+                return Ok(());
+            }
+            (Reply::QueueDeleteOk { no_wait: false }, MetadataAnswer::Deleted(count)) => {
+                ToClient::QueueDeleteOk(queue::DeleteOk {
+                    message_count: count_field(count),
+                })
+            }
+            (Reply::ExchangeDeclareOk, _) => ToClient::ExchangeDeclareOk(exchange::DeclareOk),
+            (Reply::ExchangeDeleteOk, _) => ToClient::ExchangeDeleteOk(exchange::DeleteOk),
+            (Reply::ExchangeBindOk, _) => ToClient::ExchangeBindOk(exchange::BindOk),
+            (Reply::ExchangeUnbindOk, _) => ToClient::ExchangeUnbindOk(exchange::UnbindOk),
+            (Reply::QueueBindOk, _) => ToClient::QueueBindOk(queue::BindOk),
+            (Reply::QueueUnbindOk, _) => ToClient::QueueUnbindOk(queue::UnbindOk),
+            (Reply::Silence | Reply::QueueDeclareOk { .. } | Reply::QueueDeleteOk { .. }, _) => {
+                return Ok(());
+            }
+        };
+        out.send(origin.channel, &method);
+        Ok(())
+    }
+}
+
+fn unless(no_wait: bool, reply: Reply) -> Reply {
+    if no_wait { Reply::Silence } else { reply }
+}
+
+fn exchange_bind(bind: &exchange::Bind<'_>) -> Result<Bind, Exception> {
+    bind_of(
+        bind.source,
+        bind.destination,
+        bind.routing_key,
+        bind.arguments,
+    )
+}
+
+fn bind_of(
+    source: &str,
+    destination: &str,
+    routing_key: &str,
+    table: Table<'_>,
+) -> Result<Bind, Exception> {
+    Ok(Bind {
+        source: source.to_string(),
+        destination: destination.to_string(),
+        routing_key: routing_key.to_string(),
+        arguments: arguments(table)?,
+    })
+}
+
+fn arguments(table: Table<'_>) -> Result<Bytes, Exception> {
+    table.validate(&limits::TABLE).map_err(|error| {
+        Exception::connection(ReplyCode::SyntaxError, format!("arguments: {error}"))
+    })?;
+    Ok(Bytes::copy_from_slice(table.octets()))
+}
+
+/// 128 bits as the 22 characters that RabbitMQ's made-up names end in.
+pub(super) fn base64url(bits: u128) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    (0..22)
+        .map(|at| char::from(ALPHABET[(bits >> (at * 6)) as usize & 63]))
+        .collect()
+}

@@ -1,0 +1,529 @@
+//! One AMQP connection as a machine: octets and answers in, frames and requests out.
+//!
+//! ```text
+//! protocol header ─▶ start ─▶ login ─▶ tune ─▶ open ─▶ running ─▶ closing ─▶ closed
+//! ```
+//!
+//! Methods of a connection are carried out in the order they came. One that needs an answer from a shard or from the
+//! metadata makes the session *wait*: it reads no further frame until the answer is there, while deliveries and
+//! confirms go on. Publishes and acknowledgements need no answer and never wait.
+
+mod acknowledge;
+mod channel;
+mod confirm;
+mod consume;
+mod declare;
+mod handshake;
+mod output;
+mod publish;
+mod sasl;
+
+#[cfg(test)]
+mod tests;
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::format;
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use warren_amqp::limits::FRAME_OVERHEAD;
+use warren_amqp::{DecodeError, Frame, ReplyCode, ToClient, ToServer, connection, decode_frame};
+
+pub use output::{Login, MetadataAnswer, MetadataRequest, SessionOutput};
+
+use crate::error::Exception;
+use crate::identity::{ConnectionId, QueueId, ShardId};
+use crate::limits::{CLOSE_MILLIS, FRAME_MAX_BEFORE_OPEN, HANDSHAKE_MILLIS};
+use crate::queue::{Event, ShardInput};
+use crate::time::Instant;
+use crate::topology::{Action, Request, Routes, Topology};
+use channel::Channel;
+use consume::Consumer;
+use handshake::Handshake;
+
+/// What a session sees of the world while it reads.
+pub struct World<'a> {
+    /// The time.
+    pub now: Instant,
+    /// The newest snapshot.
+    pub topology: &'a Topology,
+    /// 128 bits that nobody can guess, new at each call: for names that the server makes up.
+    pub random: &'a mut dyn FnMut() -> u128,
+}
+
+/// What a client could do at `connection.start-ok` (RabbitMQ's `capabilities` table).
+#[derive(Debug, Clone, Copy, Default)]
+struct Capabilities {
+    authentication_failure_close: bool,
+    consumer_cancel_notify: bool,
+}
+
+/// Where the connection is between accept and close.
+#[derive(Debug)]
+enum State {
+    /// Before `connection.open-ok`.
+    Opening(Handshake),
+    /// Channels may be used.
+    Running,
+    /// We have sent `connection.close` and read nothing but its answer.
+    Closing,
+    /// Nothing more is read or sent.
+    Closed,
+}
+
+/// What the session waits for.
+#[derive(Debug)]
+enum Waiting {
+    /// A login.
+    Login,
+    /// The metadata, on behalf of a method; then `reply`.
+    Metadata {
+        origin: Origin,
+        reply: declare::Reply,
+    },
+    /// A shard, on behalf of a method; then `reply`.
+    Shard {
+        origin: Origin,
+        reply: consume::Reply,
+    },
+    /// The end of the exclusive queues, before `connection.close-ok`.
+    Release,
+}
+
+/// The method that is being carried out: where an exception goes and what it names.
+#[derive(Debug, Clone, Copy)]
+struct Origin {
+    channel: u16,
+    class_id: u16,
+    method_id: u16,
+}
+
+/// The machine of one connection.
+#[derive(Debug)]
+pub struct Session {
+    id: ConnectionId,
+    state: State,
+    waiting: Option<Waiting>,
+    deadline: Instant,
+    capabilities: Capabilities,
+    mechanism: String,
+    user: Arc<str>,
+    vhost: Arc<str>,
+    channel_max: u16,
+    frame_max: u32,
+    /// In force from `connection.open` on.
+    negotiated_frame_max: u32,
+    /// Milliseconds; 0 is off.
+    heartbeat_millis: u64,
+    next_heartbeat: Instant,
+    channels: BTreeMap<u16, Channel>,
+    consumers: BTreeMap<u32, Consumer>,
+    last_serial: u32,
+    /// Consumers that have enough passed on to be worth a grant.
+    grants_due: Vec<u32>,
+    /// Channels that may have confirms to send.
+    confirms_due: Vec<u16>,
+    /// Queues that may hold something of this connection.
+    touched: BTreeSet<(ShardId, QueueId)>,
+    owns_queues: bool,
+    routes: Routes,
+}
+
+impl Session {
+    /// A session for a connection that was accepted at `now`.
+    pub fn new(id: ConnectionId, now: Instant) -> Self {
+        Self {
+            id,
+            state: State::Opening(Handshake::Header),
+            waiting: None,
+            deadline: now.after_millis(HANDSHAKE_MILLIS),
+            capabilities: Capabilities::default(),
+            mechanism: String::new(),
+            user: Arc::from(""),
+            vhost: Arc::from(""),
+            channel_max: 0,
+            frame_max: FRAME_MAX_BEFORE_OPEN,
+            negotiated_frame_max: FRAME_MAX_BEFORE_OPEN,
+            heartbeat_millis: 0,
+            next_heartbeat: now,
+            channels: BTreeMap::new(),
+            consumers: BTreeMap::new(),
+            last_serial: 0,
+            grants_due: Vec::new(),
+            confirms_due: Vec::new(),
+            touched: BTreeSet::new(),
+            owns_queues: false,
+            routes: Routes::new(),
+        }
+    }
+
+    /// The user that logged in; empty before.
+    pub fn user(&self) -> &str {
+        &self.user
+    }
+
+    /// True while it reads no frames because an answer is due.
+    pub fn is_waiting(&self) -> bool {
+        self.waiting.is_some()
+    }
+
+    /// True once the socket can go, after what is left to send.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, State::Closed)
+    }
+
+    /// True once the client has logged in and opened a virtual host.
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Running)
+    }
+
+    /// Open channels.
+    pub fn channel_count(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// When [`Self::tick`] is due.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let beats = self.is_open() && self.heartbeat_millis > 0;
+        match self.state {
+            State::Closed => None,
+            State::Running if !beats => None,
+            State::Running => Some(self.deadline.min(self.next_heartbeat)),
+            State::Opening(_) | State::Closing => Some(self.deadline),
+        }
+    }
+
+    /// Acts on as many frames of `octets` as it can and answers how many octets it took. The rest has to come again,
+    /// with more behind it or, if the session waits, after the answer.
+    pub fn receive(
+        &mut self,
+        world: &mut World<'_>,
+        octets: &[u8],
+        out: &mut SessionOutput,
+    ) -> usize {
+        if self.is_open() && self.heartbeat_millis > 0 && !octets.is_empty() {
+            // RabbitMQ gives a silent client up after a bit more than two heartbeat timeouts.
+            self.deadline = world
+                .now
+                .after_millis(self.heartbeat_millis.saturating_mul(3));
+        }
+        let mut taken = 0;
+        while !self.is_waiting() && !self.is_closed() {
+            let rest = &octets[taken..];
+            let step = match self.state {
+                State::Opening(Handshake::Header) => self.protocol_header(rest, out),
+                _ => self.next_frame(world, rest, out),
+            };
+            match step {
+                0 => break,
+                octets => taken += octets,
+            }
+        }
+        taken
+    }
+
+    /// Acts on the frame at the front of `octets`; 0: it is not complete, or can never be.
+    fn next_frame(
+        &mut self,
+        world: &mut World<'_>,
+        octets: &[u8],
+        out: &mut SessionOutput,
+    ) -> usize {
+        // RabbitMQ counts a frame's payload against frame-max, not the eight octets around it.
+        match decode_frame(octets, self.frame_max + FRAME_OVERHEAD) {
+            Ok(None) => 0,
+            Ok(Some((frame, len))) => {
+                self.frame(world, frame, out);
+                len
+            }
+            Err(_) if matches!(self.state, State::Closing) => {
+                self.state = State::Closed;
+                0
+            }
+            Err(error) => {
+                let exception = Exception::connection(error.reply_code(), format!("{error}"));
+                self.fail(Origin::none(0), exception, out);
+                0
+            }
+        }
+    }
+
+    fn frame(&mut self, world: &mut World<'_>, frame: Frame<'_>, out: &mut SessionOutput) {
+        let mut origin = Origin::none(frame.channel());
+        let result = match frame {
+            Frame::Heartbeat { channel: 0 } => Ok(()),
+            Frame::Heartbeat { channel } => Err(Exception::connection(
+                ReplyCode::UnexpectedFrame,
+                format!("heartbeat frame on channel {channel}; heartbeats belong on channel 0"),
+            )),
+            Frame::Method { channel, payload } => match ToServer::decode(payload) {
+                Ok(method) => {
+                    origin = Origin::of(channel, &method);
+                    self.method(world, origin, method, out)
+                }
+                Err(error) => Err(self.undecodable(&error)),
+            },
+            Frame::Header { channel, payload } => {
+                self.content_header(channel, payload, world.topology, out)
+            }
+            Frame::Body { channel, payload } => {
+                self.content_body(channel, payload, world.topology, out)
+            }
+        };
+        if let Err(exception) = result {
+            self.fail(origin, exception, out);
+        }
+    }
+
+    fn undecodable(&self, error: &DecodeError) -> Exception {
+        Exception::connection(error.reply_code(), format!("{error}"))
+    }
+
+    fn method(
+        &mut self,
+        world: &mut World<'_>,
+        origin: Origin,
+        method: ToServer<'_>,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        match self.state {
+            State::Opening(_) => self.handshake_method(world, origin, method, out),
+            State::Closing => {
+                match method {
+                    ToServer::ConnectionCloseOk(_) => self.state = State::Closed,
+                    ToServer::ConnectionClose(_) => {
+                        out.send(0, &ToClient::ConnectionCloseOk(connection::CloseOk));
+                        self.state = State::Closed;
+                    }
+                    _ => {}
+                }
+                Ok(())
+            }
+            State::Running if origin.channel == 0 => self.connection_method(method, out),
+            State::Running => self.channel_method(world, origin, method, out),
+            State::Closed => Ok(()),
+        }
+    }
+
+    fn connection_method(
+        &mut self,
+        method: ToServer<'_>,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        match method {
+            ToServer::ConnectionClose(_) => {
+                self.leave_queues(out);
+                if self.owns_queues {
+                    out.request = Some(self.release());
+                    self.waiting = Some(Waiting::Release);
+                } else {
+                    self.say_goodbye(out);
+                }
+                Ok(())
+            }
+            ToServer::ConnectionCloseOk(_) => {
+                self.state = State::Closed;
+                Ok(())
+            }
+            other => Err(Exception::connection(
+                ReplyCode::CommandInvalid,
+                format!(
+                    "{} is not allowed on channel 0 of an open connection",
+                    other.name()
+                ),
+            )),
+        }
+    }
+
+    fn say_goodbye(&mut self, out: &mut SessionOutput) {
+        out.send(0, &ToClient::ConnectionCloseOk(connection::CloseOk));
+        self.state = State::Closed;
+    }
+
+    /// Ends a channel or the connection over a client's mistake.
+    fn fail(&mut self, origin: Origin, exception: Exception, out: &mut SessionOutput) {
+        match exception {
+            Exception::Channel { code, text } if self.channels.contains_key(&origin.channel) => {
+                self.close_channel(origin, code, &text, out);
+            }
+            Exception::Channel { code, text } | Exception::Connection { code, text } => {
+                self.close(origin, code, &text, out);
+            }
+        }
+    }
+
+    /// Sends `connection.close`; from now on only its answer counts.
+    fn close(&mut self, origin: Origin, code: ReplyCode, text: &str, out: &mut SessionOutput) {
+        self.leave_queues(out);
+        let text = reply_text(code, text);
+        let close = connection::Close {
+            reply_code: code.code(),
+            reply_text: &text,
+            class_id: origin.class_id,
+            method_id: origin.method_id,
+        };
+        out.send(0, &ToClient::ConnectionClose(close));
+        self.waiting = None;
+        self.state = State::Closing;
+        // The clock is not at hand where answers are taken in; `tick` sets the time.
+        self.deadline = Instant(0);
+    }
+
+    /// Closes from the server's side, for `code` [`ReplyCode::ConnectionForced`] and the like.
+    pub fn shut_down(&mut self, code: ReplyCode, text: &str, out: &mut SessionOutput) {
+        match self.state {
+            State::Running => self.close(Origin::none(0), code, text, out),
+            State::Opening(_) => self.state = State::Closed,
+            State::Closing | State::Closed => {}
+        }
+    }
+
+    /// Takes in an event of a shard.
+    pub fn shard_event(&mut self, shard: ShardId, event: Event, out: &mut SessionOutput) {
+        match event {
+            Event::Deliver(key, delivery) => self.deliver(shard, key.serial, delivery, out),
+            Event::Confirmed {
+                channel,
+                first,
+                len,
+            } => self.confirmed(channel, first, len),
+            Event::ConsumerCancelled(key) => self.consumer_cancelled(key.serial, out),
+            answer => {
+                let Some(Waiting::Shard { .. }) = self.waiting else {
+                    return;
+                };
+                let Some(Waiting::Shard { origin, reply }) = self.waiting.take() else {
+                    return;
+                };
+                if let Err(exception) = self.shard_answered(origin, reply, answer, out) {
+                    self.fail(origin, exception, out);
+                }
+            }
+        }
+    }
+
+    /// Takes in the metadata's answer to [`SessionOutput::request`].
+    pub fn metadata_answered(
+        &mut self,
+        answer: Result<MetadataAnswer, Exception>,
+        out: &mut SessionOutput,
+    ) {
+        match self.waiting.take() {
+            Some(Waiting::Release) => self.say_goodbye(out),
+            Some(Waiting::Metadata { origin, reply }) => {
+                let result = answer.and_then(|answer| self.declared(origin, reply, answer, out));
+                if let Err(exception) = result {
+                    self.fail(origin, exception, out);
+                }
+            }
+            other => self.waiting = other,
+        }
+    }
+
+    /// Sends what has come due: confirms for all that was applied since the last call. The shell calls it after each
+    /// batch of events.
+    pub fn finish_batch(&mut self, out: &mut SessionOutput) {
+        for number in core::mem::take(&mut self.confirms_due) {
+            let due = self
+                .channels
+                .get_mut(&number)
+                .and_then(|channel| channel.confirms_due());
+            if let Some(ack) = due {
+                out.send(number, &ack);
+            }
+        }
+    }
+
+    /// All octets so far have left for the socket: consumers may be sent more.
+    pub fn flushed(&mut self, out: &mut SessionOutput) {
+        for serial in core::mem::take(&mut self.grants_due) {
+            if let Some(consumer) = self.consumers.get_mut(&serial) {
+                let (shard, grant) = consumer.grant(self.id, serial);
+                out.tell(shard, grant);
+            }
+        }
+    }
+
+    /// Acts on time: heartbeats, and deadlines that have passed.
+    pub fn tick(&mut self, now: Instant, out: &mut SessionOutput) {
+        if matches!(self.state, State::Closing) && self.deadline == Instant(0) {
+            self.deadline = now.after_millis(CLOSE_MILLIS);
+        }
+        if self.next_deadline().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        if now >= self.deadline {
+            // Handshake too slow, heartbeats missed or close unanswered: a last frame would not be read either.
+            self.leave_queues(out);
+            self.state = State::Closed;
+        } else {
+            out.octets.extend_from_slice(&warren_amqp::frame::HEARTBEAT);
+            self.next_heartbeat = now.after_millis(self.heartbeat_millis / 2);
+        }
+    }
+
+    /// The socket is gone or about to go: gives back all that the connection holds. Exclusive queues are released by
+    /// a [`Action::ReleaseConnection`] in `out` if there are any; nobody waits for its answer.
+    pub fn disconnect(&mut self, out: &mut SessionOutput) {
+        self.leave_queues(out);
+        self.state = State::Closed;
+        if core::mem::take(&mut self.owns_queues) {
+            out.request = Some(self.release());
+        }
+    }
+
+    fn release(&self) -> MetadataRequest {
+        MetadataRequest::Topology(Request {
+            connection: self.id,
+            vhost: self.vhost.clone(),
+            action: Action::ReleaseConnection,
+        })
+    }
+
+    /// Gives back messages and consumers on every queue that the connection has used.
+    fn leave_queues(&mut self, out: &mut SessionOutput) {
+        for (shard, queue) in core::mem::take(&mut self.touched) {
+            out.tell(
+                shard,
+                ShardInput::Detach {
+                    connection: self.id,
+                    queue: Some(queue),
+                },
+            );
+        }
+        self.channels.clear();
+        self.consumers.clear();
+    }
+}
+
+impl Origin {
+    /// No method: a content frame, or nothing that the client sent.
+    const fn none(channel: u16) -> Self {
+        Self {
+            channel,
+            class_id: 0,
+            method_id: 0,
+        }
+    }
+
+    fn of(channel: u16, method: &ToServer<'_>) -> Self {
+        let (class_id, method_id) = method.method_id();
+        Self {
+            channel,
+            class_id,
+            method_id,
+        }
+    }
+}
+
+/// `NOT_FOUND - no queue …`, at most 255 octets as a short string takes.
+fn reply_text(code: ReplyCode, text: &str) -> String {
+    let mut text = format!("{} - {text}", code.name());
+    let mut end = text.len().min(255);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.truncate(end);
+    text
+}

@@ -1,0 +1,256 @@
+//! What a session wants done. The shell carries it out in order and decides nothing.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+use warren_amqp::ToClient;
+
+use crate::command::encode_publish_head;
+use crate::identity::{ConnectionId, QueueId, ShardId};
+use crate::limits::RUN_BYTES;
+use crate::queue::{PositionRange, PublishRun, Receipt, Settlement, ShardInput};
+use crate::topology::{Outcome, Request};
+
+/// Credentials to be checked. The answer comes back through [`super::Session::login_checked`].
+#[derive(Clone, PartialEq, Eq)]
+pub struct Login {
+    /// The user's name.
+    pub user: String,
+    /// The password, as the client sent it.
+    pub password: Vec<u8>,
+}
+
+impl core::fmt::Debug for Login {
+    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        formatter
+            .debug_struct("Login")
+            .field("user", &self.user)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A question to the metadata.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetadataRequest {
+    /// Something that the topology decides alone.
+    Topology(Request),
+    /// `queue.delete`: the queue's shard has a say in it.
+    DeleteQueue {
+        /// Who asks.
+        connection: ConnectionId,
+        /// In which virtual host.
+        vhost: Arc<str>,
+        /// The queue's name.
+        name: String,
+        /// Refuse if it has consumers.
+        if_unused: bool,
+        /// Refuse if it has ready messages.
+        if_empty: bool,
+    },
+}
+
+/// The metadata's answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MetadataAnswer {
+    /// To a [`MetadataRequest::Topology`].
+    Outcome(Outcome),
+    /// The queue is gone, or was not there: how many ready messages went with it.
+    Deleted(u64),
+}
+
+/// Effects of a session, collected over as many inputs as the shell likes to hand in at once.
+#[derive(Debug, Default)]
+pub struct SessionOutput {
+    /// Frames for the client.
+    pub octets: Vec<u8>,
+    /// A question to the metadata; the session waits for [`super::Session::metadata_answered`].
+    pub request: Option<MetadataRequest>,
+    /// Credentials to check.
+    pub login: Option<Login>,
+    batches: Vec<ShardBatch>,
+}
+
+/// Inputs for one shard, in order.
+#[derive(Debug)]
+struct ShardBatch {
+    shard: ShardId,
+    inputs: Vec<ShardInput>,
+    open: Option<OpenRun>,
+}
+
+/// A run of publishes that still grows.
+#[derive(Debug)]
+struct OpenRun {
+    logged: bool,
+    commands: Vec<u8>,
+    count: u32,
+    receipts: Vec<Receipt>,
+}
+
+/// The parts of a message, not yet laid behind each other.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Parts<'a> {
+    pub(super) exchange: &'a str,
+    pub(super) routing_key: &'a str,
+    pub(super) header: &'a [u8],
+    pub(super) body: &'a [u8],
+}
+
+impl SessionOutput {
+    /// Takes what is for the shards, each with its inputs in order.
+    pub fn take_shard_inputs(&mut self) -> Vec<(ShardId, Vec<ShardInput>)> {
+        let batches = core::mem::take(&mut self.batches);
+        batches.into_iter().map(ShardBatch::finish).collect()
+    }
+
+    pub(super) fn send(&mut self, channel: u16, method: &ToClient<'_>) {
+        method.encode(channel, &mut self.octets);
+    }
+
+    pub(super) fn tell(&mut self, shard: ShardId, input: ShardInput) {
+        let batch = self.batch(shard);
+        batch.close_run();
+        batch.inputs.push(input);
+    }
+
+    /// Adds a publish to `queues` (how many, and which) of `shard`, which are all logged queues or all not.
+    pub(super) fn publish(
+        &mut self,
+        shard: ShardId,
+        logged: bool,
+        queues: (usize, impl Iterator<Item = QueueId>),
+        parts: Parts<'_>,
+        receipt: Option<Receipt>,
+    ) {
+        let run = self.batch(shard).run(logged);
+        // Names came in short strings; header and body are bounded by frame-max and the largest message.
+        let (exchange_len, key_len) = (parts.exchange.len() as u8, parts.routing_key.len() as u8);
+        let (header_len, body_len) = (parts.header.len() as u32, parts.body.len() as u32);
+        encode_publish_head(
+            queues,
+            exchange_len,
+            key_len,
+            header_len,
+            body_len,
+            &mut run.commands,
+        );
+        run.commands.extend_from_slice(parts.exchange.as_bytes());
+        run.commands.extend_from_slice(parts.routing_key.as_bytes());
+        run.commands.extend_from_slice(parts.header);
+        run.commands.extend_from_slice(parts.body);
+        run.count += 1;
+        if let Some(receipt) = receipt
+            && !run
+                .receipts
+                .last_mut()
+                .is_some_and(|last| last.extend(receipt))
+        {
+            run.receipts.push(receipt);
+        }
+    }
+
+    /// Settles one message; neighbours end up in one input.
+    pub(super) fn settle(
+        &mut self,
+        shard: ShardId,
+        queue: QueueId,
+        position: u64,
+        settlement: Settlement,
+    ) {
+        let batch = self.batch(shard);
+        batch.close_run();
+        match batch.inputs.last_mut() {
+            Some(ShardInput::Settle {
+                queue: last,
+                ranges,
+                settlement: same,
+            }) if *last == queue && *same == settlement => match ranges.last_mut() {
+                Some(range) if range.first + range.len == position => range.len += 1,
+                _ => ranges.push(PositionRange {
+                    first: position,
+                    len: 1,
+                }),
+            },
+            _ => {
+                let ranges = Vec::from([PositionRange {
+                    first: position,
+                    len: 1,
+                }]);
+                batch.inputs.push(ShardInput::Settle {
+                    queue,
+                    ranges,
+                    settlement,
+                });
+            }
+        }
+    }
+
+    fn batch(&mut self, shard: ShardId) -> &mut ShardBatch {
+        let at = self
+            .batches
+            .iter()
+            .position(|batch| batch.shard == shard)
+            .unwrap_or_else(|| {
+                self.batches.push(ShardBatch {
+                    shard,
+                    inputs: Vec::new(),
+                    open: None,
+                });
+                self.batches.len() - 1
+            });
+        &mut self.batches[at]
+    }
+}
+
+impl ShardBatch {
+    /// The run that publishes of this kind join: the open one, or a new one if it differs or is large enough.
+    fn run(&mut self, logged: bool) -> &mut OpenRun {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|run| run.logged != logged || run.commands.len() >= RUN_BYTES)
+        {
+            self.close_run();
+        }
+        self.open.get_or_insert_with(|| OpenRun {
+            logged,
+            commands: Vec::new(),
+            count: 0,
+            receipts: Vec::new(),
+        })
+    }
+
+    fn close_run(&mut self) {
+        if let Some(OpenRun {
+            logged,
+            commands,
+            count,
+            receipts,
+        }) = self.open.take()
+        {
+            let run = PublishRun {
+                logged,
+                commands: Bytes::from(commands),
+                count,
+                receipts,
+            };
+            self.inputs.push(ShardInput::Publish(run));
+        }
+    }
+
+    fn finish(mut self) -> (ShardId, Vec<ShardInput>) {
+        self.close_run();
+        (self.shard, self.inputs)
+    }
+}
+
+impl Receipt {
+    /// Takes `next` in if it follows directly; true if it did.
+    fn extend(&mut self, next: Self) -> bool {
+        let follows = self.channel == next.channel && self.first + self.len == next.first;
+        self.len += if follows { next.len } else { 0 };
+        follows
+    }
+}

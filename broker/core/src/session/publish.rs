@@ -1,0 +1,295 @@
+//! `basic.publish`: putting the content together, routing it, handing it to the shards.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use warren_amqp::delivery::{Content, encode_return};
+use warren_amqp::{DecodeError, Header, ReplyCode, Table, basic, limits};
+
+use super::output::Parts;
+use super::{Origin, Session, SessionOutput};
+use crate::error::Exception;
+use crate::limits::MESSAGE_BYTES;
+use crate::queue::Receipt;
+use crate::topology::{Route, Routes, Topology};
+
+/// The class of `basic`, which a content header has to name.
+const BASIC_CLASS: u16 = 60;
+/// `delivery-mode` of a message that is to survive a restart.
+const PERSISTENT: u8 = 2;
+
+/// A content on its way in. Its buffers are used again for the next.
+#[derive(Debug, Default)]
+pub(super) struct Assembly {
+    awaited: Awaited,
+    exchange: String,
+    routing_key: String,
+    mandatory: bool,
+    header: Vec<u8>,
+    body: Vec<u8>,
+}
+
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Awaited {
+    /// A `basic.publish`.
+    #[default]
+    Method,
+    /// The content header.
+    Header,
+    /// So many more octets of the body.
+    Body(u64),
+}
+
+impl Assembly {
+    pub(super) fn is_under_way(&self) -> bool {
+        self.awaited != Awaited::Method
+    }
+
+    fn begin(&mut self, publish: &basic::Publish<'_>) {
+        self.awaited = Awaited::Header;
+        self.exchange.clear();
+        self.exchange.push_str(publish.exchange);
+        self.routing_key.clear();
+        self.routing_key.push_str(publish.routing_key);
+        self.mandatory = publish.mandatory;
+        self.header.clear();
+        self.body.clear();
+    }
+}
+
+impl Session {
+    pub(super) fn basic_publish(
+        &mut self,
+        origin: Origin,
+        publish: &basic::Publish<'_>,
+    ) -> Result<(), Exception> {
+        if publish.immediate {
+            return Err(Exception::connection(
+                ReplyCode::NotImplemented,
+                "immediate=true",
+            ));
+        }
+        self.open_channel(origin)?.assembly.begin(publish);
+        Ok(())
+    }
+
+    pub(super) fn content_header(
+        &mut self,
+        number: u16,
+        payload: &[u8],
+        topology: &Topology,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        let Some(assembly) = self.assembly(number)? else {
+            return Ok(());
+        };
+        if assembly.awaited != Awaited::Header {
+            return Err(unexpected("content header", number));
+        }
+        let header = Header::decode(payload)
+            .map_err(|error| Exception::connection(error.reply_code(), format!("{error}")))?;
+        if header.class_id != BASIC_CLASS {
+            let text = format!(
+                "content header for class {}, expected class {BASIC_CLASS}",
+                header.class_id
+            );
+            return Err(Exception::connection(ReplyCode::UnexpectedFrame, text));
+        }
+        if header.body_size > MESSAGE_BYTES {
+            // The body follows and is dropped with the closing channel.
+            let text = format!(
+                "message size {} is larger than configured max size {MESSAGE_BYTES}",
+                header.body_size
+            );
+            return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
+        }
+        assembly.header.extend_from_slice(payload);
+        assembly.awaited = Awaited::Body(header.body_size);
+        if header.body_size == 0 {
+            return self.published(number, &[], topology, out);
+        }
+        Ok(())
+    }
+
+    pub(super) fn content_body(
+        &mut self,
+        number: u16,
+        payload: &[u8],
+        topology: &Topology,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        let Some(assembly) = self.assembly(number)? else {
+            return Ok(());
+        };
+        let Awaited::Body(missing) = assembly.awaited else {
+            return Err(unexpected("content body", number));
+        };
+        let Some(missing) = missing.checked_sub(payload.len() as u64) else {
+            let text =
+                format!("content body of channel {number} is longer than its header announced");
+            return Err(Exception::connection(ReplyCode::FrameError, text));
+        };
+        assembly.awaited = Awaited::Body(missing);
+        if missing > 0 {
+            assembly.body.extend_from_slice(payload);
+            return Ok(());
+        }
+        // The common case, a body in one frame, is taken from the frame without a copy here.
+        if assembly.body.is_empty() {
+            return self.published(number, payload, topology, out);
+        }
+        assembly.body.extend_from_slice(payload);
+        let body = core::mem::take(&mut assembly.body);
+        self.published(number, &body, topology, out)
+    }
+
+    /// The assembly of an open channel; `None`: the channel is closing and its contents are dropped.
+    fn assembly(&mut self, number: u16) -> Result<Option<&mut Assembly>, Exception> {
+        if !self.channels.contains_key(&number) {
+            return Err(unexpected("content", number));
+        }
+        Ok(self.channel(number).map(|channel| &mut channel.assembly))
+    }
+
+    /// Routes a complete message and hands it to its shards.
+    fn published(
+        &mut self,
+        number: u16,
+        body: &[u8],
+        topology: &Topology,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        let connection = self.id;
+        let Some(channel) = self.channels.get_mut(&number) else {
+            return Ok(());
+        };
+        let assembly = &mut channel.assembly;
+        assembly.awaited = Awaited::Method;
+        let persistent = check_properties(&assembly.header, &self.user)?;
+        route(topology, &self.vhost, assembly, &mut self.routes)?;
+        let parts = Parts {
+            exchange: &assembly.exchange,
+            routing_key: &assembly.routing_key,
+            header: &assembly.header,
+            body,
+        };
+        if assembly.mandatory && self.routes.is_empty() {
+            // Before the confirm, which says no more than that the broker is done with it (RabbitMQ, confirms).
+            return_unroutable(number, parts, self.frame_max, out);
+        }
+        let receipt = channel.confirms.as_ref().map(|confirms| Receipt {
+            connection,
+            channel: number,
+            first: confirms.next(),
+            len: 1,
+        });
+        let mut runs = 0;
+        for routes in self.routes.by_shard() {
+            runs += hand_over(routes, persistent, parts, receipt, out);
+        }
+        if let Some(confirms) = &mut channel.confirms {
+            confirms.published(runs);
+            self.confirms_due(number);
+        }
+        Ok(())
+    }
+}
+
+/// Looks at the few properties that concern the broker; true if the message is persistent.
+fn check_properties(header: &[u8], user: &str) -> Result<bool, Exception> {
+    let malformed =
+        |error: DecodeError| Exception::connection(error.reply_code(), format!("{error}"));
+    let properties = Header::decode(header).map_err(malformed)?.properties;
+    properties.validate(&limits::TABLE).map_err(malformed)?;
+    if properties.has_user_id() {
+        let claimed = properties.user_id().map_err(malformed)?.unwrap_or_default();
+        if claimed != user {
+            let text =
+                format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
+            return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
+        }
+    }
+    if properties.has_expiration() {
+        let text = "the expiration property (per-message TTL) is not available in this version; publish without it";
+        return Err(Exception::connection(ReplyCode::NotImplemented, text));
+    }
+    Ok(properties.delivery_mode().map_err(malformed)? == Some(PERSISTENT))
+}
+
+fn route(
+    topology: &Topology,
+    vhost: &str,
+    assembly: &Assembly,
+    routes: &mut Routes,
+) -> Result<(), Exception> {
+    routes.clear();
+    let Some(vhost_state) = topology.vhost(vhost) else {
+        return Err(Exception::connection(
+            ReplyCode::NotAllowed,
+            format!("vhost {vhost} not found"),
+        ));
+    };
+    vhost_state
+        .route(
+            &assembly.exchange,
+            &assembly.routing_key,
+            || headers(&assembly.header),
+            routes,
+        )
+        .map_err(|error| error.into_exception(&assembly.exchange, vhost))
+}
+
+fn headers(header: &[u8]) -> Option<Table<'_>> {
+    Header::decode(header).ok()?.properties.headers().ok()?
+}
+
+/// Adds the message to the runs of one shard; answers to how many: logged and unlogged queues have runs of their own.
+fn hand_over(
+    routes: &[Route],
+    persistent: bool,
+    parts: Parts<'_>,
+    receipt: Option<Receipt>,
+    out: &mut SessionOutput,
+) -> u16 {
+    let mut runs = 0;
+    for logged_queues in [true, false] {
+        let queues = || {
+            routes
+                .iter()
+                .filter(|route| route.logged == logged_queues)
+                .map(|route| route.queue)
+        };
+        let count = queues().count();
+        if let (Some(first), true) = (routes.first(), count > 0) {
+            out.publish(
+                first.shard,
+                logged_queues && persistent,
+                (count, queues()),
+                parts,
+                receipt,
+            );
+            runs += 1;
+        }
+    }
+    runs
+}
+
+fn return_unroutable(number: u16, parts: Parts<'_>, frame_max: u32, out: &mut SessionOutput) {
+    let method = basic::Return {
+        reply_code: ReplyCode::NoRoute.code(),
+        reply_text: ReplyCode::NoRoute.name(),
+        exchange: parts.exchange,
+        routing_key: parts.routing_key,
+    };
+    let content = Content {
+        header_payload: parts.header,
+        body: parts.body,
+    };
+    encode_return(number, &method, content, frame_max, &mut out.octets);
+}
+
+fn unexpected(what: &str, number: u16) -> Exception {
+    let text = format!("unexpected {what} on channel {number}: no basic.publish came before it");
+    Exception::connection(ReplyCode::UnexpectedFrame, text)
+}

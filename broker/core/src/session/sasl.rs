@@ -1,0 +1,90 @@
+//! SASL responses: PLAIN (RFC 4616) and RabbitMQ's AMQPLAIN.
+
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
+
+use warren_amqp::{Table, Value, limits};
+
+use super::Login;
+
+/// The mechanisms offered in `connection.start`, in order of preference.
+pub(super) const MECHANISMS: &[u8] = b"PLAIN AMQPLAIN";
+
+/// Reads a response; `None` if the mechanism is not offered, `Some(None)` if the response is malformed.
+pub(super) fn read_response(mechanism: &str, response: &[u8]) -> Option<Option<Login>> {
+    match mechanism {
+        "PLAIN" => Some(plain(response)),
+        "AMQPLAIN" => Some(amqplain(response)),
+        _ => None,
+    }
+}
+
+/// `[authzid] NUL authcid NUL passwd`; an authorization identity is ignored, as RabbitMQ does.
+fn plain(response: &[u8]) -> Option<Login> {
+    let mut parts = response.splitn(3, |octet| *octet == 0).skip(1);
+    let user = parts.next()?;
+    let password = parts.next()?;
+    login(user, password)
+}
+
+/// A field table's entries, without its length, with `LOGIN` and `PASSWORD`.
+fn amqplain(response: &[u8]) -> Option<Login> {
+    let table = Table::new(response);
+    table.validate(&limits::TABLE_BEFORE_LOGIN).ok()?;
+    match (table.get("LOGIN").ok()??, table.get("PASSWORD").ok()??) {
+        (Value::LongString(user), Value::LongString(password)) => login(user, password),
+        _ => None,
+    }
+}
+
+fn login(user: &[u8], password: &[u8]) -> Option<Login> {
+    let user: String = core::str::from_utf8(user).ok()?.to_string();
+    Some(Login {
+        user,
+        password: Vec::from(password),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use warren_amqp::TableBuilder;
+
+    fn expected() -> Option<Option<Login>> {
+        Some(Some(Login {
+            user: "guest".into(),
+            password: b"se\0cret".to_vec(),
+        }))
+    }
+
+    #[test]
+    fn plain_takes_user_and_password_and_ignores_the_authorization_identity() {
+        assert_eq!(read_response("PLAIN", b"\0guest\0se\0cret"), expected());
+        assert_eq!(
+            read_response("PLAIN", b"other\0guest\0se\0cret"),
+            expected()
+        );
+    }
+
+    #[test]
+    fn amqplain_takes_login_and_password() {
+        let table = TableBuilder::build(|table| {
+            table
+                .put("LOGIN", Value::LongString(b"guest"))
+                .put("PASSWORD", Value::LongString(b"se\0cret"));
+        });
+        assert_eq!(read_response("AMQPLAIN", &table), expected());
+    }
+
+    #[test]
+    fn malformed_responses_are_no_login() {
+        for response in [&b""[..], b"guest", b"\0guest", b"\0\xff\0x"] {
+            assert_eq!(read_response("PLAIN", response), Some(None), "{response:?}");
+        }
+        assert_eq!(
+            read_response("AMQPLAIN", b"\x05LOGINS\xff\xff\xff\xff"),
+            Some(None)
+        );
+        assert_eq!(read_response("EXTERNAL", b""), None);
+    }
+}
