@@ -43,9 +43,7 @@ pub enum EntryError {
     #[error("entry ends within a command")]
     Truncated,
     /// The entry was written by rules that this binary does not have.
-    #[error(
-        "entry has machine version {0}, this binary applies {MACHINE_VERSION}; run a newer warren-broker"
-    )]
+    #[error("entry has machine version {0}, this binary applies {MACHINE_VERSION}; run a newer warren-broker")]
     Version(u16),
     /// A command of unknown kind.
     #[error("entry has a command of unknown kind {0}")]
@@ -72,11 +70,7 @@ impl EntryHeader {
     /// The header's octets.
     pub fn encode(&self) -> [u8; ENTRY_HEADER_LEN] {
         let mut octets = [0; ENTRY_HEADER_LEN];
-        let flags = if self.epoch_start {
-            FLAG_EPOCH_START
-        } else {
-            0
-        };
+        let flags = if self.epoch_start { FLAG_EPOCH_START } else { 0 };
         octets[0..4].copy_from_slice(&self.commands.to_le_bytes());
         octets[4..6].copy_from_slice(&MACHINE_VERSION.to_le_bytes());
         octets[6..8].copy_from_slice(&flags.to_le_bytes());
@@ -97,12 +91,7 @@ impl EntryHeader {
             return Err(EntryError::Version(version));
         }
         let epoch_start = flags & FLAG_EPOCH_START != 0;
-        Ok(Self {
-            commands,
-            epoch_start,
-            now_ms: entry.get_u64_le(),
-            epoch: entry.get_u64_le(),
-        })
+        Ok(Self { commands, epoch_start, now_ms: entry.get_u64_le(), epoch: entry.get_u64_le() })
     }
 }
 
@@ -223,16 +212,8 @@ fn decode_publish(octets: &mut Bytes) -> Result<Command, EntryError> {
     if octets.len() < len {
         return Err(EntryError::Truncated);
     }
-    let message = Message::new(
-        octets.split_to(len),
-        exchange_len,
-        routing_key_len,
-        header_len,
-    );
-    Ok(Command::Publish {
-        queues,
-        message: message.ok_or(EntryError::Message)?,
-    })
+    let message = Message::new(octets.split_to(len), exchange_len, routing_key_len, header_len);
+    Ok(Command::Publish { queues, message: message.ok_or(EntryError::Message)? })
 }
 
 fn decode_settle(octets: &mut Bytes) -> Result<Command, EntryError> {
@@ -242,9 +223,7 @@ fn decode_settle(octets: &mut Bytes) -> Result<Command, EntryError> {
     let mut ranges = Vec::new();
     let mut end = 0_u64;
     for _ in 0..count {
-        let first = end
-            .checked_add(take_varint(octets)?)
-            .ok_or(EntryError::Truncated)?;
+        let first = end.checked_add(take_varint(octets)?).ok_or(EntryError::Truncated)?;
         let len = take_varint(octets)?;
         end = first.checked_add(len).ok_or(EntryError::Truncated)?;
         ranges.push(SequenceRange { first, len });
@@ -290,14 +269,7 @@ mod tests {
 
     fn publish(queues: &[u32], body: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        encode_publish_head(
-            (queues.len(), queues.iter().map(|id| QueueId(*id))),
-            2,
-            1,
-            3,
-            body.len() as u32,
-            &mut out,
-        );
+        encode_publish_head((queues.len(), queues.iter().map(|id| QueueId(*id))), 2, 1, 3, body.len() as u32, &mut out);
         out.extend_from_slice(b"exkHDR");
         out.extend_from_slice(body);
         out
@@ -306,46 +278,25 @@ mod tests {
     #[test]
     fn a_publish_comes_back_with_its_queues_and_octets() {
         let mut octets = Bytes::from(publish(&[7, 9], b"hello"));
-        let Ok(Command::Publish { queues, message }) = decode_command(&mut octets) else {
-            panic!("not a publish")
-        };
+        let Ok(Command::Publish { queues, message }) = decode_command(&mut octets) else { panic!("not a publish") };
         assert_eq!(queues, vec![QueueId(7), QueueId(9)]);
-        assert_eq!(
-            (message.exchange(), message.routing_key(), message.body()),
-            ("ex", "k", &b"hello"[..])
-        );
+        assert_eq!((message.exchange(), message.routing_key(), message.body()), ("ex", "k", &b"hello"[..]));
         assert!(octets.is_empty());
     }
 
     #[test]
     fn a_settle_comes_back_with_its_ranges() {
-        let ranges = vec![
-            SequenceRange { first: 3, len: 2 },
-            SequenceRange {
-                first: 500,
-                len: 1_000_000,
-            },
-        ];
+        let ranges = vec![SequenceRange { first: 3, len: 2 }, SequenceRange { first: 500, len: 1_000_000 }];
         let mut out = Vec::new();
         encode_settle(QueueId(4), &ranges, &mut out);
         let mut octets = Bytes::from(out);
-        assert_eq!(
-            decode_command(&mut octets),
-            Ok(Command::Settle {
-                queue: QueueId(4),
-                ranges
-            })
-        );
+        assert_eq!(decode_command(&mut octets), Ok(Command::Settle { queue: QueueId(4), ranges }));
         assert!(octets.is_empty());
     }
 
     #[test]
     fn queue_commands_come_back() {
-        for command in [
-            Command::Create(QueueId(1)),
-            Command::Delete(QueueId(2)),
-            Command::Attach(QueueId(u32::MAX)),
-        ] {
+        for command in [Command::Create(QueueId(1)), Command::Delete(QueueId(2)), Command::Attach(QueueId(u32::MAX))] {
             let mut out = Vec::new();
             encode_queue_command(&command, &mut out);
             assert_eq!(decode_command(&mut Bytes::from(out)), Ok(command));
@@ -354,43 +305,21 @@ mod tests {
 
     #[test]
     fn an_entry_header_comes_back_and_other_versions_are_refused() {
-        let header = EntryHeader {
-            commands: 5,
-            epoch_start: true,
-            now_ms: 12,
-            epoch: 3,
-        };
+        let header = EntryHeader { commands: 5, epoch_start: true, now_ms: 12, epoch: 3 };
         let mut octets = Bytes::copy_from_slice(&header.encode());
         assert_eq!(EntryHeader::decode(&mut octets), Ok(header));
         let mut newer = header.encode();
         newer[4] = 9;
-        assert_eq!(
-            EntryHeader::decode(&mut Bytes::copy_from_slice(&newer)),
-            Err(EntryError::Version(9))
-        );
+        assert_eq!(EntryHeader::decode(&mut Bytes::copy_from_slice(&newer)), Err(EntryError::Version(9)));
     }
 
     #[test]
     fn every_cut_of_a_command_is_an_error_and_never_a_panic() {
         let mut settle = Vec::new();
-        encode_settle(
-            QueueId(4),
-            &[SequenceRange {
-                first: 300,
-                len: 300,
-            }],
-            &mut settle,
-        );
-        for whole in [
-            publish(&[1, 2, 3], b"body"),
-            settle,
-            vec![CREATE, 1, 0, 0, 0],
-        ] {
+        encode_settle(QueueId(4), &[SequenceRange { first: 300, len: 300 }], &mut settle);
+        for whole in [publish(&[1, 2, 3], b"body"), settle, vec![CREATE, 1, 0, 0, 0]] {
             for cut in 0..whole.len() {
-                assert!(
-                    decode_command(&mut Bytes::copy_from_slice(&whole[..cut])).is_err(),
-                    "cut at {cut}"
-                );
+                assert!(decode_command(&mut Bytes::copy_from_slice(&whole[..cut])).is_err(), "cut at {cut}");
             }
         }
     }

@@ -15,23 +15,13 @@ pub struct Message {
 impl Message {
     /// Takes `octets` apart by the three lengths; what is left is the body.
     /// `None` if the lengths exceed the buffer or the names are not UTF-8.
-    pub fn new(
-        octets: Bytes,
-        exchange_len: u8,
-        routing_key_len: u8,
-        header_len: u32,
-    ) -> Option<Self> {
+    pub fn new(octets: Bytes, exchange_len: u8, routing_key_len: u8, header_len: u32) -> Option<Self> {
         let names = usize::from(exchange_len) + usize::from(routing_key_len);
         let head = names.checked_add(usize::try_from(header_len).ok()?)?;
         let boundary = usize::from(exchange_len);
         core::str::from_utf8(octets.get(..boundary)?).ok()?;
         core::str::from_utf8(octets.get(boundary..names)?).ok()?;
-        (head <= octets.len()).then_some(Self {
-            octets,
-            exchange_len,
-            routing_key_len,
-            header_len,
-        })
+        (head <= octets.len()).then_some(Self { octets, exchange_len, routing_key_len, header_len })
     }
 
     /// The exchange it was published to.
@@ -77,13 +67,9 @@ mod tests {
 
     #[test]
     fn parts_come_back_as_they_were_laid_down() {
-        let message =
-            Message::new(Bytes::from_static(b"exkeyHDRbody"), 2, 3, 3).expect("lengths fit");
+        let message = Message::new(Bytes::from_static(b"exkeyHDRbody"), 2, 3, 3).expect("lengths fit");
         assert_eq!((message.exchange(), message.routing_key()), ("ex", "key"));
-        assert_eq!(
-            (message.header(), message.body()),
-            (&b"HDR"[..], &b"body"[..])
-        );
+        assert_eq!((message.header(), message.body()), (&b"HDR"[..], &b"body"[..]));
         assert_eq!(message.size(), 12);
     }
 
@@ -91,10 +77,7 @@ mod tests {
     fn lengths_beyond_the_buffer_are_refused() {
         assert_eq!(Message::new(Bytes::from_static(b"abc"), 2, 1, 1), None);
         assert_eq!(Message::new(Bytes::from_static(b"abc"), 4, 0, 0), None);
-        assert_eq!(
-            Message::new(Bytes::from_static(b"abc"), 0, 0, u32::MAX),
-            None
-        );
+        assert_eq!(Message::new(Bytes::from_static(b"abc"), 0, 0, u32::MAX), None);
     }
 
     #[test]

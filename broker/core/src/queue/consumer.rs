@@ -27,13 +27,7 @@ pub(super) struct Consumer {
 impl Consumer {
     /// A consumer that is in the turn queue.
     pub(super) fn new(subscription: Subscription) -> Self {
-        Self {
-            subscription,
-            unacked: 0,
-            window_messages: 0,
-            window_bytes: 0,
-            in_turn: true,
-        }
+        Self { subscription, unacked: 0, window_messages: 0, window_bytes: 0, in_turn: true }
     }
 
     pub(super) fn no_ack(&self) -> bool {
@@ -47,9 +41,7 @@ impl Consumer {
     pub(super) fn can_take(&self) -> bool {
         let prefetch = self.subscription.prefetch_count;
         let below_prefetch = self.no_ack() || prefetch == 0 || self.unacked < prefetch;
-        below_prefetch
-            && self.window_messages < DELIVERY_WINDOW_MESSAGES
-            && self.window_bytes < DELIVERY_WINDOW_BYTES
+        below_prefetch && self.window_messages < DELIVERY_WINDOW_MESSAGES && self.window_bytes < DELIVERY_WINDOW_BYTES
     }
 
     /// Counts a message that was sent to it.

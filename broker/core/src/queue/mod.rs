@@ -17,10 +17,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 pub use consumer::Subscription;
-pub use shard::{
-    DeleteRefusal, Deleted, Event, PublishRun, Receipt, Shard, ShardInput, ShardOutput,
-    SubscribeRefusal,
-};
+pub use shard::{DeleteRefusal, Deleted, Event, PublishRun, Receipt, Shard, ShardInput, ShardOutput, SubscribeRefusal};
 
 use crate::command::SequenceRange;
 use crate::identity::{ConnectionId, ConsumerKey, QueueId};
@@ -130,12 +127,7 @@ impl Queue {
         });
         let position = self.next_position;
         self.next_position += 1;
-        self.ready.push(Slot {
-            position,
-            sequence,
-            redelivered: false,
-            message,
-        });
+        self.ready.push(Slot { position, sequence, redelivered: false, message });
     }
 
     /// Hands out ready messages while a consumer can take one: each in turn.
@@ -156,8 +148,7 @@ impl Queue {
                 if consumer.no_ack() {
                     done.extend(slot.sequence);
                 } else {
-                    self.unacked
-                        .insert(slot.position, Unacked { slot, holder: key });
+                    self.unacked.insert(slot.position, Unacked { slot, holder: key });
                 }
                 if !alone {
                     break;
@@ -234,21 +225,10 @@ impl Queue {
     /// Takes back everything of a connection that is gone.
     fn detach(&mut self, connection: ConnectionId) {
         self.consumers.retain(|key, _| key.connection != connection);
-        let held: Vec<u64> = self
-            .unacked
-            .iter()
-            .filter(|(_, held)| held.holder.connection == connection)
-            .map(|(at, _)| *at)
-            .collect();
+        let held: Vec<u64> =
+            self.unacked.iter().filter(|(_, held)| held.holder.connection == connection).map(|(at, _)| *at).collect();
         for position in held {
-            self.settle(
-                &[PositionRange {
-                    first: position,
-                    len: 1,
-                }],
-                Settlement::Requeue,
-                &mut Vec::new(),
-            );
+            self.settle(&[PositionRange { first: position, len: 1 }], Settlement::Requeue, &mut Vec::new());
         }
     }
 
@@ -287,12 +267,7 @@ impl Queue {
 
 impl Slot {
     fn delivery(&self, queue: QueueId) -> Delivery {
-        Delivery {
-            queue,
-            position: self.position,
-            redelivered: self.redelivered,
-            message: self.message.clone(),
-        }
+        Delivery { queue, position: self.position, redelivered: self.redelivered, message: self.message.clone() }
     }
 }
 
@@ -303,10 +278,7 @@ fn sequence_ranges(mut sequences: Vec<u64>) -> Vec<SequenceRange> {
     for sequence in sequences {
         match ranges.last_mut() {
             Some(range) if range.first + range.len == sequence => range.len += 1,
-            _ => ranges.push(SequenceRange {
-                first: sequence,
-                len: 1,
-            }),
+            _ => ranges.push(SequenceRange { first: sequence, len: 1 }),
         }
     }
     ranges

@@ -44,17 +44,12 @@ impl Ready {
     /// Numbers ascend along the queue, so the first is found by bisection and the rest follow it.
     pub(super) fn remove_sequences(&mut self, range: SequenceRange) {
         let end = range.first.saturating_add(range.len);
-        let start = self
-            .fresh
-            .partition_point(|slot| slot.sequence < Some(range.first));
+        let start = self.fresh.partition_point(|slot| slot.sequence < Some(range.first));
         let stop = self.fresh.partition_point(|slot| slot.sequence < Some(end));
         self.fresh.drain(start..stop);
     }
 
     pub(super) fn mark_redelivered(&mut self) {
-        self.fresh
-            .iter_mut()
-            .chain(self.returned.values_mut())
-            .for_each(|slot| slot.redelivered = true);
+        self.fresh.iter_mut().chain(self.returned.values_mut()).for_each(|slot| slot.redelivered = true);
     }
 }

@@ -14,10 +14,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::{
-    Deliver, Delivery, PositionRange, Queue, QueueSettings, Settlement, Subscription,
-    sequence_ranges,
-};
+use super::{Deliver, Delivery, PositionRange, Queue, QueueSettings, Settlement, Subscription, sequence_ranges};
 use crate::command::{self, Command, EntryError, EntryHeader};
 use crate::identity::{ConnectionId, ConsumerKey, QueueId};
 use crate::limits::{ENTRY_BYTES, ENTRY_COMMANDS};
@@ -299,13 +296,8 @@ impl Shard {
                 }
             }
             Command::Create(id) => {
-                let settings = QueueSettings {
-                    logged: true,
-                    auto_delete: false,
-                };
-                self.queues
-                    .entry(id)
-                    .or_insert_with(|| Queue::new(id, settings));
+                let settings = QueueSettings { logged: true, auto_delete: false };
+                self.queues.entry(id).or_insert_with(|| Queue::new(id, settings));
             }
             Command::Delete(id) => drop(self.queues.remove(&id)),
             Command::Attach(id) => {
@@ -332,15 +324,13 @@ impl Shard {
 
     /// Ready and unacknowledged messages of all queues, and consumers.
     pub fn totals(&self) -> (u64, u64, u64) {
-        self.queues
-            .values()
-            .fold((0, 0, 0), |(ready, unacked, consumers), queue| {
-                (
-                    ready + queue.ready.len() as u64,
-                    unacked + queue.unacked.len() as u64,
-                    consumers + queue.consumers.len() as u64,
-                )
-            })
+        self.queues.values().fold((0, 0, 0), |(ready, unacked, consumers), queue| {
+            (
+                ready + queue.ready.len() as u64,
+                unacked + queue.unacked.len() as u64,
+                consumers + queue.consumers.len() as u64,
+            )
+        })
     }
 
     /// Octets that wait to be taken by [`Self::take_entry`].
@@ -372,9 +362,7 @@ impl Shard {
             | ShardInput::Delete { queue, .. } => Some(*queue),
             ShardInput::Detach { queue: None, .. } => return self.unapplied > 0,
             ShardInput::Detach { queue, .. } => *queue,
-            ShardInput::Settle { .. } | ShardInput::Grant { .. } | ShardInput::Create { .. } => {
-                None
-            }
+            ShardInput::Settle { .. } | ShardInput::Grant { .. } | ShardInput::Create { .. } => None,
         };
         let Some(queue) = queue.and_then(|id| self.queues.get(&id)) else {
             return false;
@@ -410,43 +398,19 @@ impl Shard {
     fn perform(&mut self, input: ShardInput, out: &mut ShardOutput) {
         match input {
             ShardInput::Publish(run) => self.apply_run(run, out),
-            ShardInput::Settle {
-                queue,
-                ranges,
-                settlement,
-            } => {
-                self.with(queue, out, |queue, _, done| {
-                    queue.settle(&ranges, settlement, done)
-                });
+            ShardInput::Settle { queue, ranges, settlement } => {
+                self.with(queue, out, |queue, _, done| queue.settle(&ranges, settlement, done));
             }
-            ShardInput::Subscribe {
-                queue,
-                consumer,
-                subscription,
-            } => {
+            ShardInput::Subscribe { queue, consumer, subscription } => {
                 self.subscribe(queue, consumer, subscription, out);
             }
             ShardInput::Unsubscribe { queue, consumer } => self.unsubscribe(queue, consumer, out),
-            ShardInput::Grant {
-                queue,
-                consumer,
-                messages,
-                bytes,
-            } => {
-                self.with(queue, out, |queue, _, _| {
-                    queue.grant(consumer, messages, bytes)
-                });
+            ShardInput::Grant { queue, consumer, messages, bytes } => {
+                self.with(queue, out, |queue, _, _| queue.grant(consumer, messages, bytes));
             }
-            ShardInput::Get {
-                queue,
-                holder,
-                no_ack,
-            } => self.get(queue, holder, no_ack, out),
+            ShardInput::Get { queue, holder, no_ack } => self.get(queue, holder, no_ack, out),
             ShardInput::Count { queue, connection } => {
-                let counts = self
-                    .queues
-                    .get(&queue)
-                    .map(|q| (q.ready.len() as u64, q.consumers.len() as u64));
+                let counts = self.queues.get(&queue).map(|q| (q.ready.len() as u64, q.consumers.len() as u64));
                 out.tell(connection, Event::Counted(counts));
             }
             ShardInput::Purge { queue, connection } => {
@@ -455,12 +419,7 @@ impl Shard {
                 out.tell(connection, Event::Purged(count));
             }
             ShardInput::Create { queue, settings } => self.create(queue, settings),
-            ShardInput::Delete {
-                queue,
-                if_unused,
-                if_empty,
-                request,
-            } => {
+            ShardInput::Delete { queue, if_unused, if_empty, request } => {
                 let deleted = self.delete(queue, if_unused, if_empty, out);
                 out.deleted.push((request, deleted));
             }
@@ -504,31 +463,12 @@ impl Shard {
         for id in touched {
             self.with(id, out, |_, _, _| ());
         }
-        for Receipt {
-            connection,
-            channel,
-            first,
-            len,
-        } in run.receipts
-        {
-            out.tell(
-                connection,
-                Event::Confirmed {
-                    channel,
-                    first,
-                    len,
-                },
-            );
+        for Receipt { connection, channel, first, len } in run.receipts {
+            out.tell(connection, Event::Confirmed { channel, first, len });
         }
     }
 
-    fn subscribe(
-        &mut self,
-        id: QueueId,
-        key: ConsumerKey,
-        subscription: Subscription,
-        out: &mut ShardOutput,
-    ) {
+    fn subscribe(&mut self, id: QueueId, key: ConsumerKey, subscription: Subscription, out: &mut ShardOutput) {
         let refusal = match self.queues.get(&id) {
             None => Some(SubscribeRefusal::QueueGone),
             Some(queue) if queue.has_exclusive_consumer() => Some(SubscribeRefusal::ExclusiveUse),
@@ -537,10 +477,7 @@ impl Shard {
             }
             Some(_) => None,
         };
-        out.tell(
-            key.connection,
-            Event::Subscribed(key, refusal.map_or(Ok(()), Err)),
-        );
+        out.tell(key.connection, Event::Subscribed(key, refusal.map_or(Ok(()), Err)));
         if refusal.is_none() {
             self.with(id, out, |queue, _, _| queue.subscribe(key, subscription));
         }
@@ -559,9 +496,7 @@ impl Shard {
     fn get(&mut self, id: QueueId, holder: ConsumerKey, no_ack: bool, out: &mut ShardOutput) {
         let mut got = None;
         self.with(id, out, |queue, _, done| {
-            got = queue
-                .take(holder, no_ack, done)
-                .map(|delivery| (delivery, queue.ready.len() as u64));
+            got = queue.take(holder, no_ack, done).map(|delivery| (delivery, queue.ready.len() as u64));
         });
         out.tell(holder.connection, Event::Got(got));
     }
@@ -576,13 +511,7 @@ impl Shard {
         }
     }
 
-    fn delete(
-        &mut self,
-        id: QueueId,
-        if_unused: bool,
-        if_empty: bool,
-        out: &mut ShardOutput,
-    ) -> Deleted {
+    fn delete(&mut self, id: QueueId, if_unused: bool, if_empty: bool, out: &mut ShardOutput) -> Deleted {
         let Some(queue) = self.queues.get(&id) else {
             return Ok(0);
         };
@@ -604,8 +533,7 @@ impl Shard {
     }
 
     fn detach(&mut self, connection: ConnectionId, queue: Option<QueueId>, out: &mut ShardOutput) {
-        let ids: Vec<QueueId> =
-            queue.map_or_else(|| self.queue_ids().collect(), |id| Vec::from([id]));
+        let ids: Vec<QueueId> = queue.map_or_else(|| self.queue_ids().collect(), |id| Vec::from([id]));
         for id in ids {
             self.with(id, out, |queue, out, _| {
                 queue.detach(connection);
@@ -634,10 +562,7 @@ impl Shard {
     /// The step at the end that takes commands of the shard's own.
     fn own_commands(&mut self) -> (&mut Vec<u8>, &mut u32) {
         if !matches!(self.filling.back(), Some(Step::Own { .. })) {
-            self.filling.push_back(Step::Own {
-                commands: Vec::new(),
-                count: 0,
-            });
+            self.filling.push_back(Step::Own { commands: Vec::new(), count: 0 });
         }
         match self.filling.back_mut() {
             Some(Step::Own { commands, count }) => (commands, count),

@@ -13,38 +13,17 @@ use crate::command::encode_publish_head;
 const QUEUE: QueueId = QueueId(1);
 
 fn consumer(connection: u64) -> ConsumerKey {
-    ConsumerKey {
-        connection: ConnectionId(connection),
-        channel: 1,
-        serial: 1,
-    }
+    ConsumerKey { connection: ConnectionId(connection), channel: 1, serial: 1 }
 }
 
 fn publish(bodies: &[&str], logged: bool) -> PublishRun {
     let mut commands = Vec::new();
     for body in bodies {
-        encode_publish_head(
-            (1, [QUEUE].into_iter()),
-            0,
-            0,
-            0,
-            body.len() as u32,
-            &mut commands,
-        );
+        encode_publish_head((1, [QUEUE].into_iter()), 0, 0, 0, body.len() as u32, &mut commands);
         commands.extend_from_slice(body.as_bytes());
     }
-    let receipts = vec![Receipt {
-        connection: ConnectionId(9),
-        channel: 1,
-        first: 1,
-        len: bodies.len() as u64,
-    }];
-    PublishRun {
-        logged,
-        commands: Bytes::from(commands),
-        count: bodies.len() as u32,
-        receipts,
-    }
+    let receipts = vec![Receipt { connection: ConnectionId(9), channel: 1, first: 1, len: bodies.len() as u64 }];
+    PublishRun { logged, commands: Bytes::from(commands), count: bodies.len() as u32, receipts }
 }
 
 /// A shard with one queue, and what it said.
@@ -58,20 +37,8 @@ struct World {
 
 impl World {
     fn with_queue(logged: bool, auto_delete: bool) -> Self {
-        let mut world = Self {
-            shard: Shard::new(),
-            log: vec![],
-            events: vec![],
-            unused: vec![],
-            deleted: vec![],
-        };
-        world.put(ShardInput::Create {
-            queue: QUEUE,
-            settings: QueueSettings {
-                logged,
-                auto_delete,
-            },
-        });
+        let mut world = Self { shard: Shard::new(), log: vec![], events: vec![], unused: vec![], deleted: vec![] };
+        world.put(ShardInput::Create { queue: QUEUE, settings: QueueSettings { logged, auto_delete } });
         world.commit();
         world
     }
@@ -100,40 +67,21 @@ impl World {
 
     fn collect(&mut self, mut out: ShardOutput) {
         for (connection, events) in out.take_events() {
-            self.events
-                .extend(events.into_iter().map(|event| (connection, event)));
+            self.events.extend(events.into_iter().map(|event| (connection, event)));
         }
         self.unused.append(&mut out.unused);
         self.deleted.append(&mut out.deleted);
     }
 
     fn subscribe(&mut self, key: ConsumerKey, no_ack: bool, prefetch_count: u32) {
-        let subscription = Subscription {
-            no_ack,
-            exclusive: false,
-            prefetch_count,
-        };
-        self.put(ShardInput::Subscribe {
-            queue: QUEUE,
-            consumer: key,
-            subscription,
-        });
+        let subscription = Subscription { no_ack, exclusive: false, prefetch_count };
+        self.put(ShardInput::Subscribe { queue: QUEUE, consumer: key, subscription });
         self.commit();
     }
 
     fn settle(&mut self, positions: &[u64], settlement: Settlement) {
-        let ranges = positions
-            .iter()
-            .map(|first| PositionRange {
-                first: *first,
-                len: 1,
-            })
-            .collect();
-        self.put(ShardInput::Settle {
-            queue: QUEUE,
-            ranges,
-            settlement,
-        });
+        let ranges = positions.iter().map(|first| PositionRange { first: *first, len: 1 }).collect();
+        self.put(ShardInput::Settle { queue: QUEUE, ranges, settlement });
     }
 
     /// What was delivered since the last call: consumer's connection, body, redelivered.
@@ -152,27 +100,16 @@ impl World {
     fn restarted(&self) -> Self {
         let mut shard = Shard::new();
         for entry in &self.log {
-            shard
-                .replay(entry.clone())
-                .expect("own entries can be replayed");
+            shard.replay(entry.clone()).expect("own entries can be replayed");
         }
         shard.lead();
-        Self {
-            shard,
-            log: self.log.clone(),
-            events: vec![],
-            unused: vec![],
-            deleted: vec![],
-        }
+        Self { shard, log: self.log.clone(), events: vec![], unused: vec![], deleted: vec![] }
     }
 
     /// Everything that a fresh consumer gets: body and redelivered flag.
     fn drain(&mut self) -> Vec<(String, bool)> {
         self.subscribe(consumer(77), true, 0);
-        self.delivered()
-            .into_iter()
-            .map(|(_, body, redelivered)| (body, redelivered))
-            .collect()
+        self.delivered().into_iter().map(|(_, body, redelivered)| (body, redelivered)).collect()
     }
 }
 
@@ -188,10 +125,7 @@ fn messages_come_in_order_and_consumers_take_turns() {
     world.put(ShardInput::Publish(publish(&["a", "b", "c", "d"], false)));
     // Events come grouped by connection.
     let turns = [(1, "a"), (1, "c"), (2, "b"), (2, "d")];
-    assert_eq!(
-        world.delivered(),
-        turns.map(|(to, body)| (to, String::from(body), false))
-    );
+    assert_eq!(world.delivered(), turns.map(|(to, body)| (to, String::from(body), false)));
 }
 
 #[test]
@@ -209,17 +143,11 @@ fn requeue_puts_messages_back_at_their_original_position_flagged_redelivered() {
     let mut world = World::with_queue(false, false);
     world.subscribe(consumer(1), false, 2);
     world.put(ShardInput::Publish(publish(&["a", "b", "c"], false)));
-    world.put(ShardInput::Unsubscribe {
-        queue: QUEUE,
-        consumer: consumer(1),
-    });
+    world.put(ShardInput::Unsubscribe { queue: QUEUE, consumer: consumer(1) });
     world.settle(&[1], Settlement::Requeue);
     world.settle(&[0], Settlement::Requeue);
     world.events.clear();
-    assert_eq!(
-        world.drain(),
-        [("a".into(), true), ("b".into(), true), ("c".into(), false)]
-    );
+    assert_eq!(world.drain(), [("a".into(), true), ("b".into(), true), ("c".into(), false)]);
 }
 
 #[test]
@@ -228,17 +156,8 @@ fn a_slow_reader_leaves_messages_in_the_queue_until_its_socket_took_the_earlier_
     world.subscribe(consumer(1), true, 0);
     let big = "x".repeat(1 << 20);
     world.put(ShardInput::Publish(publish(&[&big, "after"], false)));
-    assert_eq!(
-        world.delivered().len(),
-        1,
-        "the first reaches the window's octets"
-    );
-    world.put(ShardInput::Grant {
-        queue: QUEUE,
-        consumer: consumer(1),
-        messages: 1,
-        bytes: 1 << 20,
-    });
+    assert_eq!(world.delivered().len(), 1, "the first reaches the window's octets");
+    world.put(ShardInput::Grant { queue: QUEUE, consumer: consumer(1), messages: 1, bytes: 1 << 20 });
     assert_eq!(world.delivered(), [(1, String::from("after"), false)]);
 }
 
@@ -247,10 +166,7 @@ fn a_connection_that_is_gone_gives_everything_back() {
     let mut world = World::with_queue(false, false);
     world.subscribe(consumer(1), false, 0);
     world.put(ShardInput::Publish(publish(&["a", "b"], false)));
-    world.put(ShardInput::Detach {
-        connection: ConnectionId(1),
-        queue: Some(QUEUE),
-    });
+    world.put(ShardInput::Detach { connection: ConnectionId(1), queue: Some(QUEUE) });
     assert_eq!(world.shard.totals(), (2, 0, 0));
     world.events.clear();
     assert_eq!(world.drain(), [("a".into(), true), ("b".into(), true)]);
@@ -261,74 +177,38 @@ fn an_exclusive_consumer_is_alone_in_both_orders() {
     for (first, second) in [(true, false), (false, true)] {
         let mut world = World::with_queue(false, false);
         for (connection, exclusive) in [(1, first), (2, second)] {
-            let subscription = Subscription {
-                no_ack: true,
-                exclusive,
-                prefetch_count: 0,
-            };
-            world.put(ShardInput::Subscribe {
-                queue: QUEUE,
-                consumer: consumer(connection),
-                subscription,
-            });
+            let subscription = Subscription { no_ack: true, exclusive, prefetch_count: 0 };
+            world.put(ShardInput::Subscribe { queue: QUEUE, consumer: consumer(connection), subscription });
         }
         let refusal = Event::Subscribed(consumer(2), Err(SubscribeRefusal::ExclusiveUse));
-        assert!(
-            world.events.contains(&(ConnectionId(2), refusal)),
-            "first exclusive: {first}"
-        );
+        assert!(world.events.contains(&(ConnectionId(2), refusal)), "first exclusive: {first}");
     }
 }
 
 #[test]
 fn auto_delete_waits_for_a_first_consumer_and_follows_the_last() {
     let mut world = World::with_queue(false, true);
-    world.put(ShardInput::Detach {
-        connection: ConnectionId(5),
-        queue: Some(QUEUE),
-    });
+    world.put(ShardInput::Detach { connection: ConnectionId(5), queue: Some(QUEUE) });
     assert_eq!(world.unused, []);
     world.subscribe(consumer(1), true, 0);
     world.subscribe(consumer(2), true, 0);
-    world.put(ShardInput::Unsubscribe {
-        queue: QUEUE,
-        consumer: consumer(1),
-    });
+    world.put(ShardInput::Unsubscribe { queue: QUEUE, consumer: consumer(1) });
     assert_eq!(world.unused, []);
-    world.put(ShardInput::Unsubscribe {
-        queue: QUEUE,
-        consumer: consumer(2),
-    });
+    world.put(ShardInput::Unsubscribe { queue: QUEUE, consumer: consumer(2) });
     assert_eq!(world.unused, [QUEUE]);
 }
 
 #[test]
 fn delete_honours_if_unused_and_if_empty_and_tells_consumers() {
     let mut world = World::with_queue(false, false);
-    let delete = |if_unused, if_empty, request| ShardInput::Delete {
-        queue: QUEUE,
-        if_unused,
-        if_empty,
-        request,
-    };
+    let delete = |if_unused, if_empty, request| ShardInput::Delete { queue: QUEUE, if_unused, if_empty, request };
     world.subscribe(consumer(1), false, 1);
     world.put(ShardInput::Publish(publish(&["held", "ready"], false)));
     world.put(delete(true, false, 1));
     world.put(delete(false, true, 2));
     world.put(delete(false, false, 3));
-    assert_eq!(
-        world.deleted,
-        [
-            (1, Err(DeleteRefusal::InUse)),
-            (2, Err(DeleteRefusal::NotEmpty)),
-            (3, Ok(1))
-        ]
-    );
-    assert!(
-        world
-            .events
-            .contains(&(ConnectionId(1), Event::ConsumerCancelled(consumer(1))))
-    );
+    assert_eq!(world.deleted, [(1, Err(DeleteRefusal::InUse)), (2, Err(DeleteRefusal::NotEmpty)), (3, Ok(1))]);
+    assert!(world.events.contains(&(ConnectionId(1), Event::ConsumerCancelled(consumer(1)))));
 }
 
 #[test]
@@ -343,11 +223,7 @@ fn a_logged_publish_is_neither_confirmed_nor_delivered_before_its_commit() {
     let mut out = ShardOutput::default();
     world.shard.committed(&mut out);
     world.collect(out);
-    let kinds: Vec<String> = world
-        .events
-        .iter()
-        .map(|(_, event)| format!("{event:.9?}"))
-        .collect();
+    let kinds: Vec<String> = world.events.iter().map(|(_, event)| format!("{event:.9?}")).collect();
     assert_eq!(world.events.len(), 2, "{kinds:?}");
 }
 
@@ -356,17 +232,10 @@ fn what_follows_a_logged_publish_waits_behind_it() {
     let mut world = World::with_queue(true, false);
     world.put(ShardInput::Publish(publish(&["logged"], true)));
     world.put(ShardInput::Publish(publish(&["memory"], false)));
-    world.put(ShardInput::Count {
-        queue: QUEUE,
-        connection: ConnectionId(3),
-    });
+    world.put(ShardInput::Count { queue: QUEUE, connection: ConnectionId(3) });
     assert_eq!(world.events, []);
     world.commit();
-    assert!(
-        world
-            .events
-            .contains(&(ConnectionId(3), Event::Counted(Some((2, 0)))))
-    );
+    assert!(world.events.contains(&(ConnectionId(3), Event::Counted(Some((2, 0))))));
     world.events.clear();
     assert_eq!(world.drain(), fresh(&["logged", "memory"]));
 }
@@ -392,10 +261,7 @@ fn a_restart_finds_confirmed_messages_and_not_the_settled_ones() {
     world.subscribe(consumer(1), false, 0);
     world.settle(&[1], Settlement::Done);
     world.commit();
-    assert_eq!(
-        world.restarted().drain(),
-        [("a".into(), true), ("c".into(), true)]
-    );
+    assert_eq!(world.restarted().drain(), [("a".into(), true), ("c".into(), true)]);
 }
 
 #[test]
@@ -403,39 +269,15 @@ fn messages_that_may_have_been_handed_out_before_a_restart_are_flagged_after_it(
     let mut world = World::with_queue(true, false);
     world.put(ShardInput::Publish(publish(&["a"], true)));
     world.commit();
-    let holder = ConsumerKey {
-        connection: ConnectionId(1),
-        channel: 1,
-        serial: 0,
-    };
-    world.put(ShardInput::Get {
-        queue: QUEUE,
-        holder,
-        no_ack: false,
-    });
-    assert_eq!(
-        world
-            .events
-            .iter()
-            .filter(|(_, event)| matches!(event, Event::Got(_)))
-            .count(),
-        0
-    );
+    let holder = ConsumerKey { connection: ConnectionId(1), channel: 1, serial: 0 };
+    world.put(ShardInput::Get { queue: QUEUE, holder, no_ack: false });
+    assert_eq!(world.events.iter().filter(|(_, event)| matches!(event, Event::Got(_))).count(), 0);
     world.commit();
-    assert!(
-        world
-            .events
-            .iter()
-            .any(|(_, event)| matches!(event, Event::Got(Some(_))))
-    );
+    assert!(world.events.iter().any(|(_, event)| matches!(event, Event::Got(Some(_)))));
     let mut second = world.restarted();
     second.commit();
     let mut third = second.restarted();
-    assert_eq!(
-        third.drain(),
-        [("a".into(), true)],
-        "the flag outlives a second restart"
-    );
+    assert_eq!(third.drain(), [("a".into(), true)], "the flag outlives a second restart");
 }
 
 #[test]
@@ -444,10 +286,7 @@ fn purge_drops_ready_messages_for_good_and_leaves_the_held_ones() {
     world.put(ShardInput::Publish(publish(&["held", "b", "c"], true)));
     world.subscribe(consumer(1), false, 1);
     world.events.clear();
-    world.put(ShardInput::Purge {
-        queue: QUEUE,
-        connection: ConnectionId(3),
-    });
+    world.put(ShardInput::Purge { queue: QUEUE, connection: ConnectionId(3) });
     world.commit();
     assert_eq!(world.events, [(ConnectionId(3), Event::Purged(2))]);
     assert_eq!(world.restarted().drain(), [("held".into(), true)]);
@@ -457,12 +296,7 @@ fn purge_drops_ready_messages_for_good_and_leaves_the_held_ones() {
 fn a_deleted_queue_stays_deleted_after_a_restart() {
     let mut world = World::with_queue(true, false);
     world.put(ShardInput::Publish(publish(&["a"], true)));
-    world.put(ShardInput::Delete {
-        queue: QUEUE,
-        if_unused: false,
-        if_empty: false,
-        request: 1,
-    });
+    world.put(ShardInput::Delete { queue: QUEUE, if_unused: false, if_empty: false, request: 1 });
     world.commit();
     assert_eq!(world.deleted, [(1, Ok(1))]);
     assert_eq!(world.restarted().shard.queue_ids().count(), 0);
@@ -477,11 +311,7 @@ fn an_entry_is_cut_at_its_bounds_and_nothing_is_lost_by_it() {
     }
     let before = world.log.len();
     world.commit();
-    assert_eq!(
-        world.log.len() - before,
-        3,
-        "three of 100 KiB reach 256 KiB"
-    );
+    assert_eq!(world.log.len() - before, 3, "three of 100 KiB reach 256 KiB");
     assert_eq!(world.restarted().drain().len(), 7);
 }
 

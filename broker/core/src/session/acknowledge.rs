@@ -17,13 +17,7 @@ impl Session {
         ack: basic::Ack,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        self.settle(
-            origin,
-            ack.delivery_tag,
-            ack.multiple,
-            Settlement::Done,
-            out,
-        )
+        self.settle(origin, ack.delivery_tag, ack.multiple, Settlement::Done, out)
     }
 
     pub(super) fn basic_nack(
@@ -32,13 +26,7 @@ impl Session {
         nack: basic::Nack,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        self.settle(
-            origin,
-            nack.delivery_tag,
-            nack.multiple,
-            settlement(nack.requeue),
-            out,
-        )
+        self.settle(origin, nack.delivery_tag, nack.multiple, settlement(nack.requeue), out)
     }
 
     pub(super) fn basic_reject(
@@ -47,13 +35,7 @@ impl Session {
         reject: basic::Reject,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        self.settle(
-            origin,
-            reject.delivery_tag,
-            false,
-            settlement(reject.requeue),
-            out,
-        )
+        self.settle(origin, reject.delivery_tag, false, settlement(reject.requeue), out)
     }
 
     fn settle(
@@ -74,11 +56,7 @@ impl Session {
         if tag != 0 && !unacked.contains_key(&tag) {
             return Err(unknown_tag(tag));
         }
-        let rest = if tag == 0 {
-            BTreeMap::new()
-        } else {
-            unacked.split_off(&(tag + 1))
-        };
+        let rest = if tag == 0 { BTreeMap::new() } else { unacked.split_off(&(tag + 1)) };
         settle_all(core::mem::replace(unacked, rest), settlement, out);
         Ok(())
     }
@@ -93,10 +71,7 @@ impl Session {
     ) -> Result<(), Exception> {
         if !requeue {
             // RabbitMQ's text for a redelivery to the original recipient, which it does not have either.
-            return Err(Exception::connection(
-                ReplyCode::NotImplemented,
-                "requeue=false",
-            ));
+            return Err(Exception::connection(ReplyCode::NotImplemented, "requeue=false"));
         }
         let unacked = core::mem::take(&mut self.open_channel(origin)?.unacked);
         settle_all(unacked, Settlement::Requeue, out);
@@ -108,11 +83,7 @@ impl Session {
 }
 
 fn settlement(requeue: bool) -> Settlement {
-    if requeue {
-        Settlement::Requeue
-    } else {
-        Settlement::Done
-    }
+    if requeue { Settlement::Requeue } else { Settlement::Done }
 }
 
 fn settle_all(held: BTreeMap<u64, Held>, settlement: Settlement, out: &mut SessionOutput) {
@@ -122,8 +93,5 @@ fn settle_all(held: BTreeMap<u64, Held>, settlement: Settlement, out: &mut Sessi
 }
 
 fn unknown_tag(tag: u64) -> Exception {
-    Exception::channel(
-        ReplyCode::PreconditionFailed,
-        format!("unknown delivery tag {tag}"),
-    )
+    Exception::channel(ReplyCode::PreconditionFailed, format!("unknown delivery tag {tag}"))
 }

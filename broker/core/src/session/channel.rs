@@ -42,10 +42,7 @@ pub(super) struct Channel {
 
 impl Channel {
     pub(super) fn confirms_due(&mut self) -> Option<ToClient<'static>> {
-        self.confirms
-            .as_mut()
-            .filter(|_| !self.closing)
-            .and_then(Confirms::due)
+        self.confirms.as_mut().filter(|_| !self.closing).and_then(Confirms::due)
     }
 
     /// Remembers a delivery that has to be acknowledged, or only counts it.
@@ -61,15 +58,12 @@ impl Channel {
 impl Session {
     /// The channel, unless it is unknown or closing.
     pub(super) fn channel(&mut self, number: u16) -> Option<&mut Channel> {
-        self.channels
-            .get_mut(&number)
-            .filter(|channel| !channel.closing)
+        self.channels.get_mut(&number).filter(|channel| !channel.closing)
     }
 
     /// The channel that a method came on. `channel_method` has made sure that it is open.
     pub(super) fn open_channel(&mut self, origin: Origin) -> Result<&mut Channel, Exception> {
-        self.channel(origin.channel)
-            .ok_or_else(|| unopened(origin.channel))
+        self.channel(origin.channel).ok_or_else(|| unopened(origin.channel))
     }
 
     pub(super) fn channel_method(
@@ -93,12 +87,8 @@ impl Session {
             ToServer::BasicAck(ack) => self.basic_ack(origin, ack, out),
             ToServer::BasicNack(nack) => self.basic_nack(origin, nack, out),
             ToServer::BasicReject(reject) => self.basic_reject(origin, reject, out),
-            ToServer::BasicRecover(recover) => {
-                self.basic_recover(origin, recover.requeue, true, out)
-            }
-            ToServer::BasicRecoverAsync(recover) => {
-                self.basic_recover(origin, recover.requeue, false, out)
-            }
+            ToServer::BasicRecover(recover) => self.basic_recover(origin, recover.requeue, true, out),
+            ToServer::BasicRecoverAsync(recover) => self.basic_recover(origin, recover.requeue, false, out),
             ToServer::BasicGet(get) => self.basic_get(world, origin, &get, out),
             ToServer::BasicConsume(consume) => self.basic_consume(world, origin, &consume, out),
             ToServer::BasicCancel(cancel) => self.basic_cancel(origin, &cancel, out),
@@ -114,18 +104,13 @@ impl Session {
             ToServer::ChannelFlowOk(_) => Ok(()),
             ToServer::AccessRequest(_) => {
                 // Deprecated, and answered for clients of the time before 0-9-1 (RabbitMQ does too).
-                out.send(
-                    origin.channel,
-                    &ToClient::AccessRequestOk(access::RequestOk { ticket: 1 }),
-                );
+                out.send(origin.channel, &ToClient::AccessRequestOk(access::RequestOk { ticket: 1 }));
                 Ok(())
             }
-            ToServer::TxSelect(_) | ToServer::TxCommit(_) | ToServer::TxRollback(_) => {
-                Err(Exception::connection(
-                    ReplyCode::NotImplemented,
-                    "transactions are not available in this version; use publisher confirms (confirm.select)",
-                ))
-            }
+            ToServer::TxSelect(_) | ToServer::TxCommit(_) | ToServer::TxRollback(_) => Err(Exception::connection(
+                ReplyCode::NotImplemented,
+                "transactions are not available in this version; use publisher confirms (confirm.select)",
+            )),
             ToServer::ChannelOpen(_) => Err(Exception::connection(
                 ReplyCode::ChannelError,
                 format!("channel {} is already open", origin.channel),
@@ -173,21 +158,9 @@ impl Session {
     }
 
     /// Ends a channel from our side. What it held goes back; the number stays taken until the client has answered.
-    pub(super) fn close_channel(
-        &mut self,
-        origin: Origin,
-        code: ReplyCode,
-        text: &str,
-        out: &mut SessionOutput,
-    ) {
+    pub(super) fn close_channel(&mut self, origin: Origin, code: ReplyCode, text: &str, out: &mut SessionOutput) {
         self.forget_channel(origin.channel, out);
-        self.channels.insert(
-            origin.channel,
-            Channel {
-                closing: true,
-                ..Channel::default()
-            },
-        );
+        self.channels.insert(origin.channel, Channel { closing: true, ..Channel::default() });
         let text = reply_text(code, text);
         let close = channel::Close {
             reply_code: code.code(),
@@ -206,13 +179,7 @@ impl Session {
         for serial in channel.consumer_tags.into_values() {
             if let Some(consumer) = self.consumers.remove(&serial) {
                 let (queue, key) = (consumer.queue, consumer.key(self.id, serial));
-                out.tell(
-                    consumer.shard,
-                    ShardInput::Unsubscribe {
-                        queue,
-                        consumer: key,
-                    },
-                );
+                out.tell(consumer.shard, ShardInput::Unsubscribe { queue, consumer: key });
             }
         }
         for held in channel.unacked.into_values() {
@@ -220,12 +187,7 @@ impl Session {
         }
     }
 
-    fn basic_qos(
-        &mut self,
-        origin: Origin,
-        qos: basic::Qos,
-        out: &mut SessionOutput,
-    ) -> Result<(), Exception> {
+    fn basic_qos(&mut self, origin: Origin, qos: basic::Qos, out: &mut SessionOutput) -> Result<(), Exception> {
         if qos.prefetch_size != 0 {
             return Err(Exception::connection(
                 ReplyCode::NotImplemented,
@@ -244,14 +206,9 @@ impl Session {
         select: confirm::Select,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        self.open_channel(origin)?
-            .confirms
-            .get_or_insert_with(Confirms::new);
+        self.open_channel(origin)?.confirms.get_or_insert_with(Confirms::new);
         if !select.no_wait {
-            out.send(
-                origin.channel,
-                &ToClient::ConfirmSelectOk(confirm::SelectOk),
-            );
+            out.send(origin.channel, &ToClient::ConfirmSelectOk(confirm::SelectOk));
         }
         Ok(())
     }
@@ -276,47 +233,28 @@ impl Session {
     pub(super) fn queue_name(&mut self, origin: Origin, name: &str) -> Result<String, Exception> {
         let last = &self.open_channel(origin)?.last_queue;
         match (name, last.as_str()) {
-            ("", "") => Err(Exception::channel(
-                ReplyCode::NotFound,
-                "no previously declared queue",
-            )),
+            ("", "") => Err(Exception::channel(ReplyCode::NotFound, "no previously declared queue")),
             ("", last) => Ok(last.to_string()),
             (name, _) => Ok(name.to_string()),
         }
     }
 }
 
-fn channel_flow(
-    origin: Origin,
-    flow: channel::Flow,
-    out: &mut SessionOutput,
-) -> Result<(), Exception> {
+fn channel_flow(origin: Origin, flow: channel::Flow, out: &mut SessionOutput) -> Result<(), Exception> {
     if !flow.active {
-        return Err(Exception::connection(
-            ReplyCode::NotImplemented,
-            "active=false",
-        ));
+        return Err(Exception::connection(ReplyCode::NotImplemented, "active=false"));
     }
-    out.send(
-        origin.channel,
-        &ToClient::ChannelFlowOk(channel::FlowOk { active: true }),
-    );
+    out.send(origin.channel, &ToClient::ChannelFlowOk(channel::FlowOk { active: true }));
     Ok(())
 }
 
 fn unopened(number: u16) -> Exception {
-    Exception::connection(
-        ReplyCode::ChannelError,
-        format!("expected 'channel.open' on channel {number}"),
-    )
+    Exception::connection(ReplyCode::ChannelError, format!("expected 'channel.open' on channel {number}"))
 }
 
 fn interrupted(method: &ToServer<'_>) -> Exception {
     Exception::connection(
         ReplyCode::UnexpectedFrame,
-        format!(
-            "expected content header or body, got method {} instead",
-            method.name()
-        ),
+        format!("expected content header or body, got method {} instead", method.name()),
     )
 }

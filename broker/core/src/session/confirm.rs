@@ -18,10 +18,7 @@ pub(super) struct Confirms {
 
 impl Confirms {
     pub(super) fn new() -> Self {
-        Self {
-            oldest: 1,
-            outstanding: VecDeque::new(),
-        }
+        Self { oldest: 1, outstanding: VecDeque::new() }
     }
 
     /// The number of the next publish.
@@ -36,10 +33,7 @@ impl Confirms {
 
     /// `len` publishes from `first` on have been applied by one shard.
     pub(super) fn applied(&mut self, first: u64, len: u64) {
-        let Some(start) = first
-            .checked_sub(self.oldest)
-            .and_then(|at| usize::try_from(at).ok())
-        else {
+        let Some(start) = first.checked_sub(self.oldest).and_then(|at| usize::try_from(at).ok()) else {
             return;
         };
         let len = usize::try_from(len).unwrap_or(usize::MAX);
@@ -50,19 +44,10 @@ impl Confirms {
 
     /// The acknowledgement that is due, if any.
     pub(super) fn due(&mut self) -> Option<ToClient<'static>> {
-        let count = self
-            .outstanding
-            .iter()
-            .take_while(|runs| **runs == 0)
-            .count();
+        let count = self.outstanding.iter().take_while(|runs| **runs == 0).count();
         self.outstanding.drain(..count);
         self.oldest += count as u64;
-        (count > 0).then(|| {
-            ToClient::BasicAck(basic::Ack {
-                delivery_tag: self.oldest - 1,
-                multiple: count > 1,
-            })
-        })
+        (count > 0).then(|| ToClient::BasicAck(basic::Ack { delivery_tag: self.oldest - 1, multiple: count > 1 }))
     }
 }
 
@@ -71,10 +56,7 @@ mod tests {
     use super::*;
 
     fn ack(delivery_tag: u64, multiple: bool) -> Option<ToClient<'static>> {
-        Some(ToClient::BasicAck(basic::Ack {
-            delivery_tag,
-            multiple,
-        }))
+        Some(ToClient::BasicAck(basic::Ack { delivery_tag, multiple }))
     }
 
     #[test]

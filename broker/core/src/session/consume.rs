@@ -32,35 +32,16 @@ pub(super) struct Consumer {
 /// What to answer once a shard has.
 #[derive(Debug)]
 pub(super) enum Reply {
-    ConsumeOk {
-        serial: u32,
-        queue: Arc<QueueRecord>,
-        no_wait: bool,
-    },
-    CancelOk {
-        tag: Arc<str>,
-        no_wait: bool,
-    },
-    Get {
-        queue: Arc<QueueRecord>,
-        no_ack: bool,
-    },
-    DeclareOk {
-        queue: Arc<QueueRecord>,
-        no_wait: bool,
-    },
-    PurgeOk {
-        no_wait: bool,
-    },
+    ConsumeOk { serial: u32, queue: Arc<QueueRecord>, no_wait: bool },
+    CancelOk { tag: Arc<str>, no_wait: bool },
+    Get { queue: Arc<QueueRecord>, no_ack: bool },
+    DeclareOk { queue: Arc<QueueRecord>, no_wait: bool },
+    PurgeOk { no_wait: bool },
 }
 
 impl Consumer {
     pub(super) fn key(&self, connection: ConnectionId, serial: u32) -> ConsumerKey {
-        ConsumerKey {
-            connection,
-            channel: self.channel,
-            serial,
-        }
+        ConsumerKey { connection, channel: self.channel, serial }
     }
 
     /// Counts a delivery; true if it is the one that makes a grant worth while.
@@ -73,25 +54,13 @@ impl Consumer {
 
     /// Half the window has been used up. Later, and the queue might wait for us; earlier costs an input each.
     fn grant_is_due(&self) -> bool {
-        self.sent_messages >= DELIVERY_WINDOW_MESSAGES / 2
-            || self.sent_bytes >= DELIVERY_WINDOW_BYTES / 2
+        self.sent_messages >= DELIVERY_WINDOW_MESSAGES / 2 || self.sent_bytes >= DELIVERY_WINDOW_BYTES / 2
     }
 
     pub(super) fn grant(&mut self, connection: ConnectionId, serial: u32) -> (ShardId, ShardInput) {
-        let (messages, bytes) = (
-            core::mem::take(&mut self.sent_messages),
-            core::mem::take(&mut self.sent_bytes),
-        );
+        let (messages, bytes) = (core::mem::take(&mut self.sent_messages), core::mem::take(&mut self.sent_bytes));
         let consumer = self.key(connection, serial);
-        (
-            self.shard,
-            ShardInput::Grant {
-                queue: self.queue,
-                consumer,
-                messages,
-                bytes,
-            },
-        )
+        (self.shard, ShardInput::Grant { queue: self.queue, consumer, messages, bytes })
     }
 }
 
@@ -120,11 +89,7 @@ impl Session {
             return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
         }
         let prefetch_count = u32::from(channel.prefetch_count);
-        let subscription = Subscription {
-            no_ack: consume.no_ack,
-            exclusive: consume.exclusive,
-            prefetch_count,
-        };
+        let subscription = Subscription { no_ack: consume.no_ack, exclusive: consume.exclusive, prefetch_count };
         channel.consumer_tags.insert(tag.clone(), serial);
         self.last_serial = serial;
         let consumer = Consumer {
@@ -138,23 +103,9 @@ impl Session {
         };
         let key = consumer.key(self.id, serial);
         self.consumers.insert(serial, consumer);
-        let input = ShardInput::Subscribe {
-            queue: queue.id,
-            consumer: key,
-            subscription,
-        };
+        let input = ShardInput::Subscribe { queue: queue.id, consumer: key, subscription };
         let no_wait = consume.no_wait;
-        self.ask_shard(
-            origin,
-            queue.clone(),
-            input,
-            Reply::ConsumeOk {
-                serial,
-                queue,
-                no_wait,
-            },
-            out,
-        );
+        self.ask_shard(origin, queue.clone(), input, Reply::ConsumeOk { serial, queue, no_wait }, out);
         Ok(())
     }
 
@@ -164,33 +115,19 @@ impl Session {
         cancel: &basic::Cancel<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        let serial = self
-            .open_channel(origin)?
-            .consumer_tags
-            .get(cancel.consumer_tag)
-            .copied();
-        let Some((serial, consumer)) =
-            serial.and_then(|serial| Some((serial, self.consumers.get(&serial)?)))
-        else {
+        let serial = self.open_channel(origin)?.consumer_tags.get(cancel.consumer_tag).copied();
+        let Some((serial, consumer)) = serial.and_then(|serial| Some((serial, self.consumers.get(&serial)?))) else {
             // Cancelling an unknown tag is answered as if it had been known (RabbitMQ).
             if !cancel.no_wait {
-                let ok = basic::CancelOk {
-                    consumer_tag: cancel.consumer_tag,
-                };
+                let ok = basic::CancelOk { consumer_tag: cancel.consumer_tag };
                 out.send(origin.channel, &ToClient::BasicCancelOk(ok));
             }
             return Ok(());
         };
         // Waits, so that what is on its way to the consumer is delivered before cancel-ok.
-        let unsubscribe = ShardInput::Unsubscribe {
-            queue: consumer.queue,
-            consumer: consumer.key(self.id, serial),
-        };
+        let unsubscribe = ShardInput::Unsubscribe { queue: consumer.queue, consumer: consumer.key(self.id, serial) };
         out.tell(consumer.shard, unsubscribe);
-        let reply = Reply::CancelOk {
-            tag: consumer.tag.clone(),
-            no_wait: cancel.no_wait,
-        };
+        let reply = Reply::CancelOk { tag: consumer.tag.clone(), no_wait: cancel.no_wait };
         self.waiting = Some(Waiting::Shard { origin, reply });
         Ok(())
     }
@@ -203,26 +140,9 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         let queue = self.find_queue(world.topology, origin, get.queue)?;
-        let holder = ConsumerKey {
-            connection: self.id,
-            channel: origin.channel,
-            serial: 0,
-        };
-        let input = ShardInput::Get {
-            queue: queue.id,
-            holder,
-            no_ack: get.no_ack,
-        };
-        self.ask_shard(
-            origin,
-            queue.clone(),
-            input,
-            Reply::Get {
-                queue,
-                no_ack: get.no_ack,
-            },
-            out,
-        );
+        let holder = ConsumerKey { connection: self.id, channel: origin.channel, serial: 0 };
+        let input = ShardInput::Get { queue: queue.id, holder, no_ack: get.no_ack };
+        self.ask_shard(origin, queue.clone(), input, Reply::Get { queue, no_ack: get.no_ack }, out);
         Ok(())
     }
 
@@ -234,41 +154,15 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         let queue = self.find_queue(world.topology, origin, purge.queue)?;
-        let input = ShardInput::Purge {
-            queue: queue.id,
-            connection: self.id,
-        };
-        self.ask_shard(
-            origin,
-            queue,
-            input,
-            Reply::PurgeOk {
-                no_wait: purge.no_wait,
-            },
-            out,
-        );
+        let input = ShardInput::Purge { queue: queue.id, connection: self.id };
+        self.ask_shard(origin, queue, input, Reply::PurgeOk { no_wait: purge.no_wait }, out);
         Ok(())
     }
 
     /// Asks for the counts of `queue.declare-ok`.
-    pub(super) fn count(
-        &mut self,
-        origin: Origin,
-        queue: Arc<QueueRecord>,
-        no_wait: bool,
-        out: &mut SessionOutput,
-    ) {
-        let input = ShardInput::Count {
-            queue: queue.id,
-            connection: self.id,
-        };
-        self.ask_shard(
-            origin,
-            queue.clone(),
-            input,
-            Reply::DeclareOk { queue, no_wait },
-            out,
-        );
+    pub(super) fn count(&mut self, origin: Origin, queue: Arc<QueueRecord>, no_wait: bool, out: &mut SessionOutput) {
+        let input = ShardInput::Count { queue: queue.id, connection: self.id };
+        self.ask_shard(origin, queue.clone(), input, Reply::DeclareOk { queue, no_wait }, out);
     }
 
     fn ask_shard(
@@ -285,16 +179,9 @@ impl Session {
     }
 
     /// The queue of that name, if this connection may use it.
-    fn find_queue(
-        &mut self,
-        topology: &Topology,
-        origin: Origin,
-        name: &str,
-    ) -> Result<Arc<QueueRecord>, Exception> {
+    fn find_queue(&mut self, topology: &Topology, origin: Origin, name: &str) -> Result<Arc<QueueRecord>, Exception> {
         let name = self.queue_name(origin, name)?;
-        let queue = topology
-            .vhost(&self.vhost)
-            .and_then(|vhost| vhost.queue(&name));
+        let queue = topology.vhost(&self.vhost).and_then(|vhost| vhost.queue(&name));
         let queue = queue.ok_or_else(|| self.no_queue(&name))?;
         match queue.exclusive_owner {
             Some(owner) if owner != self.id => {
@@ -311,10 +198,7 @@ impl Session {
     }
 
     fn no_queue(&self, name: &str) -> Exception {
-        Exception::channel(
-            ReplyCode::NotFound,
-            format!("no queue '{name}' in vhost '{}'", self.vhost),
-        )
+        Exception::channel(ReplyCode::NotFound, format!("no queue '{name}' in vhost '{}'", self.vhost))
     }
 
     /// Carries on with the method that waited for a shard.
@@ -326,30 +210,20 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         match (reply, answer) {
-            (
-                Reply::ConsumeOk {
-                    serial,
-                    queue,
-                    no_wait,
-                },
-                Event::Subscribed(_, result),
-            ) => self.subscribed(origin, serial, &queue, result, no_wait, out),
+            (Reply::ConsumeOk { serial, queue, no_wait }, Event::Subscribed(_, result)) => {
+                self.subscribed(origin, serial, &queue, result, no_wait, out)
+            }
             (Reply::CancelOk { tag, no_wait }, Event::Unsubscribed(key)) => {
                 self.forget_consumer(key.serial);
                 if !no_wait {
-                    out.send(
-                        origin.channel,
-                        &ToClient::BasicCancelOk(basic::CancelOk { consumer_tag: &tag }),
-                    );
+                    out.send(origin.channel, &ToClient::BasicCancelOk(basic::CancelOk { consumer_tag: &tag }));
                 }
                 Ok(())
             }
             (Reply::Get { queue, no_ack }, Event::Got(got)) => {
                 match got {
                     None => out.send(origin.channel, &ToClient::BasicGetEmpty(basic::GetEmpty)),
-                    Some((delivery, ready)) => {
-                        self.got(origin.channel, &queue, &delivery, ready, no_ack, out)
-                    }
+                    Some((delivery, ready)) => self.got(origin.channel, &queue, &delivery, ready, no_ack, out),
                 }
                 Ok(())
             }
@@ -367,9 +241,7 @@ impl Session {
             }
             (Reply::PurgeOk { no_wait }, Event::Purged(count)) => {
                 if !no_wait {
-                    let ok = queue::PurgeOk {
-                        message_count: count_field(count),
-                    };
+                    let ok = queue::PurgeOk { message_count: count_field(count) };
                     out.send(origin.channel, &ToClient::QueuePurgeOk(ok));
                 }
                 Ok(())
@@ -393,9 +265,7 @@ impl Session {
     ) -> Result<(), Exception> {
         let Err(refusal) = result else {
             if let (Some(consumer), false) = (self.consumers.get(&serial), no_wait) {
-                let ok = basic::ConsumeOk {
-                    consumer_tag: &consumer.tag,
-                };
+                let ok = basic::ConsumeOk { consumer_tag: &consumer.tag };
                 out.send(origin.channel, &ToClient::BasicConsumeOk(ok));
             }
             return Ok(());
@@ -405,10 +275,7 @@ impl Session {
             SubscribeRefusal::QueueGone => self.no_queue(&queue.name),
             SubscribeRefusal::ExclusiveUse => Exception::channel(
                 ReplyCode::AccessRefused,
-                format!(
-                    "queue '{}' in vhost '{}' in exclusive use",
-                    queue.name, self.vhost
-                ),
+                format!("queue '{}' in vhost '{}' in exclusive use", queue.name, self.vhost),
             ),
         })
     }
@@ -426,11 +293,7 @@ impl Session {
         let Some(channel) = self.channel(number) else {
             return;
         };
-        let held = Held {
-            shard: queue.shard,
-            queue: queue.id,
-            position: delivery.position,
-        };
+        let held = Held { shard: queue.shard, queue: queue.id, position: delivery.position };
         let delivery_tag = channel.next_delivery_tag((!no_ack).then_some(held));
         let message = &delivery.message;
         let method = basic::GetOk {
@@ -440,27 +303,13 @@ impl Session {
             routing_key: message.routing_key(),
             message_count: count_field(ready),
         };
-        let content = Content {
-            header_payload: message.header(),
-            body: message.body(),
-        };
+        let content = Content { header_payload: message.header(), body: message.body() };
         encode_get_ok(number, &method, content, frame_max, &mut out.octets);
     }
 
     /// Sends a message to a consumer; one whose consumer has ended goes back.
-    pub(super) fn deliver(
-        &mut self,
-        shard: ShardId,
-        serial: u32,
-        delivery: Delivery,
-        out: &mut SessionOutput,
-    ) {
-        let Delivery {
-            queue,
-            position,
-            redelivered,
-            message,
-        } = delivery;
+    pub(super) fn deliver(&mut self, shard: ShardId, serial: u32, delivery: Delivery, out: &mut SessionOutput) {
+        let Delivery { queue, position, redelivered, message } = delivery;
         let Some(consumer) = self.consumers.get_mut(&serial) else {
             out.settle(shard, queue, position, Settlement::Requeue);
             return;
@@ -468,11 +317,7 @@ impl Session {
         let Some(channel) = self.channels.get_mut(&consumer.channel) else {
             return;
         };
-        let held = (!consumer.no_ack).then_some(Held {
-            shard,
-            queue,
-            position,
-        });
+        let held = (!consumer.no_ack).then_some(Held { shard, queue, position });
         let method = basic::Deliver {
             consumer_tag: &consumer.tag,
             delivery_tag: channel.next_delivery_tag(held),
@@ -480,17 +325,8 @@ impl Session {
             exchange: message.exchange(),
             routing_key: message.routing_key(),
         };
-        let content = Content {
-            header_payload: message.header(),
-            body: message.body(),
-        };
-        encode_deliver(
-            consumer.channel,
-            &method,
-            content,
-            self.frame_max,
-            &mut out.octets,
-        );
+        let content = Content { header_payload: message.header(), body: message.body() };
+        encode_deliver(consumer.channel, &method, content, self.frame_max, &mut out.octets);
         if consumer.sent(message.size()) {
             self.grants_due.push(serial);
         }
@@ -502,10 +338,7 @@ impl Session {
             return;
         };
         if self.capabilities.consumer_cancel_notify {
-            let cancel = basic::Cancel {
-                consumer_tag: &consumer.tag,
-                no_wait: true,
-            };
+            let cancel = basic::Cancel { consumer_tag: &consumer.tag, no_wait: true };
             out.send(consumer.channel, &ToClient::BasicCancel(cancel));
         }
     }
@@ -523,19 +356,10 @@ fn refuse_consume_arguments(consume: &basic::Consume<'_>) -> Result<(), Exceptio
     consume
         .arguments
         .validate(&limits::TABLE)
-        .map_err(|error| {
-            Exception::connection(ReplyCode::SyntaxError, format!("arguments: {error}"))
-        })?;
-    for name in [
-        "x-priority",
-        "x-stream-offset",
-        "x-consumer-timeout",
-        "x-cancel-on-ha-failover",
-    ] {
+        .map_err(|error| Exception::connection(ReplyCode::SyntaxError, format!("arguments: {error}")))?;
+    for name in ["x-priority", "x-stream-offset", "x-consumer-timeout", "x-cancel-on-ha-failover"] {
         if matches!(consume.arguments.get(name), Ok(Some(_))) {
-            let text = format!(
-                "consumer argument '{name}' is not available in this version; consume without it"
-            );
+            let text = format!("consumer argument '{name}' is not available in this version; consume without it");
             return Err(Exception::connection(ReplyCode::NotImplemented, text));
         }
     }

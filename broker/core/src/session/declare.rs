@@ -43,41 +43,18 @@ impl Session {
         match method {
             ToServer::ExchangeDeclare(declare) => self.exchange_declare(origin, &declare, out),
             ToServer::ExchangeDelete(delete) => {
-                let action = Action::DeleteExchange {
-                    name: delete.exchange.to_string(),
-                    if_unused: delete.if_unused,
-                };
-                self.ask(
-                    origin,
-                    action,
-                    unless(delete.no_wait, Reply::ExchangeDeleteOk),
-                    out,
-                );
+                let action = Action::DeleteExchange { name: delete.exchange.to_string(), if_unused: delete.if_unused };
+                self.ask(origin, action, unless(delete.no_wait, Reply::ExchangeDeleteOk), out);
                 Ok(())
             }
             ToServer::ExchangeBind(bind) => {
                 let action = Action::BindExchange(exchange_bind(&bind)?);
-                self.ask(
-                    origin,
-                    action,
-                    unless(bind.no_wait, Reply::ExchangeBindOk),
-                    out,
-                );
+                self.ask(origin, action, unless(bind.no_wait, Reply::ExchangeBindOk), out);
                 Ok(())
             }
             ToServer::ExchangeUnbind(unbind) => {
-                let bind = bind_of(
-                    unbind.source,
-                    unbind.destination,
-                    unbind.routing_key,
-                    unbind.arguments,
-                )?;
-                self.ask(
-                    origin,
-                    Action::UnbindExchange(bind),
-                    unless(unbind.no_wait, Reply::ExchangeUnbindOk),
-                    out,
-                );
+                let bind = bind_of(unbind.source, unbind.destination, unbind.routing_key, unbind.arguments)?;
+                self.ask(origin, Action::UnbindExchange(bind), unless(unbind.no_wait, Reply::ExchangeUnbindOk), out);
                 Ok(())
             }
             ToServer::QueueDeclare(declare) => self.queue_declare(world, origin, &declare, out),
@@ -133,34 +110,17 @@ impl Session {
             auto_delete: declare.auto_delete,
             arguments: arguments(declare.arguments)?,
         };
-        let reply = Reply::QueueDeclareOk {
-            no_wait: declare.no_wait,
-            exclusive: declare.exclusive,
-        };
+        let reply = Reply::QueueDeclareOk { no_wait: declare.no_wait, exclusive: declare.exclusive };
         self.ask(origin, Action::DeclareQueue(declaration), reply, out);
         Ok(())
     }
 
-    fn queue_bind(
-        &mut self,
-        origin: Origin,
-        bind: &queue::Bind<'_>,
-        out: &mut SessionOutput,
-    ) -> Result<(), Exception> {
+    fn queue_bind(&mut self, origin: Origin, bind: &queue::Bind<'_>, out: &mut SessionOutput) -> Result<(), Exception> {
         let queue = self.queue_name(origin, bind.queue)?;
         // Both names empty: the queue's name is the key too (spec `queue.bind`).
-        let key = if bind.queue.is_empty() && bind.routing_key.is_empty() {
-            &queue
-        } else {
-            bind.routing_key
-        };
+        let key = if bind.queue.is_empty() && bind.routing_key.is_empty() { &queue } else { bind.routing_key };
         let action = Action::BindQueue(bind_of(bind.exchange, &queue, key, bind.arguments)?);
-        self.ask(
-            origin,
-            action,
-            unless(bind.no_wait, Reply::QueueBindOk),
-            out,
-        );
+        self.ask(origin, action, unless(bind.no_wait, Reply::QueueBindOk), out);
         Ok(())
     }
 
@@ -171,12 +131,7 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         let queue = self.queue_name(origin, unbind.queue)?;
-        let bind = bind_of(
-            unbind.exchange,
-            &queue,
-            unbind.routing_key,
-            unbind.arguments,
-        )?;
+        let bind = bind_of(unbind.exchange, &queue, unbind.routing_key, unbind.arguments)?;
         self.ask(origin, Action::UnbindQueue(bind), Reply::QueueUnbindOk, out);
         Ok(())
     }
@@ -194,21 +149,12 @@ impl Session {
             if_unused: delete.if_unused,
             if_empty: delete.if_empty,
         });
-        self.waiting = Some(Waiting::Metadata {
-            origin,
-            reply: Reply::QueueDeleteOk {
-                no_wait: delete.no_wait,
-            },
-        });
+        self.waiting = Some(Waiting::Metadata { origin, reply: Reply::QueueDeleteOk { no_wait: delete.no_wait } });
         Ok(())
     }
 
     fn ask(&mut self, origin: Origin, action: Action, reply: Reply, out: &mut SessionOutput) {
-        let request = Request {
-            connection: self.id,
-            vhost: self.vhost.clone(),
-            action,
-        };
+        let request = Request { connection: self.id, vhost: self.vhost.clone(), action };
         out.request = Some(MetadataRequest::Topology(request));
         self.waiting = Some(Waiting::Metadata { origin, reply });
     }
@@ -222,10 +168,7 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         let method = match (reply, answer) {
-            (
-                Reply::QueueDeclareOk { no_wait, exclusive },
-                MetadataAnswer::Outcome(Outcome::Queue(queue)),
-            ) => {
+            (Reply::QueueDeclareOk { no_wait, exclusive }, MetadataAnswer::Outcome(Outcome::Queue(queue))) => {
                 self.owns_queues |= exclusive;
                 if let Some(channel) = self.channel(origin.channel) {
                     channel.last_queue = queue.name.as_ref().to_owned();
@@ -234,9 +177,7 @@ impl Session {
                 return Ok(());
             }
             (Reply::QueueDeleteOk { no_wait: false }, MetadataAnswer::Deleted(count)) => {
-                ToClient::QueueDeleteOk(queue::DeleteOk {
-                    message_count: count_field(count),
-                })
+                ToClient::QueueDeleteOk(queue::DeleteOk { message_count: count_field(count) })
             }
             (Reply::ExchangeDeclareOk, _) => ToClient::ExchangeDeclareOk(exchange::DeclareOk),
             (Reply::ExchangeDeleteOk, _) => ToClient::ExchangeDeleteOk(exchange::DeleteOk),
@@ -258,20 +199,10 @@ fn unless(no_wait: bool, reply: Reply) -> Reply {
 }
 
 fn exchange_bind(bind: &exchange::Bind<'_>) -> Result<Bind, Exception> {
-    bind_of(
-        bind.source,
-        bind.destination,
-        bind.routing_key,
-        bind.arguments,
-    )
+    bind_of(bind.source, bind.destination, bind.routing_key, bind.arguments)
 }
 
-fn bind_of(
-    source: &str,
-    destination: &str,
-    routing_key: &str,
-    table: Table<'_>,
-) -> Result<Bind, Exception> {
+fn bind_of(source: &str, destination: &str, routing_key: &str, table: Table<'_>) -> Result<Bind, Exception> {
     Ok(Bind {
         source: source.to_string(),
         destination: destination.to_string(),
@@ -281,16 +212,14 @@ fn bind_of(
 }
 
 fn arguments(table: Table<'_>) -> Result<Bytes, Exception> {
-    table.validate(&limits::TABLE).map_err(|error| {
-        Exception::connection(ReplyCode::SyntaxError, format!("arguments: {error}"))
-    })?;
+    table
+        .validate(&limits::TABLE)
+        .map_err(|error| Exception::connection(ReplyCode::SyntaxError, format!("arguments: {error}")))?;
     Ok(Bytes::copy_from_slice(table.octets()))
 }
 
 /// 128 bits as the 22 characters that RabbitMQ's made-up names end in.
 pub(super) fn base64url(bits: u128) -> String {
     const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    (0..22)
-        .map(|at| char::from(ALPHABET[(bits >> (at * 6)) as usize & 63]))
-        .collect()
+    (0..22).map(|at| char::from(ALPHABET[(bits >> (at * 6)) as usize & 63])).collect()
 }

@@ -68,9 +68,7 @@ impl Session {
                 ReplyCode::ChannelError,
                 format!("channel {} used before connection.open", origin.channel),
             )),
-            (Handshake::StartOk, ToServer::ConnectionStartOk(start_ok)) => {
-                self.start_ok(&start_ok, out)
-            }
+            (Handshake::StartOk, ToServer::ConnectionStartOk(start_ok)) => self.start_ok(&start_ok, out),
             (Handshake::TuneOk, ToServer::ConnectionTuneOk(tune_ok)) => {
                 self.tune_ok(&tune_ok);
                 Ok(())
@@ -87,20 +85,11 @@ impl Session {
         }
     }
 
-    fn start_ok(
-        &mut self,
-        start_ok: &connection::StartOk<'_>,
-        out: &mut SessionOutput,
-    ) -> Result<(), Exception> {
+    fn start_ok(&mut self, start_ok: &connection::StartOk<'_>, out: &mut SessionOutput) -> Result<(), Exception> {
         start_ok
             .client_properties
             .validate(&limits::TABLE_BEFORE_LOGIN)
-            .map_err(|error| {
-                Exception::connection(
-                    ReplyCode::SyntaxError,
-                    format!("client-properties: {error}"),
-                )
-            })?;
+            .map_err(|error| Exception::connection(ReplyCode::SyntaxError, format!("client-properties: {error}")))?;
         self.capabilities = read_capabilities(start_ok.client_properties);
         self.mechanism = start_ok.mechanism.to_string();
         let Some(login) = read_response(start_ok.mechanism, start_ok.response) else {
@@ -130,11 +119,7 @@ impl Session {
         };
         self.user = user;
         self.state = State::Opening(Handshake::TuneOk);
-        let tune = connection::Tune {
-            channel_max: CHANNEL_MAX,
-            frame_max: FRAME_MAX,
-            heartbeat: HEARTBEAT_SECS,
-        };
+        let tune = connection::Tune { channel_max: CHANNEL_MAX, frame_max: FRAME_MAX, heartbeat: HEARTBEAT_SECS };
         out.send(0, &ToClient::ConnectionTune(tune));
     }
 

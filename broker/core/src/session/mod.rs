@@ -78,15 +78,9 @@ enum Waiting {
     /// A login.
     Login,
     /// The metadata, on behalf of a method; then `reply`.
-    Metadata {
-        origin: Origin,
-        reply: declare::Reply,
-    },
+    Metadata { origin: Origin, reply: declare::Reply },
     /// A shard, on behalf of a method; then `reply`.
-    Shard {
-        origin: Origin,
-        reply: consume::Reply,
-    },
+    Shard { origin: Origin, reply: consume::Reply },
     /// The end of the exclusive queues, before `connection.close-ok`.
     Release,
 }
@@ -196,17 +190,10 @@ impl Session {
 
     /// Acts on as many frames of `octets` as it can and answers how many octets it took. The rest has to come again,
     /// with more behind it or, if the session waits, after the answer.
-    pub fn receive(
-        &mut self,
-        world: &mut World<'_>,
-        octets: &[u8],
-        out: &mut SessionOutput,
-    ) -> usize {
+    pub fn receive(&mut self, world: &mut World<'_>, octets: &[u8], out: &mut SessionOutput) -> usize {
         if self.is_open() && self.heartbeat_millis > 0 && !octets.is_empty() {
             // RabbitMQ gives a silent client up after a bit more than two heartbeat timeouts.
-            self.deadline = world
-                .now
-                .after_millis(self.heartbeat_millis.saturating_mul(3));
+            self.deadline = world.now.after_millis(self.heartbeat_millis.saturating_mul(3));
         }
         let mut taken = 0;
         while !self.is_waiting() && !self.is_closed() {
@@ -224,12 +211,7 @@ impl Session {
     }
 
     /// Acts on the frame at the front of `octets`; 0: it is not complete, or can never be.
-    fn next_frame(
-        &mut self,
-        world: &mut World<'_>,
-        octets: &[u8],
-        out: &mut SessionOutput,
-    ) -> usize {
+    fn next_frame(&mut self, world: &mut World<'_>, octets: &[u8], out: &mut SessionOutput) -> usize {
         // RabbitMQ counts a frame's payload against frame-max, not the eight octets around it.
         match decode_frame(octets, self.frame_max + FRAME_OVERHEAD) {
             Ok(None) => 0,
@@ -264,12 +246,8 @@ impl Session {
                 }
                 Err(error) => Err(self.undecodable(&error)),
             },
-            Frame::Header { channel, payload } => {
-                self.content_header(channel, payload, world.topology, out)
-            }
-            Frame::Body { channel, payload } => {
-                self.content_body(channel, payload, world.topology, out)
-            }
+            Frame::Header { channel, payload } => self.content_header(channel, payload, world.topology, out),
+            Frame::Body { channel, payload } => self.content_body(channel, payload, world.topology, out),
         };
         if let Err(exception) = result {
             self.fail(origin, exception, out);
@@ -306,11 +284,7 @@ impl Session {
         }
     }
 
-    fn connection_method(
-        &mut self,
-        method: ToServer<'_>,
-        out: &mut SessionOutput,
-    ) -> Result<(), Exception> {
+    fn connection_method(&mut self, method: ToServer<'_>, out: &mut SessionOutput) -> Result<(), Exception> {
         match method {
             ToServer::ConnectionClose(_) => {
                 self.leave_queues(out);
@@ -328,10 +302,7 @@ impl Session {
             }
             other => Err(Exception::connection(
                 ReplyCode::CommandInvalid,
-                format!(
-                    "{} is not allowed on channel 0 of an open connection",
-                    other.name()
-                ),
+                format!("{} is not allowed on channel 0 of an open connection", other.name()),
             )),
         }
     }
@@ -383,11 +354,7 @@ impl Session {
     pub fn shard_event(&mut self, shard: ShardId, event: Event, out: &mut SessionOutput) {
         match event {
             Event::Deliver(key, delivery) => self.deliver(shard, key.serial, delivery, out),
-            Event::Confirmed {
-                channel,
-                first,
-                len,
-            } => self.confirmed(channel, first, len),
+            Event::Confirmed { channel, first, len } => self.confirmed(channel, first, len),
             Event::ConsumerCancelled(key) => self.consumer_cancelled(key.serial, out),
             answer => {
                 let Some(Waiting::Shard { .. }) = self.waiting else {
@@ -404,11 +371,7 @@ impl Session {
     }
 
     /// Takes in the metadata's answer to [`SessionOutput::request`].
-    pub fn metadata_answered(
-        &mut self,
-        answer: Result<MetadataAnswer, Exception>,
-        out: &mut SessionOutput,
-    ) {
+    pub fn metadata_answered(&mut self, answer: Result<MetadataAnswer, Exception>, out: &mut SessionOutput) {
         match self.waiting.take() {
             Some(Waiting::Release) => self.say_goodbye(out),
             Some(Waiting::Metadata { origin, reply }) => {
@@ -425,10 +388,7 @@ impl Session {
     /// batch of events.
     pub fn finish_batch(&mut self, out: &mut SessionOutput) {
         for number in core::mem::take(&mut self.confirms_due) {
-            let due = self
-                .channels
-                .get_mut(&number)
-                .and_then(|channel| channel.confirms_due());
+            let due = self.channels.get_mut(&number).and_then(|channel| channel.confirms_due());
             if let Some(ack) = due {
                 out.send(number, &ack);
             }
@@ -484,13 +444,7 @@ impl Session {
     /// Gives back messages and consumers on every queue that the connection has used.
     fn leave_queues(&mut self, out: &mut SessionOutput) {
         for (shard, queue) in core::mem::take(&mut self.touched) {
-            out.tell(
-                shard,
-                ShardInput::Detach {
-                    connection: self.id,
-                    queue: Some(queue),
-                },
-            );
+            out.tell(shard, ShardInput::Detach { connection: self.id, queue: Some(queue) });
         }
         self.channels.clear();
         self.consumers.clear();
@@ -500,20 +454,12 @@ impl Session {
 impl Origin {
     /// No method: a content frame, or nothing that the client sent.
     const fn none(channel: u16) -> Self {
-        Self {
-            channel,
-            class_id: 0,
-            method_id: 0,
-        }
+        Self { channel, class_id: 0, method_id: 0 }
     }
 
     fn of(channel: u16, method: &ToServer<'_>) -> Self {
         let (class_id, method_id) = method.method_id();
-        Self {
-            channel,
-            class_id,
-            method_id,
-        }
+        Self { channel, class_id, method_id }
     }
 }
 

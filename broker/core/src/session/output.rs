@@ -24,10 +24,7 @@ pub struct Login {
 
 impl core::fmt::Debug for Login {
     fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        formatter
-            .debug_struct("Login")
-            .field("user", &self.user)
-            .finish_non_exhaustive()
+        formatter.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
     }
 }
 
@@ -128,78 +125,44 @@ impl SessionOutput {
         // Names came in short strings; header and body are bounded by frame-max and the largest message.
         let (exchange_len, key_len) = (parts.exchange.len() as u8, parts.routing_key.len() as u8);
         let (header_len, body_len) = (parts.header.len() as u32, parts.body.len() as u32);
-        encode_publish_head(
-            queues,
-            exchange_len,
-            key_len,
-            header_len,
-            body_len,
-            &mut run.commands,
-        );
+        encode_publish_head(queues, exchange_len, key_len, header_len, body_len, &mut run.commands);
         run.commands.extend_from_slice(parts.exchange.as_bytes());
         run.commands.extend_from_slice(parts.routing_key.as_bytes());
         run.commands.extend_from_slice(parts.header);
         run.commands.extend_from_slice(parts.body);
         run.count += 1;
         if let Some(receipt) = receipt
-            && !run
-                .receipts
-                .last_mut()
-                .is_some_and(|last| last.extend(receipt))
+            && !run.receipts.last_mut().is_some_and(|last| last.extend(receipt))
         {
             run.receipts.push(receipt);
         }
     }
 
     /// Settles one message; neighbours end up in one input.
-    pub(super) fn settle(
-        &mut self,
-        shard: ShardId,
-        queue: QueueId,
-        position: u64,
-        settlement: Settlement,
-    ) {
+    pub(super) fn settle(&mut self, shard: ShardId, queue: QueueId, position: u64, settlement: Settlement) {
         let batch = self.batch(shard);
         batch.close_run();
         match batch.inputs.last_mut() {
-            Some(ShardInput::Settle {
-                queue: last,
-                ranges,
-                settlement: same,
-            }) if *last == queue && *same == settlement => match ranges.last_mut() {
-                Some(range) if range.first + range.len == position => range.len += 1,
-                _ => ranges.push(PositionRange {
-                    first: position,
-                    len: 1,
-                }),
-            },
+            Some(ShardInput::Settle { queue: last, ranges, settlement: same })
+                if *last == queue && *same == settlement =>
+            {
+                match ranges.last_mut() {
+                    Some(range) if range.first + range.len == position => range.len += 1,
+                    _ => ranges.push(PositionRange { first: position, len: 1 }),
+                }
+            }
             _ => {
-                let ranges = Vec::from([PositionRange {
-                    first: position,
-                    len: 1,
-                }]);
-                batch.inputs.push(ShardInput::Settle {
-                    queue,
-                    ranges,
-                    settlement,
-                });
+                let ranges = Vec::from([PositionRange { first: position, len: 1 }]);
+                batch.inputs.push(ShardInput::Settle { queue, ranges, settlement });
             }
         }
     }
 
     fn batch(&mut self, shard: ShardId) -> &mut ShardBatch {
-        let at = self
-            .batches
-            .iter()
-            .position(|batch| batch.shard == shard)
-            .unwrap_or_else(|| {
-                self.batches.push(ShardBatch {
-                    shard,
-                    inputs: Vec::new(),
-                    open: None,
-                });
-                self.batches.len() - 1
-            });
+        let at = self.batches.iter().position(|batch| batch.shard == shard).unwrap_or_else(|| {
+            self.batches.push(ShardBatch { shard, inputs: Vec::new(), open: None });
+            self.batches.len() - 1
+        });
         &mut self.batches[at]
     }
 }
@@ -207,35 +170,15 @@ impl SessionOutput {
 impl ShardBatch {
     /// The run that publishes of this kind join: the open one, or a new one if it differs or is large enough.
     fn run(&mut self, logged: bool) -> &mut OpenRun {
-        if self
-            .open
-            .as_ref()
-            .is_some_and(|run| run.logged != logged || run.commands.len() >= RUN_BYTES)
-        {
+        if self.open.as_ref().is_some_and(|run| run.logged != logged || run.commands.len() >= RUN_BYTES) {
             self.close_run();
         }
-        self.open.get_or_insert_with(|| OpenRun {
-            logged,
-            commands: Vec::new(),
-            count: 0,
-            receipts: Vec::new(),
-        })
+        self.open.get_or_insert_with(|| OpenRun { logged, commands: Vec::new(), count: 0, receipts: Vec::new() })
     }
 
     fn close_run(&mut self) {
-        if let Some(OpenRun {
-            logged,
-            commands,
-            count,
-            receipts,
-        }) = self.open.take()
-        {
-            let run = PublishRun {
-                logged,
-                commands: Bytes::from(commands),
-                count,
-                receipts,
-            };
+        if let Some(OpenRun { logged, commands, count, receipts }) = self.open.take() {
+            let run = PublishRun { logged, commands: Bytes::from(commands), count, receipts };
             self.inputs.push(ShardInput::Publish(run));
         }
     }

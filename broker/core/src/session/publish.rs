@@ -59,16 +59,9 @@ impl Assembly {
 }
 
 impl Session {
-    pub(super) fn basic_publish(
-        &mut self,
-        origin: Origin,
-        publish: &basic::Publish<'_>,
-    ) -> Result<(), Exception> {
+    pub(super) fn basic_publish(&mut self, origin: Origin, publish: &basic::Publish<'_>) -> Result<(), Exception> {
         if publish.immediate {
-            return Err(Exception::connection(
-                ReplyCode::NotImplemented,
-                "immediate=true",
-            ));
+            return Err(Exception::connection(ReplyCode::NotImplemented, "immediate=true"));
         }
         self.open_channel(origin)?.assembly.begin(publish);
         Ok(())
@@ -87,21 +80,15 @@ impl Session {
         if assembly.awaited != Awaited::Header {
             return Err(unexpected("content header", number));
         }
-        let header = Header::decode(payload)
-            .map_err(|error| Exception::connection(error.reply_code(), format!("{error}")))?;
+        let header =
+            Header::decode(payload).map_err(|error| Exception::connection(error.reply_code(), format!("{error}")))?;
         if header.class_id != BASIC_CLASS {
-            let text = format!(
-                "content header for class {}, expected class {BASIC_CLASS}",
-                header.class_id
-            );
+            let text = format!("content header for class {}, expected class {BASIC_CLASS}", header.class_id);
             return Err(Exception::connection(ReplyCode::UnexpectedFrame, text));
         }
         if header.body_size > MESSAGE_BYTES {
             // The body follows and is dropped with the closing channel.
-            let text = format!(
-                "message size {} is larger than configured max size {MESSAGE_BYTES}",
-                header.body_size
-            );
+            let text = format!("message size {} is larger than configured max size {MESSAGE_BYTES}", header.body_size);
             return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
         }
         assembly.header.extend_from_slice(payload);
@@ -126,8 +113,7 @@ impl Session {
             return Err(unexpected("content body", number));
         };
         let Some(missing) = missing.checked_sub(payload.len() as u64) else {
-            let text =
-                format!("content body of channel {number} is longer than its header announced");
+            let text = format!("content body of channel {number} is longer than its header announced");
             return Err(Exception::connection(ReplyCode::FrameError, text));
         };
         assembly.awaited = Awaited::Body(missing);
@@ -168,12 +154,8 @@ impl Session {
         assembly.awaited = Awaited::Method;
         let persistent = check_properties(&assembly.header, &self.user)?;
         route(topology, &self.vhost, assembly, &mut self.routes)?;
-        let parts = Parts {
-            exchange: &assembly.exchange,
-            routing_key: &assembly.routing_key,
-            header: &assembly.header,
-            body,
-        };
+        let parts =
+            Parts { exchange: &assembly.exchange, routing_key: &assembly.routing_key, header: &assembly.header, body };
         if assembly.mandatory && self.routes.is_empty() {
             // Before the confirm, which says no more than that the broker is done with it (RabbitMQ, confirms).
             return_unroutable(number, parts, self.frame_max, out);
@@ -198,15 +180,13 @@ impl Session {
 
 /// Looks at the few properties that concern the broker; true if the message is persistent.
 fn check_properties(header: &[u8], user: &str) -> Result<bool, Exception> {
-    let malformed =
-        |error: DecodeError| Exception::connection(error.reply_code(), format!("{error}"));
+    let malformed = |error: DecodeError| Exception::connection(error.reply_code(), format!("{error}"));
     let properties = Header::decode(header).map_err(malformed)?.properties;
     properties.validate(&limits::TABLE).map_err(malformed)?;
     if properties.has_user_id() {
         let claimed = properties.user_id().map_err(malformed)?.unwrap_or_default();
         if claimed != user {
-            let text =
-                format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
+            let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
             return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
         }
     }
@@ -217,26 +197,13 @@ fn check_properties(header: &[u8], user: &str) -> Result<bool, Exception> {
     Ok(properties.delivery_mode().map_err(malformed)? == Some(PERSISTENT))
 }
 
-fn route(
-    topology: &Topology,
-    vhost: &str,
-    assembly: &Assembly,
-    routes: &mut Routes,
-) -> Result<(), Exception> {
+fn route(topology: &Topology, vhost: &str, assembly: &Assembly, routes: &mut Routes) -> Result<(), Exception> {
     routes.clear();
     let Some(vhost_state) = topology.vhost(vhost) else {
-        return Err(Exception::connection(
-            ReplyCode::NotAllowed,
-            format!("vhost {vhost} not found"),
-        ));
+        return Err(Exception::connection(ReplyCode::NotAllowed, format!("vhost {vhost} not found")));
     };
     vhost_state
-        .route(
-            &assembly.exchange,
-            &assembly.routing_key,
-            || headers(&assembly.header),
-            routes,
-        )
+        .route(&assembly.exchange, &assembly.routing_key, || headers(&assembly.header), routes)
         .map_err(|error| error.into_exception(&assembly.exchange, vhost))
 }
 
@@ -254,21 +221,10 @@ fn hand_over(
 ) -> u16 {
     let mut runs = 0;
     for logged_queues in [true, false] {
-        let queues = || {
-            routes
-                .iter()
-                .filter(|route| route.logged == logged_queues)
-                .map(|route| route.queue)
-        };
+        let queues = || routes.iter().filter(|route| route.logged == logged_queues).map(|route| route.queue);
         let count = queues().count();
         if let (Some(first), true) = (routes.first(), count > 0) {
-            out.publish(
-                first.shard,
-                logged_queues && persistent,
-                (count, queues()),
-                parts,
-                receipt,
-            );
+            out.publish(first.shard, logged_queues && persistent, (count, queues()), parts, receipt);
             runs += 1;
         }
     }
@@ -282,10 +238,7 @@ fn return_unroutable(number: u16, parts: Parts<'_>, frame_max: u32, out: &mut Se
         exchange: parts.exchange,
         routing_key: parts.routing_key,
     };
-    let content = Content {
-        header_payload: parts.header,
-        body: parts.body,
-    };
+    let content = Content { header_payload: parts.header, body: parts.body };
     encode_return(number, &method, content, frame_max, &mut out.octets);
 }
 

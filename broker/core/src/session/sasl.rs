@@ -39,10 +39,7 @@ fn amqplain(response: &[u8]) -> Option<Login> {
 
 fn login(user: &[u8], password: &[u8]) -> Option<Login> {
     let user: String = core::str::from_utf8(user).ok()?.to_string();
-    Some(Login {
-        user,
-        password: Vec::from(password),
-    })
+    Some(Login { user, password: Vec::from(password) })
 }
 
 #[cfg(test)]
@@ -51,27 +48,19 @@ mod tests {
     use warren_amqp::TableBuilder;
 
     fn expected() -> Option<Option<Login>> {
-        Some(Some(Login {
-            user: "guest".into(),
-            password: b"se\0cret".to_vec(),
-        }))
+        Some(Some(Login { user: "guest".into(), password: b"se\0cret".to_vec() }))
     }
 
     #[test]
     fn plain_takes_user_and_password_and_ignores_the_authorization_identity() {
         assert_eq!(read_response("PLAIN", b"\0guest\0se\0cret"), expected());
-        assert_eq!(
-            read_response("PLAIN", b"other\0guest\0se\0cret"),
-            expected()
-        );
+        assert_eq!(read_response("PLAIN", b"other\0guest\0se\0cret"), expected());
     }
 
     #[test]
     fn amqplain_takes_login_and_password() {
         let table = TableBuilder::build(|table| {
-            table
-                .put("LOGIN", Value::LongString(b"guest"))
-                .put("PASSWORD", Value::LongString(b"se\0cret"));
+            table.put("LOGIN", Value::LongString(b"guest")).put("PASSWORD", Value::LongString(b"se\0cret"));
         });
         assert_eq!(read_response("AMQPLAIN", &table), expected());
     }
@@ -81,10 +70,7 @@ mod tests {
         for response in [&b""[..], b"guest", b"\0guest", b"\0\xff\0x"] {
             assert_eq!(read_response("PLAIN", response), Some(None), "{response:?}");
         }
-        assert_eq!(
-            read_response("AMQPLAIN", b"\x05LOGINS\xff\xff\xff\xff"),
-            Some(None)
-        );
+        assert_eq!(read_response("AMQPLAIN", b"\x05LOGINS\xff\xff\xff\xff"), Some(None));
         assert_eq!(read_response("EXTERNAL", b""), None);
     }
 }
