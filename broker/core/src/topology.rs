@@ -1,1 +1,0 @@
-//! Placeholder for the map of the topology machine's files.
