@@ -11,11 +11,13 @@
 //! - [`recovery`]: what a folder means after a crash, and when opening is refused;
 //! - [`reader`]: payloads by [`Position`], from any thread;
 //! - [`writer`]: the log thread with its bounded queue and its completions;
-//! - [`retention`]: giving up the oldest segments.
+//! - [`retention`]: giving up the oldest segments;
+//! - [`faulty`]: a disk in memory that loses, tears and refuses, for the tests of this and other packages.
 //!
 //! This package knows no AMQP, no Tokio and no wall clock, and starts no thread except in [`writer`].
 
 pub mod disk;
+pub mod faulty;
 mod folder;
 pub mod log;
 pub mod reader;
@@ -24,7 +26,8 @@ pub mod retention;
 pub mod segment;
 pub mod writer;
 
-pub use disk::{Disk, FileDisk};
+pub use disk::{Disk, FileDisk, FolderError};
+pub use faulty::FaultyDisk;
 pub use log::{Log, LogError, Options, Record, RecordError};
 pub use reader::{LogReader, ReadError};
 pub use recovery::{OpenError, Recovered};

@@ -1,0 +1,78 @@
+//! What the tests share: small logs, records that know their own content, a repeatable source of randomness.
+
+use bytes::Bytes;
+use warren_storage::{Disk, Kind, Log, OpenError, Options, Record, Recovered, Tag};
+
+/// A record without its place: what must come back.
+pub(crate) type Item = (Tag, Bytes);
+
+/// A log of small segments. `seed` must differ between openings of one folder, as it does in life.
+pub(crate) fn small(segment_len: u32, seed: u64) -> Options {
+    Options {
+        segment_len,
+        first_segment_len: segment_len,
+        epoch_seed: seed,
+        ..Options::default()
+    }
+}
+
+pub(crate) fn open<D: Disk>(disk: D, options: Options) -> Result<(Log<D>, Vec<Item>), OpenError> {
+    let mut found = Vec::new();
+    let log = Log::open(disk, options, |Recovered { tag, payload, .. }| {
+        found.push((tag, payload))
+    })?;
+    Ok((log, found))
+}
+
+/// The record number `index`, with a payload of `len` bytes that no other number has.
+pub(crate) fn item(index: u64, len: usize) -> Item {
+    let tag = Tag {
+        kind: Kind::Entry,
+        shard: (index % 3) as u16,
+        term: 1 + index / 10,
+        index,
+    };
+    let mut random = Random(index);
+    (tag, (0..len).map(|_| random.next() as u8).collect())
+}
+
+pub(crate) fn record(item: &Item) -> Record {
+    Record::new(item.0, vec![item.1.clone()]).unwrap()
+}
+
+/// SplitMix64: small, and the same everywhere.
+pub(crate) struct Random(pub(crate) u64);
+
+impl Random {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let number = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        number ^ (number >> 31)
+    }
+
+    /// A number below `bound`.
+    pub(crate) fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+}
+
+/// The seeds to run: `count` of them, or the one in `WARREN_SEED`.
+pub(crate) fn seeds(count: u64) -> Vec<u64> {
+    match std::env::var("WARREN_SEED") {
+        Ok(seed) => vec![seed.parse().expect("WARREN_SEED is a number")],
+        Err(_) => (0..count).collect(),
+    }
+}
+
+/// Runs a test for each seed and says how to repeat the one that fails.
+pub(crate) fn for_each_seed(count: u64, test: &str, run: impl Fn(u64) + std::panic::RefUnwindSafe) {
+    for seed in seeds(count) {
+        if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
+            println!(
+                "seed {seed} fails; replay: WARREN_SEED={seed} cargo test -p warren-storage --test log {test}"
+            );
+            std::panic::resume_unwind(panic);
+        }
+    }
+}
