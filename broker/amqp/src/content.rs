@@ -42,11 +42,7 @@ impl<'a> Header<'a> {
         if weight != 0 {
             return Err(DecodeError::WeightNotZero { weight });
         }
-        Ok(Self {
-            class_id,
-            body_size,
-            properties: Properties(reader.rest()),
-        })
+        Ok(Self { class_id, body_size, properties: Properties(reader.rest()) })
     }
 }
 
@@ -163,11 +159,7 @@ impl<'a> Properties<'a> {
             skip(&mut reader, flags & (CONTENT_TYPE | CONTENT_ENCODING))?;
             reader.table("headers")?.validate(limits)?;
         }
-        let rest = if flags & HEADERS != 0 {
-            flags & (HEADERS - 1)
-        } else {
-            flags
-        };
+        let rest = if flags & HEADERS != 0 { flags & (HEADERS - 1) } else { flags };
         skip(&mut reader, rest)?;
         reader.finish()
     }
@@ -263,42 +255,20 @@ impl<'a> BasicProperties<'a> {
         let (flags, mut reader) = properties.split()?;
         let has = |property: u16| flags & property != 0;
         let decoded = Self {
-            content_type: has(CONTENT_TYPE)
-                .then(|| reader.shortstr("content-type"))
-                .transpose()?,
-            content_encoding: has(CONTENT_ENCODING)
-                .then(|| reader.shortstr("content-encoding"))
-                .transpose()?,
+            content_type: has(CONTENT_TYPE).then(|| reader.shortstr("content-type")).transpose()?,
+            content_encoding: has(CONTENT_ENCODING).then(|| reader.shortstr("content-encoding")).transpose()?,
             headers: has(HEADERS).then(|| reader.table("headers")).transpose()?,
-            delivery_mode: has(DELIVERY_MODE)
-                .then(|| reader.octet("delivery-mode"))
-                .transpose()?,
-            priority: has(PRIORITY)
-                .then(|| reader.octet("priority"))
-                .transpose()?,
-            correlation_id: has(CORRELATION_ID)
-                .then(|| reader.shortstr("correlation-id"))
-                .transpose()?,
-            reply_to: has(REPLY_TO)
-                .then(|| reader.shortstr("reply-to"))
-                .transpose()?,
-            expiration: has(EXPIRATION)
-                .then(|| reader.shortstr("expiration"))
-                .transpose()?,
-            message_id: has(MESSAGE_ID)
-                .then(|| reader.shortstr("message-id"))
-                .transpose()?,
-            timestamp: has(TIMESTAMP)
-                .then(|| reader.longlong("timestamp"))
-                .transpose()?,
+            delivery_mode: has(DELIVERY_MODE).then(|| reader.octet("delivery-mode")).transpose()?,
+            priority: has(PRIORITY).then(|| reader.octet("priority")).transpose()?,
+            correlation_id: has(CORRELATION_ID).then(|| reader.shortstr("correlation-id")).transpose()?,
+            reply_to: has(REPLY_TO).then(|| reader.shortstr("reply-to")).transpose()?,
+            expiration: has(EXPIRATION).then(|| reader.shortstr("expiration")).transpose()?,
+            message_id: has(MESSAGE_ID).then(|| reader.shortstr("message-id")).transpose()?,
+            timestamp: has(TIMESTAMP).then(|| reader.longlong("timestamp")).transpose()?,
             kind: has(TYPE).then(|| reader.shortstr("type")).transpose()?,
-            user_id: has(USER_ID)
-                .then(|| reader.shortstr("user-id"))
-                .transpose()?,
+            user_id: has(USER_ID).then(|| reader.shortstr("user-id")).transpose()?,
             app_id: has(APP_ID).then(|| reader.shortstr("app-id")).transpose()?,
-            cluster_id: has(CLUSTER_ID)
-                .then(|| reader.shortstr("cluster-id"))
-                .transpose()?,
+            cluster_id: has(CLUSTER_ID).then(|| reader.shortstr("cluster-id")).transpose()?,
         };
         reader.finish()?;
         Ok(decoded)
@@ -307,38 +277,24 @@ impl<'a> BasicProperties<'a> {
     /// Appends flags and properties.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let flag = |present: bool, property: u16| if present { property } else { 0 };
-        let texts_before = [
-            (self.content_type, CONTENT_TYPE),
-            (self.content_encoding, CONTENT_ENCODING),
-        ];
+        let texts_before = [(self.content_type, CONTENT_TYPE), (self.content_encoding, CONTENT_ENCODING)];
         let texts_between = [
             (self.correlation_id, CORRELATION_ID),
             (self.reply_to, REPLY_TO),
             (self.expiration, EXPIRATION),
             (self.message_id, MESSAGE_ID),
         ];
-        let texts_after = [
-            (self.kind, TYPE),
-            (self.user_id, USER_ID),
-            (self.app_id, APP_ID),
-            (self.cluster_id, CLUSTER_ID),
-        ];
-        let texts = texts_before
-            .iter()
-            .chain(&texts_between)
-            .chain(&texts_after);
-        let flags = texts.fold(0, |flags, (text, property)| {
-            flags | flag(text.is_some(), *property)
-        }) | flag(self.headers.is_some(), HEADERS)
+        let texts_after =
+            [(self.kind, TYPE), (self.user_id, USER_ID), (self.app_id, APP_ID), (self.cluster_id, CLUSTER_ID)];
+        let texts = texts_before.iter().chain(&texts_between).chain(&texts_after);
+        let flags = texts.fold(0, |flags, (text, property)| flags | flag(text.is_some(), *property))
+            | flag(self.headers.is_some(), HEADERS)
             | flag(self.delivery_mode.is_some(), DELIVERY_MODE)
             | flag(self.priority.is_some(), PRIORITY)
             | flag(self.timestamp.is_some(), TIMESTAMP);
         out.extend_from_slice(&flags.to_be_bytes());
         let put_texts = |out: &mut Vec<u8>, texts: &[(Option<&str>, u16)]| {
-            texts
-                .iter()
-                .filter_map(|(text, _)| *text)
-                .for_each(|text| wire::put_shortstr(out, text));
+            texts.iter().filter_map(|(text, _)| *text).for_each(|text| wire::put_shortstr(out, text));
         };
         put_texts(out, &texts_before);
         if let Some(headers) = self.headers {
@@ -353,12 +309,7 @@ impl<'a> BasicProperties<'a> {
 }
 
 /// Appends a header frame with these properties, for a body of `body_size` octets.
-pub fn encode_header(
-    channel: u16,
-    body_size: u64,
-    properties: &BasicProperties<'_>,
-    out: &mut Vec<u8>,
-) {
+pub fn encode_header(channel: u16, body_size: u64, properties: &BasicProperties<'_>, out: &mut Vec<u8>) {
     let [c1, c0] = channel.to_be_bytes();
     out.extend_from_slice(&[FRAME_HEADER, c1, c0]);
     wire::put_with_length(out, |out| encode_header_payload(body_size, properties, out));

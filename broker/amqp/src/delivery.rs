@@ -31,13 +31,7 @@ pub fn encode_deliver(
 }
 
 /// Appends `basic.get-ok`, the header frame and the body frames.
-pub fn encode_get_ok(
-    channel: u16,
-    method: &basic::GetOk<'_>,
-    content: Content<'_>,
-    frame_max: u32,
-    out: &mut Vec<u8>,
-) {
+pub fn encode_get_ok(channel: u16, method: &basic::GetOk<'_>, content: Content<'_>, frame_max: u32, out: &mut Vec<u8>) {
     reserve(content, frame_max, out);
     method.encode(channel, out);
     encode_content(channel, content, frame_max, out);
@@ -68,10 +62,7 @@ pub fn encode_content(channel: u16, content: Content<'_>, frame_max: u32, out: &
 fn reserve(content: Content<'_>, frame_max: u32, out: &mut Vec<u8>) {
     let overhead = usize::try_from(FRAME_OVERHEAD).unwrap_or(usize::MAX);
     let frames = content.body.len().div_ceil(body_frame_payload(frame_max));
-    let body = content
-        .body
-        .len()
-        .saturating_add(frames.saturating_mul(overhead));
+    let body = content.body.len().saturating_add(frames.saturating_mul(overhead));
     let header = content.header_payload.len().saturating_add(overhead);
     out.reserve(METHOD_FRAME_MAX.saturating_add(header).saturating_add(body));
 }

@@ -81,10 +81,7 @@ impl ReplyCode {
 
     /// The number on the wire.
     pub const fn code(self) -> u16 {
-        #[expect(
-            clippy::as_conversions,
-            reason = "the discriminants of a repr(u16) enum are the wire's numbers"
-        )]
+        #[expect(clippy::as_conversions, reason = "the discriminants of a repr(u16) enum are the wire's numbers")]
         {
             self as u16
         }
@@ -233,15 +230,9 @@ impl DecodeError {
     /// Class and method to name in `connection.close`, if the error lies in one; (0, 0) otherwise.
     pub const fn offender(&self) -> (u16, u16) {
         match *self {
-            Self::UnknownMethod {
-                class_id,
-                method_id,
+            Self::UnknownMethod { class_id, method_id } | Self::WrongDirection { class_id, method_id, .. } => {
+                (class_id, method_id)
             }
-            | Self::WrongDirection {
-                class_id,
-                method_id,
-                ..
-            } => (class_id, method_id),
             _ => (0, 0),
         }
     }

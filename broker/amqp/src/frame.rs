@@ -106,10 +106,7 @@ impl FrameError {
 /// The frame is too large, of unknown type, or does not end in 0xCE. The first two need only the frame's first seven
 /// octets.
 #[inline]
-pub fn decode_frame(
-    buffer: &[u8],
-    frame_max: u32,
-) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
+pub fn decode_frame(buffer: &[u8], frame_max: u32) -> Result<Option<(Frame<'_>, usize)>, FrameError> {
     let Some((&[kind, c1, c0, s3, s2, s1, s0], rest)) = buffer.split_first_chunk::<7>() else {
         return Ok(None);
     };
@@ -117,30 +114,17 @@ pub fn decode_frame(
     let size = u32::from_be_bytes([s3, s2, s1, s0]);
     let limit = frame_max.saturating_sub(FRAME_OVERHEAD);
     if size > limit {
-        return Err(FrameError::TooLarge {
-            kind,
-            channel,
-            size,
-            limit,
-        });
+        return Err(FrameError::TooLarge { kind, channel, size, limit });
     }
-    let known = matches!(kind, FRAME_METHOD | FRAME_HEADER | FRAME_BODY)
-        || (kind == FRAME_HEARTBEAT && size == 0);
+    let known = matches!(kind, FRAME_METHOD | FRAME_HEADER | FRAME_BODY) || (kind == FRAME_HEARTBEAT && size == 0);
     if !known {
         return Err(FrameError::Unknown { kind, channel });
     }
-    let Some((payload, &[end, ..])) = usize::try_from(size)
-        .ok()
-        .and_then(|size| rest.split_at_checked(size))
-    else {
+    let Some((payload, &[end, ..])) = usize::try_from(size).ok().and_then(|size| rest.split_at_checked(size)) else {
         return Ok(None);
     };
     if end != FRAME_END {
-        return Err(FrameError::EndOctet {
-            kind,
-            channel,
-            found: end,
-        });
+        return Err(FrameError::EndOctet { kind, channel, found: end });
     }
     let frame = match kind {
         FRAME_METHOD => Frame::Method { channel, payload },
@@ -163,10 +147,7 @@ pub struct WrongProtocol;
 /// The header is another one. Known from the first wrong octet on; answer with [`PROTOCOL_HEADER`] and close.
 pub fn decode_protocol_header(buffer: &[u8]) -> Result<Option<usize>, WrongProtocol> {
     let seen = buffer.get(..PROTOCOL_HEADER.len()).unwrap_or(buffer);
-    if ![PROTOCOL_HEADER, PROTOCOL_HEADER_0_9]
-        .iter()
-        .any(|header| header.starts_with(seen))
-    {
+    if ![PROTOCOL_HEADER, PROTOCOL_HEADER_0_9].iter().any(|header| header.starts_with(seen)) {
         return Err(WrongProtocol);
     }
     Ok((seen.len() == PROTOCOL_HEADER.len()).then_some(seen.len()))
@@ -186,12 +167,8 @@ impl Frame<'_> {
     /// Appends the frame. Its size is not compared with any `frame_max`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
-            Self::Method { channel, payload } => {
-                wire::put_frame(out, FRAME_METHOD, channel, payload)
-            }
-            Self::Header { channel, payload } => {
-                wire::put_frame(out, FRAME_HEADER, channel, payload)
-            }
+            Self::Method { channel, payload } => wire::put_frame(out, FRAME_METHOD, channel, payload),
+            Self::Header { channel, payload } => wire::put_frame(out, FRAME_HEADER, channel, payload),
             Self::Body { channel, payload } => wire::put_frame(out, FRAME_BODY, channel, payload),
             Self::Heartbeat { channel } => wire::put_frame(out, FRAME_HEARTBEAT, channel, &[]),
         }

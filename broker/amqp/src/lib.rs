@@ -41,7 +41,5 @@ pub use content::{BasicProperties, Header};
 pub use error::{DecodeError, ReplyCode, Severity};
 pub use frame::{Frame, FrameError, decode_frame};
 pub use limits::TableLimits;
-pub use spec::{
-    ToClient, ToServer, access, basic, channel, confirm, connection, exchange, queue, tx,
-};
+pub use spec::{ToClient, ToServer, access, basic, channel, confirm, connection, exchange, queue, tx};
 pub use table::{Array, Table, TableBuilder, TableError, Value};

@@ -28,15 +28,7 @@ pub struct TableLimits {
 }
 
 /// Bounds for tables of clients that have logged in.
-pub const TABLE: TableLimits = TableLimits {
-    depth: 16,
-    entries: 1_024,
-    octets: 64 * 1_024,
-};
+pub const TABLE: TableLimits = TableLimits { depth: 16, entries: 1_024, octets: 64 * 1_024 };
 
 /// Bounds for the one table that arrives before login, `client-properties` of `connection.start-ok`.
-pub const TABLE_BEFORE_LOGIN: TableLimits = TableLimits {
-    depth: 4,
-    entries: 64,
-    octets: 8 * 1_024,
-};
+pub const TABLE_BEFORE_LOGIN: TableLimits = TableLimits { depth: 4, entries: 64, octets: 8 * 1_024 };

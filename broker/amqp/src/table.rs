@@ -125,9 +125,7 @@ impl TableError {
         match self {
             Self::Truncated | Self::UnknownType(_) | Self::NotFinite => ReplyCode::InternalError,
             Self::NameNotUtf8 => ReplyCode::SyntaxError,
-            Self::TooDeep { .. } | Self::TooManyEntries { .. } | Self::TooLarge { .. } => {
-                ReplyCode::ResourceError
-            }
+            Self::TooDeep { .. } | Self::TooManyEntries { .. } | Self::TooLarge { .. } => ReplyCode::ResourceError,
         }
     }
 }
@@ -181,10 +179,7 @@ impl<'a> Table<'a> {
     /// The first thing that cannot be read or is beyond a limit.
     pub fn validate(self, limits: &TableLimits) -> Result<(), TableError> {
         if self.0.len() > limits.octets {
-            return Err(TableError::TooLarge {
-                size: self.0.len(),
-                limit: limits.octets,
-            });
+            return Err(TableError::TooLarge { size: self.0.len(), limit: limits.octets });
         }
         if limits.depth == 0 {
             return Err(TableError::TooDeep { limit: 0 });
@@ -202,9 +197,7 @@ impl<'a> Table<'a> {
             };
             entries = entries.saturating_add(1);
             if entries > limits.entries {
-                return Err(TableError::TooManyEntries {
-                    limit: limits.entries,
-                });
+                return Err(TableError::TooManyEntries { limit: limits.entries });
             }
             let inner = match value? {
                 Value::Table(table) => Level::Table(table.iter()),
@@ -213,9 +206,7 @@ impl<'a> Table<'a> {
             };
             outer.push(core::mem::replace(&mut level, inner));
             if outer.len() >= limits.depth {
-                return Err(TableError::TooDeep {
-                    limit: limits.depth,
-                });
+                return Err(TableError::TooDeep { limit: limits.depth });
             }
         }
     }
@@ -319,10 +310,7 @@ impl<'a> Level<'a> {
     }
 }
 
-fn step<'a, T>(
-    rest: &mut &'a [u8],
-    split: Result<(T, &'a [u8]), TableError>,
-) -> Option<Result<T, TableError>> {
+fn step<'a, T>(rest: &mut &'a [u8], split: Result<(T, &'a [u8]), TableError>) -> Option<Result<T, TableError>> {
     let (item, after) = match split {
         Ok((item, after)) => (Ok(item), after),
         Err(error) => (Err(error), Default::default()),
@@ -333,17 +321,13 @@ fn step<'a, T>(
 
 fn split_name(octets: &[u8]) -> Result<(&str, &[u8]), TableError> {
     let (&length, rest) = octets.split_first().ok_or(TableError::Truncated)?;
-    let (name, rest) = rest
-        .split_at_checked(usize::from(length))
-        .ok_or(TableError::Truncated)?;
+    let (name, rest) = rest.split_at_checked(usize::from(length)).ok_or(TableError::Truncated)?;
     let name = str::from_utf8(name).map_err(|_| TableError::NameNotUtf8)?;
     Ok((name, rest))
 }
 
 fn split_array<const N: usize>(octets: &[u8]) -> Result<([u8; N], &[u8]), TableError> {
-    let (value, rest) = octets
-        .split_first_chunk::<N>()
-        .ok_or(TableError::Truncated)?;
+    let (value, rest) = octets.split_first_chunk::<N>().ok_or(TableError::Truncated)?;
     Ok((*value, rest))
 }
 
@@ -357,54 +341,28 @@ fn split_value(octets: &[u8]) -> Result<(Value<'_>, &[u8]), TableError> {
     let (&kind, octets) = octets.split_first().ok_or(TableError::Truncated)?;
     Ok(match kind {
         b't' => split_array(octets).map(|([value], rest)| (Value::Bool(value != 0), rest))?,
-        b'b' => {
-            split_array(octets).map(|(value, rest)| (Value::I8(i8::from_be_bytes(value)), rest))?
-        }
+        b'b' => split_array(octets).map(|(value, rest)| (Value::I8(i8::from_be_bytes(value)), rest))?,
         b'B' => split_array(octets).map(|([value], rest)| (Value::U8(value), rest))?,
-        b's' => split_array(octets)
-            .map(|(value, rest)| (Value::I16(i16::from_be_bytes(value)), rest))?,
-        b'u' => split_array(octets)
-            .map(|(value, rest)| (Value::U16(u16::from_be_bytes(value)), rest))?,
-        b'I' => split_array(octets)
-            .map(|(value, rest)| (Value::I32(i32::from_be_bytes(value)), rest))?,
-        b'i' => split_array(octets)
-            .map(|(value, rest)| (Value::U32(u32::from_be_bytes(value)), rest))?,
-        b'l' | b'L' => split_array(octets)
-            .map(|(value, rest)| (Value::I64(i64::from_be_bytes(value)), rest))?,
+        b's' => split_array(octets).map(|(value, rest)| (Value::I16(i16::from_be_bytes(value)), rest))?,
+        b'u' => split_array(octets).map(|(value, rest)| (Value::U16(u16::from_be_bytes(value)), rest))?,
+        b'I' => split_array(octets).map(|(value, rest)| (Value::I32(i32::from_be_bytes(value)), rest))?,
+        b'i' => split_array(octets).map(|(value, rest)| (Value::U32(u32::from_be_bytes(value)), rest))?,
+        b'l' | b'L' => split_array(octets).map(|(value, rest)| (Value::I64(i64::from_be_bytes(value)), rest))?,
         b'f' => {
             let (value, rest) = split_array(octets)?;
             let value = f32::from_be_bytes(value);
-            (
-                value
-                    .is_finite()
-                    .then_some(Value::F32(value))
-                    .ok_or(TableError::NotFinite)?,
-                rest,
-            )
+            (value.is_finite().then_some(Value::F32(value)).ok_or(TableError::NotFinite)?, rest)
         }
         b'd' => {
             let (value, rest) = split_array(octets)?;
             let value = f64::from_be_bytes(value);
-            (
-                value
-                    .is_finite()
-                    .then_some(Value::F64(value))
-                    .ok_or(TableError::NotFinite)?,
-                rest,
-            )
+            (value.is_finite().then_some(Value::F64(value)).ok_or(TableError::NotFinite)?, rest)
         }
         b'D' => {
             let ([scale, unscaled @ ..], rest) = split_array::<5>(octets)?;
-            (
-                Value::Decimal {
-                    scale,
-                    unscaled: u32::from_be_bytes(unscaled),
-                },
-                rest,
-            )
+            (Value::Decimal { scale, unscaled: u32::from_be_bytes(unscaled) }, rest)
         }
-        b'T' => split_array(octets)
-            .map(|(value, rest)| (Value::Timestamp(u64::from_be_bytes(value)), rest))?,
+        b'T' => split_array(octets).map(|(value, rest)| (Value::Timestamp(u64::from_be_bytes(value)), rest))?,
         b'S' => split_long(octets).map(|(value, rest)| (Value::LongString(value), rest))?,
         b'x' => split_long(octets).map(|(value, rest)| (Value::Binary(value), rest))?,
         b'A' => split_long(octets).map(|(value, rest)| (Value::Array(Array(value)), rest))?,

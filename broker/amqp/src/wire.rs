@@ -37,10 +37,7 @@ impl<'a> Reader<'a> {
 
     #[cold]
     fn truncated(&self, field: &'static str) -> DecodeError {
-        DecodeError::Truncated {
-            what: self.what,
-            field,
-        }
+        DecodeError::Truncated { what: self.what, field }
     }
 
     #[inline]
@@ -92,10 +89,7 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(crate) fn shortstr(&mut self, field: &'static str) -> Result<&'a str, DecodeError> {
         let octets = self.shortstr_octets(field)?;
-        str::from_utf8(octets).map_err(|_| DecodeError::NotUtf8 {
-            what: self.what,
-            field,
-        })
+        str::from_utf8(octets).map_err(|_| DecodeError::NotUtf8 { what: self.what, field })
     }
 
     #[inline]
@@ -124,10 +118,7 @@ impl<'a> Reader<'a> {
         if self.rest.is_empty() {
             return Ok(());
         }
-        Err(DecodeError::TrailingOctets {
-            what: self.what,
-            count: self.rest.len(),
-        })
+        Err(DecodeError::TrailingOctets { what: self.what, count: self.rest.len() })
     }
 }
 
@@ -140,10 +131,7 @@ pub(crate) const fn bit(group: u8, position: u8) -> bool {
 /// A group of up to eight bits, the lowest first.
 #[inline]
 pub(crate) fn bits<const N: usize>(values: [bool; N]) -> u8 {
-    values
-        .into_iter()
-        .rev()
-        .fold(0, |group, value| (group << 1) | u8::from(value))
+    values.into_iter().rev().fold(0, |group, value| (group << 1) | u8::from(value))
 }
 
 /// The octets of a short string: the text, cut at a character's border if it is longer than a short string can be.
@@ -153,9 +141,7 @@ pub(crate) fn shortstr_octets(text: &str) -> (u8, &[u8]) {
     if let Ok(length) = u8::try_from(octets.len()) {
         return (length, octets);
     }
-    let cut = text
-        .get(..text.floor_char_boundary(SHORT_STRING_MAX))
-        .unwrap_or_default();
+    let cut = text.get(..text.floor_char_boundary(SHORT_STRING_MAX)).unwrap_or_default();
     (u8::try_from(cut.len()).unwrap_or(u8::MAX), cut.as_bytes())
 }
 

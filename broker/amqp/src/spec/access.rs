@@ -45,27 +45,14 @@ impl<'a> Request<'a> {
         let write = wire::bit(bits, 3);
         let read = wire::bit(bits, 4);
         reader.finish()?;
-        Ok(Self {
-            realm,
-            exclusive,
-            passive,
-            active,
-            write,
-            read,
-        })
+        Ok(Self { realm, exclusive, passive, active, write, read })
     }
 
     /// Appends the whole method frame.
     pub fn encode(&self, channel: u16, out: &mut Vec<u8>) {
         wire::put_method(out, channel, Self::ID, |out| {
             wire::put_shortstr(out, self.realm);
-            out.push(wire::bits([
-                self.exclusive,
-                self.passive,
-                self.active,
-                self.write,
-                self.read,
-            ]));
+            out.push(wire::bits([self.exclusive, self.passive, self.active, self.write, self.read]));
         });
     }
 }

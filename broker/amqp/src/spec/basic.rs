@@ -37,11 +37,7 @@ impl Qos {
         let bits = reader.octet("global")?;
         let global = wire::bit(bits, 0);
         reader.finish()?;
-        Ok(Self {
-            prefetch_size,
-            prefetch_count,
-            global,
-        })
+        Ok(Self { prefetch_size, prefetch_count, global })
     }
 
     /// Appends the whole method frame.
@@ -123,15 +119,7 @@ impl<'a> Consume<'a> {
         let no_wait = wire::bit(bits, 3);
         let arguments = reader.table("arguments")?;
         reader.finish()?;
-        Ok(Self {
-            queue,
-            consumer_tag,
-            no_local,
-            no_ack,
-            exclusive,
-            no_wait,
-            arguments,
-        })
+        Ok(Self { queue, consumer_tag, no_local, no_ack, exclusive, no_wait, arguments })
     }
 
     /// Appends the whole method frame.
@@ -140,12 +128,7 @@ impl<'a> Consume<'a> {
             out.extend_from_slice(&[0; 2]);
             wire::put_shortstr(out, self.queue);
             wire::put_shortstr(out, self.consumer_tag);
-            out.push(wire::bits([
-                self.no_local,
-                self.no_ack,
-                self.exclusive,
-                self.no_wait,
-            ]));
+            out.push(wire::bits([self.no_local, self.no_ack, self.exclusive, self.no_wait]));
             wire::put_longstr(out, self.arguments.octets());
         });
     }
@@ -210,10 +193,7 @@ impl<'a> Cancel<'a> {
         let bits = reader.octet("no-wait")?;
         let no_wait = wire::bit(bits, 0);
         reader.finish()?;
-        Ok(Self {
-            consumer_tag,
-            no_wait,
-        })
+        Ok(Self { consumer_tag, no_wait })
     }
 
     /// Appends the whole method frame.
@@ -258,7 +238,7 @@ impl<'a> CancelOk<'a> {
     }
 }
 
-/// `basic.publish` (60, 40): Publish a message.
+/// `basic.publish` (60, 40): Publish a message. Header and body frames follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Publish<'a> {
     /// The exchange's name; empty is the default exchange.
@@ -291,12 +271,7 @@ impl<'a> Publish<'a> {
         let mandatory = wire::bit(bits, 0);
         let immediate = wire::bit(bits, 1);
         reader.finish()?;
-        Ok(Self {
-            exchange,
-            routing_key,
-            mandatory,
-            immediate,
-        })
+        Ok(Self { exchange, routing_key, mandatory, immediate })
     }
 
     /// Appends the whole method frame.
@@ -310,7 +285,7 @@ impl<'a> Publish<'a> {
     }
 }
 
-/// `basic.return` (60, 50): A published message that could not be routed comes back.
+/// `basic.return` (60, 50): A published message that could not be routed comes back. Header and body frames follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Return<'a> {
     /// One of the numbers in `ReplyCode`.
@@ -341,12 +316,7 @@ impl<'a> Return<'a> {
         let exchange = reader.shortstr("exchange")?;
         let routing_key = reader.shortstr("routing-key")?;
         reader.finish()?;
-        Ok(Self {
-            reply_code,
-            reply_text,
-            exchange,
-            routing_key,
-        })
+        Ok(Self { reply_code, reply_text, exchange, routing_key })
     }
 
     /// Appends the whole method frame.
@@ -360,7 +330,7 @@ impl<'a> Return<'a> {
     }
 }
 
-/// `basic.deliver` (60, 60): A message for a consumer.
+/// `basic.deliver` (60, 60): A message for a consumer. Header and body frames follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Deliver<'a> {
     /// The consumer's name on this channel; empty asks the server to choose one.
@@ -395,13 +365,7 @@ impl<'a> Deliver<'a> {
         let exchange = reader.shortstr("exchange")?;
         let routing_key = reader.shortstr("routing-key")?;
         reader.finish()?;
-        Ok(Self {
-            consumer_tag,
-            delivery_tag,
-            redelivered,
-            exchange,
-            routing_key,
-        })
+        Ok(Self { consumer_tag, delivery_tag, redelivered, exchange, routing_key })
     }
 
     /// Appends the whole method frame.
@@ -456,7 +420,7 @@ impl<'a> Get<'a> {
     }
 }
 
-/// `basic.get-ok` (60, 71): The message asked for; the count is what remains.
+/// `basic.get-ok` (60, 71): The message asked for; the count is what remains. Header and body frames follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GetOk<'a> {
     /// Number of the delivery (or, in confirm mode, of the publish) on this channel, from 1.
@@ -491,13 +455,7 @@ impl<'a> GetOk<'a> {
         let routing_key = reader.shortstr("routing-key")?;
         let message_count = reader.long("message-count")?;
         reader.finish()?;
-        Ok(Self {
-            delivery_tag,
-            redelivered,
-            exchange,
-            routing_key,
-            message_count,
-        })
+        Ok(Self { delivery_tag, redelivered, exchange, routing_key, message_count })
     }
 
     /// Appends the whole method frame.
@@ -568,10 +526,7 @@ impl Ack {
         let bits = reader.octet("multiple")?;
         let multiple = wire::bit(bits, 0);
         reader.finish()?;
-        Ok(Self {
-            delivery_tag,
-            multiple,
-        })
+        Ok(Self { delivery_tag, multiple })
     }
 
     /// Appends the whole method frame.
@@ -609,10 +564,7 @@ impl Reject {
         let bits = reader.octet("requeue")?;
         let requeue = wire::bit(bits, 0);
         reader.finish()?;
-        Ok(Self {
-            delivery_tag,
-            requeue,
-        })
+        Ok(Self { delivery_tag, requeue })
     }
 
     /// Appends the whole method frame.
@@ -748,11 +700,7 @@ impl Nack {
         let multiple = wire::bit(bits, 0);
         let requeue = wire::bit(bits, 1);
         reader.finish()?;
-        Ok(Self {
-            delivery_tag,
-            multiple,
-            requeue,
-        })
+        Ok(Self { delivery_tag, multiple, requeue })
     }
 
     /// Appends the whole method frame.

@@ -166,12 +166,7 @@ impl<'a> Close<'a> {
         let class_id = reader.short("class-id")?;
         let method_id = reader.short("method-id")?;
         reader.finish()?;
-        Ok(Self {
-            reply_code,
-            reply_text,
-            class_id,
-            method_id,
-        })
+        Ok(Self { reply_code, reply_text, class_id, method_id })
     }
 
     /// Appends the whole method frame.

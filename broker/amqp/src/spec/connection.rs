@@ -42,13 +42,7 @@ impl<'a> Start<'a> {
         let mechanisms = reader.longstr("mechanisms")?;
         let locales = reader.longstr("locales")?;
         reader.finish()?;
-        Ok(Self {
-            version_major,
-            version_minor,
-            server_properties,
-            mechanisms,
-            locales,
-        })
+        Ok(Self { version_major, version_minor, server_properties, mechanisms, locales })
     }
 
     /// Appends the whole method frame.
@@ -94,12 +88,7 @@ impl<'a> StartOk<'a> {
         let response = reader.longstr("response")?;
         let locale = reader.shortstr("locale")?;
         reader.finish()?;
-        Ok(Self {
-            client_properties,
-            mechanism,
-            response,
-            locale,
-        })
+        Ok(Self { client_properties, mechanism, response, locale })
     }
 
     /// Appends the whole method frame.
@@ -207,11 +196,7 @@ impl Tune {
         let frame_max = reader.long("frame-max")?;
         let heartbeat = reader.short("heartbeat")?;
         reader.finish()?;
-        Ok(Self {
-            channel_max,
-            frame_max,
-            heartbeat,
-        })
+        Ok(Self { channel_max, frame_max, heartbeat })
     }
 
     /// Appends the whole method frame.
@@ -252,11 +237,7 @@ impl TuneOk {
         let frame_max = reader.long("frame-max")?;
         let heartbeat = reader.short("heartbeat")?;
         reader.finish()?;
-        Ok(Self {
-            channel_max,
-            frame_max,
-            heartbeat,
-        })
+        Ok(Self { channel_max, frame_max, heartbeat })
     }
 
     /// Appends the whole method frame.
@@ -367,12 +348,7 @@ impl<'a> Close<'a> {
         let class_id = reader.short("class-id")?;
         let method_id = reader.short("method-id")?;
         reader.finish()?;
-        Ok(Self {
-            reply_code,
-            reply_text,
-            class_id,
-            method_id,
-        })
+        Ok(Self { reply_code, reply_text, class_id, method_id })
     }
 
     /// Appends the whole method frame.

@@ -53,16 +53,7 @@ impl<'a> Declare<'a> {
         let no_wait = wire::bit(bits, 4);
         let arguments = reader.table("arguments")?;
         reader.finish()?;
-        Ok(Self {
-            exchange,
-            kind,
-            passive,
-            durable,
-            auto_delete,
-            internal,
-            no_wait,
-            arguments,
-        })
+        Ok(Self { exchange, kind, passive, durable, auto_delete, internal, no_wait, arguments })
     }
 
     /// Appends the whole method frame.
@@ -71,13 +62,7 @@ impl<'a> Declare<'a> {
             out.extend_from_slice(&[0; 2]);
             wire::put_shortstr(out, self.exchange);
             wire::put_shortstr(out, self.kind);
-            out.push(wire::bits([
-                self.passive,
-                self.durable,
-                self.auto_delete,
-                self.internal,
-                self.no_wait,
-            ]));
+            out.push(wire::bits([self.passive, self.durable, self.auto_delete, self.internal, self.no_wait]));
             wire::put_longstr(out, self.arguments.octets());
         });
     }
@@ -140,11 +125,7 @@ impl<'a> Delete<'a> {
         let if_unused = wire::bit(bits, 0);
         let no_wait = wire::bit(bits, 1);
         reader.finish()?;
-        Ok(Self {
-            exchange,
-            if_unused,
-            no_wait,
-        })
+        Ok(Self { exchange, if_unused, no_wait })
     }
 
     /// Appends the whole method frame.
@@ -220,13 +201,7 @@ impl<'a> Bind<'a> {
         let no_wait = wire::bit(bits, 0);
         let arguments = reader.table("arguments")?;
         reader.finish()?;
-        Ok(Self {
-            destination,
-            source,
-            routing_key,
-            no_wait,
-            arguments,
-        })
+        Ok(Self { destination, source, routing_key, no_wait, arguments })
     }
 
     /// Appends the whole method frame.
@@ -305,13 +280,7 @@ impl<'a> Unbind<'a> {
         let no_wait = wire::bit(bits, 0);
         let arguments = reader.table("arguments")?;
         reader.finish()?;
-        Ok(Self {
-            destination,
-            source,
-            routing_key,
-            no_wait,
-            arguments,
-        })
+        Ok(Self { destination, source, routing_key, no_wait, arguments })
     }
 
     /// Appends the whole method frame.

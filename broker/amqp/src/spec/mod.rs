@@ -622,29 +622,15 @@ pub const fn method_name(class_id: u16, method_id: u16) -> Option<&'static str> 
 #[inline]
 fn split_ids(payload: &[u8]) -> Result<(u16, u16, &[u8]), DecodeError> {
     let Some((&[c1, c0, m1, m0], fields)) = payload.split_first_chunk::<4>() else {
-        return Err(DecodeError::Truncated {
-            what: "method frame",
-            field: "class and method id",
-        });
+        return Err(DecodeError::Truncated { what: "method frame", field: "class and method id" });
     };
-    Ok((
-        u16::from_be_bytes([c1, c0]),
-        u16::from_be_bytes([m1, m0]),
-        fields,
-    ))
+    Ok((u16::from_be_bytes([c1, c0]), u16::from_be_bytes([m1, m0]), fields))
 }
 
 #[cold]
 fn refused(class_id: u16, method_id: u16) -> DecodeError {
     match method_name(class_id, method_id) {
-        Some(name) => DecodeError::WrongDirection {
-            name,
-            class_id,
-            method_id,
-        },
-        None => DecodeError::UnknownMethod {
-            class_id,
-            method_id,
-        },
+        Some(name) => DecodeError::WrongDirection { name, class_id, method_id },
+        None => DecodeError::UnknownMethod { class_id, method_id },
     }
 }

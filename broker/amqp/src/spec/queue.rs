@@ -50,15 +50,7 @@ impl<'a> Declare<'a> {
         let no_wait = wire::bit(bits, 4);
         let arguments = reader.table("arguments")?;
         reader.finish()?;
-        Ok(Self {
-            queue,
-            passive,
-            durable,
-            exclusive,
-            auto_delete,
-            no_wait,
-            arguments,
-        })
+        Ok(Self { queue, passive, durable, exclusive, auto_delete, no_wait, arguments })
     }
 
     /// Appends the whole method frame.
@@ -66,13 +58,7 @@ impl<'a> Declare<'a> {
         wire::put_method(out, channel, Self::ID, |out| {
             out.extend_from_slice(&[0; 2]);
             wire::put_shortstr(out, self.queue);
-            out.push(wire::bits([
-                self.passive,
-                self.durable,
-                self.exclusive,
-                self.auto_delete,
-                self.no_wait,
-            ]));
+            out.push(wire::bits([self.passive, self.durable, self.exclusive, self.auto_delete, self.no_wait]));
             wire::put_longstr(out, self.arguments.octets());
         });
     }
@@ -106,11 +92,7 @@ impl<'a> DeclareOk<'a> {
         let message_count = reader.long("message-count")?;
         let consumer_count = reader.long("consumer-count")?;
         reader.finish()?;
-        Ok(Self {
-            queue,
-            message_count,
-            consumer_count,
-        })
+        Ok(Self { queue, message_count, consumer_count })
     }
 
     /// Appends the whole method frame.
@@ -159,13 +141,7 @@ impl<'a> Bind<'a> {
         let no_wait = wire::bit(bits, 0);
         let arguments = reader.table("arguments")?;
         reader.finish()?;
-        Ok(Self {
-            queue,
-            exchange,
-            routing_key,
-            no_wait,
-            arguments,
-        })
+        Ok(Self { queue, exchange, routing_key, no_wait, arguments })
     }
 
     /// Appends the whole method frame.
@@ -314,12 +290,7 @@ impl<'a> Delete<'a> {
         let if_empty = wire::bit(bits, 1);
         let no_wait = wire::bit(bits, 2);
         reader.finish()?;
-        Ok(Self {
-            queue,
-            if_unused,
-            if_empty,
-            no_wait,
-        })
+        Ok(Self { queue, if_unused, if_empty, no_wait })
     }
 
     /// Appends the whole method frame.
@@ -397,12 +368,7 @@ impl<'a> Unbind<'a> {
         let routing_key = reader.shortstr("routing-key")?;
         let arguments = reader.table("arguments")?;
         reader.finish()?;
-        Ok(Self {
-            queue,
-            exchange,
-            routing_key,
-            arguments,
-        })
+        Ok(Self { queue, exchange, routing_key, arguments })
     }
 
     /// Appends the whole method frame.
