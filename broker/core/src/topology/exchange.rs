@@ -7,7 +7,7 @@ use warren_amqp::Table;
 
 use super::binding::Binding;
 use super::headers::MessageHeaders;
-use super::names::NameMap;
+use super::name_map::NameMap;
 use super::records::{ExchangeKind, ExchangeRecord};
 use super::topic::TopicTree;
 
@@ -27,7 +27,7 @@ pub(super) struct Exchange {
 
 #[derive(Debug, Clone)]
 enum BindingTable {
-    Direct(NameMap<Bucket>),
+    Direct(NameMap<KeyBindings>),
     Fanout(Bucket),
     Topic(TopicTree),
     Headers(Bucket),
@@ -41,19 +41,25 @@ impl Exchange {
             ExchangeKind::Topic => BindingTable::Topic(TopicTree::new()),
             ExchangeKind::Headers => BindingTable::Headers(Bucket::new_sync()),
         };
-        Self { alternate: record.alternate(), record, bindings: 0, table }
+        Self {
+            alternate: record.alternate(),
+            record,
+            bindings: 0,
+            table,
+        }
     }
 
     /// Adds a binding that is not there yet.
     pub(super) fn insert(&mut self, binding: Arc<Binding>) {
         self.bindings += 1;
         match &mut self.table {
-            BindingTable::Direct(by_key) => by_key.update(&binding.routing_key.clone(), |bucket| {
-                let mut bucket = bucket.cloned().unwrap_or_else(Bucket::new_sync);
-                bucket.insert_mut(binding);
-                Some(bucket)
-            }),
-            BindingTable::Fanout(bucket) | BindingTable::Headers(bucket) => bucket.insert_mut(binding),
+            BindingTable::Direct(by_key) => match by_key.get_mut(&binding.routing_key) {
+                Some(bindings) => bindings.insert(binding),
+                None => by_key.insert(Arc::clone(&binding.routing_key), KeyBindings::One(binding)),
+            },
+            BindingTable::Fanout(bucket) | BindingTable::Headers(bucket) => {
+                bucket.insert_mut(binding)
+            }
             BindingTable::Topic(tree) => tree.insert(binding),
         }
     }
@@ -62,11 +68,12 @@ impl Exchange {
     pub(super) fn remove(&mut self, binding: &Binding) {
         self.bindings -= 1;
         match &mut self.table {
-            BindingTable::Direct(by_key) => by_key.update(&binding.routing_key, |bucket| {
-                let mut bucket = bucket.cloned()?;
-                bucket.remove_mut(binding);
-                (!bucket.is_empty()).then_some(bucket)
-            }),
+            BindingTable::Direct(by_key) => {
+                let bindings = by_key.get_mut(&binding.routing_key);
+                if bindings.is_some_and(|bindings| bindings.remove(binding)) {
+                    by_key.remove(&binding.routing_key);
+                }
+            }
             BindingTable::Fanout(bucket) | BindingTable::Headers(bucket) => {
                 bucket.remove_mut(binding);
             }
@@ -77,8 +84,10 @@ impl Exchange {
     /// How many bindings one message may have to look at or match, if its routing key is `routing_key`.
     pub(super) fn reach(&self, routing_key: &str) -> usize {
         match &self.table {
-            BindingTable::Direct(by_key) => by_key.get(routing_key).map_or(0, Bucket::size),
-            BindingTable::Fanout(_) | BindingTable::Headers(_) | BindingTable::Topic(_) => self.bindings,
+            BindingTable::Direct(by_key) => by_key.get(routing_key).map_or(0, KeyBindings::count),
+            BindingTable::Fanout(_) | BindingTable::Headers(_) | BindingTable::Topic(_) => {
+                self.bindings
+            }
         }
     }
 
@@ -90,12 +99,11 @@ impl Exchange {
         mut found: impl FnMut(&'t Arc<Binding>),
     ) {
         match &self.table {
-            BindingTable::Direct(by_key) => match by_key.get(routing_key) {
-                // An iterator allocates; most keys have one binding.
-                Some(bucket) if bucket.size() == 1 => bucket.first().into_iter().for_each(found),
-                Some(bucket) => bucket.iter().for_each(found),
-                None => {}
-            },
+            BindingTable::Direct(by_key) => {
+                if let Some(bindings) = by_key.get(routing_key) {
+                    bindings.for_each(&mut found);
+                }
+            }
             BindingTable::Fanout(bucket) => bucket.iter().for_each(found),
             BindingTable::Topic(tree) => tree.matches(routing_key, found),
             BindingTable::Headers(bucket) => {
@@ -112,9 +120,59 @@ impl Exchange {
     /// All bindings from this exchange, through a callback.
     pub(super) fn for_each_binding<'t>(&'t self, mut each: impl FnMut(&'t Arc<Binding>)) {
         match &self.table {
-            BindingTable::Direct(by_key) => by_key.values().flat_map(Bucket::iter).for_each(each),
-            BindingTable::Fanout(bucket) | BindingTable::Headers(bucket) => bucket.iter().for_each(each),
+            BindingTable::Direct(by_key) => {
+                by_key
+                    .values()
+                    .for_each(|bindings| bindings.for_each(&mut each));
+            }
+            BindingTable::Fanout(bucket) | BindingTable::Headers(bucket) => {
+                bucket.iter().for_each(each)
+            }
             BindingTable::Topic(tree) => tree.for_each(&mut each),
+        }
+    }
+}
+
+/// The bindings of one key at a direct exchange. Most keys have one, and then it is one step away.
+#[derive(Debug, Clone)]
+enum KeyBindings {
+    One(Arc<Binding>),
+    Many(Bucket),
+}
+
+impl KeyBindings {
+    fn count(&self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Many(bucket) => bucket.size(),
+        }
+    }
+
+    fn insert(&mut self, binding: Arc<Binding>) {
+        match self {
+            Self::One(first) => {
+                let bucket = Bucket::new_sync().insert(Arc::clone(first));
+                *self = Self::Many(bucket.insert(binding));
+            }
+            Self::Many(bucket) => bucket.insert_mut(binding),
+        }
+    }
+
+    /// Removes a binding that is there, and tells whether it was the last.
+    fn remove(&mut self, binding: &Binding) -> bool {
+        match self {
+            Self::One(_) => true,
+            Self::Many(bucket) => {
+                bucket.remove_mut(binding);
+                bucket.is_empty()
+            }
+        }
+    }
+
+    fn for_each<'t>(&'t self, mut each: impl FnMut(&'t Arc<Binding>)) {
+        match self {
+            Self::One(binding) => each(binding),
+            Self::Many(bucket) => bucket.iter().for_each(each),
         }
     }
 }

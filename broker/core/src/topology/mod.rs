@@ -28,6 +28,7 @@ mod binding;
 mod change;
 mod exchange;
 mod headers;
+mod name_map;
 mod names;
 mod prepare;
 mod records;
@@ -41,7 +42,9 @@ mod tests;
 
 pub use change::{Change, ChangeError};
 pub use records::{BindingRecord, Destination, ExchangeKind, ExchangeRecord, QueueRecord};
-pub use request::{Action, Bind, ExchangeDeclaration, Outcome, Prepared, QueueDeclaration, Request};
+pub use request::{
+    Action, Bind, ExchangeDeclaration, Outcome, Prepared, QueueDeclaration, Request,
+};
 pub use routes::{Route, RouteError, Routes};
 pub use vhost::Vhost;
 
@@ -147,13 +150,24 @@ impl Topology {
     /// snapshot that lets the metadata log be cut.
     pub fn logged_changes(&self) -> impl Iterator<Item = Change> {
         let exchanges = self.vhosts().flat_map(|vhost| {
-            let made = vhost.exchanges().filter(|record| record.durable && !Vhost::is_predeclared(&record.name));
+            let made = vhost
+                .exchanges()
+                .filter(|record| record.durable && !Vhost::is_predeclared(&record.name));
             made.map(|record| Change::CreateExchange(Arc::clone(record)))
         });
         let queues = self.queues().filter(|record| record.is_logged());
         let queues = queues.map(|record| Change::CreateQueue(Arc::clone(record)));
-        let bindings = self.vhosts().flat_map(Vhost::bindings).filter(|record| record.logged).map(Change::Bind);
-        core::iter::once(Change::QueueIds { next: self.next_logged_id }).chain(exchanges).chain(queues).chain(bindings)
+        let bindings = self
+            .vhosts()
+            .flat_map(Vhost::bindings)
+            .filter(|record| record.logged)
+            .map(Change::Bind);
+        core::iter::once(Change::QueueIds {
+            next: self.next_logged_id,
+        })
+        .chain(exchanges)
+        .chain(queues)
+        .chain(bindings)
     }
 
     fn change_vhost(&mut self, name: &str, change: impl FnOnce(&mut Vhost)) {
@@ -163,14 +177,22 @@ impl Topology {
     }
 
     fn create_queue(&mut self, record: &Arc<QueueRecord>) {
-        let taken = self.vhost(&record.vhost).is_none_or(|vhost| vhost.queue(&record.name).is_some());
+        let taken = self
+            .vhost(&record.vhost)
+            .is_none_or(|vhost| vhost.queue(&record.name).is_some());
         if taken || self.queue_by_id(record.id).is_some() {
             return;
         }
         self.queues.insert_mut(record.id, Arc::clone(record));
-        self.change_vhost(&record.vhost, |vhost| vhost.insert_queue(Arc::clone(record)));
+        self.change_vhost(&record.vhost, |vhost| {
+            vhost.insert_queue(Arc::clone(record))
+        });
         if let Some(owner) = record.exclusive_owner {
-            let queues = self.exclusive.get(&owner).cloned().unwrap_or_else(RedBlackTreeSetSync::new_sync);
+            let queues = self
+                .exclusive
+                .get(&owner)
+                .cloned()
+                .unwrap_or_else(RedBlackTreeSetSync::new_sync);
             self.exclusive.insert_mut(owner, queues.insert(record.id));
         }
         if let Some(load) = self.load_mut(record.shard) {
@@ -184,7 +206,9 @@ impl Topology {
     }
 
     fn delete_queue(&mut self, id: QueueId) {
-        let Some(record) = self.queue_by_id(id).map(Arc::clone) else { return };
+        let Some(record) = self.queue_by_id(id).map(Arc::clone) else {
+            return;
+        };
         self.queues.remove_mut(&id);
         self.change_vhost(&record.vhost, |vhost| vhost.remove_queue(&record));
         if let Some(owner) = record.exclusive_owner
@@ -222,14 +246,21 @@ impl Topology {
     }
 
     fn exclusive_queues(&self, connection: ConnectionId) -> Vec<Arc<QueueRecord>> {
-        let ids = self.exclusive.get(&connection).into_iter().flat_map(RedBlackTreeSetSync::iter);
-        ids.filter_map(|id| self.queue_by_id(*id)).map(Arc::clone).collect()
+        let ids = self
+            .exclusive
+            .get(&connection)
+            .into_iter()
+            .flat_map(RedBlackTreeSetSync::iter);
+        ids.filter_map(|id| self.queue_by_id(*id))
+            .map(Arc::clone)
+            .collect()
     }
 
     /// `None` if every id that logged queues may have has been used.
     fn free_queue_id(&self, logged: bool) -> Option<QueueId> {
         if logged {
-            return (self.next_logged_id < FIRST_UNLOGGED_ID).then_some(QueueId(self.next_logged_id));
+            return (self.next_logged_id < FIRST_UNLOGGED_ID)
+                .then_some(QueueId(self.next_logged_id));
         }
         let mut id = QueueId(self.next_unlogged_id);
         while self.queues.contains_key(&id) {
@@ -240,6 +271,9 @@ impl Topology {
 
     /// The shard with the fewest queues; of several the lowest.
     fn least_loaded_shard(&self) -> ShardId {
-        (1..=u16::MAX).zip(self.loads.iter()).min_by_key(|(_, load)| **load).map_or(ShardId(1), |(shard, _)| ShardId(shard))
+        (1..=u16::MAX)
+            .zip(self.loads.iter())
+            .min_by_key(|(_, load)| **load)
+            .map_or(ShardId(1), |(shard, _)| ShardId(shard))
     }
 }

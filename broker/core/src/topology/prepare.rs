@@ -9,6 +9,7 @@ use alloc::vec::Vec;
 
 use warren_amqp::{ReplyCode, Table};
 
+use super::Topology;
 use super::arguments::{self, QueueType, precondition};
 use super::binding::{Binding, Hop};
 use super::change::Change;
@@ -16,10 +17,11 @@ use super::exchange::Exchange;
 use super::headers;
 use super::names::{self, Thing};
 use super::records::{ExchangeKind, ExchangeRecord, QueueRecord};
-use super::request::{Action, Bind, ExchangeDeclaration, Outcome, Prepared, QueueDeclaration, Request};
+use super::request::{
+    Action, Bind, ExchangeDeclaration, Outcome, Prepared, QueueDeclaration, Request,
+};
 use super::topic;
 use super::vhost::{Vhost, route_to};
-use super::Topology;
 use crate::{ConnectionId, Exception, QueueId, limits};
 
 impl Topology {
@@ -35,10 +37,16 @@ impl Topology {
         let vhost = self.vhost_or_refuse(&request.vhost)?;
         let connection = request.connection;
         match &request.action {
-            Action::DeclareExchange(declaration) if declaration.passive => find_exchange(vhost, declaration),
+            Action::DeclareExchange(declaration) if declaration.passive => {
+                find_exchange(vhost, declaration)
+            }
             Action::DeclareExchange(declaration) => self.declare_exchange(vhost, declaration),
-            Action::DeleteExchange { name, if_unused } => self.delete_exchange(vhost, name, *if_unused),
-            Action::DeclareQueue(declaration) if declaration.passive => find_queue(vhost, connection, declaration),
+            Action::DeleteExchange { name, if_unused } => {
+                self.delete_exchange(vhost, name, *if_unused)
+            }
+            Action::DeclareQueue(declaration) if declaration.passive => {
+                find_queue(vhost, connection, declaration)
+            }
             Action::DeclareQueue(declaration) => self.declare_queue(vhost, connection, declaration),
             Action::BindExchange(bind) => self.bind(vhost, connection, Thing::Exchange, bind),
             Action::BindQueue(bind) => self.bind(vhost, connection, Thing::Queue, bind),
@@ -59,7 +67,9 @@ impl Topology {
         connection: ConnectionId,
     ) -> Result<Arc<QueueRecord>, Exception> {
         let vhost = self.vhost_or_refuse(vhost)?;
-        let queue = vhost.queue(name).ok_or_else(|| not_found(Thing::Queue, name, vhost))?;
+        let queue = vhost
+            .queue(name)
+            .ok_or_else(|| not_found(Thing::Queue, name, vhost))?;
         check_owner(queue, connection)?;
         Ok(Arc::clone(queue))
     }
@@ -76,7 +86,9 @@ impl Topology {
         connection: ConnectionId,
     ) -> Result<Option<Arc<QueueRecord>>, Exception> {
         let vhost = self.vhost_or_refuse(vhost)?;
-        let Some(queue) = vhost.queue(&names::stripped(name)) else { return Ok(None) };
+        let Some(queue) = vhost.queue(&names::stripped(name)) else {
+            return Ok(None);
+        };
         check_owner(queue, connection)?;
         Ok(Some(Arc::clone(queue)))
     }
@@ -84,20 +96,30 @@ impl Topology {
     /// What has to change for a queue to go: itself, and the auto-delete exchanges that lose their last binding with
     /// it. Nothing if it is gone already. Also for a queue whose last consumer went.
     pub fn removal(&self, id: QueueId) -> Vec<Change> {
-        self.queue_by_id(id).map_or_else(Vec::new, |queue| self.with_auto_deletes([delete_of(queue)]))
+        self.queue_by_id(id)
+            .map_or_else(Vec::new, |queue| self.with_auto_deletes([delete_of(queue)]))
     }
 
     fn vhost_or_refuse(&self, name: &str) -> Result<&Vhost, Exception> {
-        self.vhost(name).ok_or_else(|| Exception::connection(ReplyCode::NotAllowed, format!("vhost {name} not found")))
+        self.vhost(name).ok_or_else(|| {
+            Exception::connection(ReplyCode::NotAllowed, format!("vhost {name} not found"))
+        })
     }
 
     fn release(&self, connection: ConnectionId) -> Prepared {
         let queues = self.exclusive_queues(connection);
         let changes = self.with_auto_deletes(queues.iter().map(|queue| delete_of(queue)));
-        Prepared { changes, outcome: Outcome::Released(queues) }
+        Prepared {
+            changes,
+            outcome: Outcome::Released(queues),
+        }
     }
 
-    fn declare_exchange(&self, vhost: &Vhost, declaration: &ExchangeDeclaration) -> Result<Prepared, Exception> {
+    fn declare_exchange(
+        &self,
+        vhost: &Vhost,
+        declaration: &ExchangeDeclaration,
+    ) -> Result<Prepared, Exception> {
         let Some(kind) = ExchangeKind::from_name(&declaration.kind) else {
             let kind = declaration.kind.escape_debug();
             return Err(precondition(format!("unknown exchange type '{kind}'")));
@@ -113,7 +135,9 @@ impl Topology {
         arguments::check_exchange(&named, &declaration.arguments)?;
         if vhost.exchange_count() >= self.limits.exchanges {
             let limit = self.limits.exchanges;
-            return Err(precondition(format!("cannot declare {named}: exchange limit of {limit} is reached")));
+            return Err(precondition(format!(
+                "cannot declare {named}: exchange limit of {limit} is reached"
+            )));
         }
         let record = ExchangeRecord {
             vhost: Arc::clone(vhost.name()),
@@ -124,10 +148,18 @@ impl Topology {
             internal: declaration.internal,
             arguments: declaration.arguments.clone(),
         };
-        Ok(Prepared { changes: vec![Change::CreateExchange(Arc::new(record))], outcome: Outcome::Done })
+        Ok(Prepared {
+            changes: vec![Change::CreateExchange(Arc::new(record))],
+            outcome: Outcome::Done,
+        })
     }
 
-    fn delete_exchange(&self, vhost: &Vhost, name: &str, if_unused: bool) -> Result<Prepared, Exception> {
+    fn delete_exchange(
+        &self,
+        vhost: &Vhost,
+        name: &str,
+        if_unused: bool,
+    ) -> Result<Prepared, Exception> {
         let name = names::stripped(name);
         refuse_default_exchange(&name)?;
         let named = arguments::exchange_named(&name, vhost.name());
@@ -135,12 +167,17 @@ impl Topology {
             let text = format!("deletion of system {named} not allowed");
             return Err(Exception::channel(ReplyCode::AccessRefused, text));
         }
-        let Some(exchange) = vhost.exchange_table(&name) else { return Ok(done()) };
+        let Some(exchange) = vhost.exchange_table(&name) else {
+            return Ok(done());
+        };
         if if_unused && exchange.bindings > 0 {
             return Err(precondition(format!("{named} in use")));
         }
         let changes = self.with_auto_deletes([delete_of_exchange(exchange)]);
-        Ok(Prepared { changes, outcome: Outcome::Done })
+        Ok(Prepared {
+            changes,
+            outcome: Outcome::Done,
+        })
     }
 
     fn declare_queue(
@@ -154,17 +191,24 @@ impl Topology {
         if server_named {
             refuse_server_named(&declaration.arguments)?;
             name = Arc::from(declaration.generated_name.as_str());
+            refuse_taken(vhost, &name)?;
         }
         let owner = declaration.exclusive.then_some(connection);
         if let Some(current) = vhost.queue(&name) {
             check_same_queue(current, owner, declaration)?;
-            return Ok(Prepared { changes: Vec::new(), outcome: Outcome::Queue(Arc::clone(current)) });
+            return Ok(Prepared {
+                changes: Vec::new(),
+                outcome: Outcome::Queue(Arc::clone(current)),
+            });
         }
         if !server_named {
             names::check(Thing::Queue, &name)?;
         }
         let record = Arc::new(self.new_queue(vhost, name, owner, declaration)?);
-        Ok(Prepared { changes: vec![Change::CreateQueue(Arc::clone(&record))], outcome: Outcome::Queue(record) })
+        Ok(Prepared {
+            changes: vec![Change::CreateQueue(Arc::clone(&record))],
+            outcome: Outcome::Queue(record),
+        })
     }
 
     fn new_queue(
@@ -179,14 +223,22 @@ impl Topology {
         let durable = declaration.durable && owner.is_none();
         let auto_delete = declaration.auto_delete;
         if QueueType::of(&declaration.arguments) == QueueType::Quorum {
-            let wrong = [(auto_delete, "auto-delete"), (owner.is_some(), "exclusive-owner"), (!durable, "non-durable")];
+            let wrong = [
+                (auto_delete, "auto-delete"),
+                (owner.is_some(), "exclusive-owner"),
+                (!durable, "non-durable"),
+            ];
             if let Some((_, property)) = wrong.iter().find(|(wrong, _)| *wrong) {
-                return Err(precondition(format!("invalid property '{property}' for {named}")));
+                return Err(precondition(format!(
+                    "invalid property '{property}' for {named}"
+                )));
             }
         }
         if vhost.queue_count() >= self.limits.queues {
             let (limit, vhost) = (self.limits.queues, vhost.name());
-            let text = format!("cannot declare queue '{name}': queue limit in vhost '{vhost}' ({limit}) is reached");
+            let text = format!(
+                "cannot declare queue '{name}': queue limit in vhost '{vhost}' ({limit}) is reached"
+            );
             return Err(precondition(text));
         }
         let logged = durable && !auto_delete;
@@ -206,7 +258,13 @@ impl Topology {
         })
     }
 
-    fn bind(&self, vhost: &Vhost, by: ConnectionId, to: Thing, bind: &Bind) -> Result<Prepared, Exception> {
+    fn bind(
+        &self,
+        vhost: &Vhost,
+        by: ConnectionId,
+        to: Thing,
+        bind: &Bind,
+    ) -> Result<Prepared, Exception> {
         refuse_default_ends(to, bind)?;
         let source = vhost
             .exchange_table(&bind.source)
@@ -227,15 +285,25 @@ impl Topology {
         }
         self.check_room(vhost, source, &bind.routing_key)?;
         let changes = vec![Change::Bind(binding.record(vhost.name()))];
-        Ok(Prepared { changes, outcome: Outcome::Done })
+        Ok(Prepared {
+            changes,
+            outcome: Outcome::Done,
+        })
     }
 
     /// A binding that is not there, with ends or without, is no error and needs no right to the queue.
-    fn unbind(&self, vhost: &Vhost, by: ConnectionId, to: Thing, bind: &Bind) -> Result<Prepared, Exception> {
+    fn unbind(
+        &self,
+        vhost: &Vhost,
+        by: ConnectionId,
+        to: Thing,
+        bind: &Bind,
+    ) -> Result<Prepared, Exception> {
         refuse_default_ends(to, bind)?;
-        let (Some(source), Some((hop, destination_logged))) =
-            (vhost.exchange_table(&bind.source), destination(vhost, to, &bind.destination))
-        else {
+        let (Some(source), Some((hop, destination_logged))) = (
+            vhost.exchange_table(&bind.source),
+            destination(vhost, to, &bind.destination),
+        ) else {
             return Ok(done());
         };
         let binding = Binding {
@@ -250,18 +318,32 @@ impl Topology {
         }
         check_queue_owner(vhost, to, &bind.destination, by)?;
         let changes = self.with_auto_deletes([Change::Unbind(binding.record(vhost.name()))]);
-        Ok(Prepared { changes, outcome: Outcome::Done })
+        Ok(Prepared {
+            changes,
+            outcome: Outcome::Done,
+        })
     }
 
-    fn check_room(&self, vhost: &Vhost, source: &Exchange, routing_key: &str) -> Result<(), Exception> {
+    fn check_room(
+        &self,
+        vhost: &Vhost,
+        source: &Exchange,
+        routing_key: &str,
+    ) -> Result<(), Exception> {
         let reach = source.reach(routing_key);
         let room = reach < self.limits.reach && vhost.binding_count() < self.limits.bindings;
         if room {
             return Ok(());
         }
-        let limit = if reach < self.limits.reach { self.limits.bindings } else { self.limits.reach };
+        let limit = if reach < self.limits.reach {
+            self.limits.bindings
+        } else {
+            self.limits.reach
+        };
         let named = arguments::exchange_named(&source.record.name, vhost.name());
-        Err(precondition(format!("cannot bind to {named}: binding limit of {limit} is reached")))
+        Err(precondition(format!(
+            "cannot bind to {named}: binding limit of {limit} is reached"
+        )))
     }
 
     /// The changes and what follows from them: an auto-delete exchange ends when its last binding does. Tried out on
@@ -275,7 +357,9 @@ impl Topology {
             copy.apply(&change);
             all.push(change);
             for (vhost, source) in losing {
-                let exchange = copy.vhost(&vhost).and_then(|vhost| vhost.exchange_table(&source));
+                let exchange = copy
+                    .vhost(&vhost)
+                    .and_then(|vhost| vhost.exchange_table(&source));
                 if let Some(exchange) = exchange
                     && exchange.record.auto_delete
                     && exchange.bindings == 0
@@ -290,26 +374,43 @@ impl Topology {
     /// The exchanges, by vhost and name, that lose bindings by a change and are there after it.
     fn sources_losing(&self, change: &Change) -> BTreeSet<(Arc<str>, Arc<str>)> {
         let to = |vhost: &Arc<str>, hop: &Hop| {
-            let bindings = self.vhost(vhost).map_or_else(Vec::new, |vhost| vhost.bindings_to(hop));
-            bindings.iter().map(|binding| (Arc::clone(vhost), Arc::clone(&binding.source))).collect()
+            let bindings = self
+                .vhost(vhost)
+                .map_or_else(Vec::new, |vhost| vhost.bindings_to(hop));
+            bindings
+                .iter()
+                .map(|binding| (Arc::clone(vhost), Arc::clone(&binding.source)))
+                .collect()
         };
         match change {
-            Change::Unbind(record) => BTreeSet::from([(Arc::clone(&record.vhost), Arc::clone(&record.source))]),
-            Change::DeleteExchange { vhost, name, .. } => to(vhost, &Hop::Exchange(Arc::clone(name))),
-            Change::DeleteQueue { id, .. } => self
-                .queue_by_id(*id)
-                .map_or_else(BTreeSet::new, |queue| to(&queue.vhost, &Hop::Queue(route_to(queue)))),
+            Change::Unbind(record) => {
+                BTreeSet::from([(Arc::clone(&record.vhost), Arc::clone(&record.source))])
+            }
+            Change::DeleteExchange { vhost, name, .. } => {
+                to(vhost, &Hop::Exchange(Arc::clone(name)))
+            }
+            Change::DeleteQueue { id, .. } => {
+                self.queue_by_id(*id).map_or_else(BTreeSet::new, |queue| {
+                    to(&queue.vhost, &Hop::Queue(route_to(queue)))
+                })
+            }
             _ => BTreeSet::new(),
         }
     }
 }
 
 fn done() -> Prepared {
-    Prepared { changes: Vec::new(), outcome: Outcome::Done }
+    Prepared {
+        changes: Vec::new(),
+        outcome: Outcome::Done,
+    }
 }
 
 fn delete_of(queue: &QueueRecord) -> Change {
-    Change::DeleteQueue { id: queue.id, logged: queue.is_logged() }
+    Change::DeleteQueue {
+        id: queue.id,
+        logged: queue.is_logged(),
+    }
 }
 
 fn delete_of_exchange(exchange: &Exchange) -> Change {
@@ -324,7 +425,9 @@ fn delete_of_exchange(exchange: &Exchange) -> Change {
 fn find_exchange(vhost: &Vhost, declaration: &ExchangeDeclaration) -> Result<Prepared, Exception> {
     let name = names::stripped(&declaration.name);
     refuse_default_exchange(&name)?;
-    vhost.exchange(&name).ok_or_else(|| not_found(Thing::Exchange, &name, vhost))?;
+    vhost
+        .exchange(&name)
+        .ok_or_else(|| not_found(Thing::Exchange, &name, vhost))?;
     Ok(done())
 }
 
@@ -334,18 +437,25 @@ fn find_queue(
     declaration: &QueueDeclaration,
 ) -> Result<Prepared, Exception> {
     let name = names::stripped(&declaration.name);
-    let queue = vhost.queue(&name).ok_or_else(|| not_found(Thing::Queue, &name, vhost))?;
+    let queue = vhost
+        .queue(&name)
+        .ok_or_else(|| not_found(Thing::Queue, &name, vhost))?;
     check_owner(queue, connection)?;
-    Ok(Prepared { changes: Vec::new(), outcome: Outcome::Queue(Arc::clone(queue)) })
+    Ok(Prepared {
+        changes: Vec::new(),
+        outcome: Outcome::Queue(Arc::clone(queue)),
+    })
 }
 
 /// Where a binding leads, and whether that survives a restart.
 fn destination(vhost: &Vhost, thing: Thing, name: &str) -> Option<(Hop, bool)> {
     match thing {
-        Thing::Queue => vhost.queue(name).map(|queue| (Hop::Queue(route_to(queue)), queue.is_logged())),
-        Thing::Exchange => {
-            vhost.exchange(name).map(|exchange| (Hop::Exchange(Arc::clone(&exchange.name)), exchange.durable))
-        }
+        Thing::Queue => vhost
+            .queue(name)
+            .map(|queue| (Hop::Queue(route_to(queue)), queue.is_logged())),
+        Thing::Exchange => vhost
+            .exchange(name)
+            .map(|exchange| (Hop::Exchange(Arc::clone(&exchange.name)), exchange.durable)),
     }
 }
 
@@ -357,7 +467,12 @@ fn check_same_exchange(
     let named = arguments::exchange_named(&current.name, &current.vhost);
     arguments::check_property("type", &named, kind, current.kind)?;
     arguments::check_property("durable", &named, declaration.durable, current.durable)?;
-    arguments::check_property("auto_delete", &named, declaration.auto_delete, current.auto_delete)?;
+    arguments::check_property(
+        "auto_delete",
+        &named,
+        declaration.auto_delete,
+        current.auto_delete,
+    )?;
     arguments::check_property("internal", &named, declaration.internal, current.internal)?;
     arguments::check_same_exchange(&named, &current.arguments, &declaration.arguments)
 }
@@ -373,7 +488,12 @@ fn check_same_queue(
     let named = arguments::queue_named(&current.name, &current.vhost);
     let durable = declaration.durable && owner.is_none();
     arguments::check_property("durable", &named, durable, current.durable)?;
-    arguments::check_property("auto_delete", &named, declaration.auto_delete, current.auto_delete)?;
+    arguments::check_property(
+        "auto_delete",
+        &named,
+        declaration.auto_delete,
+        current.auto_delete,
+    )?;
     arguments::check_same_queue(&named, &current.arguments, &declaration.arguments)
 }
 
@@ -381,25 +501,36 @@ fn check_binding(source: &Exchange, bind: &Bind, vhost: &Vhost) -> Result<(), Ex
     let key = &bind.routing_key;
     if key.len() > limits::NAME_BYTES {
         let (size, limit) = (key.len(), limits::NAME_BYTES);
-        return Err(precondition(format!("binding key of {size} bytes is longer than {limit}")));
+        return Err(precondition(format!(
+            "binding key of {size} bytes is longer than {limit}"
+        )));
     }
     let named = arguments::exchange_named(&source.record.name, vhost.name());
     arguments::check_size(&format!("a binding from {named}"), &bind.arguments)?;
     match source.record.kind {
         ExchangeKind::Direct | ExchangeKind::Fanout => Ok(()),
-        ExchangeKind::Headers => headers::validate(Table::new(&bind.arguments)).map_err(precondition),
+        ExchangeKind::Headers => {
+            headers::validate(Table::new(&bind.arguments)).map_err(precondition)
+        }
         ExchangeKind::Topic => {
             let limit = limits::TOPIC_MULTI_WILDCARDS;
             if topic::words(key).filter(|word| *word == "#").count() <= limit {
                 return Ok(());
             }
             let key = key.escape_debug();
-            Err(precondition(format!("binding key '{key}' to {named} has more than {limit} '#' wildcards")))
+            Err(precondition(format!(
+                "binding key '{key}' to {named} has more than {limit} '#' wildcards"
+            )))
         }
     }
 }
 
-fn check_queue_owner(vhost: &Vhost, thing: Thing, name: &str, connection: ConnectionId) -> Result<(), Exception> {
+fn check_queue_owner(
+    vhost: &Vhost,
+    thing: Thing,
+    name: &str,
+    connection: ConnectionId,
+) -> Result<(), Exception> {
     match vhost.queue(name) {
         Some(queue) if thing == Thing::Queue => check_owner(queue, connection),
         _ => Ok(()),
@@ -442,12 +573,23 @@ fn refuse_default_ends(to: Thing, bind: &Bind) -> Result<(), Exception> {
     refuse_default_exchange(&bind.source)
 }
 
+/// Two connections must never share a queue by accident.
+fn refuse_taken(vhost: &Vhost, generated_name: &str) -> Result<(), Exception> {
+    if vhost.queue(generated_name).is_none() {
+        return Ok(());
+    }
+    let text = format!("the generated queue name '{generated_name}' is taken; declare again");
+    Err(Exception::channel(ReplyCode::InternalError, text))
+}
+
 fn refuse_server_named(arguments: &[u8]) -> Result<(), Exception> {
     match QueueType::of(arguments) {
         QueueType::Classic => Ok(()),
         QueueType::Quorum => {
             let module = QueueType::Quorum.module();
-            Err(precondition(format!("Cannot declare a server-named queue for type {module}")))
+            Err(precondition(format!(
+                "Cannot declare a server-named queue for type {module}"
+            )))
         }
     }
 }

@@ -20,9 +20,9 @@ use super::binding::Binding;
 /// One node of the tree, with all below it.
 #[derive(Debug, Clone)]
 pub(super) struct TopicTree {
-    words: RedBlackTreeMapSync<Arc<str>, Arc<TopicTree>>,
-    any_word: Option<Arc<TopicTree>>,
-    any_words: Option<Arc<TopicTree>>,
+    words: RedBlackTreeMapSync<Arc<str>, Arc<Self>>,
+    any_word: Option<Arc<Self>>,
+    any_words: Option<Arc<Self>>,
     bindings: RedBlackTreeSetSync<Arc<Binding>>,
 }
 
@@ -48,8 +48,16 @@ impl TopicTree {
     }
 
     /// Calls `found` with every binding whose key matches; with none twice.
-    pub(super) fn matches<'t>(&'t self, routing_key: &str, mut found: impl FnMut(&'t Arc<Binding>)) {
-        let mut walk = Walk { here: Vec::new(), anywhere: Vec::new(), seen: BTreeSet::new() };
+    pub(super) fn matches<'t>(
+        &'t self,
+        routing_key: &str,
+        mut found: impl FnMut(&'t Arc<Binding>),
+    ) {
+        let mut walk = Walk {
+            here: Vec::new(),
+            anywhere: Vec::new(),
+            seen: BTreeSet::new(),
+        };
         walk.enter(self);
         let mut next = Vec::new();
         for word in words(routing_key) {
@@ -62,26 +70,38 @@ impl TopicTree {
                 walk.enter(node);
             }
         }
-        walk.here.iter().chain(&walk.anywhere).flat_map(|node| node.bindings.iter()).for_each(&mut found);
+        walk.here
+            .iter()
+            .chain(&walk.anywhere)
+            .flat_map(|node| node.bindings.iter())
+            .for_each(&mut found);
     }
 
     /// Calls `each` with every binding.
     pub(super) fn for_each<'t>(&'t self, each: &mut dyn FnMut(&'t Arc<Binding>)) {
         self.bindings.iter().for_each(&mut *each);
         let wildcards = [&self.any_word, &self.any_words].into_iter().flatten();
-        self.words.values().chain(wildcards).for_each(|child| child.for_each(each));
+        self.words
+            .values()
+            .chain(wildcards)
+            .for_each(|child| child.for_each(each));
     }
 
     fn node_mut<'k>(&mut self, mut words: impl Iterator<Item = &'k str>) -> &mut Self {
-        let Some(word) = words.next() else { return self };
+        let Some(word) = words.next() else {
+            return self;
+        };
         let child = match word {
             "*" => self.any_word.get_or_insert_with(|| Arc::new(Self::new())),
             "#" => self.any_words.get_or_insert_with(|| Arc::new(Self::new())),
             _ => {
                 if !self.words.contains_key(word) {
-                    self.words.insert_mut(Arc::from(word), Arc::new(Self::new()));
+                    self.words
+                        .insert_mut(Arc::from(word), Arc::new(Self::new()));
                 }
-                self.words.get_mut(word).expect("the word was inserted above if it was missing")
+                self.words
+                    .get_mut(word)
+                    .expect("the word was inserted above if it was missing")
             }
         };
         Arc::make_mut(child).node_mut(words)
@@ -96,7 +116,9 @@ impl TopicTree {
             "*" => &mut self.any_word,
             "#" => &mut self.any_words,
             _ => {
-                let Some(child) = self.words.get_mut(word) else { return };
+                let Some(child) = self.words.get_mut(word) else {
+                    return;
+                };
                 let child = Arc::make_mut(child);
                 child.remove_below(words, binding);
                 if child.is_bare() {
@@ -115,7 +137,10 @@ impl TopicTree {
 
     /// Whether no binding hangs here or below.
     pub(super) fn is_bare(&self) -> bool {
-        self.bindings.is_empty() && self.words.is_empty() && self.any_word.is_none() && self.any_words.is_none()
+        self.bindings.is_empty()
+            && self.words.is_empty()
+            && self.any_word.is_none()
+            && self.any_words.is_none()
     }
 }
 
@@ -146,5 +171,6 @@ impl<'t> Walk<'t> {
 
 /// The words of a key: none if it is empty.
 pub(super) fn words(key: &str) -> impl Iterator<Item = &str> {
-    key.split('.').take(if key.is_empty() { 0 } else { usize::MAX })
+    key.split('.')
+        .take(if key.is_empty() { 0 } else { usize::MAX })
 }

@@ -12,7 +12,7 @@ use warren_amqp::Table;
 use super::binding::{Binding, Hop};
 use super::exchange::{Bucket, Exchange};
 use super::headers::MessageHeaders;
-use super::names::NameMap;
+use super::name_map::NameMap;
 use super::records::{BindingRecord, ExchangeKind, ExchangeRecord, QueueRecord};
 use super::routes::{Route, RouteError, Routes};
 
@@ -53,7 +53,13 @@ impl Vhost {
             exchanges.insert(Arc::clone(&record.name), Exchange::new(Arc::new(record)));
         }
         let by_destination = RedBlackTreeMapSync::new_sync();
-        Self { name, exchanges, queues: NameMap::new(), by_destination, bindings: 0 }
+        Self {
+            name,
+            exchanges,
+            queues: NameMap::new(),
+            by_destination,
+            bindings: 0,
+        }
     }
 
     /// Its name.
@@ -88,7 +94,10 @@ impl Vhost {
 
     /// All bindings that were made, sorted by destination. The default exchange's implicit ones are not among them.
     pub fn bindings(&self) -> impl Iterator<Item = BindingRecord> {
-        self.by_destination.values().flat_map(Bucket::iter).map(|binding| binding.record(&self.name))
+        self.by_destination
+            .values()
+            .flat_map(Bucket::iter)
+            .map(|binding| binding.record(&self.name))
     }
 
     /// Adds the queues that a message goes to, to those that are in `routes` already; each is there once.
@@ -108,7 +117,10 @@ impl Vhost {
         if exchange.is_empty() {
             self.route_by_queue_name(routing_key, routes);
         } else {
-            let first = self.exchanges.get(exchange).ok_or(RouteError::NoSuchExchange)?;
+            let first = self
+                .exchanges
+                .get(exchange)
+                .ok_or(RouteError::NoSuchExchange)?;
             if first.record.internal {
                 return Err(RouteError::Internal);
             }
@@ -134,7 +146,7 @@ impl Vhost {
         let decoded = OnceCell::new();
         let mut headers = Some(headers);
         let mut decode = || {
-            &*decoded.get_or_init(|| {
+            decoded.get_or_init(|| {
                 let table = headers.take().and_then(|headers| headers());
                 table.map(MessageHeaders::new).unwrap_or_default()
             })
@@ -182,12 +194,15 @@ impl Vhost {
 
     pub(super) fn insert_exchange(&mut self, record: Arc<ExchangeRecord>) {
         if self.exchanges.get(&record.name).is_none() {
-            self.exchanges.insert(Arc::clone(&record.name), Exchange::new(record));
+            self.exchanges
+                .insert(Arc::clone(&record.name), Exchange::new(record));
         }
     }
 
     pub(super) fn remove_exchange(&mut self, name: &Arc<str>) {
-        let Some(exchange) = self.exchanges.get(name) else { return };
+        let Some(exchange) = self.exchanges.get(name) else {
+            return;
+        };
         let mut leaving = Vec::new();
         exchange.for_each_binding(|binding| leaving.push(Arc::clone(binding)));
         for binding in leaving {
@@ -210,21 +225,26 @@ impl Vhost {
         if self.has_binding(&binding) {
             return;
         }
-        let Some(exchange) = self.exchanges.get_mut(&binding.source) else { return };
+        let Some(exchange) = self.exchanges.get_mut(&binding.source) else {
+            return;
+        };
         let binding = Arc::new(binding);
         exchange.insert(Arc::clone(&binding));
         match self.by_destination.get_mut(&binding.hop) {
             Some(bucket) => bucket.insert_mut(binding),
             None => {
                 let hop = binding.hop.clone();
-                self.by_destination.insert_mut(hop, Bucket::new_sync().insert(binding));
+                self.by_destination
+                    .insert_mut(hop, Bucket::new_sync().insert(binding));
             }
         }
         self.bindings += 1;
     }
 
     pub(super) fn remove_binding(&mut self, binding: &Binding) {
-        let Some(bucket) = self.by_destination.get_mut(&binding.hop) else { return };
+        let Some(bucket) = self.by_destination.get_mut(&binding.hop) else {
+            return;
+        };
         if !bucket.remove_mut(binding) {
             return;
         }
@@ -244,11 +264,15 @@ impl Vhost {
     }
 
     pub(super) fn bindings_to(&self, hop: &Hop) -> Vec<Arc<Binding>> {
-        self.by_destination.get(hop).map_or_else(Vec::new, |bucket| bucket.iter().cloned().collect())
+        self.by_destination
+            .get(hop)
+            .map_or_else(Vec::new, |bucket| bucket.iter().cloned().collect())
     }
 
     pub(super) fn has_binding(&self, binding: &Binding) -> bool {
-        self.by_destination.get(&binding.hop).is_some_and(|bucket| bucket.contains(binding))
+        self.by_destination
+            .get(&binding.hop)
+            .is_some_and(|bucket| bucket.contains(binding))
     }
 
     pub(super) fn exchange_table(&self, name: &str) -> Option<&Exchange> {
@@ -264,11 +288,17 @@ impl Vhost {
     }
 
     pub(super) fn is_predeclared(name: &str) -> bool {
-        PREDECLARED.iter().any(|(predeclared, _)| *predeclared == name)
+        PREDECLARED
+            .iter()
+            .any(|(predeclared, _)| *predeclared == name)
     }
 }
 
 /// The way to a queue.
 pub(super) fn route_to(queue: &QueueRecord) -> Route {
-    Route { shard: queue.shard, queue: queue.id, logged: queue.is_logged() }
+    Route {
+        shard: queue.shard,
+        queue: queue.id,
+        logged: queue.is_logged(),
+    }
 }

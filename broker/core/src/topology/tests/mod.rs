@@ -1,0 +1,194 @@
+//! The rules of the topology, asked for as a session asks.
+
+use alloc::string::{String, ToString};
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::num::NonZeroU16;
+
+use bytes::Bytes;
+use warren_amqp::{Table, TableBuilder};
+
+use super::*;
+use crate::Exception;
+
+mod binding;
+mod declare_exchange;
+mod declare_queue;
+mod delete;
+mod replay;
+mod routing;
+
+const ME: ConnectionId = ConnectionId(1);
+const OTHER: ConnectionId = ConnectionId(2);
+
+/// A topology of one vhost and four shards, and a connection that asks.
+struct World {
+    topology: Topology,
+}
+
+impl World {
+    fn new() -> Self {
+        Self::with_limits(TopologyLimits::default())
+    }
+
+    fn with_limits(limits: TopologyLimits) -> Self {
+        Self {
+            topology: Topology::new(NonZeroU16::new(4).unwrap(), limits),
+        }
+    }
+
+    fn prepare_as(&self, connection: ConnectionId, action: Action) -> Result<Prepared, Exception> {
+        self.topology.prepare(&Request {
+            connection,
+            vhost: Arc::from("/"),
+            action,
+        })
+    }
+
+    fn ask_as(&mut self, connection: ConnectionId, action: Action) -> Result<Prepared, Exception> {
+        let prepared = self.prepare_as(connection, action)?;
+        prepared
+            .changes
+            .iter()
+            .for_each(|change| self.topology.apply(change));
+        Ok(prepared)
+    }
+
+    fn ask(&mut self, action: Action) -> Prepared {
+        self.ask_as(ME, action).unwrap()
+    }
+
+    /// Declares the queue `name`, transient if nothing else is asked.
+    fn queue(&mut self, name: &str) -> Arc<QueueRecord> {
+        self.queue_with(name, |_| {})
+    }
+
+    fn queue_with(
+        &mut self,
+        name: &str,
+        adjust: impl FnOnce(&mut QueueDeclaration),
+    ) -> Arc<QueueRecord> {
+        match self.ask(declare_queue(name, adjust)).outcome {
+            Outcome::Queue(record) => record,
+            other => panic!("declaring a queue answered {other:?}"),
+        }
+    }
+
+    fn exchange(&mut self, name: &str, kind: &str) {
+        self.ask(declare_exchange(name, kind, |_| {}));
+    }
+
+    fn bind(&mut self, source: &str, queue: &str, key: &str) {
+        self.ask(Action::BindQueue(bind(source, queue, key)));
+    }
+
+    fn bind_exchange(&mut self, source: &str, destination: &str, key: &str) {
+        self.ask(Action::BindExchange(bind(source, destination, key)));
+    }
+
+    fn vhost(&self) -> &Vhost {
+        self.topology.vhost("/").unwrap()
+    }
+
+    /// The names of the queues that a message goes to, sorted.
+    fn route(&self, exchange: &str, key: &str) -> Vec<String> {
+        self.route_with(exchange, key, None)
+    }
+
+    fn route_with(&self, exchange: &str, key: &str, headers: Option<&Bytes>) -> Vec<String> {
+        let mut routes = Routes::new();
+        self.vhost()
+            .route(
+                exchange,
+                key,
+                || headers.map(|octets| Table::new(octets)),
+                &mut routes,
+            )
+            .unwrap();
+        assert!(
+            routes.as_slice().is_sorted(),
+            "routes come in the order of shards"
+        );
+        let name = |route: &Route| {
+            self.topology
+                .queue_by_id(route.queue)
+                .unwrap()
+                .name
+                .to_string()
+        };
+        let mut names: Vec<String> = routes.as_slice().iter().map(name).collect();
+        names.sort();
+        names
+    }
+
+    /// Asserts that a request is refused on its channel with this code and text.
+    #[track_caller]
+    fn refused(&self, action: Action, code: u16, text: &str) {
+        self.refused_as(ME, action, code, text);
+    }
+
+    #[track_caller]
+    fn refused_as(&self, connection: ConnectionId, action: Action, code: u16, text: &str) {
+        assert_channel_exception(self.prepare_as(connection, action), code, text);
+    }
+}
+
+#[track_caller]
+fn assert_channel_exception<T: core::fmt::Debug>(
+    result: Result<T, Exception>,
+    code: u16,
+    text: &str,
+) {
+    match result {
+        Err(Exception::Channel {
+            code: found,
+            text: said,
+        }) => assert_eq!((found.code(), said.as_str()), (code, text)),
+        other => panic!("expected a channel exception, got {other:?}"),
+    }
+}
+
+fn declare_queue(name: &str, adjust: impl FnOnce(&mut QueueDeclaration)) -> Action {
+    let mut declaration = QueueDeclaration {
+        name: name.to_string(),
+        generated_name: String::from("amq.gen-JzTY20BRgKO-HjmUJj0wLg"),
+        passive: false,
+        durable: false,
+        exclusive: false,
+        auto_delete: false,
+        arguments: Bytes::new(),
+    };
+    adjust(&mut declaration);
+    Action::DeclareQueue(declaration)
+}
+
+fn declare_exchange(
+    name: &str,
+    kind: &str,
+    adjust: impl FnOnce(&mut ExchangeDeclaration),
+) -> Action {
+    let mut declaration = ExchangeDeclaration {
+        name: name.to_string(),
+        kind: kind.to_string(),
+        passive: false,
+        durable: false,
+        auto_delete: false,
+        internal: false,
+        arguments: Bytes::new(),
+    };
+    adjust(&mut declaration);
+    Action::DeclareExchange(declaration)
+}
+
+fn bind(source: &str, destination: &str, key: &str) -> Bind {
+    Bind {
+        source: source.to_string(),
+        destination: destination.to_string(),
+        routing_key: key.to_string(),
+        arguments: Bytes::new(),
+    }
+}
+
+fn table(write: impl FnOnce(&mut TableBuilder<'_>)) -> Bytes {
+    Bytes::from(TableBuilder::build(write))
+}
