@@ -75,8 +75,16 @@ fn main() {
         });
     });
 
-    let header_payload = [&[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16][..], &[0x10, 0, 2]].concat();
     let mut out = Vec::new();
+    measure("encode basic.ack", || {
+        out.clear();
+        for delivery_tag in 0..1_000 {
+            black_box(&basic::Ack { delivery_tag, multiple: false }).encode(1, &mut out);
+        }
+        black_box(&out);
+    });
+
+    let header_payload = [&[0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 16][..], &[0x10, 0, 2]].concat();
     for size in [16, 1_024] {
         let body = vec![7; size];
         measure(&format!("encode deliver, header, body of {size}"), || {

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use crate::basic;
 use crate::content::{body_frame_payload, encode_body_frames, encode_header_raw};
 use crate::limits::FRAME_OVERHEAD;
+use crate::wire::{self, FRAME_END, FRAME_METHOD};
 
 /// A message's content as a broker keeps it.
 #[derive(Debug, Clone, Copy)]
@@ -17,6 +18,9 @@ pub struct Content<'a> {
 
 /// Appends `basic.deliver`, the header frame and the body frames. `frame_max` as in
 /// [`crate::content::encode_body_frames`].
+///
+/// The octets of the method are those of [`basic::Deliver::encode`], put together in a few large pieces instead of
+/// field by field: that takes a third off a small delivery's cost.
 #[inline]
 pub fn encode_deliver(
     channel: u16,
@@ -26,7 +30,25 @@ pub fn encode_deliver(
     out: &mut Vec<u8>,
 ) {
     reserve(content, frame_max, out);
-    method.encode(channel, out);
+    let (tag_length, consumer_tag) = wire::shortstr_octets(method.consumer_tag);
+    let (exchange_length, exchange) = wire::shortstr_octets(method.exchange);
+    let (key_length, routing_key) = wire::shortstr_octets(method.routing_key);
+    // Ids, the strings' three length octets, the delivery tag, the bit, and the strings.
+    let size = [4 + 3 + 8 + 1, tag_length.into(), exchange_length.into(), key_length.into()].into_iter().sum::<u32>();
+    let [c1, c0] = channel.to_be_bytes();
+    let [s3, s2, s1, s0] = size.to_be_bytes();
+    let [class1, class0] = basic::Deliver::ID.0.to_be_bytes();
+    let [method1, method0] = basic::Deliver::ID.1.to_be_bytes();
+    let [t7, t6, t5, t4, t3, t2, t1, t0] = method.delivery_tag.to_be_bytes();
+
+    out.extend_from_slice(&[FRAME_METHOD, c1, c0, s3, s2, s1, s0, class1, class0, method1, method0, tag_length]);
+    out.extend_from_slice(consumer_tag);
+    let redelivered = u8::from(method.redelivered);
+    out.extend_from_slice(&[t7, t6, t5, t4, t3, t2, t1, t0, redelivered, exchange_length]);
+    out.extend_from_slice(exchange);
+    out.push(key_length);
+    out.extend_from_slice(routing_key);
+    out.push(FRAME_END);
     encode_content(channel, content, frame_max, out);
 }
 

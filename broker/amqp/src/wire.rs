@@ -167,9 +167,16 @@ pub(crate) fn put_with_length(out: &mut Vec<u8>, write: impl FnOnce(&mut Vec<u8>
     out.extend_from_slice(&[0; 4]);
     let start = out.len();
     write(out);
-    let length = u32::try_from(out.len().saturating_sub(start)).unwrap_or(u32::MAX);
-    if let Some(prefix) = start.checked_sub(4).and_then(|at| out.get_mut(at..start)) {
-        prefix.copy_from_slice(&length.to_be_bytes());
+    set_length(out, start);
+}
+
+/// Writes the number of octets from `start` to the end into the four octets before `start`.
+#[inline]
+fn set_length(out: &mut [u8], start: usize) {
+    if let Some((front, written)) = out.split_at_mut_checked(start)
+        && let Some(prefix) = front.last_chunk_mut::<4>()
+    {
+        *prefix = u32::try_from(written.len()).unwrap_or(u32::MAX).to_be_bytes();
     }
 }
 
@@ -182,20 +189,23 @@ pub(crate) fn put_method(
     write: impl FnOnce(&mut Vec<u8>),
 ) {
     let [c1, c0] = channel.to_be_bytes();
-    out.extend_from_slice(&[FRAME_METHOD, c1, c0]);
-    put_with_length(out, |out| {
-        out.extend_from_slice(&class_id.to_be_bytes());
-        out.extend_from_slice(&method_id.to_be_bytes());
-        write(out);
-    });
+    let [class1, class0] = class_id.to_be_bytes();
+    let [method1, method0] = method_id.to_be_bytes();
+    let start = out.len().saturating_add(7); // the payload, behind type, channel and size
+    out.extend_from_slice(&[FRAME_METHOD, c1, c0, 0, 0, 0, 0, class1, class0, method1, method0]);
+    write(out);
+    set_length(out, start);
     out.push(FRAME_END);
 }
 
-/// A whole frame around a payload that exists already.
+/// A whole frame around a payload that exists already; cut at 4 GiB - 1, which no `frame-max` allows.
 #[inline]
 pub(crate) fn put_frame(out: &mut Vec<u8>, kind: u8, channel: u16, payload: &[u8]) {
+    let size = u32::try_from(payload.len()).unwrap_or(u32::MAX);
+    let cut = usize::try_from(size).unwrap_or(usize::MAX);
     let [c1, c0] = channel.to_be_bytes();
-    out.extend_from_slice(&[kind, c1, c0]);
-    put_longstr(out, payload);
+    let [s3, s2, s1, s0] = size.to_be_bytes();
+    out.extend_from_slice(&[kind, c1, c0, s3, s2, s1, s0]);
+    out.extend_from_slice(payload.get(..cut).unwrap_or(payload));
     out.push(FRAME_END);
 }
