@@ -1,1 +1,30 @@
 //! The Kubernetes operator for MessageQueue resources.
+//!
+//! In reading order: [`api`] is what people write. [`controller`] watches and calls [`reconcile`], which runs the pipeline
+//! [`observe`] (IO) → [`validate`] (pure) → [`build`] (pure) → [`apply`] (IO, writes only what [`difference`] finds, prunes what
+//! [`owned`] finds) → [`status`] (pure) → [`events`]. The pure modules contain no `async` and take no client, so they cannot
+//! fetch anything; every rule in them is tested without a cluster.
+//!
+//! The operator knows the broker only by its wire: an image, a configuration file, two ports and three HTTP paths.
+
+pub mod api;
+pub mod apply;
+pub mod backoff;
+pub mod build;
+pub mod config;
+pub mod controller;
+pub mod credentials;
+pub mod difference;
+pub mod events;
+pub mod fingerprint;
+pub mod health;
+pub mod metrics;
+pub mod names;
+pub mod observe;
+pub mod owned;
+pub mod quantity;
+pub mod reconcile;
+pub mod run;
+pub mod status;
+pub mod telemetry;
+pub mod validate;

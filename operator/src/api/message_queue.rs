@@ -1,0 +1,322 @@
+//! Kind `MessageQueue`: one AMQP 0-9-1 broker, declared.
+//!
+//! Doc comments of fields are what `kubectl explain` prints, so they speak to the person who writes a manifest.
+//! A field exists here only when the operator acts on it.
+
+#![expect(
+    unreachable_pub,
+    reason = "the derive KubeSchema copies each struct into a function, where pub reaches nobody"
+)]
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Affinity, LocalObjectReference, Toleration, TopologySpreadConstraint};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{CustomResource, KubeSchema};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What a MessageQueue should be.
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[kube(
+    group = "warrenmq.dev",
+    version = "v1alpha1",
+    kind = "MessageQueue",
+    plural = "messagequeues",
+    singular = "messagequeue",
+    shortname = "mq",
+    category = "all",
+    category = "warren",
+    namespaced,
+    status = "MessageQueueStatus",
+    derive = "PartialEq",
+    doc = "A message queue: a durable AMQP 0-9-1 broker (protocol of RabbitMQ) with its volume, Services and first user.",
+    annotation("helm.sh/resource-policy", "keep"),
+    printcolumn(
+        name = "Replicas",
+        type_ = "integer",
+        json_path = ".spec.replicas",
+        description = "Broker nodes asked for"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "integer",
+        json_path = ".status.readyReplicas",
+        description = "Broker nodes that serve clients"
+    ),
+    printcolumn(
+        name = "Status",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "Why the queue is ready or not"
+    ),
+    printcolumn(
+        name = "Address",
+        type_ = "string",
+        json_path = ".status.address",
+        description = "Where clients in the cluster connect"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    validation = Rule::new("self.metadata.name.size() <= 52").message(
+        "metadata.name must have at most 52 characters: it becomes part of pod labels, which hold 63"
+    ),
+    validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message(
+        "metadata.name must start with a letter, end with a letter or digit and contain only lower-case letters, digits and '-': it becomes the name of a Service"
+    )
+)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageQueueSpec {
+    /// Number of broker nodes. 1 (the default) runs the broker; 0 stops it and keeps its volume.
+    #[serde(default = "default_replicas")]
+    #[x_kube(validation = Rule::new("self in [0, 1]").message(
+        "replicas must be 0 or 1: replication is not available in this version"
+    ))]
+    pub replicas: i32,
+
+    /// Image of the broker. Default: the broker of the operator's own release.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub image: Option<String>,
+
+    /// When the kubelet pulls the image. Default: Always for the tag `latest`, otherwise IfNotPresent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<ImagePullPolicy>,
+
+    /// Secrets of this namespace with credentials for the image's registry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    pub image_pull_secrets: Vec<LocalObjectReference>,
+
+    /// The volume on which durable queues and their messages live.
+    #[serde(default)]
+    pub storage: Storage,
+
+    /// How clients reach the broker.
+    #[serde(default)]
+    pub service: Service,
+
+    /// Processor and memory of the broker's container. Default: neither reserved nor limited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+
+    /// Labels that a node must have to run the broker.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub node_selector: BTreeMap<String, String>,
+
+    /// Node taints that the broker tolerates.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub tolerations: Vec<Toleration>,
+
+    /// Rules that attract the broker to nodes or other pods, or keep it away from them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub affinity: Option<Affinity>,
+
+    /// How broker nodes are spread over zones or hosts. A constraint without a labelSelector counts the nodes of this queue.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
+}
+
+impl Default for MessageQueueSpec {
+    /// What the API server makes of `spec: {}`.
+    fn default() -> Self {
+        Self {
+            replicas: default_replicas(),
+            image: None,
+            image_pull_policy: None,
+            image_pull_secrets: Vec::new(),
+            storage: Storage::default(),
+            service: Service::default(),
+            resources: None,
+            node_selector: BTreeMap::new(),
+            tolerations: Vec::new(),
+            affinity: None,
+            topology_spread_constraints: Vec::new(),
+        }
+    }
+}
+
+/// The volume of each broker node.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)"
+).message("storage.storageClassName cannot be changed: a volume stays in the class in which it was made"))]
+pub struct Storage {
+    /// Size of the volume, for example 10Gi. It cannot be changed later.
+    #[serde(default = "default_storage_size")]
+    #[schemars(extend("nullable" = false))]
+    #[x_kube(
+        validation = Rule::new("type(self) == int ? self > 0 : isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message(
+            "storage.size must be a positive number of bytes, for example 10Gi"
+        ),
+        validation = Rule::new("self == oldSelf").message(
+            "storage.size cannot be changed: growing a volume is not available in this version"
+        )
+    )]
+    pub size: Quantity,
+
+    /// StorageClass of the volume. Default: the cluster's default class. It cannot be changed later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+
+    /// What happens to the volume when the MessageQueue is deleted. Retain (the default) keeps it, and a
+    /// MessageQueue of the same name finds its messages again; Delete removes it with all messages.
+    #[serde(default)]
+    pub deletion_policy: DeletionPolicy,
+}
+
+impl Default for Storage {
+    fn default() -> Self {
+        Self { size: default_storage_size(), storage_class_name: None, deletion_policy: DeletionPolicy::default() }
+    }
+}
+
+/// What happens to the volumes of a deleted MessageQueue.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DeletionPolicy {
+    /// The volumes and their messages stay.
+    #[default]
+    Retain,
+    /// The volumes go, with every message on them.
+    Delete,
+}
+
+/// When the kubelet pulls an image.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImagePullPolicy {
+    /// Before each start.
+    Always,
+    /// When the node does not have it.
+    IfNotPresent,
+    /// Not at all: the image must be on the node.
+    Never,
+}
+
+impl ImagePullPolicy {
+    /// The name that a pod's specification uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+/// The Service that clients connect to.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Service {
+    /// ClusterIP (the default) serves clients inside the cluster; NodePort and LoadBalancer also serve clients outside.
+    #[serde(default, rename = "type")]
+    pub type_: ServiceType,
+
+    /// Annotations of the Service, for example for a cloud's load balancer.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub annotations: BTreeMap<String, String>,
+}
+
+/// How far a Service reaches.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServiceType {
+    /// Inside the cluster.
+    #[default]
+    ClusterIP,
+    /// A port on every node.
+    NodePort,
+    /// An address from the cluster's load balancer.
+    LoadBalancer,
+}
+
+impl ServiceType {
+    /// The name that a Service's specification uses.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ClusterIP => "ClusterIP",
+            Self::NodePort => "NodePort",
+            Self::LoadBalancer => "LoadBalancer",
+        }
+    }
+}
+
+/// What the broker's container may use.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// What a node must have free to run the broker.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests: Option<ResourceAmounts>,
+
+    /// What the broker may use at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limits: Option<ResourceAmounts>,
+}
+
+/// Amounts of processor, memory and scratch space.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceAmounts {
+    /// Processors, for example 2 or 500m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("type(self) == int ? self > 0 : isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message(
+        "cpu must be a positive number of processors, for example 2 or 500m"
+    ))]
+    pub cpu: Option<Quantity>,
+
+    /// Memory in bytes, for example 512Mi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("type(self) == int ? self > 0 : isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message(
+        "memory must be a positive number of bytes, for example 512Mi"
+    ))]
+    pub memory: Option<Quantity>,
+}
+
+/// What a MessageQueue is at the moment.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct MessageQueueStatus {
+    /// `metadata.generation` of the specification that this status describes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+
+    /// Broker nodes that exist.
+    #[serde(default)]
+    pub replicas: i32,
+
+    /// Broker nodes that serve clients.
+    #[serde(default)]
+    pub ready_replicas: i32,
+
+    /// Host and port at which clients inside the cluster reach the broker by AMQP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+
+    /// The Secret with everything a client needs to connect, as the Service Binding specification names it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub binding: Option<Binding>,
+
+    /// Ready: clients can connect and the broker is as specified. Available: at least one broker node serves clients.
+    /// Progressing: a change is on its way. Degraded: something needs a person.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
+    pub conditions: Vec<Condition>,
+}
+
+/// A reference to the Secret of a provisioned service (Service Binding 1.1, "Provisioned Service").
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct Binding {
+    /// Name of the Secret in the namespace of the MessageQueue.
+    pub name: String,
+}
+
+fn default_replicas() -> i32 {
+    1
+}
+
+fn default_storage_size() -> Quantity {
+    Quantity("10Gi".into())
+}

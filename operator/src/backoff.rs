@@ -1,0 +1,79 @@
+//! When a failed reconcile is tried again: exponentially later, with jitter, per object.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use aws_lc_rs::rand;
+
+/// Delay after the first failure.
+const DELAY_MIN: Duration = Duration::from_millis(500);
+
+/// Longest delay.
+const DELAY_MAX: Duration = Duration::from_secs(300);
+
+/// Failures in a row, per object. An object that succeeds or is gone takes no space.
+#[derive(Default)]
+pub struct Backoff {
+    failures: Mutex<HashMap<(String, String), u32>>,
+}
+
+impl Backoff {
+    /// Notes a failure of the object and returns how long to wait.
+    pub fn failed(&self, namespace: &str, name: &str) -> Duration {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = failures.entry((namespace.into(), name.into())).or_default();
+        *count = count.saturating_add(1);
+        jittered(delay(*count))
+    }
+
+    /// Forgets the failures of the object.
+    pub fn succeeded(&self, namespace: &str, name: &str) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.remove(&(namespace.to_owned(), name.to_owned()));
+    }
+}
+
+/// Between three quarters of `duration` and all of it, so that objects that wait together do not return together.
+pub fn jittered(duration: Duration) -> Duration {
+    let mut octet = [0];
+    // Without randomness there is no jitter, which is no reason to fail.
+    let share = rand::fill(&mut octet).map_or(0, |()| u32::from(octet[0]));
+    duration - duration / 4 * share / 255
+}
+
+fn delay(failures: u32) -> Duration {
+    let doublings = failures.saturating_sub(1).min(16);
+    DELAY_MIN.saturating_mul(1 << doublings).min(DELAY_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn delays_double_up_to_the_longest() {
+        let seconds: Vec<_> = [1, 2, 3, 10, 11, u32::MAX].map(|failures| delay(failures).as_secs_f32()).to_vec();
+        assert_eq!(seconds, [0.5, 1.0, 2.0, 256.0, 300.0, 300.0]);
+    }
+
+    #[test]
+    fn success_starts_over_and_objects_are_independent() {
+        let backoff = Backoff::default();
+        for _ in 0..10 {
+            backoff.failed("default", "a");
+        }
+        assert!(backoff.failed("default", "a") > Duration::from_secs(200));
+        assert!(backoff.failed("default", "b") <= DELAY_MIN);
+        backoff.succeeded("default", "a");
+        assert!(backoff.failed("default", "a") <= DELAY_MIN);
+    }
+
+    #[test]
+    fn jitter_takes_at_most_a_quarter() {
+        for _ in 0..100 {
+            let wait = jittered(Duration::from_secs(4));
+            assert!((Duration::from_secs(3)..=Duration::from_secs(4)).contains(&wait), "{wait:?}");
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! The Secret of the default user: everything that a client needs to connect.
+//!
+//! Its keys follow the Service Binding specification 1.1 ("Well-known Secret Entries"). The binding type is `rabbitmq`,
+//! because that is the name under which client frameworks know an AMQP 0-9-1 broker.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+
+use super::{AMQP_PORT, metadata};
+use crate::validate::Plan;
+
+const BINDING_TYPE: &str = "rabbitmq";
+const PROVIDER: &str = "warren";
+const VIRTUAL_HOST: &str = "/";
+
+pub(super) fn default_user(plan: &Plan) -> Secret {
+    let (host, user) = (plan.names.client_host(), &plan.credentials);
+    let uri = format!(
+        "amqp://{}:{}@{host}:{AMQP_PORT}/{}",
+        percent_encode(&user.username),
+        percent_encode(&user.password),
+        percent_encode(VIRTUAL_HOST)
+    );
+    let entries = [
+        ("type", BINDING_TYPE.to_owned()),
+        ("provider", PROVIDER.to_owned()),
+        ("host", host),
+        ("port", AMQP_PORT.to_string()),
+        ("username", user.username.clone()),
+        ("password", user.password.clone()),
+        ("virtual-host", VIRTUAL_HOST.to_owned()),
+        ("uri", uri),
+    ];
+    Secret {
+        metadata: metadata(plan, &plan.names.default_user),
+        type_: Some(format!("servicebinding.io/{BINDING_TYPE}")),
+        data: Some(
+            entries
+                .map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes())))
+                .into_iter()
+                .collect::<BTreeMap<_, _>>(),
+        ),
+        ..Secret::default()
+    }
+}
+
+/// Encodes everything but RFC 3986's unreserved characters, so that any name, password or virtual host fits in a URI.
+fn percent_encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, octet| {
+        if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
+            encoded.push(char::from(octet));
+        } else {
+            encoded.push_str(&format!("%{octet:02X}"));
+        }
+        encoded
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percent_encode;
+
+    #[test]
+    fn reserved_characters_are_percent_encoded() {
+        assert_eq!(percent_encode("/"), "%2F");
+        assert_eq!(percent_encode("a:b@c-_.~"), "a%3Ab%40c-_.~");
+        assert_eq!(percent_encode("ü"), "%C3%BC");
+    }
+}

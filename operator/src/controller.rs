@@ -1,0 +1,190 @@
+//! Watches MessageQueues and everything that belongs to them, and runs a reconcile for each that may have changed.
+//!
+//! All watches carry metadata only: it says that something changed, which is all a trigger needs. It also means that one
+//! MessageQueue that this release cannot read cannot stop the watch of all others; only its own reconcile fails.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::{BoxFuture, Shared};
+use futures::stream::Stream;
+use futures::{FutureExt, StreamExt};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::PartialObjectMeta;
+use kube::runtime::WatchStreamExt;
+use kube::runtime::controller::{Action, Config as ControllerConfig, Controller, Error as ControllerError};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::watcher::{self, watcher};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use tracing::{debug, warn};
+
+use crate::api::MessageQueue;
+use crate::backoff::{Backoff, jittered};
+use crate::names::{FIELD_MANAGER, INSTANCE_LABEL, MANAGED_BY_LABEL};
+use crate::owned::Owned;
+use crate::reconcile::{Context, Outcome, ReconcileError, reconcile};
+
+/// Reconciles that run at the same time, per watched namespace (or for all, if all are watched).
+const CONCURRENCY_MAX: u16 = 16;
+
+/// How long a settled MessageQueue stays unread. Only a lost Secret waits for this: Secrets are not watched.
+const RESYNC_PERIOD: Duration = Duration::from_secs(300);
+
+/// How soon a MessageQueue that is still changing is read again, for states that no watched object reports.
+const PROGRESS_PERIOD: Duration = Duration::from_secs(15);
+
+/// How soon a refused MessageQueue is read again: what it was refused for may not be watched.
+const REFUSED_PERIOD: Duration = Duration::from_secs(30);
+
+/// A MessageQueue as the watch sees it.
+type QueueMeta = PartialObjectMeta<MessageQueue>;
+
+/// What ends the operator: resolves once, for everybody who holds a clone.
+pub type Shutdown = Shared<BoxFuture<'static, ()>>;
+
+/// The namespaces of one controller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Every namespace; needs a ClusterRole.
+    All,
+    /// One namespace; a Role in it is enough.
+    Namespace(String),
+}
+
+impl Scope {
+    fn api<K>(&self, client: &Client) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        match self {
+            Self::All => Api::all(client.clone()),
+            Self::Namespace(namespace) => Api::namespaced(client.clone(), namespace),
+        }
+    }
+}
+
+/// The reconciler's context and what its retries need.
+struct Shelf {
+    context: Context,
+    backoff: Backoff,
+}
+
+/// Runs the controller for `scope` until `shutdown`; running reconciles end first. `context_with` gets what the watches
+/// know, and `synced` is called once all watches have delivered what exists.
+pub async fn control(
+    client: &Client,
+    scope: &Scope,
+    context_with: impl FnOnce(Owned) -> Context,
+    synced: impl FnOnce() + Send,
+    shutdown: Shutdown,
+) {
+    let (stateful_sets, stateful_set_changes) = watch_owned(scope.api(client));
+    let (services, service_changes) = watch_owned(scope.api(client));
+    let (config_maps, config_map_changes) = watch_owned(scope.api(client));
+    let (disruption_budgets, disruption_budget_changes) = watch_owned(scope.api(client));
+    let owned = Owned { stateful_sets, services, config_maps, disruption_budgets };
+    let controller = Controller::new(scope.api::<QueueMeta>(client), watcher::Config::default())
+        .with_config(ControllerConfig::default().concurrency(CONCURRENCY_MAX))
+        .owns_stream(stateful_set_changes)
+        .owns_stream(service_changes)
+        .owns_stream(config_map_changes)
+        .owns_stream(disruption_budget_changes)
+        .watches_stream(changes(scope.api::<PartialObjectMeta<Pod>>(client)), queue_of_pod)
+        .graceful_shutdown_on(shutdown.clone());
+    let ready = all_synced(controller.store(), owned.clone()).map(|()| synced());
+    let shelf = Arc::new(Shelf { context: context_with(owned), backoff: Backoff::default() });
+    let metrics = shelf.context.metrics.clone();
+    let reconciles = controller.run(run_one, retry, shelf).for_each(|ended| {
+        if let Err(ControllerError::QueueError(error)) = ended {
+            metrics.watch_errors.with_label_values(&["watch"]).inc();
+            warn!(%error, "a watch was interrupted and starts again");
+        }
+        std::future::ready(())
+    });
+    // A watch that never starts must not keep the operator from ending.
+    let ready = futures::future::select(Box::pin(ready), shutdown);
+    futures::join!(reconciles, ready);
+}
+
+async fn run_one(queue: Arc<QueueMeta>, shelf: Arc<Shelf>) -> Result<Action, ReconcileError> {
+    let (namespace, name) = (queue.namespace().unwrap_or_default(), queue.name_any());
+    let metrics = &shelf.context.metrics;
+    let timer = metrics.reconcile_duration.start_timer();
+    let result = reconcile(&shelf.context, &namespace, &name).await;
+    timer.observe_duration();
+    let label = result.as_ref().map_or("error", |outcome| outcome.label());
+    metrics.reconciles.with_label_values(&[label]).inc();
+    let outcome = result?;
+    shelf.backoff.succeeded(&namespace, &name);
+    Ok(next_look(outcome))
+}
+
+fn next_look(outcome: Outcome) -> Action {
+    match outcome {
+        Outcome::Settled => Action::requeue(jittered(RESYNC_PERIOD)),
+        Outcome::Progressing => Action::requeue(jittered(PROGRESS_PERIOD)),
+        Outcome::Refused => Action::requeue(jittered(REFUSED_PERIOD)),
+        Outcome::Gone => Action::await_change(),
+    }
+}
+
+fn retry(queue: Arc<QueueMeta>, error: &ReconcileError, shelf: Arc<Shelf>) -> Action {
+    let (namespace, name) = (queue.namespace().unwrap_or_default(), queue.name_any());
+    shelf.context.metrics.reconcile_errors.with_label_values(&[error.step()]).inc();
+    let delay = shelf.backoff.failed(&namespace, &name);
+    warn!(object = format!("{namespace}/{name}"), step = error.step(), %error, ?delay, "reconcile failed and is tried again");
+    Action::requeue(delay)
+}
+
+/// The objects of one kind that carry our label, kept in a store, and a stream of those that changed or went away.
+fn watch_owned<K>(
+    api: Api<PartialObjectMeta<K>>,
+) -> (Store<PartialObjectMeta<K>>, impl Stream<Item = Result<PartialObjectMeta<K>, watcher::Error>> + Send)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let stream = watcher(api, labelled()).default_backoff().modify(trim).reflect(writer).touched_objects();
+    (store, stream)
+}
+
+/// Like [`watch_owned`], for objects of which only changes matter.
+fn changes<K>(api: Api<PartialObjectMeta<K>>) -> impl Stream<Item = Result<PartialObjectMeta<K>, watcher::Error>> + Send
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    watcher(api, labelled()).default_backoff().touched_objects()
+}
+
+fn labelled() -> watcher::Config {
+    watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={FIELD_MANAGER}"))
+}
+
+/// Managed fields are most of the metadata, and nobody here reads them.
+fn trim<K>(object: &mut PartialObjectMeta<K>) {
+    object.metadata.managed_fields = None;
+}
+
+fn queue_of_pod(pod: PartialObjectMeta<Pod>) -> Option<ObjectRef<QueueMeta>> {
+    let name = pod.labels().get(INSTANCE_LABEL)?;
+    Some(ObjectRef::new(name).within(&pod.namespace()?))
+}
+
+fn all_synced(queues: Store<QueueMeta>, owned: Owned) -> impl Future<Output = ()> + Send {
+    async move {
+        let Owned { stateful_sets, services, config_maps, disruption_budgets } = &owned;
+        let waited = futures::join!(
+            queues.wait_until_ready(),
+            stateful_sets.wait_until_ready(),
+            services.wait_until_ready(),
+            config_maps.wait_until_ready(),
+            disruption_budgets.wait_until_ready(),
+        );
+        // A store whose writer is gone belongs to a controller that has ended.
+        debug!(?waited, "watches are in sync");
+    }
+}

@@ -1,0 +1,136 @@
+//! IO in: everything that one reconcile needs to know, read once at its start.
+//!
+//! Objects are read from the API server and not from a cache: a cache lags behind our own writes, and a reconcile that
+//! believed it would write what is already there.
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::DeserializeGuard;
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+
+use crate::api::MessageQueue;
+use crate::credentials::Credentials;
+use crate::names::Names;
+
+/// Why the state of the world could not be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ObserveError {
+    /// The API server did not answer, or refused.
+    #[error("cannot read {kind} {name}: {source}")]
+    Read {
+        /// Kind of the object that was asked for.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// What the API server or the connection said.
+        source: Box<kube::Error>,
+    },
+    /// The MessageQueue does not fit the types of this release, so a newer or older definition is installed.
+    #[error("the MessageQueue does not fit the definition of this release: {reason}")]
+    Malformed {
+        /// The part of it that every object has.
+        metadata: Box<ObjectMeta>,
+        /// What does not fit.
+        reason: String,
+    },
+    /// The operating system gave no randomness for a password.
+    #[error("the operating system gives no randomness for the default user's password")]
+    Randomness,
+}
+
+/// What exists for one MessageQueue, under the names that its objects have.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The MessageQueue itself.
+    pub queue: MessageQueue,
+    /// Objects under our names. They may belong to somebody else.
+    pub objects: ObservedObjects,
+    /// The default user: the one in the Secret, or one drawn just now for a Secret that has none.
+    pub credentials: Credentials,
+}
+
+/// The objects of [`crate::build::Objects`] as the API server has them; `None` is an object that does not exist.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "each field is the kind and role that its name says")]
+pub struct ObservedObjects {
+    pub default_user: Option<Secret>,
+    pub config: Option<ConfigMap>,
+    pub nodes_service: Option<Service>,
+    pub client_service: Option<Service>,
+    pub disruption_budget: Option<PodDisruptionBudget>,
+    pub stateful_set: Option<StatefulSet>,
+}
+
+/// Reads one MessageQueue and its objects. `None` if it is gone, or going: then there is nothing left to do.
+///
+/// # Errors
+/// See [`ObserveError`].
+pub async fn observe(client: &Client, namespace: &str, name: &str) -> Result<Option<Observed>, ObserveError> {
+    let Some(queue) = read_queue(client, namespace, name).await? else { return Ok(None) };
+    if queue.metadata.deletion_timestamp.is_some() {
+        return Ok(None);
+    }
+    let names = Names::of(namespace, name);
+    let objects = ObservedObjects {
+        default_user: read(client, namespace, &names.default_user).await?,
+        config: read(client, namespace, &names.config).await?,
+        nodes_service: read(client, namespace, &names.nodes_service).await?,
+        client_service: read(client, namespace, &names.client_service).await?,
+        disruption_budget: read(client, namespace, &names.disruption_budget).await?,
+        stateful_set: read(client, namespace, &names.stateful_set).await?,
+    };
+    let credentials = match objects.default_user.as_ref().and_then(stored_credentials) {
+        Some(stored) => stored,
+        None => Credentials::generate().map_err(|_| ObserveError::Randomness)?,
+    };
+    Ok(Some(Observed { queue, objects, credentials }))
+}
+
+/// Reads the pods of the StatefulSet that exist, in the order of their ordinals.
+///
+/// # Errors
+/// See [`ObserveError`].
+pub async fn observe_pods(client: &Client, names: &Names, replicas: i32) -> Result<Vec<Pod>, ObserveError> {
+    let mut pods = Vec::new();
+    for ordinal in 0..replicas {
+        pods.extend(read(client, &names.namespace, &names.pod(ordinal)).await?);
+    }
+    Ok(pods)
+}
+
+async fn read_queue(client: &Client, namespace: &str, name: &str) -> Result<Option<MessageQueue>, ObserveError> {
+    let api: Api<DeserializeGuard<MessageQueue>> = Api::namespaced(client.clone(), namespace);
+    let found = api.get_opt(name).await.map_err(|source| unreadable::<MessageQueue>(name, source))?;
+    found
+        .map(|guarded| {
+            guarded.0.map_err(|invalid| ObserveError::Malformed {
+                metadata: Box::new(invalid.metadata),
+                reason: invalid.error,
+            })
+        })
+        .transpose()
+}
+
+async fn read<K>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, ObserveError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    api.get_opt(name).await.map_err(|source| unreadable::<K>(name, source))
+}
+
+fn unreadable<K: Resource<DynamicType = ()>>(name: &str, source: kube::Error) -> ObserveError {
+    ObserveError::Read { kind: K::kind(&()).into_owned(), name: name.into(), source: Box::new(source) }
+}
+
+fn stored_credentials(secret: &Secret) -> Option<Credentials> {
+    let text = |key: &str| {
+        let octets = &secret.data.as_ref()?.get(key)?.0;
+        String::from_utf8(octets.clone()).ok().filter(|text| !text.is_empty())
+    };
+    Some(Credentials { username: text("username")?, password: text("password")? })
+}

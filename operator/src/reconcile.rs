@@ -1,0 +1,223 @@
+//! One reconcile: observe → validate → build → apply → prune → status → Events.
+//!
+//! Each run starts from what is in the cluster and from nothing else, so it does not matter at which point the one before
+//! was interrupted.
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::events::Recorder;
+use kube::{Client, ResourceExt};
+use tracing::{debug, info};
+
+use crate::api::MessageQueue;
+use crate::apply::{ApplyError, Changes, Writer, write_status};
+use crate::build::build;
+use crate::events;
+use crate::metrics::Metrics;
+use crate::names::Names;
+use crate::observe::{ObserveError, Observed, observe, observe_pods};
+use crate::owned::Owned;
+use crate::status::{Problem, Situation, assess, is_progressing};
+use crate::validate::{Plan, belongs_to, validate};
+
+/// What a reconcile works with.
+pub struct Context {
+    /// The API server.
+    pub client: Client,
+    /// The operator's metrics.
+    pub metrics: std::sync::Arc<Metrics>,
+    /// Publishes Events, and remembers those of the last minutes.
+    pub recorder: Recorder,
+    /// What the watches know about the operator's objects.
+    pub owned: Owned,
+    /// The broker's image for MessageQueues that name none.
+    pub broker_image: String,
+}
+
+/// How a reconcile ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything is as it should be.
+    Settled,
+    /// Everything is written, and the cluster is still working on it.
+    Progressing,
+    /// The MessageQueue cannot be made what it asks for; its status says why.
+    Refused,
+    /// The MessageQueue does not exist any longer, and Kubernetes takes its objects away.
+    Gone,
+}
+
+impl Outcome {
+    /// The value of the metric label `result`.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Settled => "settled",
+            Self::Progressing => "progressing",
+            Self::Refused => "refused",
+            Self::Gone => "gone",
+        }
+    }
+}
+
+/// Why a reconcile failed: one variant per step that does IO.
+#[derive(Debug, thiserror::Error)]
+pub enum ReconcileError {
+    /// The state of the world could not be read.
+    #[error(transparent)]
+    Observe(#[from] ObserveError),
+    /// An object could not be written.
+    #[error(transparent)]
+    Apply(ApplyError),
+    /// An object that is wanted no longer could not be deleted.
+    #[error(transparent)]
+    Prune(ApplyError),
+    /// The status could not be written.
+    #[error(transparent)]
+    Status(ApplyError),
+}
+
+impl ReconcileError {
+    /// The value of the metric label `step`.
+    pub fn step(&self) -> &'static str {
+        match self {
+            Self::Observe(_) => "observe",
+            Self::Apply(_) => "apply",
+            Self::Prune(_) => "prune",
+            Self::Status(_) => "status",
+        }
+    }
+
+    /// What a person must know, if the API server said no for good. Anything else is tried again without a word.
+    fn problem(&self) -> Option<Problem> {
+        match self {
+            Self::Apply(error) | Self::Prune(error) if error.is_rejection() => {
+                Some(Problem { reason: "ApplyFailed", message: error.to_string() })
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What came of trying to carry out the MessageQueue.
+struct Attempt {
+    stateful_set: Option<StatefulSet>,
+    changes: Changes,
+    provisioned: bool,
+    problem: Option<Problem>,
+    failure: Option<ReconcileError>,
+}
+
+/// Makes the cluster what MessageQueue `name` in `namespace` says.
+///
+/// # Errors
+/// See [`ReconcileError`]. The caller tries again later.
+pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Outcome, ReconcileError> {
+    let observed = match observe(&context.client, namespace, name).await {
+        Ok(Some(observed)) => observed,
+        Ok(None) => return Ok(Outcome::Gone),
+        Err(error) => {
+            report_malformed(context, &error).await;
+            return Err(error.into());
+        }
+    };
+    let attempt = match validate(&observed, &context.broker_image) {
+        Ok(plan) => carry_out(context, &plan, &observed).await,
+        Err(refusal) => stand_still(&observed, Problem { reason: refusal.reason(), message: refusal.to_string() }),
+    };
+    match attempt.failure {
+        // Nothing is known but that it did not work this time.
+        Some(failure) if attempt.problem.is_none() => Err(failure),
+        _ => conclude(context, &observed.queue, attempt).await,
+    }
+}
+
+/// Builds, applies and prunes.
+async fn carry_out(context: &Context, plan: &Plan, observed: &Observed) -> Attempt {
+    let mut writer = Writer::new(&context.client, &context.metrics, &plan.names.namespace);
+    let applied = writer.apply(&build(plan), &observed.objects).await.map_err(ReconcileError::Apply);
+    let result = match applied {
+        Ok(stateful_set) => {
+            let leftovers = context.owned.leftovers(&plan.owner.uid, &plan.names);
+            writer.prune(&leftovers).await.map_err(ReconcileError::Prune).map(|()| stateful_set)
+        }
+        Err(error) => Err(error),
+    };
+    let changes = writer.into_changes();
+    match result {
+        Ok(stateful_set) => Attempt { stateful_set, changes, provisioned: true, problem: None, failure: None },
+        Err(failure) => {
+            let problem = failure.problem();
+            Attempt { changes, problem, failure: Some(failure), ..standing(observed) }
+        }
+    }
+}
+
+/// Leaves everything as it is, because of `problem`.
+fn stand_still(observed: &Observed, problem: Problem) -> Attempt {
+    Attempt { problem: Some(problem), ..standing(observed) }
+}
+
+/// What exists and is ours, without any change.
+fn standing(observed: &Observed) -> Attempt {
+    let uid = observed.queue.uid().unwrap_or_default();
+    let objects = &observed.objects;
+    Attempt {
+        stateful_set: objects.stateful_set.clone().filter(|set| belongs_to(set, &uid)),
+        changes: Changes::default(),
+        provisioned: objects.default_user.as_ref().is_some_and(|secret| belongs_to(secret, &uid))
+            && objects.client_service.as_ref().is_some_and(|service| belongs_to(service, &uid)),
+        problem: None,
+        failure: None,
+    }
+}
+
+/// Writes the status and publishes Events.
+async fn conclude(context: &Context, queue: &MessageQueue, attempt: Attempt) -> Result<Outcome, ReconcileError> {
+    let names = Names::of(&queue.namespace().unwrap_or_default(), &queue.name_any());
+    let pods = match &attempt.stateful_set {
+        Some(set) if !is_settled(set) => observe_pods(&context.client, &names, queue.spec.replicas.min(1)).await?,
+        _ => Vec::new(),
+    };
+    let refused = attempt.problem.is_some();
+    let status = assess(&Situation {
+        queue,
+        stateful_set: attempt.stateful_set.as_ref(),
+        pods: &pods,
+        problem: attempt.problem,
+        provisioned: attempt.provisioned,
+        now: whole_second(Timestamp::now()),
+    });
+    write_status(&context.client, &context.metrics, queue, &status).await.map_err(ReconcileError::Status)?;
+    if attempt.changes == Changes::default() {
+        debug!("nothing to write");
+    } else {
+        let Changes { created, updated, deleted } = &attempt.changes;
+        info!(?created, ?updated, ?deleted, "objects written");
+    }
+    let notices = events::notices(queue.status.as_ref(), &status, &attempt.changes);
+    events::publish(&context.recorder, &events::about(&queue.metadata), &notices).await;
+    match attempt.failure {
+        Some(failure) => Err(failure),
+        None if refused => Ok(Outcome::Refused),
+        None if is_progressing(&status) => Ok(Outcome::Progressing),
+        None => Ok(Outcome::Settled),
+    }
+}
+
+/// Whether all pods of the set are ready, so that there is nothing to learn from them.
+fn is_settled(set: &StatefulSet) -> bool {
+    let wanted = set.spec.as_ref().and_then(|spec| spec.replicas);
+    wanted == set.status.as_ref().and_then(|status| status.ready_replicas.or(Some(0)))
+}
+
+/// Kubernetes keeps times of conditions in whole seconds.
+fn whole_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+async fn report_malformed(context: &Context, error: &ObserveError) {
+    if let ObserveError::Malformed { metadata, .. } = error {
+        let event = events::malformed(&error.to_string());
+        events::publish(&context.recorder, &events::about(metadata), &[event]).await;
+    }
+}

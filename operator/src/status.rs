@@ -1,0 +1,210 @@
+//! Pure: what was observed becomes the status of the MessageQueue.
+//!
+//! Conditions follow `metav1.Condition`: `lastTransitionTime` moves only when `status` flips, and each condition carries
+//! the generation that it describes. Nothing that changes without meaning (times, counters of attempts) goes into a
+//! message, so that a state that stays writes nothing.
+
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
+use crate::api::{Binding, MessageQueue, MessageQueueStatus};
+use crate::build::{AMQP_PORT, BROKER_CONTAINER};
+use crate::names::Names;
+
+/// Condition type: clients can connect, and the broker is as specified.
+pub const READY: &str = "Ready";
+/// Condition type: at least one broker node serves clients.
+pub const AVAILABLE: &str = "Available";
+/// Condition type: a change is on its way.
+pub const PROGRESSING: &str = "Progressing";
+/// Condition type: something needs a person.
+pub const DEGRADED: &str = "Degraded";
+
+/// How long a pod may wait for a node before it counts as trouble. A new volume makes every first pod wait a moment.
+const UNSCHEDULABLE_GRACE: SignedDuration = SignedDuration::from_secs(15);
+
+/// Something that keeps a queue from being what it should be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// Reason in conditions and Events, in CamelCase.
+    pub reason: &'static str,
+    /// A sentence for a person.
+    pub message: String,
+}
+
+/// Everything that a status is made from.
+pub struct Situation<'a> {
+    /// The MessageQueue, with its previous status.
+    pub queue: &'a MessageQueue,
+    /// Its StatefulSet, if it has one.
+    pub stateful_set: Option<&'a StatefulSet>,
+    /// The pods of the StatefulSet.
+    pub pods: &'a [Pod],
+    /// What keeps the operator from doing what the MessageQueue asks for.
+    pub problem: Option<Problem>,
+    /// Whether the Services and the Secret exist.
+    pub provisioned: bool,
+    /// The time of a condition that flips now.
+    pub now: Timestamp,
+}
+
+/// How far the StatefulSet is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Rollout {
+    Stopped,
+    Stopping,
+    Starting,
+    Updating,
+    Complete,
+}
+
+/// The status that `situation` deserves.
+pub fn assess(situation: &Situation<'_>) -> MessageQueueStatus {
+    let queue = situation.queue;
+    let names = Names::of(&queue.namespace().unwrap_or_default(), &queue.name_any());
+    let reported = situation.stateful_set.and_then(|set| set.status.clone()).unwrap_or_default();
+    let rollout = rollout(queue.spec.replicas, situation.stateful_set, &reported);
+    MessageQueueStatus {
+        observed_generation: queue.metadata.generation,
+        replicas: reported.replicas,
+        ready_replicas: reported.ready_replicas.unwrap_or(0),
+        address: situation.provisioned.then(|| format!("{}:{AMQP_PORT}", names.client_host())),
+        binding: situation.provisioned.then(|| Binding { name: names.default_user.clone() }),
+        conditions: conditions(situation, rollout, reported.ready_replicas.unwrap_or(0)),
+    }
+}
+
+/// Whether the queue is on its way to another state, so that it is worth another look soon.
+pub fn is_progressing(status: &MessageQueueStatus) -> bool {
+    find(status, PROGRESSING).is_some_and(|condition| condition.status == "True")
+}
+
+/// The condition of this type.
+pub fn find<'a>(status: &'a MessageQueueStatus, type_: &str) -> Option<&'a Condition> {
+    status.conditions.iter().find(|condition| condition.type_ == type_)
+}
+
+fn rollout(wanted: i32, set: Option<&StatefulSet>, reported: &StatefulSetStatus) -> Rollout {
+    let generation = set.and_then(|set| set.metadata.generation);
+    let seen = set.is_some() && reported.observed_generation >= generation;
+    let (ready, updated) = (reported.ready_replicas.unwrap_or(0), reported.updated_replicas.unwrap_or(0));
+    match (seen, wanted) {
+        (true, 0) if reported.replicas == 0 => Rollout::Stopped,
+        (_, 0) => Rollout::Stopping,
+        (true, _) if reported.replicas == wanted && ready == wanted && updated == wanted => Rollout::Complete,
+        _ if updated < reported.replicas || (!seen && ready > 0) => Rollout::Updating,
+        _ => Rollout::Starting,
+    }
+}
+
+fn conditions(situation: &Situation<'_>, rollout: Rollout, ready: i32) -> Vec<Condition> {
+    let trouble = situation.problem.clone().or_else(|| match rollout {
+        Rollout::Complete | Rollout::Stopped | Rollout::Stopping => None,
+        Rollout::Starting | Rollout::Updating => pod_trouble(situation.pods, situation.now),
+    });
+    // A change that the operator cannot carry out is not on its way.
+    let underway = situation.problem.is_none() && !matches!(rollout, Rollout::Complete | Rollout::Stopped);
+    let (reason, message) = match &trouble {
+        Some(problem) => (problem.reason, problem.message.as_str()),
+        None => describe(rollout),
+    };
+    let (available, availability) = match ready {
+        0 => (false, ("NoBrokerReady", "no broker node serves clients")),
+        _ => (true, ("BrokerReady", "at least one broker node serves clients")),
+    };
+    let degraded = trouble.is_some();
+    vec![
+        condition(situation, READY, !degraded && rollout == Rollout::Complete, (reason, message)),
+        condition(situation, AVAILABLE, available, availability),
+        condition(situation, PROGRESSING, underway, if underway { describe(rollout) } else { (reason, message) }),
+        condition(
+            situation,
+            DEGRADED,
+            degraded,
+            if degraded { (reason, message) } else { ("AsExpected", "nothing is wrong") },
+        ),
+    ]
+}
+
+fn describe(rollout: Rollout) -> (&'static str, &'static str) {
+    match rollout {
+        Rollout::Stopped => ("Stopped", "spec.replicas is 0: no broker runs, and the volume is kept"),
+        Rollout::Stopping => ("Stopping", "the broker is being stopped; its volume is kept"),
+        Rollout::Starting => ("Starting", "the broker is starting"),
+        Rollout::Updating => ("Updating", "the broker is being restarted with a new specification"),
+        Rollout::Complete => ("Ready", "clients can connect"),
+    }
+}
+
+fn condition(situation: &Situation<'_>, type_: &str, holds: bool, (reason, message): (&str, &str)) -> Condition {
+    let status = if holds { "True" } else { "False" };
+    let previous = situation.queue.status.as_ref().and_then(|status| find(status, type_));
+    let unchanged = previous.filter(|previous| previous.status == status);
+    Condition {
+        type_: type_.into(),
+        status: status.into(),
+        reason: reason.into(),
+        message: message.into(),
+        observed_generation: situation.queue.metadata.generation,
+        last_transition_time: unchanged.map_or(Time(situation.now), |previous| previous.last_transition_time.clone()),
+    }
+}
+
+/// The first thing about a pod that does not heal by waiting.
+fn pod_trouble(pods: &[Pod], now: Timestamp) -> Option<Problem> {
+    pods.iter().find_map(|pod| unschedulable(pod, now).or_else(|| container_trouble(pod)))
+}
+
+fn unschedulable(pod: &Pod, now: Timestamp) -> Option<Problem> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let scheduled =
+        conditions.iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
+    let since = scheduled.last_transition_time.as_ref()?.0;
+    let message = scheduled.message.as_deref().unwrap_or("the scheduler does not say why");
+    (now.duration_since(since) >= UNSCHEDULABLE_GRACE).then(|| Problem {
+        reason: "Unschedulable",
+        message: format!("no node can run pod {}: {message}", pod.name_any()),
+    })
+}
+
+fn container_trouble(pod: &Pod) -> Option<Problem> {
+    let statuses = pod.status.as_ref()?.container_statuses.as_ref()?;
+    let broker = statuses.iter().find(|status| status.name == BROKER_CONTAINER && !status.ready)?;
+    let name = pod.name_any();
+    let waiting = broker.state.as_ref().and_then(|state| state.waiting.as_ref());
+    match waiting.and_then(|waiting| waiting.reason.as_deref()) {
+        // The kubelet alternates between these while it tries again.
+        Some("ErrImagePull" | "ImagePullBackOff" | "ErrImageNeverPull" | "InvalidImageName") => Some(Problem {
+            reason: "ImagePullFailed",
+            message: format!("pod {name} cannot get image {}; see `kubectl describe pod {name}`", broker.image),
+        }),
+        Some(reason @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError")) => Some(Problem {
+            reason: "BrokerNotStarted",
+            message: format!(
+                "the broker of pod {name} cannot be started ({reason}); see `kubectl describe pod {name}`"
+            ),
+        }),
+        _ => broker_exit(pod, broker),
+    }
+}
+
+/// A broker that ended by itself stays trouble while it is started again, until it is ready.
+fn broker_exit(pod: &Pod, broker: &k8s_openapi::api::core::v1::ContainerStatus) -> Option<Problem> {
+    let terminated = |state: &Option<k8s_openapi::api::core::v1::ContainerState>| state.as_ref()?.terminated.clone();
+    let last = terminated(&broker.state).or_else(|| terminated(&broker.last_state))?;
+    let name = pod.name_any();
+    let reason = last.reason.as_deref().unwrap_or("Error");
+    (last.exit_code != 0).then(|| Problem {
+        reason: "BrokerFailed",
+        message: format!(
+            "the broker of pod {name} ended with exit code {} ({reason}); see `kubectl logs {name} --previous`",
+            last.exit_code
+        ),
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,111 @@
+//! Pure: what was observed becomes a [`Plan`], or a [`Refusal`] that says why it cannot.
+//!
+//! The API server already enforces the rules of the definition. What is checked here is what it cannot know, and what an
+//! older definition in the cluster might let through.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::{Resource, ResourceExt};
+
+use crate::api::MessageQueueSpec;
+use crate::credentials::Credentials;
+use crate::names::Names;
+use crate::observe::{Observed, ObservedObjects};
+
+/// Everything that the objects of one MessageQueue are built from.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Names and labels of the objects.
+    pub names: Names,
+    /// The MessageQueue, as the owner of every object.
+    pub owner: OwnerReference,
+    /// What was asked for.
+    pub spec: MessageQueueSpec,
+    /// The broker's image, with the operator's default filled in.
+    pub image: String,
+    /// The broker's first user.
+    pub credentials: Credentials,
+}
+
+/// Why a MessageQueue cannot be made what it asks for. It stays as it is until a person changes something.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// More replicas than this release can run.
+    #[error("spec.replicas is {replicas}: it must be 0 or 1, because replication is not available in this version")]
+    Replicas {
+        /// The number asked for.
+        replicas: i32,
+    },
+    /// An object that we would write exists and is not ours.
+    #[error(
+        "{kind} {name} exists and does not belong to this MessageQueue, so it is left as it is: \
+         delete it, or give the MessageQueue another name"
+    )]
+    Foreign {
+        /// Kind of the object.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// The MessageQueue was not read from an API server.
+    #[error("the MessageQueue has no name, namespace or uid")]
+    Incomplete,
+}
+
+impl Refusal {
+    /// The reason in conditions and Events.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Replicas { .. } | Self::Incomplete => "InvalidSpec",
+            Self::Foreign { .. } => "ForeignObject",
+        }
+    }
+}
+
+/// Turns what was observed into a plan. `default_image` runs where the specification names none.
+///
+/// # Errors
+/// See [`Refusal`].
+pub fn validate(observed: &Observed, default_image: &str) -> Result<Plan, Refusal> {
+    let queue = &observed.queue;
+    let (Some(owner), Some(namespace)) = (queue.controller_owner_ref(&()), queue.namespace()) else {
+        return Err(Refusal::Incomplete);
+    };
+    let spec = queue.spec.clone();
+    if !(0..=1).contains(&spec.replicas) {
+        return Err(Refusal::Replicas { replicas: spec.replicas });
+    }
+    refuse_foreign(&observed.objects, &owner.uid)?;
+    Ok(Plan {
+        names: Names::of(&namespace, &queue.name_any()),
+        owner,
+        image: spec.image.clone().unwrap_or_else(|| default_image.to_owned()),
+        spec,
+        credentials: observed.credentials.clone(),
+    })
+}
+
+fn refuse_foreign(objects: &ObservedObjects, owner_uid: &str) -> Result<(), Refusal> {
+    // Destructured whole, so that a new kind of object cannot be forgotten here.
+    let ObservedObjects { default_user, config, nodes_service, client_service, disruption_budget, stateful_set } =
+        objects;
+    check_owner(default_user.as_ref(), owner_uid)?;
+    check_owner(config.as_ref(), owner_uid)?;
+    check_owner(nodes_service.as_ref(), owner_uid)?;
+    check_owner(client_service.as_ref(), owner_uid)?;
+    check_owner(disruption_budget.as_ref(), owner_uid)?;
+    check_owner(stateful_set.as_ref(), owner_uid)
+}
+
+fn check_owner<K: Resource<DynamicType = ()>>(object: Option<&K>, owner_uid: &str) -> Result<(), Refusal> {
+    match object {
+        Some(object) if !belongs_to(object, owner_uid) => {
+            Err(Refusal::Foreign { kind: K::kind(&()).into_owned(), name: object.name_any() })
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the controller of `object` is the owner with this uid.
+pub fn belongs_to<K: Resource>(object: &K, owner_uid: &str) -> bool {
+    object.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == owner_uid)
+}
