@@ -67,11 +67,6 @@ pub struct TopologyLimits {
 
 impl Default for TopologyLimits {
     fn default() -> Self {
-        Self {
-            queues: 200_000,
-            exchanges: 50_000,
-            bindings: 1_000_000,
-            reach: 10_000,
-        }
+        Self { queues: 200_000, exchanges: 50_000, bindings: 1_000_000, reach: 10_000 }
     }
 }

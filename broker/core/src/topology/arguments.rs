@@ -58,12 +58,7 @@ struct Known {
 }
 
 const fn known(name: &'static str, classic: bool, quorum: bool, implemented: bool) -> Known {
-    Known {
-        name,
-        classic,
-        quorum,
-        implemented,
-    }
+    Known { name, classic, quorum, implemented }
 }
 
 const QUEUE_ARGUMENTS: [Known; 24] = [
@@ -114,14 +109,10 @@ pub(super) fn check_queue(queue: &str, arguments: &[u8]) -> Result<(), Exception
         };
         if !known.fits(queue_type) {
             let module = queue_type.module();
-            return Err(precondition(format!(
-                "invalid arg '{name}' for {queue} of queue type {module}"
-            )));
+            return Err(precondition(format!("invalid arg '{name}' for {queue} of queue type {module}")));
         }
         if !known.implemented {
-            let text = format!(
-                "argument '{name}' of {queue} is not implemented; declare the queue without it"
-            );
+            let text = format!("argument '{name}' of {queue} is not implemented; declare the queue without it");
             return Err(Exception::channel(ReplyCode::NotImplemented, text));
         }
         match name {
@@ -141,23 +132,13 @@ fn check_queue_type(queue: &str, arguments: &[u8]) -> Result<(), Exception> {
         Value::LongString(b"classic" | b"quorum") => Ok(()),
         Value::LongString(b"stream") => Err(Exception::channel(
             ReplyCode::NotImplemented,
-            format!(
-                "{queue} cannot be a stream: streams are not implemented; use x-queue-type quorum or classic"
-            ),
+            format!("{queue} cannot be a stream: streams are not implemented; use x-queue-type quorum or classic"),
         )),
         Value::LongString(other) => {
             let other = printable(other);
-            Err(invalid(
-                queue,
-                "x-queue-type",
-                &format!("\"unsupported queue type '{other}'\""),
-            ))
+            Err(invalid(queue, "x-queue-type", &format!("\"unsupported queue type '{other}'\"")))
         }
-        other => Err(invalid(
-            queue,
-            "x-queue-type",
-            &format!("{{unacceptable_type,{}}}", other.type_name()),
-        )),
+        other => Err(invalid(queue, "x-queue-type", &format!("{{unacceptable_type,{}}}", other.type_name()))),
     }
 }
 
@@ -166,17 +147,9 @@ fn check_queue_mode(queue: &str, value: Value<'_>) -> Result<(), Exception> {
         Value::LongString(b"default" | b"lazy") => Ok(()),
         Value::LongString(other) => {
             let other = printable(other);
-            Err(invalid(
-                queue,
-                "x-queue-mode",
-                &format!("\"unsupported queue mode '{other}'\""),
-            ))
+            Err(invalid(queue, "x-queue-mode", &format!("\"unsupported queue mode '{other}'\"")))
         }
-        other => Err(invalid(
-            queue,
-            "x-queue-mode",
-            &format!("{{unacceptable_type,{}}}", other.type_name()),
-        )),
+        other => Err(invalid(queue, "x-queue-mode", &format!("{{unacceptable_type,{}}}", other.type_name()))),
     }
 }
 
@@ -198,9 +171,7 @@ pub(super) fn check_exchange(exchange: &str, arguments: &[u8]) -> Result<(), Exc
         Some(value) if value.as_str().is_some() => Ok(()),
         Some(value) => {
             let kind = value.type_name();
-            Err(precondition(format!(
-                "invalid type '{kind}' for arg 'alternate-exchange' in {exchange}"
-            )))
+            Err(precondition(format!("invalid type '{kind}' for arg 'alternate-exchange' in {exchange}")))
         }
     }
 }
@@ -211,37 +182,19 @@ pub(super) fn check_size(of: &str, arguments: &[u8]) -> Result<(), Exception> {
         return Ok(());
     }
     let (size, limit) = (arguments.len(), limits::ARGUMENTS_BYTES);
-    Err(precondition(format!(
-        "arguments of {of} are {size} bytes, more than {limit}"
-    )))
+    Err(precondition(format!("arguments of {of} are {size} bytes, more than {limit}")))
 }
 
 /// Checks that a queue declared again means the same queue. Only arguments that its type knows are compared.
-pub(super) fn check_same_queue(
-    queue: &str,
-    current: &[u8],
-    received: &[u8],
-) -> Result<(), Exception> {
+pub(super) fn check_same_queue(queue: &str, current: &[u8], received: &[u8]) -> Result<(), Exception> {
     let queue_type = QueueType::of(current);
-    let names = QUEUE_ARGUMENTS
-        .iter()
-        .filter(|known| known.fits(queue_type))
-        .map(|known| known.name);
+    let names = QUEUE_ARGUMENTS.iter().filter(|known| known.fits(queue_type)).map(|known| known.name);
     check_same(queue, names, current, received)
 }
 
 /// Checks that an exchange declared again means the same exchange.
-pub(super) fn check_same_exchange(
-    exchange: &str,
-    current: &[u8],
-    received: &[u8],
-) -> Result<(), Exception> {
-    check_same(
-        exchange,
-        ["alternate-exchange"].into_iter(),
-        current,
-        received,
-    )
+pub(super) fn check_same_exchange(exchange: &str, current: &[u8], received: &[u8]) -> Result<(), Exception> {
+    check_same(exchange, ["alternate-exchange"].into_iter(), current, received)
 }
 
 fn check_same<'n>(
@@ -255,24 +208,15 @@ fn check_same<'n>(
         if equivalent(name, current, received) {
             return Ok(());
         }
-        Err(inequivalent(
-            name,
-            of,
-            &described(received),
-            &described(current),
-        ))
+        Err(inequivalent(name, of, &described(received), &described(current)))
     })
 }
 
 fn equivalent(name: &str, current: Option<Value<'_>>, received: Option<Value<'_>>) -> bool {
     match (current, received) {
         (None, None) => true,
-        (Some(current), Some(received)) => {
-            type_class(current) == type_class(received) && same_value(current, received)
-        }
-        (Some(one), None) | (None, Some(one)) => {
-            name == "x-queue-type" && one == Value::LongString(b"classic")
-        }
+        (Some(current), Some(received)) => type_class(current) == type_class(received) && same_value(current, received),
+        (Some(one), None) | (None, Some(one)) => name == "x-queue-type" && one == Value::LongString(b"classic"),
     }
 }
 
@@ -287,9 +231,7 @@ fn type_class(value: Value<'_>) -> &'static str {
 
 /// The 406 for a declaration that differs from what is there. `received` and `current` come with their quotes.
 pub(super) fn inequivalent(property: &str, of: &str, received: &str, current: &str) -> Exception {
-    precondition(format!(
-        "inequivalent arg '{property}' for {of}: received {received} but current is {current}"
-    ))
+    precondition(format!("inequivalent arg '{property}' for {of}: received {received} but current is {current}"))
 }
 
 /// [`inequivalent`] if two plain properties differ.
@@ -303,12 +245,7 @@ pub(super) fn check_property<T: PartialEq + ToString>(
         return Ok(());
     }
     let quoted = |value: T| format!("'{}'", value.to_string());
-    Err(inequivalent(
-        property,
-        of,
-        &quoted(received),
-        &quoted(current),
-    ))
+    Err(inequivalent(property, of, &quoted(received), &quoted(current)))
 }
 
 fn described(value: Option<Value<'_>>) -> String {
@@ -322,9 +259,7 @@ fn described(value: Option<Value<'_>>) -> String {
         Value::F32(value) => Cow::Owned(value.to_string()),
         Value::F64(value) => Cow::Owned(value.to_string()),
         Value::Timestamp(seconds) => Cow::Owned(seconds.to_string()),
-        other => other.as_integer().map_or(Cow::Borrowed("..."), |integer| {
-            Cow::Owned(integer.to_string())
-        }),
+        other => other.as_integer().map_or(Cow::Borrowed("..."), |integer| Cow::Owned(integer.to_string())),
     };
     format!("the value '{shown}' of type '{kind}'")
 }
@@ -335,12 +270,7 @@ fn printable(octets: &[u8]) -> Cow<'_, str> {
     if text.len() <= 64 && !text.contains(char::is_control) {
         return text;
     }
-    Cow::Owned(
-        text.chars()
-            .take(64)
-            .map(|c| if c.is_control() { '?' } else { c })
-            .collect(),
-    )
+    Cow::Owned(text.chars().take(64).map(|c| if c.is_control() { '?' } else { c }).collect())
 }
 
 /// The arguments of a binding in the one form that equal arguments share: sorted by name, the first of equal names.
@@ -351,11 +281,7 @@ pub(super) fn canonical(arguments: &Bytes) -> Bytes {
             table.put(name, value);
         }
     });
-    if octets == *arguments {
-        arguments.clone()
-    } else {
-        Bytes::from(octets)
-    }
+    if octets == *arguments { arguments.clone() } else { Bytes::from(octets) }
 }
 
 fn lookup<'a>(arguments: &'a [u8], name: &str) -> Option<Value<'a>> {

@@ -4,7 +4,9 @@ use alloc::sync::Arc;
 use core::cmp::Ordering;
 
 use bytes::Bytes;
+use warren_amqp::Table;
 
+use super::headers::Mode;
 use super::records::{BindingRecord, Destination};
 use super::routes::Route;
 
@@ -25,9 +27,16 @@ pub(super) struct Binding {
     pub(super) routing_key: Arc<str>,
     pub(super) arguments: Bytes,
     pub(super) logged: bool,
+    /// What a headers exchange does with the arguments; read from them once.
+    pub(super) mode: Mode,
 }
 
 impl Binding {
+    pub(super) fn new(hop: Hop, source: Arc<str>, routing_key: Arc<str>, arguments: Bytes, logged: bool) -> Self {
+        let mode = Mode::of(Table::new(&arguments));
+        Self { hop, source, routing_key, arguments, logged, mode }
+    }
+
     /// The binding as changes and listings have it.
     pub(super) fn record(&self, vhost: &Arc<str>) -> BindingRecord {
         BindingRecord {

@@ -123,21 +123,12 @@ impl Change {
         let mut reader = Reader { rest: octets };
         let change = match reader.u8()? {
             1 => Self::CreateExchange(Arc::new(reader.exchange()?)),
-            2 => Self::DeleteExchange {
-                vhost: reader.name()?,
-                name: reader.name()?,
-                logged: true,
-            },
+            2 => Self::DeleteExchange { vhost: reader.name()?, name: reader.name()?, logged: true },
             3 => Self::CreateQueue(Arc::new(reader.queue()?)),
-            4 => Self::DeleteQueue {
-                id: QueueId(reader.u32()?),
-                logged: true,
-            },
+            4 => Self::DeleteQueue { id: QueueId(reader.u32()?), logged: true },
             5 => Self::Bind(reader.binding()?),
             6 => Self::Unbind(reader.binding()?),
-            7 => Self::QueueIds {
-                next: reader.u32()?,
-            },
+            7 => Self::QueueIds { next: reader.u32()? },
             unknown => return Err(ChangeError::UnknownKind(unknown)),
         };
         Ok((change, octets.len() - reader.rest.len()))
@@ -154,10 +145,7 @@ fn encode_exchange(record: &ExchangeRecord, out: &mut Vec<u8>) {
         ExchangeKind::Topic => 2,
         ExchangeKind::Headers => 3,
     });
-    out.push(
-        if record.auto_delete { AUTO_DELETE } else { 0 }
-            | if record.internal { INTERNAL } else { 0 },
-    );
+    out.push(if record.auto_delete { AUTO_DELETE } else { 0 } | if record.internal { INTERNAL } else { 0 });
     put_arguments(out, &record.arguments);
 }
 
@@ -190,15 +178,13 @@ fn encode_binding(kind: u8, record: &BindingRecord, out: &mut Vec<u8>) {
 
 /// Names and keys are at most 255 octets: short strings on the wire.
 fn put_name(out: &mut Vec<u8>, name: &str) {
-    let length =
-        u8::try_from(name.len()).expect("prepare refuses names and keys of more than 255 octets");
+    let length = u8::try_from(name.len()).expect("prepare refuses names and keys of more than 255 octets");
     out.push(length);
     out.extend_from_slice(name.as_bytes());
 }
 
 fn put_arguments(out: &mut Vec<u8>, arguments: &[u8]) {
-    let length =
-        u32::try_from(arguments.len()).expect("prepare refuses arguments beyond ARGUMENTS_BYTES");
+    let length = u32::try_from(arguments.len()).expect("prepare refuses arguments beyond ARGUMENTS_BYTES");
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(arguments);
 }
@@ -209,19 +195,13 @@ struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], ChangeError> {
-        let (taken, rest) = self
-            .rest
-            .split_at_checked(count)
-            .ok_or(ChangeError::Truncated)?;
+        let (taken, rest) = self.rest.split_at_checked(count).ok_or(ChangeError::Truncated)?;
         self.rest = rest;
         Ok(taken)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], ChangeError> {
-        let (taken, rest) = self
-            .rest
-            .split_first_chunk::<N>()
-            .ok_or(ChangeError::Truncated)?;
+        let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(ChangeError::Truncated)?;
         self.rest = rest;
         Ok(*taken)
     }
@@ -240,8 +220,7 @@ impl<'a> Reader<'a> {
 
     fn name(&mut self) -> Result<Arc<str>, ChangeError> {
         let length = self.u8()?;
-        let name =
-            core::str::from_utf8(self.take(length.into())?).map_err(|_| ChangeError::NotUtf8)?;
+        let name = core::str::from_utf8(self.take(length.into())?).map_err(|_| ChangeError::NotUtf8)?;
         Ok(Arc::from(name))
     }
 

@@ -41,12 +41,7 @@ impl Exchange {
             ExchangeKind::Topic => BindingTable::Topic(TopicTree::new()),
             ExchangeKind::Headers => BindingTable::Headers(Bucket::new_sync()),
         };
-        Self {
-            alternate: record.alternate(),
-            record,
-            bindings: 0,
-            table,
-        }
+        Self { alternate: record.alternate(), record, bindings: 0, table }
     }
 
     /// Adds a binding that is not there yet.
@@ -57,9 +52,7 @@ impl Exchange {
                 Some(bindings) => bindings.insert(binding),
                 None => by_key.insert(Arc::clone(&binding.routing_key), KeyBindings::One(binding)),
             },
-            BindingTable::Fanout(bucket) | BindingTable::Headers(bucket) => {
-                bucket.insert_mut(binding)
-            }
+            BindingTable::Fanout(bucket) | BindingTable::Headers(bucket) => bucket.insert_mut(binding),
             BindingTable::Topic(tree) => tree.insert(binding),
         }
     }
@@ -85,9 +78,7 @@ impl Exchange {
     pub(super) fn reach(&self, routing_key: &str) -> usize {
         match &self.table {
             BindingTable::Direct(by_key) => by_key.get(routing_key).map_or(0, KeyBindings::count),
-            BindingTable::Fanout(_) | BindingTable::Headers(_) | BindingTable::Topic(_) => {
-                self.bindings
-            }
+            BindingTable::Fanout(_) | BindingTable::Headers(_) | BindingTable::Topic(_) => self.bindings,
         }
     }
 
@@ -109,7 +100,7 @@ impl Exchange {
             BindingTable::Headers(bucket) => {
                 let headers = headers();
                 for binding in bucket.iter() {
-                    if headers.match_binding(Table::new(&binding.arguments)) {
+                    if headers.match_binding(binding.mode, Table::new(&binding.arguments)) {
                         found(binding);
                     }
                 }
@@ -121,13 +112,9 @@ impl Exchange {
     pub(super) fn for_each_binding<'t>(&'t self, mut each: impl FnMut(&'t Arc<Binding>)) {
         match &self.table {
             BindingTable::Direct(by_key) => {
-                by_key
-                    .values()
-                    .for_each(|bindings| bindings.for_each(&mut each));
+                by_key.values().for_each(|bindings| bindings.for_each(&mut each));
             }
-            BindingTable::Fanout(bucket) | BindingTable::Headers(bucket) => {
-                bucket.iter().for_each(each)
-            }
+            BindingTable::Fanout(bucket) | BindingTable::Headers(bucket) => bucket.iter().for_each(each),
             BindingTable::Topic(tree) => tree.for_each(&mut each),
         }
     }

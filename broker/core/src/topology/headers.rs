@@ -14,7 +14,7 @@ use warren_amqp::{Table, Value};
 
 /// The value of `x-match`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mode {
+pub(super) enum Mode {
     All,
     Any,
     AllWithX,
@@ -33,11 +33,9 @@ impl Mode {
     }
 
     /// Without `x-match`, or with one that is invalid in spite of [`validate`], it is `all`.
-    fn of(arguments: Table<'_>) -> Self {
+    pub(super) fn of(arguments: Table<'_>) -> Self {
         let value = arguments.get("x-match").ok().flatten();
-        value
-            .and_then(|value| Self::from_name(value.as_str()?))
-            .unwrap_or(Self::All)
+        value.and_then(|value| Self::from_name(value.as_str()?)).unwrap_or(Self::All)
     }
 
     fn counts(self, name: &str) -> bool {
@@ -57,14 +55,9 @@ pub(super) fn validate(arguments: Table<'_>) -> Result<(), String> {
             if Mode::from_name(&name).is_some() {
                 return Ok(());
             }
-            Err(format!(
-                "Invalid x-match field value <<\"{name}\">>; expected all, any, all-with-x, or any-with-x"
-            ))
+            Err(format!("Invalid x-match field value <<\"{name}\">>; expected all, any, all-with-x, or any-with-x"))
         }
-        Some(value) => Err(format!(
-            "Invalid x-match field type {}; expected longstr",
-            value.type_name()
-        )),
+        Some(value) => Err(format!("Invalid x-match field type {}; expected longstr", value.type_name())),
     }
 }
 
@@ -77,18 +70,12 @@ pub(super) struct MessageHeaders<'m> {
 impl<'m> MessageHeaders<'m> {
     /// Of several equal names the first counts.
     pub(super) fn new(headers: Table<'m>) -> Self {
-        Self {
-            entries: sorted_entries(headers),
-        }
+        Self { entries: sorted_entries(headers) }
     }
 
-    /// Whether a binding with these arguments, sorted by name, takes the message.
-    pub(super) fn match_binding(&self, arguments: Table<'_>) -> bool {
-        let mode = Mode::of(arguments);
-        let wanted = arguments
-            .iter()
-            .map_while(Result::ok)
-            .filter(|(name, _)| mode.counts(name));
+    /// Whether a binding with these arguments, whose `x-match` is `mode`, takes the message.
+    pub(super) fn match_binding(&self, mode: Mode, arguments: Table<'_>) -> bool {
+        let wanted = arguments.iter().map_while(Result::ok).filter(|(name, _)| mode.counts(name));
         let mut met = wanted.map(|(name, value)| self.meets(name, value));
         match mode {
             Mode::All | Mode::AllWithX => met.all(|met| met),
@@ -121,10 +108,7 @@ pub(super) fn same_value(a: Value<'_>, b: Value<'_>) -> bool {
     match (Comparable::from(a), Comparable::from(b)) {
         (Comparable::Integer(integer), Comparable::Float(float))
         | (Comparable::Float(float), Comparable::Integer(integer)) => {
-            #[expect(
-                clippy::cast_precision_loss,
-                reason = "a float of that size is as imprecise"
-            )]
+            #[expect(clippy::cast_precision_loss, reason = "a float of that size is as imprecise")]
             {
                 integer as f64 == float
             }
@@ -148,9 +132,7 @@ impl<'a> From<Value<'a>> for Comparable<'a> {
             Value::F64(float) => Self::Float(float),
             Value::LongString(octets) | Value::Binary(octets) => Self::Octets(octets),
             Value::Timestamp(seconds) => Self::Integer(seconds.into()),
-            other => other
-                .as_integer()
-                .map_or(Self::Other(other), |integer| Self::Integer(integer.into())),
+            other => other.as_integer().map_or(Self::Other(other), |integer| Self::Integer(integer.into())),
         }
     }
 }

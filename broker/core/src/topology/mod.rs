@@ -13,7 +13,7 @@
 //!
 //! In reading order: `records` is what is remembered, `request` what is asked, `prepare` the rules with `names` and
 //! `arguments`, `change` what may happen and its form in the log, `vhost`, `exchange`, `topic` and `headers` the
-//! routing, `routes` its answer.
+//! routing over `name_map`, `routes` its answer.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -42,9 +42,7 @@ mod tests;
 
 pub use change::{Change, ChangeError};
 pub use records::{BindingRecord, Destination, ExchangeKind, ExchangeRecord, QueueRecord};
-pub use request::{
-    Action, Bind, ExchangeDeclaration, Outcome, Prepared, QueueDeclaration, Request,
-};
+pub use request::{Action, Bind, ExchangeDeclaration, Outcome, Prepared, QueueDeclaration, Request};
 pub use routes::{Route, RouteError, Routes};
 pub use vhost::Vhost;
 
@@ -150,24 +148,13 @@ impl Topology {
     /// snapshot that lets the metadata log be cut.
     pub fn logged_changes(&self) -> impl Iterator<Item = Change> {
         let exchanges = self.vhosts().flat_map(|vhost| {
-            let made = vhost
-                .exchanges()
-                .filter(|record| record.durable && !Vhost::is_predeclared(&record.name));
+            let made = vhost.exchanges().filter(|record| record.durable && !Vhost::is_predeclared(&record.name));
             made.map(|record| Change::CreateExchange(Arc::clone(record)))
         });
         let queues = self.queues().filter(|record| record.is_logged());
         let queues = queues.map(|record| Change::CreateQueue(Arc::clone(record)));
-        let bindings = self
-            .vhosts()
-            .flat_map(Vhost::bindings)
-            .filter(|record| record.logged)
-            .map(Change::Bind);
-        core::iter::once(Change::QueueIds {
-            next: self.next_logged_id,
-        })
-        .chain(exchanges)
-        .chain(queues)
-        .chain(bindings)
+        let bindings = self.vhosts().flat_map(Vhost::bindings).filter(|record| record.logged).map(Change::Bind);
+        core::iter::once(Change::QueueIds { next: self.next_logged_id }).chain(exchanges).chain(queues).chain(bindings)
     }
 
     fn change_vhost(&mut self, name: &str, change: impl FnOnce(&mut Vhost)) {
@@ -177,22 +164,14 @@ impl Topology {
     }
 
     fn create_queue(&mut self, record: &Arc<QueueRecord>) {
-        let taken = self
-            .vhost(&record.vhost)
-            .is_none_or(|vhost| vhost.queue(&record.name).is_some());
+        let taken = self.vhost(&record.vhost).is_none_or(|vhost| vhost.queue(&record.name).is_some());
         if taken || self.queue_by_id(record.id).is_some() {
             return;
         }
         self.queues.insert_mut(record.id, Arc::clone(record));
-        self.change_vhost(&record.vhost, |vhost| {
-            vhost.insert_queue(Arc::clone(record))
-        });
+        self.change_vhost(&record.vhost, |vhost| vhost.insert_queue(Arc::clone(record)));
         if let Some(owner) = record.exclusive_owner {
-            let queues = self
-                .exclusive
-                .get(&owner)
-                .cloned()
-                .unwrap_or_else(RedBlackTreeSetSync::new_sync);
+            let queues = self.exclusive.get(&owner).cloned().unwrap_or_else(RedBlackTreeSetSync::new_sync);
             self.exclusive.insert_mut(owner, queues.insert(record.id));
         }
         if let Some(load) = self.load_mut(record.shard) {
@@ -236,31 +215,19 @@ impl Topology {
             Destination::Queue(id) => Hop::Queue(route_to(self.queue_by_id(*id)?)),
             Destination::Exchange(name) => Hop::Exchange(Arc::clone(&vhost.exchange(name)?.name)),
         };
-        Some(Binding {
-            hop,
-            source: Arc::clone(&record.source),
-            routing_key: Arc::clone(&record.routing_key),
-            arguments: record.arguments.clone(),
-            logged: record.logged,
-        })
+        let (source, routing_key) = (Arc::clone(&record.source), Arc::clone(&record.routing_key));
+        Some(Binding::new(hop, source, routing_key, record.arguments.clone(), record.logged))
     }
 
     fn exclusive_queues(&self, connection: ConnectionId) -> Vec<Arc<QueueRecord>> {
-        let ids = self
-            .exclusive
-            .get(&connection)
-            .into_iter()
-            .flat_map(RedBlackTreeSetSync::iter);
-        ids.filter_map(|id| self.queue_by_id(*id))
-            .map(Arc::clone)
-            .collect()
+        let ids = self.exclusive.get(&connection).into_iter().flat_map(RedBlackTreeSetSync::iter);
+        ids.filter_map(|id| self.queue_by_id(*id)).map(Arc::clone).collect()
     }
 
     /// `None` if every id that logged queues may have has been used.
     fn free_queue_id(&self, logged: bool) -> Option<QueueId> {
         if logged {
-            return (self.next_logged_id < FIRST_UNLOGGED_ID)
-                .then_some(QueueId(self.next_logged_id));
+            return (self.next_logged_id < FIRST_UNLOGGED_ID).then_some(QueueId(self.next_logged_id));
         }
         let mut id = QueueId(self.next_unlogged_id);
         while self.queues.contains_key(&id) {

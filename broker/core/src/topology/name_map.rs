@@ -13,10 +13,7 @@ use core::hash::{BuildHasher, BuildHasherDefault};
 
 /// SipHash with a fixed key. Names whose whole hash agrees are searched one by one; nobody can make many of these at
 /// a sensible price, so no random key is needed.
-#[expect(
-    deprecated,
-    reason = "the standard library's other hashers are not in core"
-)]
+#[expect(deprecated, reason = "the standard library's other hashers are not in core")]
 type NameHash = BuildHasherDefault<core::hash::SipHasher>;
 
 /// Bits of the hash for one level.
@@ -46,13 +43,7 @@ enum Child<V> {
 
 impl<V: Clone> NameMap<V> {
     pub(super) fn new() -> Self {
-        Self {
-            root: Node {
-                present: 0,
-                children: Arc::new([]),
-            },
-            len: 0,
-        }
+        Self { root: Node::empty(), len: 0 }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -60,7 +51,16 @@ impl<V: Clone> NameMap<V> {
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&V> {
-        self.root.get(hash(name), 0, name)
+        self.get_hashed(hash(name), name)
+    }
+
+    /// [`Self::get`] for a name that is looked up in many maps: `hash` is [`hash`] of it.
+    pub(super) fn get_hashed(&self, hash: u64, name: &str) -> Option<&V> {
+        self.root.get(hash, 0, name)
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
     }
 
     pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut V> {
@@ -99,25 +99,27 @@ impl<V: Clone> NameMap<V> {
     }
 }
 
-fn hash(name: &str) -> u64 {
+/// The hash that the map goes by.
+pub(super) fn hash(name: &str) -> u64 {
     NameHash::default().hash_one(name)
 }
 
 /// The child of a node at this depth that the hash leads to; `None` if its bits are used up.
 fn bit(hash: u64, depth: u32) -> Option<u64> {
-    hash.checked_shr(depth * BITS)
-        .map(|rest| 1 << (rest % (1 << BITS)))
+    hash.checked_shr(depth * BITS).map(|rest| 1 << (rest % (1 << BITS)))
 }
 
 impl<V: Clone> Node<V> {
+    /// Costs no allocation.
+    fn empty() -> Self {
+        Self { present: 0, children: Arc::default() }
+    }
+
     /// The position of the child on the way to the name, if there is one.
     fn position(&self, hash: u64, depth: u32, name: &str) -> Option<usize> {
         match bit(hash, depth) {
             Some(bit) => (self.present & bit != 0).then(|| self.rank(bit)),
-            None => self
-                .children
-                .iter()
-                .position(|child| child.is_leaf_of(name)),
+            None => self.children.iter().position(|child| child.is_leaf_of(name)),
         }
     }
 
@@ -155,18 +157,13 @@ impl<V: Clone> Node<V> {
         }
         match &mut Arc::make_mut(&mut self.children)[rank] {
             Child::Branch(node) => node.insert(hash, depth + 1, leaf),
-            taken @ Child::Leaf(..) => {
-                *taken = Child::Branch(Self::of_two(depth + 1, taken.clone(), hash, leaf))
-            }
+            taken @ Child::Leaf(..) => *taken = Child::Branch(Self::of_two(depth + 1, taken.clone(), hash, leaf)),
         }
     }
 
     /// A node of two leaves, the second with its hash.
     fn of_two(depth: u32, first: Child<V>, hash: u64, second: Child<V>) -> Self {
-        let mut node = Self {
-            present: 0,
-            children: Arc::new([]),
-        };
+        let mut node = Self::empty();
         node.insert(first.hash(), depth, first);
         node.insert(hash, depth, second);
         node
@@ -174,12 +171,7 @@ impl<V: Clone> Node<V> {
 
     fn splice(&mut self, position: usize, child: Child<V>) {
         let (before, after) = self.children.split_at(position);
-        self.children = before
-            .iter()
-            .cloned()
-            .chain([child])
-            .chain(after.iter().cloned())
-            .collect();
+        self.children = before.iter().cloned().chain([child]).chain(after.iter().cloned()).collect();
     }
 
     /// Removes a name that is in the map. A branch left with one leaf becomes that leaf, so that no shape depends on
@@ -197,11 +189,7 @@ impl<V: Clone> Node<V> {
             return;
         }
         self.present &= !bit(hash, depth).unwrap_or(0);
-        let kept = self
-            .children
-            .iter()
-            .enumerate()
-            .filter(|(index, _)| *index != position);
+        let kept = self.children.iter().enumerate().filter(|(index, _)| *index != position);
         self.children = kept.map(|(_, child)| child.clone()).collect();
     }
 }
@@ -267,28 +255,19 @@ mod tests {
 
     #[test]
     fn names_whose_whole_hash_agrees_are_all_kept() {
-        let mut node = Node {
-            present: 0,
-            children: Arc::new([]),
-        };
+        let mut node = Node::empty();
         let leaf = |index: u8| Child::Leaf(Arc::from(format!("{index}")), index);
         let below_the_last_bits = u64::BITS.div_ceil(BITS);
         (0..5).for_each(|index| node.insert(7, below_the_last_bits, leaf(index)));
         node.remove(7, below_the_last_bits, "2");
         let found = |name: &str| node.get(7, below_the_last_bits, name).copied();
-        assert_eq!(
-            ["0", "1", "2", "3", "4"].map(found),
-            [Some(0), Some(1), None, Some(3), Some(4)]
-        );
+        assert_eq!(["0", "1", "2", "3", "4"].map(found), [Some(0), Some(1), None, Some(3), Some(4)]);
     }
 
     #[test]
     fn two_names_that_differ_in_the_last_bits_only_are_told_apart() {
         let (one, other) = (1 << 60, 2 << 60);
-        let mut node = Node {
-            present: 0,
-            children: Arc::new([]),
-        };
+        let mut node = Node::empty();
         node.insert(one, 10, Child::Leaf(Arc::from("one"), 1));
         node.insert(other, 10, Child::Leaf(Arc::from("other"), 2));
         assert_eq!(node.get(one, 10, "one"), Some(&1));
@@ -301,9 +280,6 @@ mod tests {
         let mut map = NameMap::new();
         (0..1_000).for_each(|index| map.insert(Arc::from(format!("{index}")), index));
         (1..1_000).for_each(|index| map.remove(&format!("{index}")));
-        assert!(
-            matches!(&*map.root.children, [Child::Leaf(..)]),
-            "one name needs one leaf"
-        );
+        assert!(matches!(&*map.root.children, [Child::Leaf(..)]), "one name needs one leaf");
     }
 }

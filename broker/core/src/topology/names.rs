@@ -31,11 +31,7 @@ impl Thing {
 
 /// The name without carriage returns and line feeds, which RabbitMQ drops from declared names.
 pub(super) fn stripped(name: &str) -> Arc<str> {
-    if name.contains(['\r', '\n']) {
-        Arc::from(name.replace(['\r', '\n'], ""))
-    } else {
-        Arc::from(name)
-    }
+    if name.contains(['\r', '\n']) { Arc::from(name.replace(['\r', '\n'], "")) } else { Arc::from(name) }
 }
 
 /// Checks the name of something new.
@@ -46,18 +42,11 @@ pub(super) fn check(thing: Thing, name: &str) -> Result<(), Exception> {
         return Err(Exception::channel(ReplyCode::AccessRefused, text));
     }
     if name.len() > limits::NAME_BYTES {
-        let text = format!(
-            "{word} name of {} bytes is longer than {}",
-            name.len(),
-            limits::NAME_BYTES
-        );
+        let text = format!("{word} name of {} bytes is longer than {}", name.len(), limits::NAME_BYTES);
         return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
     }
     if name.chars().any(char::is_control) {
-        let text = format!(
-            "{word} name '{}' contains control characters",
-            name.escape_debug()
-        );
+        let text = format!("{word} name '{}' contains control characters", name.escape_debug());
         return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
     }
     Ok(())

@@ -17,9 +17,7 @@ use super::exchange::Exchange;
 use super::headers;
 use super::names::{self, Thing};
 use super::records::{ExchangeKind, ExchangeRecord, QueueRecord};
-use super::request::{
-    Action, Bind, ExchangeDeclaration, Outcome, Prepared, QueueDeclaration, Request,
-};
+use super::request::{Action, Bind, ExchangeDeclaration, Outcome, Prepared, QueueDeclaration, Request};
 use super::topic;
 use super::vhost::{Vhost, route_to};
 use crate::{ConnectionId, Exception, QueueId, limits};
@@ -37,16 +35,10 @@ impl Topology {
         let vhost = self.vhost_or_refuse(&request.vhost)?;
         let connection = request.connection;
         match &request.action {
-            Action::DeclareExchange(declaration) if declaration.passive => {
-                find_exchange(vhost, declaration)
-            }
+            Action::DeclareExchange(declaration) if declaration.passive => find_exchange(vhost, declaration),
             Action::DeclareExchange(declaration) => self.declare_exchange(vhost, declaration),
-            Action::DeleteExchange { name, if_unused } => {
-                self.delete_exchange(vhost, name, *if_unused)
-            }
-            Action::DeclareQueue(declaration) if declaration.passive => {
-                find_queue(vhost, connection, declaration)
-            }
+            Action::DeleteExchange { name, if_unused } => self.delete_exchange(vhost, name, *if_unused),
+            Action::DeclareQueue(declaration) if declaration.passive => find_queue(vhost, connection, declaration),
             Action::DeclareQueue(declaration) => self.declare_queue(vhost, connection, declaration),
             Action::BindExchange(bind) => self.bind(vhost, connection, Thing::Exchange, bind),
             Action::BindQueue(bind) => self.bind(vhost, connection, Thing::Queue, bind),
@@ -67,9 +59,7 @@ impl Topology {
         connection: ConnectionId,
     ) -> Result<Arc<QueueRecord>, Exception> {
         let vhost = self.vhost_or_refuse(vhost)?;
-        let queue = vhost
-            .queue(name)
-            .ok_or_else(|| not_found(Thing::Queue, name, vhost))?;
+        let queue = vhost.queue(name).ok_or_else(|| not_found(Thing::Queue, name, vhost))?;
         check_owner(queue, connection)?;
         Ok(Arc::clone(queue))
     }
@@ -96,30 +86,20 @@ impl Topology {
     /// What has to change for a queue to go: itself, and the auto-delete exchanges that lose their last binding with
     /// it. Nothing if it is gone already. Also for a queue whose last consumer went.
     pub fn removal(&self, id: QueueId) -> Vec<Change> {
-        self.queue_by_id(id)
-            .map_or_else(Vec::new, |queue| self.with_auto_deletes([delete_of(queue)]))
+        self.queue_by_id(id).map_or_else(Vec::new, |queue| self.with_auto_deletes([delete_of(queue)]))
     }
 
     fn vhost_or_refuse(&self, name: &str) -> Result<&Vhost, Exception> {
-        self.vhost(name).ok_or_else(|| {
-            Exception::connection(ReplyCode::NotAllowed, format!("vhost {name} not found"))
-        })
+        self.vhost(name).ok_or_else(|| Exception::connection(ReplyCode::NotAllowed, format!("vhost {name} not found")))
     }
 
     fn release(&self, connection: ConnectionId) -> Prepared {
         let queues = self.exclusive_queues(connection);
         let changes = self.with_auto_deletes(queues.iter().map(|queue| delete_of(queue)));
-        Prepared {
-            changes,
-            outcome: Outcome::Released(queues),
-        }
+        Prepared { changes, outcome: Outcome::Released(queues) }
     }
 
-    fn declare_exchange(
-        &self,
-        vhost: &Vhost,
-        declaration: &ExchangeDeclaration,
-    ) -> Result<Prepared, Exception> {
+    fn declare_exchange(&self, vhost: &Vhost, declaration: &ExchangeDeclaration) -> Result<Prepared, Exception> {
         let Some(kind) = ExchangeKind::from_name(&declaration.kind) else {
             let kind = declaration.kind.escape_debug();
             return Err(precondition(format!("unknown exchange type '{kind}'")));
@@ -135,9 +115,7 @@ impl Topology {
         arguments::check_exchange(&named, &declaration.arguments)?;
         if vhost.exchange_count() >= self.limits.exchanges {
             let limit = self.limits.exchanges;
-            return Err(precondition(format!(
-                "cannot declare {named}: exchange limit of {limit} is reached"
-            )));
+            return Err(precondition(format!("cannot declare {named}: exchange limit of {limit} is reached")));
         }
         let record = ExchangeRecord {
             vhost: Arc::clone(vhost.name()),
@@ -148,18 +126,10 @@ impl Topology {
             internal: declaration.internal,
             arguments: declaration.arguments.clone(),
         };
-        Ok(Prepared {
-            changes: vec![Change::CreateExchange(Arc::new(record))],
-            outcome: Outcome::Done,
-        })
+        Ok(Prepared { changes: vec![Change::CreateExchange(Arc::new(record))], outcome: Outcome::Done })
     }
 
-    fn delete_exchange(
-        &self,
-        vhost: &Vhost,
-        name: &str,
-        if_unused: bool,
-    ) -> Result<Prepared, Exception> {
+    fn delete_exchange(&self, vhost: &Vhost, name: &str, if_unused: bool) -> Result<Prepared, Exception> {
         let name = names::stripped(name);
         refuse_default_exchange(&name)?;
         let named = arguments::exchange_named(&name, vhost.name());
@@ -174,10 +144,7 @@ impl Topology {
             return Err(precondition(format!("{named} in use")));
         }
         let changes = self.with_auto_deletes([delete_of_exchange(exchange)]);
-        Ok(Prepared {
-            changes,
-            outcome: Outcome::Done,
-        })
+        Ok(Prepared { changes, outcome: Outcome::Done })
     }
 
     fn declare_queue(
@@ -196,19 +163,13 @@ impl Topology {
         let owner = declaration.exclusive.then_some(connection);
         if let Some(current) = vhost.queue(&name) {
             check_same_queue(current, owner, declaration)?;
-            return Ok(Prepared {
-                changes: Vec::new(),
-                outcome: Outcome::Queue(Arc::clone(current)),
-            });
+            return Ok(Prepared { changes: Vec::new(), outcome: Outcome::Queue(Arc::clone(current)) });
         }
         if !server_named {
             names::check(Thing::Queue, &name)?;
         }
         let record = Arc::new(self.new_queue(vhost, name, owner, declaration)?);
-        Ok(Prepared {
-            changes: vec![Change::CreateQueue(Arc::clone(&record))],
-            outcome: Outcome::Queue(record),
-        })
+        Ok(Prepared { changes: vec![Change::CreateQueue(Arc::clone(&record))], outcome: Outcome::Queue(record) })
     }
 
     fn new_queue(
@@ -223,22 +184,14 @@ impl Topology {
         let durable = declaration.durable && owner.is_none();
         let auto_delete = declaration.auto_delete;
         if QueueType::of(&declaration.arguments) == QueueType::Quorum {
-            let wrong = [
-                (auto_delete, "auto-delete"),
-                (owner.is_some(), "exclusive-owner"),
-                (!durable, "non-durable"),
-            ];
+            let wrong = [(auto_delete, "auto-delete"), (owner.is_some(), "exclusive-owner"), (!durable, "non-durable")];
             if let Some((_, property)) = wrong.iter().find(|(wrong, _)| *wrong) {
-                return Err(precondition(format!(
-                    "invalid property '{property}' for {named}"
-                )));
+                return Err(precondition(format!("invalid property '{property}' for {named}")));
             }
         }
         if vhost.queue_count() >= self.limits.queues {
             let (limit, vhost) = (self.limits.queues, vhost.name());
-            let text = format!(
-                "cannot declare queue '{name}': queue limit in vhost '{vhost}' ({limit}) is reached"
-            );
+            let text = format!("cannot declare queue '{name}': queue limit in vhost '{vhost}' ({limit}) is reached");
             return Err(precondition(text));
         }
         let logged = durable && !auto_delete;
@@ -258,92 +211,49 @@ impl Topology {
         })
     }
 
-    fn bind(
-        &self,
-        vhost: &Vhost,
-        by: ConnectionId,
-        to: Thing,
-        bind: &Bind,
-    ) -> Result<Prepared, Exception> {
+    fn bind(&self, vhost: &Vhost, by: ConnectionId, to: Thing, bind: &Bind) -> Result<Prepared, Exception> {
         refuse_default_ends(to, bind)?;
-        let source = vhost
-            .exchange_table(&bind.source)
-            .ok_or_else(|| not_found(Thing::Exchange, &bind.source, vhost))?;
-        let (hop, destination_logged) = destination(vhost, to, &bind.destination)
-            .ok_or_else(|| not_found(to, &bind.destination, vhost))?;
+        let source =
+            vhost.exchange_table(&bind.source).ok_or_else(|| not_found(Thing::Exchange, &bind.source, vhost))?;
+        let (hop, destination_logged) =
+            destination(vhost, to, &bind.destination).ok_or_else(|| not_found(to, &bind.destination, vhost))?;
         check_binding(source, bind, vhost)?;
         check_queue_owner(vhost, to, &bind.destination, by)?;
-        let binding = Binding {
-            hop,
-            source: Arc::clone(&source.record.name),
-            routing_key: Arc::from(bind.routing_key.as_str()),
-            arguments: arguments::canonical(&bind.arguments),
-            logged: source.record.durable && destination_logged,
-        };
+        let binding = binding_of(bind, source, hop, destination_logged);
         if vhost.has_binding(&binding) {
             return Ok(done());
         }
         self.check_room(vhost, source, &bind.routing_key)?;
         let changes = vec![Change::Bind(binding.record(vhost.name()))];
-        Ok(Prepared {
-            changes,
-            outcome: Outcome::Done,
-        })
+        Ok(Prepared { changes, outcome: Outcome::Done })
     }
 
     /// A binding that is not there, with ends or without, is no error and needs no right to the queue.
-    fn unbind(
-        &self,
-        vhost: &Vhost,
-        by: ConnectionId,
-        to: Thing,
-        bind: &Bind,
-    ) -> Result<Prepared, Exception> {
+    fn unbind(&self, vhost: &Vhost, by: ConnectionId, to: Thing, bind: &Bind) -> Result<Prepared, Exception> {
         refuse_default_ends(to, bind)?;
-        let (Some(source), Some((hop, destination_logged))) = (
-            vhost.exchange_table(&bind.source),
-            destination(vhost, to, &bind.destination),
-        ) else {
+        let (Some(source), Some((hop, destination_logged))) =
+            (vhost.exchange_table(&bind.source), destination(vhost, to, &bind.destination))
+        else {
             return Ok(done());
         };
-        let binding = Binding {
-            hop,
-            source: Arc::clone(&source.record.name),
-            routing_key: Arc::from(bind.routing_key.as_str()),
-            arguments: arguments::canonical(&bind.arguments),
-            logged: source.record.durable && destination_logged,
-        };
+        let binding = binding_of(bind, source, hop, destination_logged);
         if !vhost.has_binding(&binding) {
             return Ok(done());
         }
         check_queue_owner(vhost, to, &bind.destination, by)?;
         let changes = self.with_auto_deletes([Change::Unbind(binding.record(vhost.name()))]);
-        Ok(Prepared {
-            changes,
-            outcome: Outcome::Done,
-        })
+        Ok(Prepared { changes, outcome: Outcome::Done })
     }
 
-    fn check_room(
-        &self,
-        vhost: &Vhost,
-        source: &Exchange,
-        routing_key: &str,
-    ) -> Result<(), Exception> {
+    fn check_room(&self, vhost: &Vhost, source: &Exchange, routing_key: &str) -> Result<(), Exception> {
         let reach = source.reach(routing_key);
         let room = reach < self.limits.reach && vhost.binding_count() < self.limits.bindings;
         if room {
             return Ok(());
         }
-        let limit = if reach < self.limits.reach {
-            self.limits.bindings
-        } else {
-            self.limits.reach
-        };
+        let limit = if reach < self.limits.reach { self.limits.bindings } else { self.limits.reach };
         let named = arguments::exchange_named(&source.record.name, vhost.name());
-        Err(precondition(format!(
-            "cannot bind to {named}: binding limit of {limit} is reached"
-        )))
+        Err(precondition(format!("cannot bind to {named}: binding limit of {limit} is reached")))
     }
 
     /// The changes and what follows from them: an auto-delete exchange ends when its last binding does. Tried out on
@@ -357,9 +267,7 @@ impl Topology {
             copy.apply(&change);
             all.push(change);
             for (vhost, source) in losing {
-                let exchange = copy
-                    .vhost(&vhost)
-                    .and_then(|vhost| vhost.exchange_table(&source));
+                let exchange = copy.vhost(&vhost).and_then(|vhost| vhost.exchange_table(&source));
                 if let Some(exchange) = exchange
                     && exchange.record.auto_delete
                     && exchange.bindings == 0
@@ -374,25 +282,14 @@ impl Topology {
     /// The exchanges, by vhost and name, that lose bindings by a change and are there after it.
     fn sources_losing(&self, change: &Change) -> BTreeSet<(Arc<str>, Arc<str>)> {
         let to = |vhost: &Arc<str>, hop: &Hop| {
-            let bindings = self
-                .vhost(vhost)
-                .map_or_else(Vec::new, |vhost| vhost.bindings_to(hop));
-            bindings
-                .iter()
-                .map(|binding| (Arc::clone(vhost), Arc::clone(&binding.source)))
-                .collect()
+            let bindings = self.vhost(vhost).map_or_else(Vec::new, |vhost| vhost.bindings_to(hop));
+            bindings.iter().map(|binding| (Arc::clone(vhost), Arc::clone(&binding.source))).collect()
         };
         match change {
-            Change::Unbind(record) => {
-                BTreeSet::from([(Arc::clone(&record.vhost), Arc::clone(&record.source))])
-            }
-            Change::DeleteExchange { vhost, name, .. } => {
-                to(vhost, &Hop::Exchange(Arc::clone(name)))
-            }
+            Change::Unbind(record) => BTreeSet::from([(Arc::clone(&record.vhost), Arc::clone(&record.source))]),
+            Change::DeleteExchange { vhost, name, .. } => to(vhost, &Hop::Exchange(Arc::clone(name))),
             Change::DeleteQueue { id, .. } => {
-                self.queue_by_id(*id).map_or_else(BTreeSet::new, |queue| {
-                    to(&queue.vhost, &Hop::Queue(route_to(queue)))
-                })
+                self.queue_by_id(*id).map_or_else(BTreeSet::new, |queue| to(&queue.vhost, &Hop::Queue(route_to(queue))))
             }
             _ => BTreeSet::new(),
         }
@@ -400,62 +297,46 @@ impl Topology {
 }
 
 fn done() -> Prepared {
-    Prepared {
-        changes: Vec::new(),
-        outcome: Outcome::Done,
-    }
+    Prepared { changes: Vec::new(), outcome: Outcome::Done }
 }
 
 fn delete_of(queue: &QueueRecord) -> Change {
-    Change::DeleteQueue {
-        id: queue.id,
-        logged: queue.is_logged(),
-    }
+    Change::DeleteQueue { id: queue.id, logged: queue.is_logged() }
 }
 
 fn delete_of_exchange(exchange: &Exchange) -> Change {
     let record = &exchange.record;
-    Change::DeleteExchange {
-        vhost: Arc::clone(&record.vhost),
-        name: Arc::clone(&record.name),
-        logged: record.durable,
-    }
+    Change::DeleteExchange { vhost: Arc::clone(&record.vhost), name: Arc::clone(&record.name), logged: record.durable }
 }
 
 fn find_exchange(vhost: &Vhost, declaration: &ExchangeDeclaration) -> Result<Prepared, Exception> {
     let name = names::stripped(&declaration.name);
     refuse_default_exchange(&name)?;
-    vhost
-        .exchange(&name)
-        .ok_or_else(|| not_found(Thing::Exchange, &name, vhost))?;
+    vhost.exchange(&name).ok_or_else(|| not_found(Thing::Exchange, &name, vhost))?;
     Ok(done())
 }
 
-fn find_queue(
-    vhost: &Vhost,
-    connection: ConnectionId,
-    declaration: &QueueDeclaration,
-) -> Result<Prepared, Exception> {
+fn find_queue(vhost: &Vhost, connection: ConnectionId, declaration: &QueueDeclaration) -> Result<Prepared, Exception> {
     let name = names::stripped(&declaration.name);
-    let queue = vhost
-        .queue(&name)
-        .ok_or_else(|| not_found(Thing::Queue, &name, vhost))?;
+    let queue = vhost.queue(&name).ok_or_else(|| not_found(Thing::Queue, &name, vhost))?;
     check_owner(queue, connection)?;
-    Ok(Prepared {
-        changes: Vec::new(),
-        outcome: Outcome::Queue(Arc::clone(queue)),
-    })
+    Ok(Prepared { changes: Vec::new(), outcome: Outcome::Queue(Arc::clone(queue)) })
+}
+
+/// A binding survives a restart if both its ends do.
+fn binding_of(bind: &Bind, source: &Exchange, hop: Hop, destination_logged: bool) -> Binding {
+    let record = &source.record;
+    let (name, key) = (Arc::clone(&record.name), Arc::from(bind.routing_key.as_str()));
+    Binding::new(hop, name, key, arguments::canonical(&bind.arguments), record.durable && destination_logged)
 }
 
 /// Where a binding leads, and whether that survives a restart.
 fn destination(vhost: &Vhost, thing: Thing, name: &str) -> Option<(Hop, bool)> {
     match thing {
-        Thing::Queue => vhost
-            .queue(name)
-            .map(|queue| (Hop::Queue(route_to(queue)), queue.is_logged())),
-        Thing::Exchange => vhost
-            .exchange(name)
-            .map(|exchange| (Hop::Exchange(Arc::clone(&exchange.name)), exchange.durable)),
+        Thing::Queue => vhost.queue(name).map(|queue| (Hop::Queue(route_to(queue)), queue.is_logged())),
+        Thing::Exchange => {
+            vhost.exchange(name).map(|exchange| (Hop::Exchange(Arc::clone(&exchange.name)), exchange.durable))
+        }
     }
 }
 
@@ -467,12 +348,7 @@ fn check_same_exchange(
     let named = arguments::exchange_named(&current.name, &current.vhost);
     arguments::check_property("type", &named, kind, current.kind)?;
     arguments::check_property("durable", &named, declaration.durable, current.durable)?;
-    arguments::check_property(
-        "auto_delete",
-        &named,
-        declaration.auto_delete,
-        current.auto_delete,
-    )?;
+    arguments::check_property("auto_delete", &named, declaration.auto_delete, current.auto_delete)?;
     arguments::check_property("internal", &named, declaration.internal, current.internal)?;
     arguments::check_same_exchange(&named, &current.arguments, &declaration.arguments)
 }
@@ -488,12 +364,7 @@ fn check_same_queue(
     let named = arguments::queue_named(&current.name, &current.vhost);
     let durable = declaration.durable && owner.is_none();
     arguments::check_property("durable", &named, durable, current.durable)?;
-    arguments::check_property(
-        "auto_delete",
-        &named,
-        declaration.auto_delete,
-        current.auto_delete,
-    )?;
+    arguments::check_property("auto_delete", &named, declaration.auto_delete, current.auto_delete)?;
     arguments::check_same_queue(&named, &current.arguments, &declaration.arguments)
 }
 
@@ -501,36 +372,25 @@ fn check_binding(source: &Exchange, bind: &Bind, vhost: &Vhost) -> Result<(), Ex
     let key = &bind.routing_key;
     if key.len() > limits::NAME_BYTES {
         let (size, limit) = (key.len(), limits::NAME_BYTES);
-        return Err(precondition(format!(
-            "binding key of {size} bytes is longer than {limit}"
-        )));
+        return Err(precondition(format!("binding key of {size} bytes is longer than {limit}")));
     }
     let named = arguments::exchange_named(&source.record.name, vhost.name());
     arguments::check_size(&format!("a binding from {named}"), &bind.arguments)?;
     match source.record.kind {
         ExchangeKind::Direct | ExchangeKind::Fanout => Ok(()),
-        ExchangeKind::Headers => {
-            headers::validate(Table::new(&bind.arguments)).map_err(precondition)
-        }
+        ExchangeKind::Headers => headers::validate(Table::new(&bind.arguments)).map_err(precondition),
         ExchangeKind::Topic => {
             let limit = limits::TOPIC_MULTI_WILDCARDS;
             if topic::words(key).filter(|word| *word == "#").count() <= limit {
                 return Ok(());
             }
             let key = key.escape_debug();
-            Err(precondition(format!(
-                "binding key '{key}' to {named} has more than {limit} '#' wildcards"
-            )))
+            Err(precondition(format!("binding key '{key}' to {named} has more than {limit} '#' wildcards")))
         }
     }
 }
 
-fn check_queue_owner(
-    vhost: &Vhost,
-    thing: Thing,
-    name: &str,
-    connection: ConnectionId,
-) -> Result<(), Exception> {
+fn check_queue_owner(vhost: &Vhost, thing: Thing, name: &str, connection: ConnectionId) -> Result<(), Exception> {
     match vhost.queue(name) {
         Some(queue) if thing == Thing::Queue => check_owner(queue, connection),
         _ => Ok(()),
@@ -587,9 +447,7 @@ fn refuse_server_named(arguments: &[u8]) -> Result<(), Exception> {
         QueueType::Classic => Ok(()),
         QueueType::Quorum => {
             let module = QueueType::Quorum.module();
-            Err(precondition(format!(
-                "Cannot declare a server-named queue for type {module}"
-            )))
+            Err(precondition(format!("Cannot declare a server-named queue for type {module}")))
         }
     }
 }

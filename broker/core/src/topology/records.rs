@@ -69,9 +69,7 @@ pub struct ExchangeRecord {
 impl ExchangeRecord {
     /// The exchange that gets what this one routes nowhere (RabbitMQ's argument `alternate-exchange`).
     pub fn alternate(&self) -> Option<Arc<str>> {
-        let value = Table::new(&self.arguments)
-            .get("alternate-exchange")
-            .ok()??;
+        let value = Table::new(&self.arguments).get("alternate-exchange").ok()??;
         value.as_str().map(Arc::from)
     }
 }

@@ -82,10 +82,9 @@ impl RouteError {
     /// The channel exception for a `basic.publish` to `exchange`, in RabbitMQ's words.
     pub fn into_exception(self, exchange: &str, vhost: &str) -> Exception {
         match self {
-            Self::NoSuchExchange => Exception::channel(
-                ReplyCode::NotFound,
-                format!("no exchange '{exchange}' in vhost '{vhost}'"),
-            ),
+            Self::NoSuchExchange => {
+                Exception::channel(ReplyCode::NotFound, format!("no exchange '{exchange}' in vhost '{vhost}'"))
+            }
             Self::Internal => Exception::channel(
                 ReplyCode::AccessRefused,
                 format!("cannot publish to internal exchange '{exchange}' in vhost '{vhost}'"),

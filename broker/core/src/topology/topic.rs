@@ -13,14 +13,15 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::ptr;
 
-use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync};
+use rpds::RedBlackTreeSetSync;
 
 use super::binding::Binding;
+use super::name_map::{self, NameMap};
 
 /// One node of the tree, with all below it.
 #[derive(Debug, Clone)]
 pub(super) struct TopicTree {
-    words: RedBlackTreeMapSync<Arc<str>, Arc<Self>>,
+    words: NameMap<Arc<Self>>,
     any_word: Option<Arc<Self>>,
     any_words: Option<Arc<Self>>,
     bindings: RedBlackTreeSetSync<Arc<Binding>>,
@@ -28,12 +29,7 @@ pub(super) struct TopicTree {
 
 impl TopicTree {
     pub(super) fn new() -> Self {
-        Self {
-            words: RedBlackTreeMapSync::new_sync(),
-            any_word: None,
-            any_words: None,
-            bindings: RedBlackTreeSetSync::new_sync(),
-        }
+        Self { words: NameMap::new(), any_word: None, any_words: None, bindings: RedBlackTreeSetSync::new_sync() }
     }
 
     /// Adds a binding; nothing happens if it is there.
@@ -48,21 +44,14 @@ impl TopicTree {
     }
 
     /// Calls `found` with every binding whose key matches; with none twice.
-    pub(super) fn matches<'t>(
-        &'t self,
-        routing_key: &str,
-        mut found: impl FnMut(&'t Arc<Binding>),
-    ) {
-        let mut walk = Walk {
-            here: Vec::new(),
-            anywhere: Vec::new(),
-            seen: BTreeSet::new(),
-        };
+    pub(super) fn matches<'t>(&'t self, routing_key: &str, mut found: impl FnMut(&'t Arc<Binding>)) {
+        let mut walk = Walk { here: Vec::new(), anywhere: Vec::new(), seen: BTreeSet::new() };
         walk.enter(self);
         let mut next = Vec::new();
         for word in words(routing_key) {
+            let hash = name_map::hash(word);
             for node in walk.here.iter().chain(&walk.anywhere) {
-                next.extend(node.words.get(word).map(Arc::as_ref));
+                next.extend(node.words.get_hashed(hash, word).map(Arc::as_ref));
                 next.extend(node.any_word.as_deref());
             }
             walk.here.clear();
@@ -70,21 +59,14 @@ impl TopicTree {
                 walk.enter(node);
             }
         }
-        walk.here
-            .iter()
-            .chain(&walk.anywhere)
-            .flat_map(|node| node.bindings.iter())
-            .for_each(&mut found);
+        walk.here.iter().chain(&walk.anywhere).flat_map(|node| node.bindings.iter()).for_each(&mut found);
     }
 
     /// Calls `each` with every binding.
     pub(super) fn for_each<'t>(&'t self, each: &mut dyn FnMut(&'t Arc<Binding>)) {
         self.bindings.iter().for_each(&mut *each);
         let wildcards = [&self.any_word, &self.any_words].into_iter().flatten();
-        self.words
-            .values()
-            .chain(wildcards)
-            .for_each(|child| child.for_each(each));
+        self.words.values().chain(wildcards).for_each(|child| child.for_each(each));
     }
 
     fn node_mut<'k>(&mut self, mut words: impl Iterator<Item = &'k str>) -> &mut Self {
@@ -95,13 +77,11 @@ impl TopicTree {
             "*" => self.any_word.get_or_insert_with(|| Arc::new(Self::new())),
             "#" => self.any_words.get_or_insert_with(|| Arc::new(Self::new())),
             _ => {
-                if !self.words.contains_key(word) {
-                    self.words
-                        .insert_mut(Arc::from(word), Arc::new(Self::new()));
+                if self.words.get(word).is_none() {
+                    self.words.insert(Arc::from(word), Arc::new(Self::new()));
                 }
-                self.words
-                    .get_mut(word)
-                    .expect("the word was inserted above if it was missing")
+                let child = self.words.get_mut(word);
+                child.expect("the word was inserted above if it was missing")
             }
         };
         Arc::make_mut(child).node_mut(words)
@@ -122,7 +102,7 @@ impl TopicTree {
                 let child = Arc::make_mut(child);
                 child.remove_below(words, binding);
                 if child.is_bare() {
-                    self.words.remove_mut(word);
+                    self.words.remove(word);
                 }
                 return;
             }
@@ -137,10 +117,7 @@ impl TopicTree {
 
     /// Whether no binding hangs here or below.
     pub(super) fn is_bare(&self) -> bool {
-        self.bindings.is_empty()
-            && self.words.is_empty()
-            && self.any_word.is_none()
-            && self.any_words.is_none()
+        self.bindings.is_empty() && self.words.is_empty() && self.any_word.is_none() && self.any_words.is_none()
     }
 }
 
@@ -171,6 +148,5 @@ impl<'t> Walk<'t> {
 
 /// The words of a key: none if it is empty.
 pub(super) fn words(key: &str) -> impl Iterator<Item = &str> {
-    key.split('.')
-        .take(if key.is_empty() { 0 } else { usize::MAX })
+    key.split('.').take(if key.is_empty() { 0 } else { usize::MAX })
 }

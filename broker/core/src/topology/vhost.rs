@@ -53,13 +53,7 @@ impl Vhost {
             exchanges.insert(Arc::clone(&record.name), Exchange::new(Arc::new(record)));
         }
         let by_destination = RedBlackTreeMapSync::new_sync();
-        Self {
-            name,
-            exchanges,
-            queues: NameMap::new(),
-            by_destination,
-            bindings: 0,
-        }
+        Self { name, exchanges, queues: NameMap::new(), by_destination, bindings: 0 }
     }
 
     /// Its name.
@@ -94,10 +88,7 @@ impl Vhost {
 
     /// All bindings that were made, sorted by destination. The default exchange's implicit ones are not among them.
     pub fn bindings(&self) -> impl Iterator<Item = BindingRecord> {
-        self.by_destination
-            .values()
-            .flat_map(Bucket::iter)
-            .map(|binding| binding.record(&self.name))
+        self.by_destination.values().flat_map(Bucket::iter).map(|binding| binding.record(&self.name))
     }
 
     /// Adds the queues that a message goes to, to those that are in `routes` already; each is there once.
@@ -117,10 +108,7 @@ impl Vhost {
         if exchange.is_empty() {
             self.route_by_queue_name(routing_key, routes);
         } else {
-            let first = self
-                .exchanges
-                .get(exchange)
-                .ok_or(RouteError::NoSuchExchange)?;
+            let first = self.exchanges.get(exchange).ok_or(RouteError::NoSuchExchange)?;
             if first.record.internal {
                 return Err(RouteError::Internal);
             }
@@ -194,8 +182,7 @@ impl Vhost {
 
     pub(super) fn insert_exchange(&mut self, record: Arc<ExchangeRecord>) {
         if self.exchanges.get(&record.name).is_none() {
-            self.exchanges
-                .insert(Arc::clone(&record.name), Exchange::new(record));
+            self.exchanges.insert(Arc::clone(&record.name), Exchange::new(record));
         }
     }
 
@@ -234,8 +221,7 @@ impl Vhost {
             Some(bucket) => bucket.insert_mut(binding),
             None => {
                 let hop = binding.hop.clone();
-                self.by_destination
-                    .insert_mut(hop, Bucket::new_sync().insert(binding));
+                self.by_destination.insert_mut(hop, Bucket::new_sync().insert(binding));
             }
         }
         self.bindings += 1;
@@ -264,15 +250,11 @@ impl Vhost {
     }
 
     pub(super) fn bindings_to(&self, hop: &Hop) -> Vec<Arc<Binding>> {
-        self.by_destination
-            .get(hop)
-            .map_or_else(Vec::new, |bucket| bucket.iter().cloned().collect())
+        self.by_destination.get(hop).map_or_else(Vec::new, |bucket| bucket.iter().cloned().collect())
     }
 
     pub(super) fn has_binding(&self, binding: &Binding) -> bool {
-        self.by_destination
-            .get(&binding.hop)
-            .is_some_and(|bucket| bucket.contains(binding))
+        self.by_destination.get(&binding.hop).is_some_and(|bucket| bucket.contains(binding))
     }
 
     pub(super) fn exchange_table(&self, name: &str) -> Option<&Exchange> {
@@ -288,17 +270,11 @@ impl Vhost {
     }
 
     pub(super) fn is_predeclared(name: &str) -> bool {
-        PREDECLARED
-            .iter()
-            .any(|(predeclared, _)| *predeclared == name)
+        PREDECLARED.iter().any(|(predeclared, _)| *predeclared == name)
     }
 }
 
 /// The way to a queue.
 pub(super) fn route_to(queue: &QueueRecord) -> Route {
-    Route {
-        shard: queue.shard,
-        queue: queue.id,
-        logged: queue.is_logged(),
-    }
+    Route { shard: queue.shard, queue: queue.id, logged: queue.is_logged() }
 }

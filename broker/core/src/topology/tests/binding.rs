@@ -22,26 +22,10 @@ fn both_ends_must_be_there() {
     let mut world = World::new();
     world.queue("q");
     world.exchange("x", "direct");
-    world.refused(
-        Action::BindQueue(bind("no", "q", "k")),
-        404,
-        "no exchange 'no' in vhost '/'",
-    );
-    world.refused(
-        Action::BindQueue(bind("x", "no", "k")),
-        404,
-        "no queue 'no' in vhost '/'",
-    );
-    world.refused(
-        Action::BindExchange(bind("x", "no", "k")),
-        404,
-        "no exchange 'no' in vhost '/'",
-    );
-    world.refused(
-        Action::BindQueue(bind("no", "no", "k")),
-        404,
-        "no exchange 'no' in vhost '/'",
-    );
+    world.refused(Action::BindQueue(bind("no", "q", "k")), 404, "no exchange 'no' in vhost '/'");
+    world.refused(Action::BindQueue(bind("x", "no", "k")), 404, "no queue 'no' in vhost '/'");
+    world.refused(Action::BindExchange(bind("x", "no", "k")), 404, "no exchange 'no' in vhost '/'");
+    world.refused(Action::BindQueue(bind("no", "no", "k")), 404, "no exchange 'no' in vhost '/'");
 }
 
 #[test]
@@ -63,18 +47,8 @@ fn a_foreign_exclusive_queue_cannot_be_bound_or_unbound() {
     world.bind("x", "mine", "k");
     let text = "cannot obtain exclusive access to locked queue 'mine' in vhost '/'. It could be originally declared \
                 on another connection or the exclusive property value does not match that of the original declaration.";
-    world.refused_as(
-        OTHER,
-        Action::BindQueue(bind("x", "mine", "other")),
-        405,
-        text,
-    );
-    world.refused_as(
-        OTHER,
-        Action::UnbindQueue(bind("x", "mine", "k")),
-        405,
-        text,
-    );
+    world.refused_as(OTHER, Action::BindQueue(bind("x", "mine", "other")), 405, text);
+    world.refused_as(OTHER, Action::UnbindQueue(bind("x", "mine", "k")), 405, text);
 }
 
 #[test]
@@ -86,21 +60,11 @@ fn a_binding_is_its_ends_key_and_arguments() {
         ..bind("amq.direct", "q", key)
     };
     assert_eq!(world.ask(Action::BindQueue(with("k", 1))).changes.len(), 1);
-    assert!(
-        world
-            .ask(Action::BindQueue(with("k", 1)))
-            .changes
-            .is_empty(),
-        "again is no other binding"
-    );
+    assert!(world.ask(Action::BindQueue(with("k", 1))).changes.is_empty(), "again is no other binding");
     assert_eq!(world.ask(Action::BindQueue(with("k", 2))).changes.len(), 1);
     assert_eq!(world.ask(Action::BindQueue(with("l", 1))).changes.len(), 1);
     assert_eq!(world.vhost().bindings().count(), 3);
-    assert_eq!(
-        world.route("amq.direct", "k"),
-        ["q"],
-        "but a message comes once"
-    );
+    assert_eq!(world.route("amq.direct", "k"), ["q"], "but a message comes once");
     world.ask(Action::UnbindQueue(with("k", 1)));
     assert_eq!(world.route("amq.direct", "k"), ["q"]);
     world.ask(Action::UnbindQueue(with("k", 2)));
@@ -113,17 +77,9 @@ fn the_order_of_arguments_makes_no_difference() {
     world.queue("q");
     let one = table(|table| _ = table.put("a", 1).put("b", 2));
     let other = table(|table| _ = table.put("b", 2).put("a", 1).put("b", 3));
-    let with = |arguments: &Bytes| Bind {
-        arguments: arguments.clone(),
-        ..bind("amq.headers", "q", "")
-    };
+    let with = |arguments: &Bytes| Bind { arguments: arguments.clone(), ..bind("amq.headers", "q", "") };
     world.ask(Action::BindQueue(with(&one)));
-    assert!(
-        world
-            .ask(Action::BindQueue(with(&other)))
-            .changes
-            .is_empty()
-    );
+    assert!(world.ask(Action::BindQueue(with(&other))).changes.is_empty());
     world.ask(Action::UnbindQueue(with(&other)));
     assert_eq!(world.vhost().bindings().count(), 0);
 }
@@ -148,21 +104,14 @@ fn x_match_is_one_of_four_words() {
     world.queue("q");
     let with = |value: Value<'_>| {
         let arguments = table(|table| _ = table.put("x-match", value));
-        Action::BindQueue(Bind {
-            arguments,
-            ..bind("amq.headers", "q", "")
-        })
+        Action::BindQueue(Bind { arguments, ..bind("amq.headers", "q", "") })
     };
     world.refused(
         with(Value::from("some")),
         406,
         r#"Invalid x-match field value <<"some">>; expected all, any, all-with-x, or any-with-x"#,
     );
-    world.refused(
-        with(Value::Bool(true)),
-        406,
-        "Invalid x-match field type bool; expected longstr",
-    );
+    world.refused(with(Value::Bool(true)), 406, "Invalid x-match field type bool; expected longstr");
     for right in ["all", "any", "all-with-x", "any-with-x"] {
         world.ask(with(Value::from(right)));
     }
@@ -188,10 +137,7 @@ fn keys_and_arguments_are_limited() {
 
 #[test]
 fn bindings_that_one_message_can_match_are_limited() {
-    let limits = TopologyLimits {
-        reach: 2,
-        ..TopologyLimits::default()
-    };
+    let limits = TopologyLimits { reach: 2, ..TopologyLimits::default() };
     for exchange in ["amq.fanout", "amq.topic", "amq.headers", "amq.direct"] {
         let mut world = World::with_limits(limits);
         (0..3).for_each(|index| _ = world.queue(&format!("q{index}")));
@@ -201,22 +147,16 @@ fn bindings_that_one_message_can_match_are_limited() {
         world.refused(
             Action::BindQueue(bind(exchange, "q2", "k")),
             406,
-            &format!(
-                "cannot bind to exchange '{exchange}' in vhost '/': binding limit of 2 is reached"
-            ),
+            &format!("cannot bind to exchange '{exchange}' in vhost '/': binding limit of 2 is reached"),
         );
-        let other_key =
-            world.prepare_as(ME, Action::BindQueue(bind(exchange, "q2", "another key")));
+        let other_key = world.prepare_as(ME, Action::BindQueue(bind(exchange, "q2", "another key")));
         assert_eq!(other_key.is_ok(), exchange == "amq.direct");
     }
 }
 
 #[test]
 fn bindings_of_a_vhost_are_limited() {
-    let mut world = World::with_limits(TopologyLimits {
-        bindings: 2,
-        ..TopologyLimits::default()
-    });
+    let mut world = World::with_limits(TopologyLimits { bindings: 2, ..TopologyLimits::default() });
     world.queue("q");
     world.bind("amq.direct", "q", "a");
     world.bind("amq.topic", "q", "a");
@@ -236,9 +176,7 @@ fn a_binding_is_logged_if_both_ends_are() {
     world.queue_with("durable", |declaration| declaration.durable = true);
     world.exchange("x", "direct");
     let logged = |world: &mut World, source: &str, queue: &str| {
-        let changes = world
-            .ask(Action::BindQueue(bind(source, queue, "k")))
-            .changes;
+        let changes = world.ask(Action::BindQueue(bind(source, queue, "k"))).changes;
         changes.iter().all(Change::is_logged)
     };
     assert!(logged(&mut world, "amq.direct", "durable"));

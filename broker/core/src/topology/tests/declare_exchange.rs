@@ -25,12 +25,7 @@ fn predeclared_exchanges_are_there_and_durable() {
 fn a_predeclared_exchange_may_be_declared_as_it_is() {
     let mut world = World::new();
     let durable = |declaration: &mut ExchangeDeclaration| declaration.durable = true;
-    assert!(
-        world
-            .ask(declare_exchange("amq.direct", "direct", durable))
-            .changes
-            .is_empty()
-    );
+    assert!(world.ask(declare_exchange("amq.direct", "direct", durable)).changes.is_empty());
     world.refused(
         declare_exchange("amq.direct", "fanout", durable),
         406,
@@ -44,49 +39,14 @@ fn names_and_types_that_cannot_be() {
     let refused = |name: &str, kind: &str, code, text: &str| {
         world.refused(declare_exchange(name, kind, |_| {}), code, text);
     };
-    refused(
-        "amq.mine",
-        "direct",
-        403,
-        "exchange name 'amq.mine' contains reserved prefix 'amq.*'",
-    );
-    refused(
-        "",
-        "direct",
-        403,
-        "operation not permitted on the default exchange",
-    );
-    refused(
-        "\r\n",
-        "direct",
-        403,
-        "operation not permitted on the default exchange",
-    );
-    refused(
-        "x",
-        "x-delayed-message",
-        406,
-        "unknown exchange type 'x-delayed-message'",
-    );
-    refused(
-        "x",
-        "x-consistent-hash",
-        406,
-        "unknown exchange type 'x-consistent-hash'",
-    );
+    refused("amq.mine", "direct", 403, "exchange name 'amq.mine' contains reserved prefix 'amq.*'");
+    refused("", "direct", 403, "operation not permitted on the default exchange");
+    refused("\r\n", "direct", 403, "operation not permitted on the default exchange");
+    refused("x", "x-delayed-message", 406, "unknown exchange type 'x-delayed-message'");
+    refused("x", "x-consistent-hash", 406, "unknown exchange type 'x-consistent-hash'");
     refused("", "nope", 406, "unknown exchange type 'nope'");
-    refused(
-        "x\u{1b}",
-        "direct",
-        406,
-        r"exchange name 'x\u{1b}' contains control characters",
-    );
-    refused(
-        &"x".repeat(256),
-        "direct",
-        406,
-        "exchange name of 256 bytes is longer than 255",
-    );
+    refused("x\u{1b}", "direct", 406, r"exchange name 'x\u{1b}' contains control characters");
+    refused(&"x".repeat(256), "direct", 406, "exchange name of 256 bytes is longer than 255");
 }
 
 #[test]
@@ -100,29 +60,17 @@ fn line_ends_are_dropped_from_declared_names() {
 fn passive_declare_looks_at_nothing_but_the_name() {
     let mut world = World::new();
     world.exchange("x", "topic");
-    let passive = |name: &str| {
-        declare_exchange(name, "no such type", |declaration| {
-            declaration.passive = true
-        })
-    };
+    let passive = |name: &str| declare_exchange(name, "no such type", |declaration| declaration.passive = true);
     assert!(world.ask(passive("x")).changes.is_empty());
     world.refused(passive("y"), 404, "no exchange 'y' in vhost '/'");
-    world.refused(
-        passive(""),
-        403,
-        "operation not permitted on the default exchange",
-    );
+    world.refused(passive(""), 403, "operation not permitted on the default exchange");
 }
 
 #[test]
 fn the_first_property_that_differs_is_named() {
     let mut world = World::new();
     world.exchange("x", "direct");
-    let check = |kind: &str,
-                 adjust: fn(&mut ExchangeDeclaration),
-                 property: &str,
-                 received: &str,
-                 current: &str| {
+    let check = |kind: &str, adjust: fn(&mut ExchangeDeclaration), property: &str, received: &str, current: &str| {
         let text = format!(
             "inequivalent arg '{property}' for exchange 'x' in vhost '/': received {received} but current is {current}"
         );
@@ -135,25 +83,11 @@ fn the_first_property_that_differs_is_named() {
     };
     check("topic", all, "type", "'topic'", "'direct'");
     check("direct", all, "durable", "'true'", "'false'");
+    check("direct", |declaration| declaration.auto_delete = true, "auto_delete", "'true'", "'false'");
+    check("direct", |declaration| declaration.internal = true, "internal", "'true'", "'false'");
     check(
         "direct",
-        |declaration| declaration.auto_delete = true,
-        "auto_delete",
-        "'true'",
-        "'false'",
-    );
-    check(
-        "direct",
-        |declaration| declaration.internal = true,
-        "internal",
-        "'true'",
-        "'false'",
-    );
-    check(
-        "direct",
-        |declaration| {
-            declaration.arguments = table(|table| _ = table.put("alternate-exchange", "ae"))
-        },
+        |declaration| declaration.arguments = table(|table| _ = table.put("alternate-exchange", "ae")),
         "alternate-exchange",
         "the value 'ae' of type 'longstr'",
         "none",
@@ -165,9 +99,7 @@ fn an_alternate_exchange_is_a_name() {
     let world = World::new();
     let arguments = table(|table| _ = table.put("alternate-exchange", Value::I32(1)));
     world.refused(
-        declare_exchange("x", "direct", |declaration| {
-            declaration.arguments = arguments
-        }),
+        declare_exchange("x", "direct", |declaration| declaration.arguments = arguments),
         406,
         "invalid type 'signedint' for arg 'alternate-exchange' in exchange 'x' in vhost '/'",
     );
@@ -175,10 +107,7 @@ fn an_alternate_exchange_is_a_name() {
 
 #[test]
 fn exchanges_are_limited() {
-    let mut world = World::with_limits(TopologyLimits {
-        exchanges: 7,
-        ..TopologyLimits::default()
-    });
+    let mut world = World::with_limits(TopologyLimits { exchanges: 7, ..TopologyLimits::default() });
     world.exchange("x", "direct");
     world.refused(
         declare_exchange("y", "direct", |_| {}),

@@ -34,36 +34,17 @@ fn a_generated_name_that_exists_is_never_shared() {
 fn line_ends_are_dropped_from_declared_names() {
     let mut world = World::new();
     assert_eq!(&*world.queue("a\r\nb\n").name, "ab");
-    world.ask(declare_queue("a\nb", |declaration| {
-        declaration.passive = true
-    }));
+    world.ask(declare_queue("a\nb", |declaration| declaration.passive = true));
 }
 
 #[test]
 fn names_that_cannot_be() {
     let world = World::new();
-    let refused =
-        |name: &str, code, text: &str| world.refused(declare_queue(name, |_| {}), code, text);
-    refused(
-        "amq.mine",
-        403,
-        "queue name 'amq.mine' contains reserved prefix 'amq.*'",
-    );
-    refused(
-        "a\tb",
-        406,
-        r"queue name 'a\tb' contains control characters",
-    );
-    refused(
-        "a\u{85}",
-        406,
-        r"queue name 'a\u{85}' contains control characters",
-    );
-    refused(
-        &"x".repeat(256),
-        406,
-        "queue name of 256 bytes is longer than 255",
-    );
+    let refused = |name: &str, code, text: &str| world.refused(declare_queue(name, |_| {}), code, text);
+    refused("amq.mine", 403, "queue name 'amq.mine' contains reserved prefix 'amq.*'");
+    refused("a\tb", 406, r"queue name 'a\tb' contains control characters");
+    refused("a\u{85}", 406, r"queue name 'a\u{85}' contains control characters");
+    refused(&"x".repeat(256), 406, "queue name of 256 bytes is longer than 255");
     let mut world = world;
     world.queue(&"x".repeat(255));
     world.queue("amq");
@@ -82,13 +63,7 @@ fn passive_declare_looks_at_nothing_but_name_and_owner() {
             declaration.arguments = table(|table| _ = table.put("x-max-length", 5));
         })
     };
-    assert!(
-        world
-            .prepare_as(OTHER, passive("q"))
-            .unwrap()
-            .changes
-            .is_empty()
-    );
+    assert!(world.prepare_as(OTHER, passive("q")).unwrap().changes.is_empty());
     world.refused(passive("nope"), 404, "no queue 'nope' in vhost '/'");
     world.refused(passive(""), 404, "no queue '' in vhost '/'");
     world.refused_as(OTHER, passive("mine"), 405, &locked("mine"));
@@ -111,16 +86,8 @@ fn an_exclusive_queue_is_its_connections_alone() {
     world.refused_as(OTHER, declare_queue("mine", |_| {}), 405, &locked("mine"));
     world.refused_as(ME, declare_queue("mine", |_| {}), 405, &locked("mine"));
     world.refused_as(ME, exclusive("shared"), 405, &locked("shared"));
-    assert_channel_exception(
-        world.topology.accessible_queue("/", "mine", OTHER),
-        405,
-        &locked("mine"),
-    );
-    assert_channel_exception(
-        world.topology.accessible_queue("/", "no", ME),
-        404,
-        "no queue 'no' in vhost '/'",
-    );
+    assert_channel_exception(world.topology.accessible_queue("/", "mine", OTHER), 405, &locked("mine"));
+    assert_channel_exception(world.topology.accessible_queue("/", "no", ME), 404, "no queue 'no' in vhost '/'");
     assert!(world.topology.accessible_queue("/", "mine", ME).is_ok());
     assert!(world.ask(exclusive("mine")).changes.is_empty());
 }
@@ -133,13 +100,8 @@ fn an_exclusive_queue_is_not_durable_whatever_was_asked() {
         declaration.durable = true;
     });
     assert!(!queue.durable);
-    let plain = world.ask(declare_queue("mine", |declaration| {
-        declaration.exclusive = true
-    }));
-    assert!(
-        plain.changes.is_empty(),
-        "durable or not is no difference for it"
-    );
+    let plain = world.ask(declare_queue("mine", |declaration| declaration.exclusive = true));
+    assert!(plain.changes.is_empty(), "durable or not is no difference for it");
 }
 
 #[test]
@@ -168,10 +130,7 @@ fn the_first_property_that_differs_is_named() {
     let check = |adjust: fn(&mut QueueDeclaration), text: &str| {
         world.refused(declare_queue("q", adjust), 406, text);
     };
-    check(
-        |_| {},
-        "inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is 'true'",
-    );
+    check(|_| {}, "inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is 'true'");
     check(
         |declaration| declaration.auto_delete = true,
         "inequivalent arg 'durable' for queue 'q' in vhost '/': received 'false' but current is 'true'",
@@ -209,14 +168,7 @@ fn integers_of_all_widths_are_equal_arguments() {
         declare_queue("q", |declaration| declaration.arguments = arguments)
     };
     world.ask(with(Value::I32(2)));
-    for same in [
-        Value::I8(2),
-        Value::U8(2),
-        Value::I16(2),
-        Value::U16(2),
-        Value::U32(2),
-        Value::I64(2),
-    ] {
+    for same in [Value::I8(2), Value::U8(2), Value::I16(2), Value::U16(2), Value::U32(2), Value::I64(2)] {
         assert!(world.ask(with(same)).changes.is_empty());
     }
     world.refused(
@@ -288,53 +240,17 @@ fn arguments_that_are_wrong() {
     let refused = |name: &str, value: Value<'_>, reason: &str| {
         let arguments = table(|table| _ = table.put(name, value));
         let declare = declare_queue("q", |declaration| declaration.arguments = arguments);
-        world.refused(
-            declare,
-            406,
-            &format!("invalid arg '{name}' for queue 'q' in vhost '/'{reason}"),
-        );
+        world.refused(declare, 406, &format!("invalid arg '{name}' for queue 'q' in vhost '/'{reason}"));
     };
-    refused(
-        "x-queue-type",
-        Value::from("fast"),
-        r#": "unsupported queue type 'fast'""#,
-    );
-    refused(
-        "x-queue-type",
-        Value::I32(1),
-        ": {unacceptable_type,signedint}",
-    );
-    refused(
-        "x-queue-mode",
-        Value::from("eager"),
-        r#": "unsupported queue mode 'eager'""#,
-    );
-    refused(
-        "x-queue-mode",
-        Value::Bool(true),
-        ": {unacceptable_type,bool}",
-    );
-    refused(
-        "x-queue-version",
-        Value::I32(1),
-        r#": "unsupported queue version '1'""#,
-    );
+    refused("x-queue-type", Value::from("fast"), r#": "unsupported queue type 'fast'""#);
+    refused("x-queue-type", Value::I32(1), ": {unacceptable_type,signedint}");
+    refused("x-queue-mode", Value::from("eager"), r#": "unsupported queue mode 'eager'""#);
+    refused("x-queue-mode", Value::Bool(true), ": {unacceptable_type,bool}");
+    refused("x-queue-version", Value::I32(1), r#": "unsupported queue version '1'""#);
     refused("x-queue-version", Value::I32(-1), ": {value_negative,-1}");
-    refused(
-        "x-queue-version",
-        Value::from("2"),
-        r#": "expected integer, got longstr""#,
-    );
-    refused(
-        "x-delivery-limit",
-        Value::I32(3),
-        " of queue type rabbit_classic_queue",
-    );
-    refused(
-        "x-max-age",
-        Value::from("1D"),
-        " of queue type rabbit_classic_queue",
-    );
+    refused("x-queue-version", Value::from("2"), r#": "expected integer, got longstr""#);
+    refused("x-delivery-limit", Value::I32(3), " of queue type rabbit_classic_queue");
+    refused("x-max-age", Value::from("1D"), " of queue type rabbit_classic_queue");
 }
 
 #[test]
@@ -354,9 +270,8 @@ fn arguments_that_are_not_implemented_close_the_channel_with_540() {
     ] {
         let arguments = table(|table| _ = table.put(name, 1));
         let declare = declare_queue("q", |declaration| declaration.arguments = arguments);
-        let text = format!(
-            "argument '{name}' of queue 'q' in vhost '/' is not implemented; declare the queue without it"
-        );
+        let text =
+            format!("argument '{name}' of queue 'q' in vhost '/' is not implemented; declare the queue without it");
         world.refused(declare, ReplyCode::NotImplemented.code(), &text);
     }
     let arguments = table(|table| _ = table.put("x-queue-type", "stream"));
@@ -382,10 +297,7 @@ fn a_quorum_queue_is_durable_shared_lasting_and_named() {
     };
     assert!(world.prepare_as(ME, quorum(|_| {})).is_ok());
     refused(|declaration| declaration.durable = false, "non-durable");
-    refused(
-        |declaration| declaration.exclusive = true,
-        "exclusive-owner",
-    );
+    refused(|declaration| declaration.exclusive = true, "exclusive-owner");
     refused(|declaration| declaration.auto_delete = true, "auto-delete");
     world.refused(
         quorum(|declaration| declaration.name.clear()),
@@ -400,30 +312,18 @@ fn a_quorum_queue_is_durable_shared_lasting_and_named() {
         })
     };
     for name in ["x-max-priority", "x-queue-mode", "x-queue-version"] {
-        let text = format!(
-            "invalid arg '{name}' for queue 'q' in vhost '/' of queue type rabbit_quorum_queue"
-        );
+        let text = format!("invalid arg '{name}' for queue 'q' in vhost '/' of queue type rabbit_quorum_queue");
         world.refused(with(name), 406, &text);
     }
 }
 
 #[test]
 fn queues_are_limited() {
-    let mut world = World::with_limits(TopologyLimits {
-        queues: 2,
-        ..TopologyLimits::default()
-    });
+    let mut world = World::with_limits(TopologyLimits { queues: 2, ..TopologyLimits::default() });
     world.queue("a");
     world.queue("b");
-    world.refused(
-        declare_queue("c", |_| {}),
-        406,
-        "cannot declare queue 'c': queue limit in vhost '/' (2) is reached",
-    );
-    assert!(
-        world.ask(declare_queue("b", |_| {})).changes.is_empty(),
-        "what is there may be declared again"
-    );
+    world.refused(declare_queue("c", |_| {}), 406, "cannot declare queue 'c': queue limit in vhost '/' (2) is reached");
+    assert!(world.ask(declare_queue("b", |_| {})).changes.is_empty(), "what is there may be declared again");
 }
 
 #[test]
@@ -444,16 +344,10 @@ fn arguments_are_limited() {
 #[test]
 fn queues_go_to_the_shard_with_the_fewest() {
     let mut world = World::new();
-    let shards: Vec<u16> = (0..8)
-        .map(|index| world.queue(&format!("q{index}")).shard.0)
-        .collect();
+    let shards: Vec<u16> = (0..8).map(|index| world.queue(&format!("q{index}")).shard.0).collect();
     assert_eq!(shards, [1, 2, 3, 4, 1, 2, 3, 4]);
     let gone = world.topology.queue("/", "q2").unwrap().id;
-    world
-        .topology
-        .removal(gone)
-        .iter()
-        .for_each(|change| world.topology.apply(change));
+    world.topology.removal(gone).iter().for_each(|change| world.topology.apply(change));
     assert_eq!(world.queue("next").shard, ShardId(3));
 }
 
@@ -462,22 +356,10 @@ fn ids_of_logged_queues_are_never_used_again() {
     let mut world = World::new();
     let durable = |declaration: &mut QueueDeclaration| declaration.durable = true;
     let first = world.queue_with("q", durable).id;
-    world
-        .topology
-        .removal(first)
-        .iter()
-        .for_each(|change| world.topology.apply(change));
-    assert_eq!(
-        (first, world.queue_with("q", durable).id),
-        (QueueId(1), QueueId(2))
-    );
-    world.topology.apply(&Change::QueueIds {
-        next: FIRST_UNLOGGED_ID - 1,
-    });
-    assert_eq!(
-        world.queue_with("last", durable).id,
-        QueueId(FIRST_UNLOGGED_ID - 1)
-    );
+    world.topology.removal(first).iter().for_each(|change| world.topology.apply(change));
+    assert_eq!((first, world.queue_with("q", durable).id), (QueueId(1), QueueId(2)));
+    world.topology.apply(&Change::QueueIds { next: FIRST_UNLOGGED_ID - 1 });
+    assert_eq!(world.queue_with("last", durable).id, QueueId(FIRST_UNLOGGED_ID - 1));
     world.refused(
         declare_queue("more", durable),
         506,
@@ -499,14 +381,7 @@ fn ids_of_unlogged_queues_begin_anew_and_pass_over_those_in_use() {
 #[test]
 fn an_unknown_vhost_closes_the_connection() {
     let world = World::new();
-    let request = Request {
-        connection: ME,
-        vhost: Arc::from("nope"),
-        action: declare_queue("q", |_| {}),
-    };
+    let request = Request { connection: ME, vhost: Arc::from("nope"), action: declare_queue("q", |_| {}) };
     let refusal = world.topology.prepare(&request).unwrap_err();
-    assert_eq!(
-        refusal,
-        Exception::connection(ReplyCode::NotAllowed, "vhost nope not found")
-    );
+    assert_eq!(refusal, Exception::connection(ReplyCode::NotAllowed, "vhost nope not found"));
 }

@@ -8,23 +8,14 @@ fn auto_delete(name: &str, durable: bool) -> Action {
 }
 
 fn delete_exchange(name: &str, if_unused: bool) -> Action {
-    Action::DeleteExchange {
-        name: name.to_string(),
-        if_unused,
-    }
+    Action::DeleteExchange { name: name.to_string(), if_unused }
 }
 
 impl World {
     fn delete_queue(&mut self, name: &str) -> Vec<Change> {
-        let queue = self
-            .topology
-            .prepare_delete_queue("/", name, ME)
-            .unwrap()
-            .unwrap();
+        let queue = self.topology.prepare_delete_queue("/", name, ME).unwrap().unwrap();
         let changes = self.topology.removal(queue.id);
-        changes
-            .iter()
-            .for_each(|change| self.topology.apply(change));
+        changes.iter().for_each(|change| self.topology.apply(change));
         changes
     }
 
@@ -47,28 +38,14 @@ fn a_foreign_exclusive_queue_is_not_deleted() {
     world.queue_with("mine", |declaration| declaration.exclusive = true);
     let text = "cannot obtain exclusive access to locked queue 'mine' in vhost '/'. It could be originally declared \
                 on another connection or the exclusive property value does not match that of the original declaration.";
-    assert_channel_exception(
-        world.topology.prepare_delete_queue("/", "mine", OTHER),
-        405,
-        text,
-    );
-    assert!(
-        world
-            .topology
-            .prepare_delete_queue("/", "mi\r\nne", ME)
-            .unwrap()
-            .is_some()
-    );
+    assert_channel_exception(world.topology.prepare_delete_queue("/", "mine", OTHER), 405, text);
+    assert!(world.topology.prepare_delete_queue("/", "mi\r\nne", ME).unwrap().is_some());
 }
 
 #[test]
 fn predeclared_exchanges_stay() {
     let world = World::new();
-    world.refused(
-        delete_exchange("", false),
-        403,
-        "operation not permitted on the default exchange",
-    );
+    world.refused(delete_exchange("", false), 403, "operation not permitted on the default exchange");
     world.refused(
         delete_exchange("amq.topic", false),
         403,
@@ -87,11 +64,7 @@ fn if_unused_means_without_bindings_from_it() {
     world.queue("q");
     world.exchange("x", "direct");
     world.bind("x", "q", "k");
-    world.refused(
-        delete_exchange("x", true),
-        406,
-        "exchange 'x' in vhost '/' in use",
-    );
+    world.refused(delete_exchange("x", true), 406, "exchange 'x' in vhost '/' in use");
     world.bind_exchange("amq.direct", "x", "k");
     world.ask(Action::UnbindQueue(bind("x", "q", "k")));
     world.ask(delete_exchange("x", true));
@@ -113,10 +86,7 @@ fn bindings_go_with_either_end() {
     world.delete_queue("q");
     assert_eq!(world.vhost().bindings().count(), 0);
     world.queue("q");
-    assert!(
-        world.route("amq.direct", "k").is_empty(),
-        "a new queue of the same name has none of the old bindings"
-    );
+    assert!(world.route("amq.direct", "k").is_empty(), "a new queue of the same name has none of the old bindings");
 }
 
 #[test]
@@ -145,10 +115,7 @@ fn auto_delete_exchanges_end_with_the_queue_and_along_chains() {
     assert_eq!(world.route("stays", "k"), ["q"]);
     let changes = world.delete_queue("q");
     assert_eq!(changes.len(), 3, "the queue and two exchanges: {changes:?}");
-    assert_eq!(
-        ["first", "second", "stays"].map(|name| world.has_exchange(name)),
-        [false, false, true]
-    );
+    assert_eq!(["first", "second", "stays"].map(|name| world.has_exchange(name)), [false, false, true]);
 }
 
 #[test]
@@ -173,10 +140,7 @@ fn the_end_of_a_durable_exchange_is_logged_even_if_its_cause_is_not() {
     world.ask(auto_delete("x", true));
     world.bind("x", "transient", "k");
     let changes = world.delete_queue("transient");
-    assert_eq!(
-        changes.iter().map(Change::is_logged).collect::<Vec<_>>(),
-        [false, true]
-    );
+    assert_eq!(changes.iter().map(Change::is_logged).collect::<Vec<_>>(), [false, true]);
 }
 
 #[test]
@@ -192,18 +156,8 @@ fn exclusive_queues_end_with_their_connection() {
     let Outcome::Released(released) = world.ask(Action::ReleaseConnection).outcome else {
         panic!("a release answers with the queues");
     };
-    assert_eq!(
-        released
-            .iter()
-            .map(|queue| &*queue.name)
-            .collect::<Vec<_>>(),
-        ["mine", "mine too"]
-    );
-    let mut left: Vec<_> = world
-        .vhost()
-        .queues()
-        .map(|queue| queue.name.to_string())
-        .collect();
+    assert_eq!(released.iter().map(|queue| &*queue.name).collect::<Vec<_>>(), ["mine", "mine too"]);
+    let mut left: Vec<_> = world.vhost().queues().map(|queue| queue.name.to_string()).collect();
     left.sort();
     assert_eq!(left, ["shared", "theirs"]);
     assert!(!world.has_exchange("x"));

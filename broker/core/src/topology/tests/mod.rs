@@ -32,25 +32,16 @@ impl World {
     }
 
     fn with_limits(limits: TopologyLimits) -> Self {
-        Self {
-            topology: Topology::new(NonZeroU16::new(4).unwrap(), limits),
-        }
+        Self { topology: Topology::new(NonZeroU16::new(4).unwrap(), limits) }
     }
 
     fn prepare_as(&self, connection: ConnectionId, action: Action) -> Result<Prepared, Exception> {
-        self.topology.prepare(&Request {
-            connection,
-            vhost: Arc::from("/"),
-            action,
-        })
+        self.topology.prepare(&Request { connection, vhost: Arc::from("/"), action })
     }
 
     fn ask_as(&mut self, connection: ConnectionId, action: Action) -> Result<Prepared, Exception> {
         let prepared = self.prepare_as(connection, action)?;
-        prepared
-            .changes
-            .iter()
-            .for_each(|change| self.topology.apply(change));
+        prepared.changes.iter().for_each(|change| self.topology.apply(change));
         Ok(prepared)
     }
 
@@ -63,11 +54,7 @@ impl World {
         self.queue_with(name, |_| {})
     }
 
-    fn queue_with(
-        &mut self,
-        name: &str,
-        adjust: impl FnOnce(&mut QueueDeclaration),
-    ) -> Arc<QueueRecord> {
+    fn queue_with(&mut self, name: &str, adjust: impl FnOnce(&mut QueueDeclaration)) -> Arc<QueueRecord> {
         match self.ask(declare_queue(name, adjust)).outcome {
             Outcome::Queue(record) => record,
             other => panic!("declaring a queue answered {other:?}"),
@@ -97,25 +84,9 @@ impl World {
 
     fn route_with(&self, exchange: &str, key: &str, headers: Option<&Bytes>) -> Vec<String> {
         let mut routes = Routes::new();
-        self.vhost()
-            .route(
-                exchange,
-                key,
-                || headers.map(|octets| Table::new(octets)),
-                &mut routes,
-            )
-            .unwrap();
-        assert!(
-            routes.as_slice().is_sorted(),
-            "routes come in the order of shards"
-        );
-        let name = |route: &Route| {
-            self.topology
-                .queue_by_id(route.queue)
-                .unwrap()
-                .name
-                .to_string()
-        };
+        self.vhost().route(exchange, key, || headers.map(|octets| Table::new(octets)), &mut routes).unwrap();
+        assert!(routes.as_slice().is_sorted(), "routes come in the order of shards");
+        let name = |route: &Route| self.topology.queue_by_id(route.queue).unwrap().name.to_string();
         let mut names: Vec<String> = routes.as_slice().iter().map(name).collect();
         names.sort();
         names
@@ -134,16 +105,9 @@ impl World {
 }
 
 #[track_caller]
-fn assert_channel_exception<T: core::fmt::Debug>(
-    result: Result<T, Exception>,
-    code: u16,
-    text: &str,
-) {
+fn assert_channel_exception<T: core::fmt::Debug>(result: Result<T, Exception>, code: u16, text: &str) {
     match result {
-        Err(Exception::Channel {
-            code: found,
-            text: said,
-        }) => assert_eq!((found.code(), said.as_str()), (code, text)),
+        Err(Exception::Channel { code: found, text: said }) => assert_eq!((found.code(), said.as_str()), (code, text)),
         other => panic!("expected a channel exception, got {other:?}"),
     }
 }
@@ -162,11 +126,7 @@ fn declare_queue(name: &str, adjust: impl FnOnce(&mut QueueDeclaration)) -> Acti
     Action::DeclareQueue(declaration)
 }
 
-fn declare_exchange(
-    name: &str,
-    kind: &str,
-    adjust: impl FnOnce(&mut ExchangeDeclaration),
-) -> Action {
+fn declare_exchange(name: &str, kind: &str, adjust: impl FnOnce(&mut ExchangeDeclaration)) -> Action {
     let mut declaration = ExchangeDeclaration {
         name: name.to_string(),
         kind: kind.to_string(),

@@ -11,17 +11,11 @@ fn action() -> impl Strategy<Value = (ConnectionId, Action)> {
     let name = || prop::sample::select(&["a", "b", "c", "amq.topic"][..]);
     let key = || prop::sample::select(&["", "k", "k.l", "#.k", "*"][..]);
     let flags = || (any::<bool>(), any::<bool>(), any::<bool>());
-    let arguments = || {
-        prop::option::of(0..3_i32)
-            .prop_map(|n| n.map_or_else(Bytes::new, |n| table(|table| _ = table.put("n", n))))
-    };
+    let arguments =
+        || prop::option::of(0..3_i32).prop_map(|n| n.map_or_else(Bytes::new, |n| table(|table| _ = table.put("n", n))));
     let bind = move || {
-        (name(), name(), key(), arguments()).prop_map(|(source, destination, key, arguments)| {
-            Bind {
-                arguments,
-                ..bind(source, destination, key)
-            }
-        })
+        (name(), name(), key(), arguments())
+            .prop_map(|(source, destination, key, arguments)| Bind { arguments, ..bind(source, destination, key) })
     };
     let kind = prop::sample::select(&["direct", "fanout", "topic", "headers"][..]);
     let action = prop_oneof![
@@ -58,10 +52,7 @@ fn steps() -> impl Strategy<Value = Vec<Result<(ConnectionId, Action), usize>>> 
 }
 
 fn logged(topology: &Topology) -> Vec<String> {
-    let mut changes: Vec<_> = topology
-        .logged_changes()
-        .map(|change| format!("{change:?}"))
-        .collect();
+    let mut changes: Vec<_> = topology.logged_changes().map(|change| format!("{change:?}")).collect();
     changes.sort();
     changes
 }
@@ -162,11 +153,7 @@ fn the_form_in_the_log_stays() {
         exclusive_owner: None,
         arguments: Bytes::from_static(b"\x01nV"),
     };
-    let delete_exchange = Change::DeleteExchange {
-        vhost: Arc::clone(&vhost),
-        name: Arc::from("x"),
-        logged: true,
-    };
+    let delete_exchange = Change::DeleteExchange { vhost: Arc::clone(&vhost), name: Arc::from("x"), logged: true };
     let check = |change: Change, expected: &[u8]| {
         let mut octets = Vec::new();
         change.encode(&mut octets);
@@ -176,22 +163,10 @@ fn the_form_in_the_log_stays() {
             assert_eq!(Change::decode(&octets[..size]), Err(ChangeError::Truncated));
         }
     };
-    check(
-        Change::CreateExchange(Arc::new(exchange)),
-        b"\x01\x01/\x01x\x02\x02\x00\x00\x00\x00",
-    );
+    check(Change::CreateExchange(Arc::new(exchange)), b"\x01\x01/\x01x\x02\x02\x00\x00\x00\x00");
     check(delete_exchange, b"\x02\x01/\x01x");
-    check(
-        Change::CreateQueue(Arc::new(queue)),
-        b"\x03\x02\x01\x00\x00\x03\x00\x01/\x01q\x03\x00\x00\x00\x01nV",
-    );
-    check(
-        Change::DeleteQueue {
-            id: QueueId(7),
-            logged: true,
-        },
-        b"\x04\x07\x00\x00\x00",
-    );
+    check(Change::CreateQueue(Arc::new(queue)), b"\x03\x02\x01\x00\x00\x03\x00\x01/\x01q\x03\x00\x00\x00\x01nV");
+    check(Change::DeleteQueue { id: QueueId(7), logged: true }, b"\x04\x07\x00\x00\x00");
     check(
         Change::Bind(binding(Destination::Queue(QueueId(7)))),
         b"\x05\x01/\x01x\x00\x07\x00\x00\x00\x01k\x03\x00\x00\x00\x01nV",
@@ -208,22 +183,10 @@ fn octets_without_meaning_are_errors() {
     assert_eq!(Change::decode(b""), Err(ChangeError::Truncated));
     assert_eq!(Change::decode(b"\x00"), Err(ChangeError::UnknownKind(0)));
     assert_eq!(Change::decode(b"\x08"), Err(ChangeError::UnknownKind(8)));
-    assert_eq!(
-        Change::decode(b"\x02\x01\xff\x01x"),
-        Err(ChangeError::NotUtf8)
-    );
-    assert_eq!(
-        Change::decode(b"\x01\x01/\x01x\x04\x00\x00\x00\x00\x00"),
-        Err(ChangeError::UnknownCode(4))
-    );
-    assert_eq!(
-        Change::decode(b"\x01\x01/\x01x\x00\x04\x00\x00\x00\x00"),
-        Err(ChangeError::UnknownCode(4))
-    );
-    assert_eq!(
-        Change::decode(b"\x05\x01/\x01x\x02"),
-        Err(ChangeError::UnknownCode(2))
-    );
+    assert_eq!(Change::decode(b"\x02\x01\xff\x01x"), Err(ChangeError::NotUtf8));
+    assert_eq!(Change::decode(b"\x01\x01/\x01x\x04\x00\x00\x00\x00\x00"), Err(ChangeError::UnknownCode(4)));
+    assert_eq!(Change::decode(b"\x01\x01/\x01x\x00\x04\x00\x00\x00\x00"), Err(ChangeError::UnknownCode(4)));
+    assert_eq!(Change::decode(b"\x05\x01/\x01x\x02"), Err(ChangeError::UnknownCode(2)));
 }
 
 #[test]
@@ -231,33 +194,20 @@ fn used_ids_survive_a_snapshot_though_the_queues_are_gone() {
     let mut world = World::new();
     let durable = |declaration: &mut QueueDeclaration| declaration.durable = true;
     let id = world.queue_with("q", durable).id;
-    world
-        .topology
-        .removal(id)
-        .iter()
-        .for_each(|change| world.topology.apply(change));
+    world.topology.removal(id).iter().for_each(|change| world.topology.apply(change));
     let mut restarted = World::new();
-    world
-        .topology
-        .logged_changes()
-        .for_each(|change| restarted.topology.apply(&change));
+    world.topology.logged_changes().for_each(|change| restarted.topology.apply(&change));
     assert_eq!(restarted.queue_with("q", durable).id, QueueId(id.0 + 1));
 }
 
 #[test]
 fn a_queue_of_a_shard_that_is_not_used_any_more_is_kept() {
     let mut world = World::new();
-    let mut record =
-        QueueRecord::clone(&world.queue_with("q", |declaration| declaration.durable = true));
+    let mut record = QueueRecord::clone(&world.queue_with("q", |declaration| declaration.durable = true));
     record.shard = ShardId(40);
     let mut smaller = World::new();
-    smaller
-        .topology
-        .apply(&Change::CreateQueue(Arc::new(record)));
+    smaller.topology.apply(&Change::CreateQueue(Arc::new(record)));
     assert_eq!(smaller.topology.queue("/", "q").unwrap().shard, ShardId(40));
-    smaller.topology.apply(&Change::DeleteQueue {
-        id: QueueId(1),
-        logged: true,
-    });
+    smaller.topology.apply(&Change::DeleteQueue { id: QueueId(1), logged: true });
     assert!(smaller.topology.queue("/", "q").is_none());
 }

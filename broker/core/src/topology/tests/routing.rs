@@ -20,32 +20,17 @@ fn the_default_exchange_routes_by_queue_name() {
 #[test]
 fn missing_and_internal_exchanges_refuse() {
     let mut world = World::new();
-    world.ask(declare_exchange("inner", "fanout", |declaration| {
-        declaration.internal = true
-    }));
+    world.ask(declare_exchange("inner", "fanout", |declaration| declaration.internal = true));
     world.queue("q");
     world.bind("inner", "q", "");
     world.bind_exchange("amq.fanout", "inner", "");
-    let refusal = |name: &str| {
-        world
-            .vhost()
-            .route(name, "", || None, &mut Routes::new())
-            .unwrap_err()
-    };
+    let refusal = |name: &str| world.vhost().route(name, "", || None, &mut Routes::new()).unwrap_err();
     assert_eq!(refusal("no"), RouteError::NoSuchExchange);
     assert_eq!(refusal("inner"), RouteError::Internal);
     let told = |name: &str| Err::<(), _>(refusal(name).into_exception(name, "/"));
     assert_channel_exception(told("no"), 404, "no exchange 'no' in vhost '/'");
-    assert_channel_exception(
-        told("inner"),
-        403,
-        "cannot publish to internal exchange 'inner' in vhost '/'",
-    );
-    assert_eq!(
-        world.route("amq.fanout", ""),
-        ["q"],
-        "exchanges may publish to it"
-    );
+    assert_channel_exception(told("inner"), 403, "cannot publish to internal exchange 'inner' in vhost '/'");
+    assert_eq!(world.route("amq.fanout", ""), ["q"], "exchanges may publish to it");
 }
 
 #[test]
@@ -76,16 +61,8 @@ fn topic_keys_match_word_by_word() {
         let mut world = World::new();
         world.queue("q");
         world.bind("amq.topic", "q", pattern);
-        assert_eq!(
-            !world.route("amq.topic", key).is_empty(),
-            matched,
-            "{pattern} against {key}"
-        );
-        assert_eq!(
-            naive(pattern, key),
-            matched,
-            "the model: {pattern} against {key}"
-        );
+        assert_eq!(!world.route("amq.topic", key).is_empty(), matched, "{pattern} against {key}");
+        assert_eq!(naive(pattern, key), matched, "the model: {pattern} against {key}");
     };
     check("", "", true);
     check("*", "", false);
@@ -126,14 +103,16 @@ fn naive(pattern: &str, key: &str) -> bool {
             _ => false,
         }
     }
-    step(
-        &topic::words(pattern).collect::<Vec<_>>(),
-        &topic::words(key).collect::<Vec<_>>(),
-    )
+    step(&topic::words(pattern).collect::<Vec<_>>(), &topic::words(key).collect::<Vec<_>>())
 }
 
 fn topic_key(words: &'static [&'static str]) -> impl Strategy<Value = String> {
     prop::collection::vec(prop::sample::select(words), 0..6).prop_map(|words| words.join("."))
+}
+
+fn topic_binding(id: u32, pattern: &str) -> Arc<Binding> {
+    let hop = Hop::Queue(Route { shard: ShardId(1), queue: QueueId(id), logged: false });
+    Arc::new(Binding::new(hop, Arc::from("x"), Arc::from(pattern), Bytes::new(), false))
 }
 
 proptest! {
@@ -143,14 +122,8 @@ proptest! {
         patterns in prop::collection::vec((topic_key(&["a", "b", "*", "#", "#", ""]), any::<bool>()), 0..12),
         keys in prop::collection::vec(topic_key(&["a", "b", "", "#", "*"]), 1..12),
     ) {
-        let binding = |index: usize, pattern: &str| Arc::new(Binding {
-            hop: Hop::Queue(Route { shard: ShardId(1), queue: QueueId(u32::try_from(index).unwrap()), logged: false }),
-            source: Arc::from("x"),
-            routing_key: Arc::from(pattern),
-            arguments: Bytes::new(),
-            logged: false,
-        });
-        let all: Vec<_> = patterns.iter().enumerate().map(|(index, (pattern, stays))| (binding(index, pattern), *stays)).collect();
+        let numbered = (1..).zip(&patterns);
+        let all: Vec<_> = numbered.map(|(id, (pattern, stays))| (topic_binding(id, pattern), *stays)).collect();
         let mut tree = topic::TopicTree::new();
         all.iter().for_each(|(binding, _)| tree.insert(Arc::clone(binding)));
         let full = tree.clone();
@@ -178,23 +151,11 @@ fn wildcards_do_not_multiply_the_work() {
     let mut tree = topic::TopicTree::new();
     let pattern = vec!["#.a"; 20].join(".");
     for (id, end) in [(1, "b"), (2, "c"), (3, "#")] {
-        tree.insert(Arc::new(Binding {
-            hop: Hop::Queue(Route {
-                shard: ShardId(1),
-                queue: QueueId(id),
-                logged: false,
-            }),
-            source: Arc::from("x"),
-            routing_key: Arc::from(format!("{pattern}.{end}")),
-            arguments: Bytes::new(),
-            logged: false,
-        }));
+        tree.insert(topic_binding(id, &format!("{pattern}.{end}")));
     }
     let key = format!("{}.b", vec!["a"; 126].join("."));
     let mut found = Vec::new();
-    tree.matches(&key, |binding| {
-        found.push(binding.routing_key.rsplit('.').next().unwrap_or_default())
-    });
+    tree.matches(&key, |binding| found.push(binding.routing_key.rsplit('.').next().unwrap_or_default()));
     found.sort_unstable();
     assert_eq!(found, ["#", "b"]);
 }
@@ -204,15 +165,11 @@ fn headers_match_by_the_bindings_arguments() {
     let check = |arguments: &Bytes, headers: Option<&Bytes>, matched: bool| {
         let mut world = World::new();
         world.queue("q");
-        world.ask(Action::BindQueue(Bind {
-            arguments: arguments.clone(),
-            ..bind("amq.headers", "q", "ignored")
-        }));
+        world.ask(Action::BindQueue(Bind { arguments: arguments.clone(), ..bind("amq.headers", "q", "ignored") }));
         let routed = !world.route_with("amq.headers", "k", headers).is_empty();
         assert_eq!(routed, matched, "{arguments:?} against {headers:?}");
     };
-    let two =
-        |mode: &str| table(|table| _ = table.put("x-match", mode).put("a", 1).put("b", "two"));
+    let two = |mode: &str| table(|table| _ = table.put("x-match", mode).put("a", 1).put("b", "two"));
     let a = table(|table| _ = table.put("a", 1));
     let both = table(|table| _ = table.put("z", 0).put("b", "two").put("a", 1));
     let neither = table(|table| _ = table.put("a", 2).put("b", true));
@@ -246,10 +203,7 @@ fn header_values_are_equal_by_what_they_say() {
         let headers = table(|table| _ = table.put("n", value));
         let mut world = World::new();
         world.queue("q");
-        world.ask(Action::BindQueue(Bind {
-            arguments,
-            ..bind("amq.match", "q", "")
-        }));
+        world.ask(Action::BindQueue(Bind { arguments, ..bind("amq.match", "q", "") }));
         let routed = !world.route_with("amq.match", "", Some(&headers)).is_empty();
         assert_eq!(routed, matched, "{wanted:?} against {value:?}");
     };
@@ -263,28 +217,8 @@ fn header_values_are_equal_by_what_they_say() {
     check(Value::from("a"), Value::Binary(b"a"), true);
     check(Value::from("a"), Value::from("A"), false);
     check(Value::Timestamp(5), Value::I64(5), true);
-    check(
-        Value::Decimal {
-            scale: 1,
-            unscaled: 5,
-        },
-        Value::Decimal {
-            scale: 1,
-            unscaled: 5,
-        },
-        true,
-    );
-    check(
-        Value::Decimal {
-            scale: 1,
-            unscaled: 5,
-        },
-        Value::Decimal {
-            scale: 2,
-            unscaled: 50,
-        },
-        false,
-    );
+    check(Value::Decimal { scale: 1, unscaled: 5 }, Value::Decimal { scale: 1, unscaled: 5 }, true);
+    check(Value::Decimal { scale: 1, unscaled: 5 }, Value::Decimal { scale: 2, unscaled: 50 }, false);
 }
 
 #[test]
@@ -302,15 +236,9 @@ fn headers_are_decoded_once_and_only_for_headers_exchanges() {
         None
     };
     let mut routes = Routes::new();
-    world
-        .vhost()
-        .route("amq.direct", "k", decode, &mut routes)
-        .unwrap();
+    world.vhost().route("amq.direct", "k", decode, &mut routes).unwrap();
     assert_eq!((routes.len(), calls.get()), (1, 0));
-    world
-        .vhost()
-        .route("amq.fanout", "k", decode, &mut routes)
-        .unwrap();
+    world.vhost().route("amq.fanout", "k", decode, &mut routes).unwrap();
     assert_eq!((routes.len(), calls.get()), (1, 1));
 }
 
@@ -341,14 +269,7 @@ fn routes_add_up_over_calls() {
     for key in ["q", "r", "q"] {
         world.vhost().route("", key, || None, &mut routes).unwrap();
     }
-    assert_eq!(
-        routes
-            .as_slice()
-            .iter()
-            .map(|route| route.queue)
-            .collect::<Vec<_>>(),
-        ids
-    );
+    assert_eq!(routes.as_slice().iter().map(|route| route.queue).collect::<Vec<_>>(), ids);
     assert_eq!(routes.by_shard().count(), 2);
     routes.clear();
     assert!(routes.is_empty());
@@ -362,22 +283,14 @@ fn routes_are_grouped_by_shard() {
         world.bind("amq.fanout", &format!("q{index}"), "");
     }
     let mut routes = Routes::new();
-    world
-        .vhost()
-        .route("amq.fanout", "", || None, &mut routes)
-        .unwrap();
-    let groups: Vec<_> = routes
-        .by_shard()
-        .map(|group| (group[0].shard.0, group.len()))
-        .collect();
+    world.vhost().route("amq.fanout", "", || None, &mut routes).unwrap();
+    let groups: Vec<_> = routes.by_shard().map(|group| (group[0].shard.0, group.len())).collect();
     assert_eq!(groups, [(1, 3), (2, 3), (3, 2), (4, 2)]);
 }
 
 fn with_alternate(name: &str, alternate: &str) -> Action {
     let arguments = table(|table| _ = table.put("alternate-exchange", alternate));
-    declare_exchange(name, "direct", |declaration| {
-        declaration.arguments = arguments
-    })
+    declare_exchange(name, "direct", |declaration| declaration.arguments = arguments)
 }
 
 #[test]
@@ -388,10 +301,7 @@ fn the_alternate_exchange_gets_what_goes_nowhere() {
     }
     world.ask(with_alternate("x", "ae"));
     world.bind("x", "q", "k");
-    assert!(
-        world.route("x", "other").is_empty(),
-        "an alternate exchange that is not there takes nothing"
-    );
+    assert!(world.route("x", "other").is_empty(), "an alternate exchange that is not there takes nothing");
     world.exchange("ae", "fanout");
     world.bind("ae", "rest", "");
     assert_eq!(world.route("x", "k"), ["q"]);
@@ -419,9 +329,7 @@ fn a_snapshot_never_changes() {
         world.bind("amq.topic", &format!("q{index}"), &format!("a.{index}.#"));
         world.bind("amq.direct", &format!("q{index}"), "k");
     }
-    let before = World {
-        topology: world.topology.clone(),
-    };
+    let before = World { topology: world.topology.clone() };
     let seen = |world: &World| {
         (
             world.topology.version(),
@@ -433,11 +341,7 @@ fn a_snapshot_never_changes() {
     let then = seen(&before);
     for index in 0..100 {
         let id = world.topology.queue("/", &format!("q{index}")).unwrap().id;
-        world
-            .topology
-            .removal(id)
-            .iter()
-            .for_each(|change| world.topology.apply(change));
+        world.topology.removal(id).iter().for_each(|change| world.topology.apply(change));
     }
     world.queue("new");
     world.bind("amq.direct", "new", "k");
