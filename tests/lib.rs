@@ -1,1 +1,10 @@
-//! Test harness of the workspace.
+//! Test harness of the workspace: a real Kubernetes ([`cluster`]) and the images it runs ([`image`]).
+//!
+//! Nothing here is part of the product. It runs on a developer's or a build machine, as root where it says so, and keeps
+//! what it builds and starts in the [cache](programs::cache_folder), never in the work tree.
+
+pub mod cluster;
+mod command;
+pub mod image;
+mod process;
+pub mod programs;
