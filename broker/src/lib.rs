@@ -1,1 +1,30 @@
-//! The broker: sockets, tasks, clocks and the binary around the pure machines.
+//! The broker: the IO shell around the pure machines of `warren-core`.
+//!
+//! ```text
+//! listener ─▶ connection (one task each) ──▶ shard (one task each) ──▶ log thread (one)
+//!                │      ▲                        │  ▲                       │
+//!                │      └──────── events ────────┘  └────── synced ─────────┘
+//!                └─▶ metadata (one task) ─▶ topology snapshot, read by all
+//! ```
+//!
+//! The shell moves octets and batches, keeps time and owns files and sockets; every rule of AMQP is a decision of the
+//! machines. A shard never waits for a connection: what it sends is bounded by the consumers' windows. A connection
+//! waits for shards, which is how a full queue, disk or socket is felt at the publisher's end: we stop reading.
+
+pub mod config;
+mod connection;
+mod connections;
+mod http;
+mod limits;
+mod listener;
+mod log;
+mod metadata;
+mod metrics;
+pub mod node;
+mod scratch;
+mod shard;
+pub mod telemetry;
+mod users;
+
+pub use config::Config;
+pub use node::Node;

@@ -11,10 +11,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-#[expect(
-    clippy::disallowed_types,
-    reason = "this is the one file that opens files"
-)]
+#[expect(clippy::disallowed_types, reason = "this is the one file that opens files")]
 type File = std::fs::File;
 
 /// A folder of files, as far as a log needs one.
@@ -40,12 +37,7 @@ pub trait Disk: Send + Sync + 'static {
     fn read_at(&self, file: &Self::File, buf: &mut [u8], offset: u64) -> io::Result<()>;
 
     /// Writes all the slices, one after the other, from `offset`.
-    fn write_at(
-        &self,
-        file: &Self::File,
-        slices: &mut [IoSlice<'_>],
-        offset: u64,
-    ) -> io::Result<()>;
+    fn write_at(&self, file: &Self::File, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()>;
 
     /// Makes every earlier write to the file durable (`fdatasync`).
     fn sync_data(&self, file: &Self::File) -> io::Result<()>;
@@ -100,11 +92,7 @@ impl FileDisk {
         create_folder(&path)?;
         let lock = lock(&path)?;
         let folder = File::open(&path).map_err(failed("open the folder", &path))?;
-        Ok(Self {
-            path,
-            folder,
-            _lock: lock,
-        })
+        Ok(Self { path, folder, _lock: lock })
     }
 
     /// The folder.
@@ -113,38 +101,25 @@ impl FileDisk {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the one file that makes folders"
-)]
+#[expect(clippy::disallowed_methods, reason = "this is the one file that makes folders")]
 fn create_folder(path: &Path) -> Result<(), FolderError> {
     std::fs::create_dir_all(path).map_err(failed("create the folder", path))
 }
 
 fn lock(folder: &Path) -> Result<File, FolderError> {
     let path = folder.join("lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path);
+    let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(failed("open the lock file", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(TryLockError::WouldBlock) => Err(FolderError::InUse {
-            path: folder.to_owned(),
-        }),
+        Err(TryLockError::WouldBlock) => Err(FolderError::InUse { path: folder.to_owned() }),
         Err(TryLockError::Error(source)) => Err(failed("lock the file", &path)(source)),
     }
 }
 
 fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> FolderError {
     let path = path.to_owned();
-    move |source| FolderError::Io {
-        action,
-        path,
-        source,
-    }
+    move |source| FolderError::Io { action, path, source }
 }
 
 /// The kernel takes at most this many slices in one `pwritev` (`IOV_MAX`).
@@ -153,10 +128,7 @@ const SLICES_PER_WRITE: usize = 1024;
 impl Disk for FileDisk {
     type File = File;
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one file that lists folders"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one file that lists folders")]
     fn list(&self) -> io::Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in std::fs::read_dir(&self.path)? {
@@ -167,10 +139,7 @@ impl Disk for FileDisk {
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
-        File::options()
-            .read(true)
-            .write(true)
-            .open(self.path.join(name))
+        File::options().read(true).write(true).open(self.path.join(name))
     }
 
     fn create(&self, name: &str, len: u64) -> io::Result<File> {
@@ -204,12 +173,7 @@ impl Disk for FileDisk {
         Ok(())
     }
 
-    fn write_at(
-        &self,
-        file: &File,
-        mut slices: &mut [IoSlice<'_>],
-        mut offset: u64,
-    ) -> io::Result<()> {
+    fn write_at(&self, file: &File, mut slices: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
         IoSlice::advance_slices(&mut slices, 0);
         while !slices.is_empty() {
             let now = &slices[..slices.len().min(SLICES_PER_WRITE)];
@@ -231,18 +195,12 @@ impl Disk for FileDisk {
         file.sync_data()
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one file that renames files"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one file that renames files")]
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         std::fs::rename(self.path.join(from), self.path.join(to))
     }
 
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one file that removes files"
-    )]
+    #[expect(clippy::disallowed_methods, reason = "this is the one file that removes files")]
     fn remove(&self, name: &str) -> io::Result<()> {
         std::fs::remove_file(self.path.join(name))
     }

@@ -102,9 +102,7 @@ impl FaultyDisk {
     fn from_state(mut state: State) -> Self {
         state.history = History::default();
         state.history.origin = Some(Arc::new(state.clone()));
-        Self {
-            state: Arc::new(Mutex::new(state)),
-        }
+        Self { state: Arc::new(Mutex::new(state)) }
     }
 
     /// What a power cut at this moment leaves. For every unsynced thing `choose` is asked which of so many outcomes it
@@ -179,25 +177,19 @@ impl FaultyDisk {
     /// Sets a file's bytes, durably: damage, or a folder made by hand. Creates the file if there is none.
     pub fn set_contents(&self, name: &str, bytes: &[u8]) {
         let mut state = self.lock();
-        let mut inode = Inode {
-            len: bytes.len() as u64,
-            ..Inode::default()
-        };
-        let block_len = state.block_len;
-        inode.write(block_len, bytes, 0);
+        let mut inode = Inode { len: bytes.len() as u64, ..Inode::default() };
+        inode.write(state.block_len, bytes, 0);
         inode.sync();
-        let number = state.inodes.len();
-        state.inodes.push(inode);
-        state.names.insert(name.to_owned(), number);
-        state.durable_names.insert(name.to_owned(), number);
-        let origin = State {
-            history: History::default(),
-            ..state.clone()
-        };
-        state.history = History {
-            origin: Some(Arc::new(origin)),
-            changes: Vec::new(),
-        };
+        if let Some(number) = state.names.get(name).copied() {
+            state.inodes[number] = inode;
+        } else {
+            let number = state.inodes.len();
+            state.inodes.push(inode);
+            state.names.insert(name.to_owned(), number);
+            state.durable_names.insert(name.to_owned(), number);
+        }
+        let origin = State { history: History::default(), ..state.clone() };
+        state.history = History { origin: Some(Arc::new(origin)), changes: Vec::new() };
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -221,9 +213,7 @@ impl Disk for FaultyDisk {
         let mut state = self.lock();
         state.check_capacity(len)?;
         state.change(Change::Create(name.to_owned(), len));
-        Ok(FaultyFile {
-            inode: state.inodes.len() - 1,
-        })
+        Ok(FaultyFile { inode: state.inodes.len() - 1 })
     }
 
     fn read_at(&self, file: &FaultyFile, buf: &mut [u8], offset: u64) -> io::Result<()> {
@@ -232,17 +222,12 @@ impl Disk for FaultyDisk {
         Ok(())
     }
 
-    fn write_at(
-        &self,
-        file: &FaultyFile,
-        slices: &mut [IoSlice<'_>],
-        offset: u64,
-    ) -> io::Result<()> {
+    fn write_at(&self, file: &FaultyFile, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
         let mut state = self.lock();
-        let mut bytes = slices
-            .iter()
-            .flat_map(|slice| slice.iter().copied())
-            .collect::<Vec<u8>>();
+        let mut bytes = Vec::new();
+        for slice in slices.iter() {
+            bytes.extend_from_slice(slice);
+        }
         let end = offset + bytes.len() as u64;
         state.check_capacity(end.saturating_sub(state.inodes[file.inode].len))?;
         let fails = due(&mut state.faults.write);
@@ -297,15 +282,9 @@ fn due(fault: &mut Option<(u64, ErrorKind)>) -> Option<ErrorKind> {
 
 impl State {
     fn check_capacity(&self, more: u64) -> io::Result<()> {
-        let used = self
-            .names
-            .values()
-            .map(|inode| self.inodes[*inode].len)
-            .sum::<u64>();
+        let used = self.names.values().map(|inode| self.inodes[*inode].len).sum::<u64>();
         match self.faults.capacity {
-            Some(capacity) if used + more > capacity && more > 0 => {
-                Err(ErrorKind::StorageFull.into())
-            }
+            Some(capacity) if used + more > capacity && more > 0 => Err(ErrorKind::StorageFull.into()),
             _ => Ok(()),
         }
     }
@@ -318,19 +297,12 @@ impl State {
     fn apply(&mut self, change: &Change) {
         match change {
             Change::Create(name, len) => {
-                self.inodes.push(Inode {
-                    len: *len,
-                    ..Inode::default()
-                });
+                self.inodes.push(Inode { len: *len, ..Inode::default() });
                 self.change_name(NameChange::Link(name.clone(), self.inodes.len() - 1));
             }
-            Change::Write(inode, offset, bytes) => {
-                self.inodes[*inode].write(self.block_len, bytes, *offset)
-            }
+            Change::Write(inode, offset, bytes) => self.inodes[*inode].write(self.block_len, bytes, *offset),
             Change::Sync(inode) => self.inodes[*inode].sync(),
-            Change::Rename(from, to) => {
-                self.change_name(NameChange::Rename(from.clone(), to.clone()))
-            }
+            Change::Rename(from, to) => self.change_name(NameChange::Rename(from.clone(), to.clone())),
             Change::Remove(name) => self.change_name(NameChange::Remove(name.clone())),
             Change::SyncDir => {
                 self.durable_names = self.names.clone();
@@ -377,14 +349,10 @@ impl Inode {
         self.len = self.len.max(offset + bytes.len() as u64);
         for (number, at, piece) in blocks(block_len, offset, bytes.len()) {
             let block = self.blocks.entry(number).or_default();
-            let mut new = block
-                .current()
-                .map_or_else(|| vec![0; block_len], <[u8]>::to_vec);
+            let old = block.current().map_or_else(|| vec![0; block_len], <[u8]>::to_vec);
+            let mut new = old.clone();
             new[at..at + piece.len()].copy_from_slice(&bytes[piece]);
-            let same = block
-                .current()
-                .map_or_else(|| new.iter().all(|byte| *byte == 0), |old| old == new);
-            if !same {
+            if new != old {
                 block.unsynced.push(new);
             }
         }
@@ -414,10 +382,7 @@ impl Inode {
 
 impl Block {
     fn current(&self) -> Option<&[u8]> {
-        self.unsynced
-            .last()
-            .or(self.durable.as_ref())
-            .map(Vec::as_slice)
+        self.unsynced.last().or(self.durable.as_ref()).map(Vec::as_slice)
     }
 
     /// Outcomes: as it was, each version since, and the last version torn either way.
@@ -437,11 +402,7 @@ impl Block {
 }
 
 /// The blocks that `len` bytes from `offset` touch: number, where in the block, which of the bytes.
-fn blocks(
-    block_len: usize,
-    offset: u64,
-    len: usize,
-) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
+fn blocks(block_len: usize, offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, std::ops::Range<usize>)> {
     let mut done = 0;
     std::iter::from_fn(move || {
         if done == len {

@@ -21,19 +21,8 @@ pub(crate) struct Segment<F> {
 
 impl<F> Segment<F> {
     pub(crate) fn new(header: &SegmentHeader, file: F) -> Self {
-        let SegmentHeader {
-            seq,
-            segment_len,
-            epoch,
-            ..
-        } = *header;
-        Self {
-            seq,
-            len: segment_len,
-            epoch,
-            salt: Salt::new(seq, epoch),
-            file,
-        }
+        let SegmentHeader { seq, segment_len, epoch, .. } = *header;
+        Self { seq, len: segment_len, epoch, salt: Salt::new(seq, epoch), file }
     }
 }
 
@@ -69,95 +58,57 @@ const FILL_STEP: usize = 1 << 20;
 impl<D: Disk> Folder<D> {
     /// Takes stock of the folder. Unfinished files are removed, spare ones kept.
     pub(crate) fn open(disk: D) -> Result<(Self, Vec<String>), LogError> {
-        let mut names = disk
-            .list()
-            .map_err(LogError::io("list the files of", "the log folder"))?;
+        let mut names = disk.list().map_err(LogError::io("list the files of", "the log folder"))?;
         names.sort_unstable();
         let mut spares = Spares::default();
         for name in &names {
             if name.starts_with("new-") {
-                disk.remove(name)
-                    .map_err(LogError::io("remove the unfinished file", name))?;
+                disk.remove(name).map_err(LogError::io("remove the unfinished file", name))?;
             } else if let Some(spare) = Spare::parse(name) {
                 spares.next = spares.next.max(spare.number() + 1);
                 spares.ready.push(spare);
             }
         }
         let segments = RwLock::default();
-        Ok((
-            Self {
-                disk,
-                segments,
-                spares: Mutex::new(spares),
-                removal: Mutex::default(),
-            },
-            names,
-        ))
+        Ok((Self { disk, segments, spares: Mutex::new(spares), removal: Mutex::default() }, names))
     }
 
     pub(crate) fn segment(&self, seq: u32) -> Option<Arc<Segment<D::File>>> {
-        self.segments
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&seq)
-            .cloned()
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).get(&seq).cloned()
     }
 
     pub(crate) fn insert(&self, segment: Segment<D::File>) -> Arc<Segment<D::File>> {
         let segment = Arc::new(segment);
-        let mut segments = self
-            .segments
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
         segments.insert(segment.seq, Arc::clone(&segment));
         segment
     }
 
     pub(crate) fn sequence_numbers(&self) -> Vec<u32> {
-        self.segments
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .keys()
-            .copied()
-            .collect()
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
     }
 
     /// Makes a durable, empty segment file out of a spare one or a new one. The name appears last: a `wal` file always
     /// has a whole header.
-    pub(crate) fn begin_segment(
-        &self,
-        header: &SegmentHeader,
-    ) -> Result<Arc<Segment<D::File>>, LogError> {
+    pub(crate) fn begin_segment(&self, header: &SegmentHeader) -> Result<Arc<Segment<D::File>>, LogError> {
         let (old_name, file) = match self.take_spare(header.segment_len) {
             Some(name) => {
-                let file = self
-                    .disk
-                    .open(&name)
-                    .map_err(LogError::io("open the spare file", &name))?;
+                let file = self.disk.open(&name).map_err(LogError::io("open the spare file", &name))?;
                 (name, file)
             }
             None => {
                 let name = format!("new-{}", self.spares().next_number());
                 let file = self.disk.create(&name, u64::from(header.segment_len));
-                (
-                    name.clone(),
-                    file.map_err(LogError::io("create the file", &name))?,
-                )
+                (name.clone(), file.map_err(LogError::io("create the file", &name))?)
             }
         };
         let name = file_name(header.seq);
         let bytes = header.encode();
         let written = self.disk.write_at(&file, &mut [IoSlice::new(&bytes)], 0);
         written.map_err(LogError::io("write the header of", &name))?;
-        self.disk
-            .sync_data(&file)
-            .map_err(LogError::io("sync the header of", &name))?;
-        self.disk
-            .rename(&old_name, &name)
-            .map_err(LogError::io("give its name to", &name))?;
-        self.disk
-            .sync_dir()
-            .map_err(LogError::io("sync the folder of", &name))?;
+        self.disk.sync_data(&file).map_err(LogError::io("sync the header of", &name))?;
+        self.disk.rename(&old_name, &name).map_err(LogError::io("give its name to", &name))?;
+        self.disk.sync_dir().map_err(LogError::io("sync the folder of", &name))?;
         Ok(self.insert(Segment::new(header, file)))
     }
 
@@ -169,13 +120,8 @@ impl<D: Disk> Folder<D> {
         }
         let number = self.spares().next_number();
         let unfinished = format!("new-{number}");
-        let spare = Spare {
-            name: Spare::name(number, len),
-            len,
-        };
-        let made = self
-            .fill(&unfinished, len)
-            .and_then(|()| self.disk.rename(&unfinished, &spare.name));
+        let spare = Spare { name: Spare::name(number, len), len };
+        let made = self.fill(&unfinished, len).and_then(|()| self.disk.rename(&unfinished, &spare.name));
         if let Err(error) = made {
             // What was reserved so far goes back; if that fails too, the next start removes it.
             let _ = self.disk.remove(&unfinished);
@@ -190,8 +136,7 @@ impl<D: Disk> Folder<D> {
         let zeros = vec![0; FILL_STEP.min(len as usize)];
         for offset in (0..len as usize).step_by(FILL_STEP) {
             let step = &zeros[..FILL_STEP.min(len as usize - offset)];
-            self.disk
-                .write_at(&file, &mut [IoSlice::new(step)], offset as u64)?;
+            self.disk.write_at(&file, &mut [IoSlice::new(step)], offset as u64)?;
             self.disk.sync_data(&file)?;
         }
         Ok(())
@@ -210,14 +155,9 @@ impl<D: Disk> Folder<D> {
     }
 
     fn take_oldest_before(&self, seq: u32) -> Option<Arc<Segment<D::File>>> {
-        let mut segments = self
-            .segments
-            .write()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
         let oldest = *segments.keys().next()?;
-        (oldest < seq && segments.len() > 1)
-            .then(|| segments.remove(&oldest))
-            .flatten()
+        (oldest < seq && segments.len() > 1).then(|| segments.remove(&oldest)).flatten()
     }
 
     fn retire(&self, segment: Arc<Segment<D::File>>, spare_len: u32) -> Result<(), LogError> {
@@ -227,25 +167,13 @@ impl<D: Disk> Folder<D> {
         let unread = Arc::into_inner(segment).is_some();
         let few = self.spares().ready.len() < SPARES_MAX;
         if !(unread && few && len == spare_len) {
-            self.disk
-                .remove(&name)
-                .map_err(LogError::io("remove the file", &name))?;
-            return self
-                .disk
-                .sync_dir()
-                .map_err(LogError::io("sync the folder of", &name));
+            self.disk.remove(&name).map_err(LogError::io("remove the file", &name))?;
+            return self.disk.sync_dir().map_err(LogError::io("sync the folder of", &name));
         }
-        let spare = Spare {
-            name: Spare::name(self.spares().next_number(), len),
-            len,
-        };
-        self.disk
-            .rename(&name, &spare.name)
-            .map_err(LogError::io("rename the file", &name))?;
+        let spare = Spare { name: Spare::name(self.spares().next_number(), len), len };
+        self.disk.rename(&name, &spare.name).map_err(LogError::io("rename the file", &name))?;
         // Only a file that is a segment no more, for good, may be overwritten.
-        self.disk
-            .sync_dir()
-            .map_err(LogError::io("sync the folder of", &name))?;
+        self.disk.sync_dir().map_err(LogError::io("sync the folder of", &name))?;
         self.spares().ready.push(spare);
         Ok(())
     }
@@ -278,17 +206,10 @@ impl Spare {
     fn parse(name: &str) -> Option<Self> {
         let (number, len) = name.strip_prefix("spare-")?.split_once('-')?;
         let (number, len) = (number.parse().ok()?, len.parse().ok()?);
-        (Self::name(number, len) == name && number < u32::MAX).then(|| Self {
-            name: name.to_owned(),
-            len,
-        })
+        (Self::name(number, len) == name && number < u32::MAX).then(|| Self { name: name.to_owned(), len })
     }
 
     fn number(&self) -> u32 {
-        self.name
-            .split('-')
-            .nth(1)
-            .and_then(|number| number.parse().ok())
-            .unwrap_or(0)
+        self.name.split('-').nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 }

@@ -12,8 +12,8 @@ use crate::reader::LogReader;
 use crate::recovery::{self, OpenError, Recovered};
 use crate::retention::Retention;
 use crate::segment::{
-    Identity, Kind, MAX_PAYLOAD_LEN, Position, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_LEN,
-    SegmentHeader, Tag, file_name, padded,
+    Identity, Kind, MAX_PAYLOAD_LEN, Position, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_LEN, SegmentHeader, Tag,
+    file_name, padded,
 };
 
 /// The longest segment that is accepted, in bytes.
@@ -61,19 +61,9 @@ impl Options {
     }
 
     pub(crate) fn header(&self, seq: u32, prev_epoch: u64) -> SegmentHeader {
-        let segment_len = if seq == 0 {
-            self.first_segment_len
-        } else {
-            self.segment_len
-        };
+        let segment_len = if seq == 0 { self.first_segment_len } else { self.segment_len };
         let epoch = mixed(self.epoch_seed.wrapping_add(u64::from(seq)));
-        SegmentHeader {
-            segment_len,
-            identity: self.identity,
-            seq,
-            epoch,
-            prev_epoch,
-        }
+        SegmentHeader { segment_len, identity: self.identity, seq, epoch, prev_epoch }
     }
 }
 
@@ -124,15 +114,8 @@ impl Record {
         if len > MAX_PAYLOAD_LEN as usize {
             return Err(RecordError::TooLong { len });
         }
-        let crc = payload
-            .iter()
-            .fold(0, |crc, part| crc32c::crc32c_append(crc, part));
-        Ok(Self {
-            tag,
-            payload,
-            len: len as u32,
-            crc,
-        })
+        let crc = payload.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part));
+        Ok(Self { tag, payload, len: len as u32, crc })
     }
 
     /// What the record says about its payload.
@@ -151,9 +134,7 @@ impl Record {
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// A call on the disk failed.
-    #[error(
-        "cannot {action} {file}: {source}. What of it reached the disk is unknown, so the log stops here"
-    )]
+    #[error("cannot {action} {file}: {source}. What of it reached the disk is unknown, so the log stops here")]
     Io {
         /// What was tried.
         action: &'static str,
@@ -163,9 +144,7 @@ pub enum LogError {
         source: io::Error,
     },
     /// The payload is longer than the segments of this log allow ([`Options::max_payload_len`]). The log goes on.
-    #[error(
-        "a record of {len} bytes does not fit into segments that take at most {max} bytes in one record"
-    )]
+    #[error("a record of {len} bytes does not fit into segments that take at most {max} bytes in one record")]
     DoesNotFit {
         /// Bytes of the payload.
         len: u32,
@@ -179,11 +158,7 @@ pub enum LogError {
 
 impl LogError {
     pub(crate) fn io(action: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
-        move |source| Self::Io {
-            action,
-            file: file.to_owned(),
-            source,
-        }
+        move |source| Self::Io { action, file: file.to_owned(), source }
     }
 }
 
@@ -210,11 +185,7 @@ impl<D: Disk> Log<D> {
     /// Every record found is handed to `visit`, in the order of appending, and counts only if this function returns
     /// `Ok`: by then all of them are synced. See [`recovery`] for what is kept and what is refused.
     /// A payload shares its memory with its neighbours (up to 1 MiB): copy what is to be kept for long.
-    pub fn open(
-        disk: D,
-        options: Options,
-        visit: impl FnMut(Recovered),
-    ) -> Result<Self, OpenError> {
+    pub fn open(disk: D, options: Options, visit: impl FnMut(Recovered)) -> Result<Self, OpenError> {
         options.check()?;
         let found = recovery::recover(disk, &options, visit)?;
         let mut log = Self {
@@ -250,10 +221,7 @@ impl<D: Disk> Log<D> {
     pub fn append(&mut self, record: &Record) -> Result<Position, LogError> {
         let max = self.options.max_payload_len();
         if record.len > max {
-            return Err(LogError::DoesNotFit {
-                len: record.len,
-                max,
-            });
+            return Err(LogError::DoesNotFit { len: record.len, max });
         }
         self.unless_failed(|log| {
             if record.disk_len() > log.room() {
@@ -284,17 +252,7 @@ impl<D: Disk> Log<D> {
             return Ok(());
         }
         self.unless_failed(|log| {
-            log.stage(
-                Tag {
-                    kind: Kind::Mark,
-                    shard: 0,
-                    term: 0,
-                    index: 0,
-                },
-                &[],
-                0,
-                0,
-            );
+            log.stage(Tag { kind: Kind::Mark, shard: 0, term: 0, index: 0 }, &[], 0, 0);
             log.marked = true;
             log.write_staged()
         })
@@ -321,29 +279,16 @@ impl<D: Disk> Log<D> {
 
     /// Bytes that a record may take in this segment; room for a seal is always left.
     fn room(&self) -> u32 {
-        self.segment
-            .len
-            .saturating_sub(self.tail)
-            .saturating_sub(RECORD_HEADER_LEN)
+        self.segment.len.saturating_sub(self.tail).saturating_sub(RECORD_HEADER_LEN)
     }
 
     fn stage(&mut self, tag: Tag, payload: &[Bytes], len: u32, crc_payload: u32) -> Position {
-        let header = RecordHeader {
-            tag,
-            len,
-            crc_payload,
-            synced_upto: self.synced,
-        };
-        self.staged
-            .push(&header.encode(self.segment.salt, self.tail), payload, len);
+        let header = RecordHeader { tag, len, crc_payload, synced_upto: self.synced };
+        self.staged.push(&header.encode(self.segment.salt, self.tail), payload, len);
         let offset = self.tail + RECORD_HEADER_LEN;
         self.tail = offset + padded(len);
         self.marked = false;
-        Position {
-            segment: self.segment.seq,
-            offset,
-            len,
-        }
+        Position { segment: self.segment.seq, offset, len }
     }
 
     fn write_staged(&mut self) -> Result<(), LogError> {
@@ -351,10 +296,7 @@ impl<D: Disk> Log<D> {
             return Ok(());
         }
         let mut slices = self.staged.slices(self.tail);
-        let written =
-            self.folder
-                .disk
-                .write_at(&self.segment.file, &mut slices, u64::from(self.written));
+        let written = self.folder.disk.write_at(&self.segment.file, &mut slices, u64::from(self.written));
         written.map_err(LogError::io("write to", &file_name(self.segment.seq)))?;
         self.staged.clear();
         self.written = self.tail;
@@ -373,25 +315,13 @@ impl<D: Disk> Log<D> {
     }
 
     fn roll(&mut self) -> Result<(), LogError> {
-        self.stage(
-            Tag {
-                kind: Kind::Seal,
-                shard: 0,
-                term: 0,
-                index: 0,
-            },
-            &[],
-            0,
-            0,
-        );
+        self.stage(Tag { kind: Kind::Seal, shard: 0, term: 0, index: 0 }, &[], 0, 0);
         self.sync_segment()?;
         self.begin_next_segment()
     }
 
     fn begin_next_segment(&mut self) -> Result<(), LogError> {
-        let header = self
-            .options
-            .header(self.segment.seq + 1, self.segment.epoch);
+        let header = self.options.header(self.segment.seq + 1, self.segment.epoch);
         self.segment = self.folder.begin_segment(&header)?;
         self.tail = SEGMENT_HEADER_LEN;
         self.written = self.tail;
@@ -400,10 +330,7 @@ impl<D: Disk> Log<D> {
         Ok(())
     }
 
-    fn unless_failed<T>(
-        &mut self,
-        deed: impl FnOnce(&mut Self) -> Result<T, LogError>,
-    ) -> Result<T, LogError> {
+    fn unless_failed<T>(&mut self, deed: impl FnOnce(&mut Self) -> Result<T, LogError>) -> Result<T, LogError> {
         if self.failed {
             return Err(LogError::Stopped);
         }

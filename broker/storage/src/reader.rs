@@ -7,9 +7,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::disk::Disk;
 use crate::folder::{Folder, Segment};
-use crate::segment::{
-    Decoded, Position, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_LEN, file_name,
-};
+use crate::segment::{Decoded, Position, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_LEN, file_name};
 
 /// Reads payloads back. Cheap to clone; every call is one `pread` and blocks for as long as the disk takes.
 ///
@@ -21,9 +19,7 @@ pub struct LogReader<D: Disk> {
 
 impl<D: Disk> Clone for LogReader<D> {
     fn clone(&self) -> Self {
-        Self {
-            folder: Arc::clone(&self.folder),
-        }
+        Self { folder: Arc::clone(&self.folder) }
     }
 }
 
@@ -71,19 +67,12 @@ impl<D: Disk> LogReader<D> {
         let segment = self.segment(position)?;
         let start = position.offset - RECORD_HEADER_LEN;
         let mut record = BytesMut::zeroed(RECORD_HEADER_LEN as usize + position.len as usize);
-        let read = self
-            .folder
-            .disk
-            .read_at(&segment.file, &mut record, u64::from(start));
+        let read = self.folder.disk.read_at(&segment.file, &mut record, u64::from(start));
         read.map_err(|source| ReadError::Io { position, source })?;
         let payload = record.split_off(RECORD_HEADER_LEN as usize).freeze();
-        let head = record
-            .first_chunk()
-            .ok_or(ReadError::Outside { position })?;
+        let head = record.first_chunk().ok_or(ReadError::Outside { position })?;
         match RecordHeader::decode(head, segment.salt, start) {
-            Decoded::Header(header)
-                if header.len == position.len && header.crc_payload == crc32c::crc32c(&payload) =>
-            {
+            Decoded::Header(header) if header.len == position.len && header.crc_payload == crc32c::crc32c(&payload) => {
                 Ok(payload)
             }
             _ => Err(ReadError::Corrupt { position }),
@@ -94,29 +83,15 @@ impl<D: Disk> LogReader<D> {
     pub fn read_part(&self, part: Position) -> Result<Bytes, ReadError> {
         let segment = self.segment(part)?;
         let mut bytes = BytesMut::zeroed(part.len as usize);
-        let read = self
-            .folder
-            .disk
-            .read_at(&segment.file, &mut bytes, u64::from(part.offset));
-        read.map_err(|source| ReadError::Io {
-            position: part,
-            source,
-        })?;
+        let read = self.folder.disk.read_at(&segment.file, &mut bytes, u64::from(part.offset));
+        read.map_err(|source| ReadError::Io { position: part, source })?;
         Ok(bytes.freeze())
     }
 
     fn segment(&self, position: Position) -> Result<Arc<Segment<D::File>>, ReadError> {
-        let segment = self
-            .folder
-            .segment(position.segment)
-            .ok_or(ReadError::Gone {
-                segment: position.segment,
-            })?;
+        let segment = self.folder.segment(position.segment).ok_or(ReadError::Gone { segment: position.segment })?;
         let first = SEGMENT_HEADER_LEN + RECORD_HEADER_LEN;
-        let inside = position
-            .offset
-            .checked_add(position.len)
-            .is_some_and(|end| end <= segment.len);
+        let inside = position.offset.checked_add(position.len).is_some_and(|end| end <= segment.len);
         if position.offset < first || !inside {
             return Err(ReadError::Outside { position });
         }

@@ -23,8 +23,8 @@ use crate::disk::Disk;
 use crate::folder::{Folder, Segment};
 use crate::log::{LogError, Options};
 use crate::segment::{
-    Decoded, Identity, Kind, Position, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_LEN,
-    SegmentHeader, Tag, file_name, padded, parse_file_name,
+    Decoded, Identity, Kind, Position, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_LEN, SegmentHeader, Tag,
+    file_name, padded, parse_file_name,
 };
 
 /// A record found in the folder.
@@ -70,9 +70,7 @@ pub enum OpenError {
         expected: Identity,
     },
     /// A newer program wrote the folder.
-    #[error(
-        "{file} was written by a newer version of this program ({reason}): start that version, or a newer one"
-    )]
+    #[error("{file} was written by a newer version of this program ({reason}): start that version, or a newer one")]
     Newer {
         /// The file.
         file: String,
@@ -120,13 +118,8 @@ pub(crate) fn recover<D: Disk>(
         let segment = open_segment(&folder, seq, options, &mut prev_epoch)?;
         let end = scan(&folder.disk, &segment, &mut visit)?;
         if end.last_kind != Some(Kind::Seal) {
-            let reason =
-                "a record does not match its checksum, in a segment that was finished".to_owned();
-            return Err(OpenError::Corrupt {
-                file: file_name(seq),
-                offset: end.offset,
-                reason,
-            });
+            let reason = "a record does not match its checksum, in a segment that was finished".to_owned();
+            return Err(OpenError::Corrupt { file: file_name(seq), offset: end.offset, reason });
         }
     }
     let segment = open_segment(&folder, last, options, &mut prev_epoch)?;
@@ -135,18 +128,9 @@ pub(crate) fn recover<D: Disk>(
     if !sealed {
         cut(&folder.disk, &segment, end.offset)?;
     }
-    folder
-        .disk
-        .sync_data(&segment.file)
-        .map_err(LogError::io("sync", &file_name(last)))?;
+    folder.disk.sync_data(&segment.file).map_err(LogError::io("sync", &file_name(last)))?;
     let marked = end.last_kind == Some(Kind::Mark);
-    Ok(Found {
-        folder,
-        segment,
-        tail: end.offset,
-        sealed,
-        marked,
-    })
+    Ok(Found { folder, segment, tail: end.offset, sealed, marked })
 }
 
 fn begin<D: Disk>(folder: Folder<D>, options: &Options) -> Result<Found<D>, OpenError> {
@@ -154,30 +138,17 @@ fn begin<D: Disk>(folder: Folder<D>, options: &Options) -> Result<Found<D>, Open
     let prepared = folder.prepare_spare(header.segment_len);
     prepared.map_err(LogError::io("fill", "the first segment"))?;
     let segment = folder.begin_segment(&header)?;
-    Ok(Found {
-        folder,
-        segment,
-        tail: SEGMENT_HEADER_LEN,
-        sealed: false,
-        marked: false,
-    })
+    Ok(Found { folder, segment, tail: SEGMENT_HEADER_LEN, sealed: false, marked: false })
 }
 
 /// The segments in the folder, oldest first, without gaps.
 fn sequence_numbers(names: &[String]) -> Result<Vec<u32>, OpenError> {
-    let mut sequence: Vec<u32> = names
-        .iter()
-        .filter_map(|name| parse_file_name(name))
-        .collect();
+    let mut sequence: Vec<u32> = names.iter().filter_map(|name| parse_file_name(name)).collect();
     sequence.sort_unstable();
     for pair in sequence.windows(2) {
         if pair[1] != pair[0] + 1 {
             let reason = format!("the file is missing, but {} is there", file_name(pair[1]));
-            return Err(OpenError::Corrupt {
-                file: file_name(pair[0] + 1),
-                offset: 0,
-                reason,
-            });
+            return Err(OpenError::Corrupt { file: file_name(pair[0] + 1), offset: 0, reason });
         }
     }
     Ok(sequence)
@@ -190,45 +161,22 @@ fn open_segment<D: Disk>(
     prev_epoch: &mut Option<u64>,
 ) -> Result<Arc<Segment<D::File>>, OpenError> {
     let name = file_name(seq);
-    let file = folder
-        .disk
-        .open(&name)
-        .map_err(LogError::io("open", &name))?;
+    let file = folder.disk.open(&name).map_err(LogError::io("open", &name))?;
     let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
-    folder
-        .disk
-        .read_at(&file, &mut bytes, 0)
-        .map_err(LogError::io("read", &name))?;
-    let corrupt = |reason: String| OpenError::Corrupt {
-        file: name.clone(),
-        offset: 0,
-        reason,
-    };
+    folder.disk.read_at(&file, &mut bytes, 0).map_err(LogError::io("read", &name))?;
+    let corrupt = |reason: String| OpenError::Corrupt { file: name.clone(), offset: 0, reason };
     let header = SegmentHeader::decode(&bytes).map_err(|error| match error {
-        crate::segment::HeaderError::Version(_) => OpenError::Newer {
-            file: name.clone(),
-            reason: error.to_string(),
-        },
+        crate::segment::HeaderError::Version(_) => OpenError::Newer { file: name.clone(), reason: error.to_string() },
         error => corrupt(error.to_string()),
     })?;
     if header.seq != seq {
-        return Err(corrupt(format!(
-            "it is {} by its header",
-            file_name(header.seq)
-        )));
+        return Err(corrupt(format!("it is {} by its header", file_name(header.seq))));
     }
     if header.identity != options.identity {
-        return Err(OpenError::Foreign {
-            file: name,
-            found: header.identity,
-            expected: options.identity,
-        });
+        return Err(OpenError::Foreign { file: name, found: header.identity, expected: options.identity });
     }
     if prev_epoch.is_some_and(|epoch| epoch != header.prev_epoch) {
-        return Err(corrupt(format!(
-            "it does not continue {}, but another log",
-            file_name(seq - 1)
-        )));
+        return Err(corrupt(format!("it does not continue {}, but another log", file_name(seq - 1))));
     }
     *prev_epoch = Some(header.epoch);
     Ok(folder.insert(Segment::new(&header, file)))
@@ -242,16 +190,9 @@ struct End {
 }
 
 /// Visits the good records from the start of a segment up to the first that is not, or to the seal.
-fn scan<D: Disk>(
-    disk: &D,
-    segment: &Segment<D::File>,
-    visit: &mut impl FnMut(Recovered),
-) -> Result<End, OpenError> {
+fn scan<D: Disk>(disk: &D, segment: &Segment<D::File>, visit: &mut impl FnMut(Recovered)) -> Result<End, OpenError> {
     let mut window = Window::new(disk, segment);
-    let mut end = End {
-        offset: SEGMENT_HEADER_LEN,
-        last_kind: None,
-    };
+    let mut end = End { offset: SEGMENT_HEADER_LEN, last_kind: None };
     while end.last_kind != Some(Kind::Seal) {
         let Some(header) = window.header(end.offset)? else {
             break;
@@ -260,22 +201,11 @@ fn scan<D: Disk>(
         if crc32c::crc32c(&payload) != header.crc_payload {
             break;
         }
-        let position = Position {
-            segment: segment.seq,
-            offset: end.offset + RECORD_HEADER_LEN,
-            len: header.len,
-        };
+        let position = Position { segment: segment.seq, offset: end.offset + RECORD_HEADER_LEN, len: header.len };
         if !header.tag.kind.is_internal() {
-            visit(Recovered {
-                tag: header.tag,
-                position,
-                payload,
-            });
+            visit(Recovered { tag: header.tag, position, payload });
         }
-        end = End {
-            offset: position.offset + padded(header.len),
-            last_kind: Some(header.tag.kind),
-        };
+        end = End { offset: position.offset + padded(header.len), last_kind: Some(header.tag.kind) };
     }
     Ok(end)
 }
@@ -291,11 +221,7 @@ fn cut<D: Disk>(disk: &D, segment: &Segment<D::File>, tail: u32) -> Result<(), O
                 let reason = format!(
                     "the record there does not match its checksum, and the one at byte {offset} says that it was synced"
                 );
-                return Err(OpenError::Corrupt {
-                    file: file_name(segment.seq),
-                    offset: tail,
-                    reason,
-                });
+                return Err(OpenError::Corrupt { file: file_name(segment.seq), offset: tail, reason });
             }
             stale.push(offset);
         }
@@ -303,11 +229,7 @@ fn cut<D: Disk>(disk: &D, segment: &Segment<D::File>, tail: u32) -> Result<(), O
     }
     for offset in stale {
         let zeros = [0; RECORD_HEADER_LEN as usize];
-        let erased = disk.write_at(
-            &segment.file,
-            &mut [IoSlice::new(&zeros)],
-            u64::from(offset),
-        );
+        let erased = disk.write_at(&segment.file, &mut [IoSlice::new(&zeros)], u64::from(offset));
         erased.map_err(LogError::io("cut the end of", &file_name(segment.seq)))?;
     }
     Ok(())
@@ -326,12 +248,7 @@ struct Window<'a, D: Disk> {
 
 impl<'a, D: Disk> Window<'a, D> {
     fn new(disk: &'a D, segment: &'a Segment<D::File>) -> Self {
-        Self {
-            disk,
-            segment,
-            start: 0,
-            bytes: Bytes::new(),
-        }
+        Self { disk, segment, start: 0, bytes: Bytes::new() }
     }
 
     /// The record header at `offset`, if there is one whose record lies inside the segment.
@@ -345,18 +262,13 @@ impl<'a, D: Disk> Window<'a, D> {
             return Ok(None);
         };
         match RecordHeader::decode(bytes, self.segment.salt, offset) {
-            Decoded::Header(header)
-                if u64::from(offset) + header.record_len() <= u64::from(self.segment.len) =>
-            {
+            Decoded::Header(header) if u64::from(offset) + header.record_len() <= u64::from(self.segment.len) => {
                 Ok(Some(header))
             }
             Decoded::Header(_) | Decoded::Nothing => Ok(None),
             Decoded::Unknown => {
                 let reason = format!("a record of an unknown kind at byte {offset}");
-                Err(OpenError::Newer {
-                    file: file_name(self.segment.seq),
-                    reason,
-                })
+                Err(OpenError::Newer { file: file_name(self.segment.seq), reason })
             }
         }
     }
@@ -369,13 +281,10 @@ impl<'a, D: Disk> Window<'a, D> {
 
     /// Makes `len` bytes from `offset`, which lie inside the segment, part of what is read.
     fn fill(&mut self, offset: u32, len: u32) -> Result<(), OpenError> {
-        let inside = offset >= self.start
-            && (offset - self.start) as usize + len as usize <= self.bytes.len();
+        let inside = offset >= self.start && (offset - self.start) as usize + len as usize <= self.bytes.len();
         if !inside {
             let count = len.max(WINDOW_LEN).min(self.segment.len - offset);
-            self.bytes = self
-                .read(offset, count)
-                .map_err(LogError::io("read", &file_name(self.segment.seq)))?;
+            self.bytes = self.read(offset, count).map_err(LogError::io("read", &file_name(self.segment.seq)))?;
             self.start = offset;
         }
         Ok(())
@@ -383,8 +292,7 @@ impl<'a, D: Disk> Window<'a, D> {
 
     fn read(&self, offset: u32, count: u32) -> io::Result<Bytes> {
         let mut bytes = BytesMut::zeroed(count as usize);
-        self.disk
-            .read_at(&self.segment.file, &mut bytes, u64::from(offset))?;
+        self.disk.read_at(&self.segment.file, &mut bytes, u64::from(offset))?;
         Ok(bytes.freeze())
     }
 }

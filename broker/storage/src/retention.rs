@@ -15,19 +15,13 @@ pub struct Retention<D: Disk> {
 
 impl<D: Disk> Clone for Retention<D> {
     fn clone(&self) -> Self {
-        Self {
-            folder: Arc::clone(&self.folder),
-            segment_len: self.segment_len,
-        }
+        Self { folder: Arc::clone(&self.folder), segment_len: self.segment_len }
     }
 }
 
 impl<D: Disk> Retention<D> {
     pub(crate) fn new(folder: Arc<Folder<D>>, segment_len: u32) -> Self {
-        Self {
-            folder,
-            segment_len,
-        }
+        Self { folder, segment_len }
     }
 
     /// The sequence numbers of all segments, oldest first. The last is the one being written.

@@ -139,11 +139,7 @@ impl Position {
     /// The `len` bytes that begin `start` bytes into this place, or `None` if they are not all inside it.
     pub fn part(self, start: u32, len: u32) -> Option<Self> {
         let end = start.checked_add(len)?;
-        (end <= self.len).then_some(Self {
-            segment: self.segment,
-            offset: self.offset.checked_add(start)?,
-            len,
-        })
+        (end <= self.len).then_some(Self { segment: self.segment, offset: self.offset.checked_add(start)?, len })
     }
 }
 
@@ -178,9 +174,7 @@ pub(crate) struct SegmentHeader {
 pub(crate) enum HeaderError {
     #[error("its header's checksum does not match")]
     Checksum,
-    #[error(
-        "it was written in format version {0}, and this program knows version {SEGMENT_VERSION}"
-    )]
+    #[error("it was written in format version {0}, and this program knows version {SEGMENT_VERSION}")]
     Version(u32),
     #[error("its header says that it is {0} bytes long, which no segment is")]
     Length(u32),
@@ -214,19 +208,13 @@ impl SegmentHeader {
             return Err(HeaderError::Version(version));
         }
         let segment_len = u32_at(body, 12);
-        if segment_len <= SEGMENT_HEADER_LEN
-            || segment_len > MAX_SEGMENT_LEN
-            || !segment_len.is_multiple_of(4096)
-        {
+        if segment_len <= SEGMENT_HEADER_LEN || segment_len > MAX_SEGMENT_LEN || !segment_len.is_multiple_of(4096) {
             return Err(HeaderError::Length(segment_len));
         }
         let cluster_id = u128::from(u64_at(body, 16)) | u128::from(u64_at(body, 24)) << 64;
         Ok(Self {
             segment_len,
-            identity: Identity {
-                cluster_id,
-                node_id: u64_at(body, 32),
-            },
+            identity: Identity { cluster_id, node_id: u64_at(body, 32) },
             seq: u32_at(body, 40),
             epoch: u64_at(body, 48),
             prev_epoch: u64_at(body, 56),
@@ -240,10 +228,7 @@ pub(crate) struct Salt(u32);
 
 impl Salt {
     pub(crate) fn new(seq: u32, epoch: u64) -> Self {
-        Self(crc32c::crc32c_append(
-            crc32c::crc32c(&seq.to_le_bytes()),
-            &epoch.to_le_bytes(),
-        ))
+        Self(crc32c::crc32c_append(crc32c::crc32c(&seq.to_le_bytes()), &epoch.to_le_bytes()))
     }
 
     fn checksum(self, offset: u32, header: &[u8; RECORD_HEADER_LEN as usize]) -> u32 {
@@ -294,14 +279,8 @@ impl RecordHeader {
         bytes
     }
 
-    pub(crate) fn decode(
-        bytes: &[u8; RECORD_HEADER_LEN as usize],
-        salt: Salt,
-        offset: u32,
-    ) -> Decoded {
-        if bytes[..2] != RECORD_MAGIC.to_le_bytes()
-            || u32_at(bytes, 12) != salt.checksum(offset, bytes)
-        {
+    pub(crate) fn decode(bytes: &[u8; RECORD_HEADER_LEN as usize], salt: Salt, offset: u32) -> Decoded {
+        if bytes[..2] != RECORD_MAGIC.to_le_bytes() || u32_at(bytes, 12) != salt.checksum(offset, bytes) {
             return Decoded::Nothing;
         }
         let Some(kind) = Kind::from_byte(bytes[2]) else {
@@ -312,12 +291,7 @@ impl RecordHeader {
         }
         let shard = u16::from_le_bytes([bytes[16], bytes[17]]);
         Decoded::Header(Self {
-            tag: Tag {
-                kind,
-                shard,
-                term: u64_at(bytes, 24),
-                index: u64_at(bytes, 32),
-            },
+            tag: Tag { kind, shard, term: u64_at(bytes, 24), index: u64_at(bytes, 32) },
             len: u32_at(bytes, 4),
             crc_payload: u32_at(bytes, 8),
             synced_upto: u32_at(bytes, 20).saturating_mul(8),

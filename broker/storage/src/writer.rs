@@ -66,9 +66,7 @@ pub enum AppendError {
     #[error("the log's queue is full: the disk is slower than what is published")]
     Full(Record),
     /// The payload is longer than the segments of this log allow.
-    #[error(
-        "a record of {len} bytes does not fit into segments that take at most {max} bytes in one record"
-    )]
+    #[error("a record of {len} bytes does not fit into segments that take at most {max} bytes in one record")]
     TooLong {
         /// Bytes of the payload.
         len: u32,
@@ -107,11 +105,7 @@ impl LogWriter {
 
     /// As [`spawn`](Self::spawn), with another bound for the queue, in bytes. A single record is taken by an empty
     /// queue whatever its size.
-    pub fn spawn_bounded<D: Disk>(
-        log: Log<D>,
-        completion: impl Completion,
-        bytes_max: usize,
-    ) -> io::Result<Self> {
+    pub fn spawn_bounded<D: Disk>(log: Log<D>, completion: impl Completion, bytes_max: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             bytes_max,
             payload_len_max: log.options().max_payload_len(),
@@ -130,13 +124,8 @@ impl LogWriter {
             done: Vec::new(),
             prepared_after: None,
         };
-        let thread = thread::Builder::new()
-            .name("log".to_owned())
-            .spawn(move || worker.run())?;
-        Ok(Self {
-            handle: LogHandle { shared },
-            thread: Some(thread),
-        })
+        let thread = thread::Builder::new().name("log".to_owned()).spawn(move || worker.run())?;
+        Ok(Self { handle: LogHandle { shared }, thread: Some(thread) })
     }
 
     /// Appends to the log; clone it freely.
@@ -187,11 +176,7 @@ impl LogHandle {
         self.shared.check(&record)?;
         let mut queue = self.shared.lock();
         while !queue.stopped && !self.shared.fits(&queue, &record) {
-            queue = self
-                .shared
-                .room
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
+            queue = self.shared.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
         }
         if queue.stopped {
             return Err(AppendError::Stopped);
@@ -203,10 +188,7 @@ impl LogHandle {
     /// How long the oldest record that is not synced yet has been waiting. Grows when the disk stalls.
     pub fn unsynced_for(&self) -> Option<Duration> {
         let queue = self.shared.lock();
-        queue
-            .under_way_since
-            .or(queue.waiting_since)
-            .map(|since| since.elapsed())
+        queue.under_way_since.or(queue.waiting_since).map(|since| since.elapsed())
     }
 
     /// Bytes (as on disk) that are waiting or under way.
@@ -251,11 +233,7 @@ impl Shared {
 
     fn check(&self, record: &Record) -> Result<(), AppendError> {
         let (len, max) = (record.len, self.payload_len_max);
-        if len > max {
-            Err(AppendError::TooLong { len, max })
-        } else {
-            Ok(())
-        }
+        if len > max { Err(AppendError::TooLong { len, max }) } else { Ok(()) }
     }
 
     fn fits(&self, queue: &Queue, record: &Record) -> bool {
@@ -343,21 +321,14 @@ impl<D: Disk, C: Completion> Worker<D, C> {
                 return Work::Closed;
             }
             if self.log.wants_mark() {
-                let (reacquired, timeout) = self
-                    .shared
-                    .work
-                    .wait_timeout(queue, IDLE)
-                    .unwrap_or_else(PoisonError::into_inner);
+                let (reacquired, timeout) =
+                    self.shared.work.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
                 queue = reacquired;
                 if timeout.timed_out() && queue.records.is_empty() {
                     return Work::Idle;
                 }
             } else {
-                queue = self
-                    .shared
-                    .work
-                    .wait(queue)
-                    .unwrap_or_else(PoisonError::into_inner);
+                queue = self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
         }
         mem::swap(&mut queue.records, &mut self.batch);
@@ -372,10 +343,7 @@ impl<D: Disk, C: Completion> Worker<D, C> {
             let position = self.log.append(record)?;
             bytes += u64::from(record.disk_len());
             if record.tag.kind != Kind::CommitHint {
-                self.done.push(Appended {
-                    tag: record.tag,
-                    position,
-                });
+                self.done.push(Appended { tag: record.tag, position });
             }
         }
         self.log.write()?;
@@ -387,11 +355,7 @@ impl<D: Disk, C: Completion> Worker<D, C> {
             let sync_duration = begun.elapsed();
             self.count(bytes, sync_duration);
             self.release(bytes);
-            self.completion.synced(Batch {
-                records: &self.done,
-                bytes,
-                sync_duration,
-            });
+            self.completion.synced(Batch { records: &self.done, bytes, sync_duration });
         }
         self.done.clear();
         Ok(())
@@ -400,9 +364,7 @@ impl<D: Disk, C: Completion> Worker<D, C> {
     /// Asks once per segment, from the first record on, so that an idle log stays small.
     fn prepare_next_segment(&mut self) {
         let active = self.log.active_segment();
-        if self.prepared_after != Some(active)
-            && self.helper.prepare(self.log.options().segment_len)
-        {
+        if self.prepared_after != Some(active) && self.helper.prepare(self.log.options().segment_len) {
             self.prepared_after = Some(active);
         }
     }
@@ -412,8 +374,7 @@ impl<D: Disk, C: Completion> Worker<D, C> {
         sums.records.fetch_add(self.batch.len() as u64, Relaxed);
         sums.bytes.fetch_add(bytes, Relaxed);
         sums.syncs.fetch_add(1, Relaxed);
-        sums.sync_nanos
-            .fetch_add(sync_duration.as_nanos() as u64, Relaxed);
+        sums.sync_nanos.fetch_add(sync_duration.as_nanos() as u64, Relaxed);
     }
 
     /// Forgets the batch and makes its room available.
@@ -449,14 +410,12 @@ struct Helper {
 impl Helper {
     fn spawn<D: Disk>(folder: Arc<Folder<D>>) -> io::Result<Self> {
         let (requests, received): (_, Receiver<u32>) = sync_channel(1);
-        thread::Builder::new()
-            .name("log-prepare".to_owned())
-            .spawn(move || {
-                for len in received {
-                    // Without a prepared file the log makes one when it needs it, and reports what fails then.
-                    let _ = folder.prepare_spare(len);
-                }
-            })?;
+        thread::Builder::new().name("log-prepare".to_owned()).spawn(move || {
+            for len in received {
+                // Without a prepared file the log makes one when it needs it, and reports what fails then.
+                let _ = folder.prepare_spare(len);
+            }
+        })?;
         Ok(Self { requests })
     }
 

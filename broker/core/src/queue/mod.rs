@@ -17,7 +17,9 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 pub use consumer::Subscription;
-pub use shard::{DeleteRefusal, Deleted, Event, PublishRun, Receipt, Shard, ShardInput, ShardOutput, SubscribeRefusal};
+pub use shard::{
+    DeleteRefusal, Deleted, Event, PublishRun, Receipt, Shard, ShardInput, ShardOutput, ShardTotals, SubscribeRefusal,
+};
 
 use crate::command::SequenceRange;
 use crate::identity::{ConnectionId, ConsumerKey, QueueId};

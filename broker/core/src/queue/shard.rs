@@ -186,6 +186,19 @@ pub enum DeleteRefusal {
 /// Answer to a delete: how many ready messages went with the queue.
 pub type Deleted = Result<u64, DeleteRefusal>;
 
+/// How much a shard holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ShardTotals {
+    /// Queues.
+    pub queues: u64,
+    /// Messages that wait.
+    pub ready: u64,
+    /// Messages that clients hold.
+    pub unacked: u64,
+    /// Consumers.
+    pub consumers: u64,
+}
+
 /// What a shard wants done, in order.
 #[derive(Debug, Default)]
 pub struct ShardOutput {
@@ -322,15 +335,15 @@ impl Shard {
         self.queues.keys().copied()
     }
 
-    /// Ready and unacknowledged messages of all queues, and consumers.
-    pub fn totals(&self) -> (u64, u64, u64) {
-        self.queues.values().fold((0, 0, 0), |(ready, unacked, consumers), queue| {
-            (
-                ready + queue.ready.len() as u64,
-                unacked + queue.unacked.len() as u64,
-                consumers + queue.consumers.len() as u64,
-            )
-        })
+    /// How much it holds.
+    pub fn totals(&self) -> ShardTotals {
+        let mut totals = ShardTotals { queues: self.queues.len() as u64, ..ShardTotals::default() };
+        for queue in self.queues.values() {
+            totals.ready += queue.ready.len() as u64;
+            totals.unacked += queue.unacked.len() as u64;
+            totals.consumers += queue.consumers.len() as u64;
+        }
+        totals
     }
 
     /// Octets that wait to be taken by [`Self::take_entry`].

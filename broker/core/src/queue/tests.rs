@@ -167,7 +167,8 @@ fn a_connection_that_is_gone_gives_everything_back() {
     world.subscribe(consumer(1), false, 0);
     world.put(ShardInput::Publish(publish(&["a", "b"], false)));
     world.put(ShardInput::Detach { connection: ConnectionId(1), queue: Some(QUEUE) });
-    assert_eq!(world.shard.totals(), (2, 0, 0));
+    let totals = ShardTotals { queues: 1, ready: 2, unacked: 0, consumers: 0 };
+    assert_eq!(world.shard.totals(), totals);
     world.events.clear();
     assert_eq!(world.drain(), [("a".into(), true), ("b".into(), true)]);
 }

@@ -17,7 +17,9 @@ impl Session {
         ack: basic::Ack,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        self.settle(origin, ack.delivery_tag, ack.multiple, Settlement::Done, out)
+        let acknowledged = self.settle(origin, ack.delivery_tag, ack.multiple, Settlement::Done, out)?;
+        out.counts.acknowledged += acknowledged;
+        Ok(())
     }
 
     pub(super) fn basic_nack(
@@ -26,7 +28,7 @@ impl Session {
         nack: basic::Nack,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        self.settle(origin, nack.delivery_tag, nack.multiple, settlement(nack.requeue), out)
+        self.settle(origin, nack.delivery_tag, nack.multiple, settlement(nack.requeue), out).map(drop)
     }
 
     pub(super) fn basic_reject(
@@ -35,9 +37,10 @@ impl Session {
         reject: basic::Reject,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        self.settle(origin, reject.delivery_tag, false, settlement(reject.requeue), out)
+        self.settle(origin, reject.delivery_tag, false, settlement(reject.requeue), out).map(drop)
     }
 
+    /// Answers how many messages were settled.
     fn settle(
         &mut self,
         origin: Origin,
@@ -45,20 +48,22 @@ impl Session {
         multiple: bool,
         settlement: Settlement,
         out: &mut SessionOutput,
-    ) -> Result<(), Exception> {
+    ) -> Result<u64, Exception> {
         let unacked = &mut self.open_channel(origin)?.unacked;
         if !multiple {
             let held = unacked.remove(&tag).ok_or_else(|| unknown_tag(tag))?;
             out.settle(held.shard, held.queue, held.position, settlement);
-            return Ok(());
+            return Ok(1);
         }
         // Tag 0 with `multiple` is everything, also if that is nothing (spec `basic.ack`).
         if tag != 0 && !unacked.contains_key(&tag) {
             return Err(unknown_tag(tag));
         }
         let rest = if tag == 0 { BTreeMap::new() } else { unacked.split_off(&(tag + 1)) };
-        settle_all(core::mem::replace(unacked, rest), settlement, out);
-        Ok(())
+        let settled = core::mem::replace(unacked, rest);
+        let count = settled.len() as u64;
+        settle_all(settled, settlement, out);
+        Ok(count)
     }
 
     /// `answered`: false for the deprecated `basic.recover-async`.

@@ -41,7 +41,8 @@ pub(super) struct Channel {
 }
 
 impl Channel {
-    pub(super) fn confirms_due(&mut self) -> Option<ToClient<'static>> {
+    /// The confirm that is due, and for how many publishes.
+    pub(super) fn confirms_due(&mut self) -> Option<(ToClient<'static>, u64)> {
         self.confirms.as_mut().filter(|_| !self.closing).and_then(Confirms::due)
     }
 

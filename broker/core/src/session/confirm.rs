@@ -42,12 +42,14 @@ impl Confirms {
         }
     }
 
-    /// The acknowledgement that is due, if any.
-    pub(super) fn due(&mut self) -> Option<ToClient<'static>> {
+    /// The acknowledgement that is due, if any, and how many publishes it answers.
+    pub(super) fn due(&mut self) -> Option<(ToClient<'static>, u64)> {
         let count = self.outstanding.iter().take_while(|runs| **runs == 0).count();
         self.outstanding.drain(..count);
-        self.oldest += count as u64;
-        (count > 0).then(|| ToClient::BasicAck(basic::Ack { delivery_tag: self.oldest - 1, multiple: count > 1 }))
+        let count = count as u64;
+        self.oldest += count;
+        let ack = basic::Ack { delivery_tag: self.oldest.saturating_sub(1), multiple: count > 1 };
+        (count > 0).then_some((ToClient::BasicAck(ack), count))
     }
 }
 
@@ -55,8 +57,8 @@ impl Confirms {
 mod tests {
     use super::*;
 
-    fn ack(delivery_tag: u64, multiple: bool) -> Option<ToClient<'static>> {
-        Some(ToClient::BasicAck(basic::Ack { delivery_tag, multiple }))
+    fn ack(delivery_tag: u64, count: u64) -> Option<(ToClient<'static>, u64)> {
+        Some((ToClient::BasicAck(basic::Ack { delivery_tag, multiple: count > 1 }), count))
     }
 
     #[test]
@@ -64,7 +66,7 @@ mod tests {
         let mut confirms = Confirms::new();
         (0..3).for_each(|_| confirms.published(1));
         confirms.applied(1, 3);
-        assert_eq!(confirms.due(), ack(3, true));
+        assert_eq!(confirms.due(), ack(3, 3));
         assert_eq!(confirms.due(), None);
         assert_eq!(confirms.next(), 4);
     }
@@ -76,7 +78,7 @@ mod tests {
         confirms.applied(1, 1);
         assert_eq!(confirms.due(), None);
         confirms.applied(1, 1);
-        assert_eq!(confirms.due(), ack(1, false));
+        assert_eq!(confirms.due(), ack(1, 1));
     }
 
     #[test]
@@ -86,6 +88,6 @@ mod tests {
         confirms.published(0);
         assert_eq!(confirms.due(), None);
         confirms.applied(1, 1);
-        assert_eq!(confirms.due(), ack(2, true));
+        assert_eq!(confirms.due(), ack(2, 2));
     }
 }

@@ -222,7 +222,10 @@ impl Session {
             }
             (Reply::Get { queue, no_ack }, Event::Got(got)) => {
                 match got {
-                    None => out.send(origin.channel, &ToClient::BasicGetEmpty(basic::GetEmpty)),
+                    None => {
+                        out.counts.get_empty += 1;
+                        out.send(origin.channel, &ToClient::BasicGetEmpty(basic::GetEmpty));
+                    }
                     Some((delivery, ready)) => self.got(origin.channel, &queue, &delivery, ready, no_ack, out),
                 }
                 Ok(())
@@ -304,6 +307,7 @@ impl Session {
             message_count: count_field(ready),
         };
         let content = Content { header_payload: message.header(), body: message.body() };
+        out.count_delivery(delivery.redelivered);
         encode_get_ok(number, &method, content, frame_max, &mut out.octets);
     }
 
@@ -326,6 +330,7 @@ impl Session {
             routing_key: message.routing_key(),
         };
         let content = Content { header_payload: message.header(), body: message.body() };
+        out.count_delivery(redelivered);
         encode_deliver(consumer.channel, &method, content, self.frame_max, &mut out.octets);
         if consumer.sent(message.size()) {
             self.grants_due.push(serial);

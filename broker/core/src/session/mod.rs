@@ -30,7 +30,7 @@ use alloc::vec::Vec;
 use warren_amqp::limits::FRAME_OVERHEAD;
 use warren_amqp::{DecodeError, Frame, ReplyCode, ToClient, ToServer, connection, decode_frame};
 
-pub use output::{Login, MetadataAnswer, MetadataRequest, SessionOutput};
+pub use output::{Counts, Login, MetadataAnswer, MetadataRequest, SessionOutput};
 
 use crate::error::Exception;
 use crate::identity::{ConnectionId, QueueId, ShardId};
@@ -389,7 +389,8 @@ impl Session {
     pub fn finish_batch(&mut self, out: &mut SessionOutput) {
         for number in core::mem::take(&mut self.confirms_due) {
             let due = self.channels.get_mut(&number).and_then(|channel| channel.confirms_due());
-            if let Some(ack) = due {
+            if let Some((ack, count)) = due {
+                out.counts.confirmed += count;
                 out.send(number, &ack);
             }
         }

@@ -57,6 +57,31 @@ pub enum MetadataAnswer {
     Deleted(u64),
 }
 
+/// How often things happened, for metrics. Named after RabbitMQ's `rabbitmq_global_messages_…_total`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages published by the client.
+    pub received: u64,
+    /// Of these, on channels with confirms.
+    pub received_confirm: u64,
+    /// Confirms sent, counted in messages.
+    pub confirmed: u64,
+    /// Copies handed to queues.
+    pub routed: u64,
+    /// Messages that no queue wanted, sent back.
+    pub unroutable_returned: u64,
+    /// Messages that no queue wanted, dropped.
+    pub unroutable_dropped: u64,
+    /// Messages sent to the client, by consumers and gets.
+    pub delivered: u64,
+    /// Of these, flagged redelivered.
+    pub redelivered: u64,
+    /// Messages acknowledged by the client.
+    pub acknowledged: u64,
+    /// Gets that found nothing.
+    pub get_empty: u64,
+}
+
 /// Effects of a session, collected over as many inputs as the shell likes to hand in at once.
 #[derive(Debug, Default)]
 pub struct SessionOutput {
@@ -66,6 +91,8 @@ pub struct SessionOutput {
     pub request: Option<MetadataRequest>,
     /// Credentials to check.
     pub login: Option<Login>,
+    /// What happened since the shell last took it.
+    pub counts: Counts,
     batches: Vec<ShardBatch>,
 }
 
@@ -136,6 +163,11 @@ impl SessionOutput {
         {
             run.receipts.push(receipt);
         }
+    }
+
+    pub(super) fn count_delivery(&mut self, redelivered: bool) {
+        self.counts.delivered += 1;
+        self.counts.redelivered += u64::from(redelivered);
     }
 
     /// Settles one message; neighbours end up in one input.

@@ -156,8 +156,14 @@ impl Session {
         route(topology, &self.vhost, assembly, &mut self.routes)?;
         let parts =
             Parts { exchange: &assembly.exchange, routing_key: &assembly.routing_key, header: &assembly.header, body };
-        if assembly.mandatory && self.routes.is_empty() {
+        out.counts.received += 1;
+        out.counts.received_confirm += u64::from(channel.confirms.is_some());
+        out.counts.routed += self.routes.len() as u64;
+        if self.routes.is_empty() && !assembly.mandatory {
+            out.counts.unroutable_dropped += 1;
+        } else if self.routes.is_empty() {
             // Before the confirm, which says no more than that the broker is done with it (RabbitMQ, confirms).
+            out.counts.unroutable_returned += 1;
             return_unroutable(number, parts, self.frame_max, out);
         }
         let receipt = channel.confirms.as_ref().map(|confirms| Receipt {

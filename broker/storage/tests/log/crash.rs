@@ -28,11 +28,7 @@ impl Story {
     fn new(disk: FaultyDisk, segment_len: u32, seed: u64, found: &[Item], steps: &[Step]) -> Self {
         let (mut log, before) = open(disk.clone(), small(segment_len, seed)).unwrap();
         assert_eq!(before, found);
-        let mut story = Self {
-            appended: before,
-            promised: vec![(disk.changes(), found.len())],
-            disk,
-        };
+        let mut story = Self { appended: before, promised: vec![(disk.changes(), found.len())], disk };
         for step in steps {
             match *step {
                 Append(len) => {
@@ -43,9 +39,7 @@ impl Story {
                 Write => log.write().unwrap(),
                 Sync => {
                     log.sync().unwrap();
-                    story
-                        .promised
-                        .push((story.disk.changes(), story.appended.len()));
+                    story.promised.push((story.disk.changes(), story.appended.len()));
                 }
             }
         }
@@ -53,33 +47,18 @@ impl Story {
     }
 
     fn promised_at(&self, changes: usize) -> usize {
-        self.promised
-            .iter()
-            .rev()
-            .find(|(then, _)| *then <= changes)
-            .map_or(0, |(_, count)| *count)
+        self.promised.iter().rev().find(|(then, _)| *then <= changes).map_or(0, |(_, count)| *count)
     }
 
     /// Recovers what a crash left, and goes on from there.
     fn check(&self, crashed: &FaultyDisk, changes: usize, segment_len: u32) -> Vec<Item> {
         let (mut log, found) = open(crashed.clone(), small(segment_len, 1001)).unwrap();
         let promised = self.promised_at(changes);
-        assert!(
-            found.len() >= promised,
-            "after {changes} changes: {} of {promised} are there",
-            found.len()
-        );
-        assert_eq!(
-            found,
-            self.appended[..found.len()],
-            "after {changes} changes"
-        );
+        assert!(found.len() >= promised, "after {changes} changes: {} of {promised} are there", found.len());
+        assert_eq!(found, self.appended[..found.len()], "after {changes} changes");
 
         // The next record is as long as the one that was lost, so that it ends where that one ended.
-        let len = self
-            .appended
-            .get(found.len())
-            .map_or(24, |(_, payload)| payload.len());
+        let len = self.appended.get(found.len()).map_or(24, |(_, payload)| payload.len());
         let next = item(1_000_000, len);
         log.append(&record(&next)).unwrap();
         log.sync().unwrap();
@@ -120,24 +99,25 @@ impl Outcomes {
     }
 }
 
+/// Goes through everything that a power cut at any moment of these steps may leave, and says how many disks that were.
 fn every_crash(block_len: usize, segment_len: u32, steps: &[Step]) -> usize {
     let story = Story::new(FaultyDisk::new(block_len), segment_len, 1, &[], steps);
-    let mut crashes = 0;
+    let (mut crashes, mut lost, mut lucky) = (0, 0, 0);
     for changes in 0..=story.disk.changes() {
         let then = story.disk.at(changes);
         let mut outcomes = Outcomes::default();
         loop {
-            story.check(
-                &then.crash(&mut |count| outcomes.choose(count)),
-                changes,
-                segment_len,
-            );
+            let crashed = then.crash(&mut |count| outcomes.choose(count));
+            let found = story.check(&crashed, changes, segment_len);
             crashes += 1;
+            lost += usize::from(found.len() < story.appended.len());
+            lucky += usize::from(found.len() > story.promised_at(changes));
             if !outcomes.turn() {
                 break;
             }
         }
     }
+    assert!(lost > 0 && lucky > 0, "of {crashes} crashes {lost} lost something and {lucky} kept something unsynced");
     crashes
 }
 
@@ -154,56 +134,30 @@ fn every_crash_of_small_batches_keeps_what_was_synced() {
         Append(300),
         Sync,
         Append(100),
+        Append(700),
+        Append(100),
+        Append(400),
         Write,
     ];
-    assert!(every_crash(512, 8192, &steps) > 100);
-    assert!(every_crash(4096, 8192, &steps) > 40);
+    assert!(every_crash(512, 8192, &steps) > 300);
+    assert!(every_crash(4096, 8192, &steps) > 30);
 }
 
 #[test]
 fn every_crash_of_rewritten_blocks_keeps_what_was_synced() {
-    let steps = [
-        Append(20),
-        Write,
-        Append(20),
-        Write,
-        Append(20),
-        Write,
-        Append(200),
-        Write,
-        Append(20),
-        Sync,
-        Append(64),
-        Write,
-    ];
+    let sizes = [20, 20, 20, 200, 60, 100, 600, 100, 30, 900];
+    let mut steps: Vec<Step> = sizes.iter().flat_map(|len| [Append(*len), Write]).collect();
+    steps.insert(9, Sync);
     assert!(every_crash(512, 8192, &steps) > 300);
+    assert!(every_crash(4096, 8192, &steps) > 30);
 }
 
 #[test]
 fn every_crash_around_a_new_segment_keeps_what_was_synced() {
-    let steps = [
-        Append(1300),
-        Sync,
-        Append(1300),
-        Sync,
-        Append(700),
-        Write,
-        Append(700),
-        Append(30),
-        Sync,
-        Append(40),
-    ];
-    assert!(every_crash(512, 8192, &steps) > 1000);
-    let steps = [
-        Append(1300),
-        Append(1300),
-        Append(1300),
-        Append(1300),
-        Append(30),
-        Sync,
-        Append(2000),
-        Append(2000),
-    ];
+    let steps = [Append(1300), Sync, Append(1300), Sync, Append(700), Write, Append(700), Append(30), Sync, Append(40)];
+    let then = [Append(1500), Append(200), Write];
+    assert!(every_crash(512, 8192, &[steps.as_slice(), &then].concat()) > 1000);
+    let steps = [Append(1300), Append(1300), Append(1300), Append(1300), Append(30), Sync, Append(2000), Append(2000)];
     assert!(every_crash(4096, 8192, &steps) > 30);
 }
 
@@ -231,20 +185,12 @@ fn random_crashes_of_long_histories_keep_what_was_synced() {
             let story = Story::new(disk, segment_len, seed * 10 + generation, &found, &steps);
             for _ in 0..12 {
                 let changes = random.below(story.disk.changes() + 1);
-                let crashed = story
-                    .disk
-                    .at(changes)
-                    .crash(&mut |outcomes| random.below(outcomes));
+                let crashed = story.disk.at(changes).crash(&mut |outcomes| random.below(outcomes));
                 story.check(&crashed, changes, segment_len);
             }
             // Live on with what one more crash leaves.
             disk = story.disk.crash(&mut |outcomes| random.below(outcomes));
-            found = open(
-                disk.clone(),
-                small(segment_len, 2000 + seed * 10 + generation),
-            )
-            .unwrap()
-            .1;
+            found = open(disk.clone(), small(segment_len, 2000 + seed * 10 + generation)).unwrap().1;
             disk = disk.crash(&mut |_| 0);
         }
     });

@@ -24,17 +24,10 @@ fn run_until_failure(disk: &FaultyDisk) -> (usize, Vec<Item>, LogError) {
         }
     };
     let changes = disk.changes();
-    assert!(matches!(
-        log.append(&record(&item(0, 1))),
-        Err(LogError::Stopped)
-    ));
+    assert!(matches!(log.append(&record(&item(0, 1))), Err(LogError::Stopped)));
     assert!(matches!(log.write(), Err(LogError::Stopped)));
     assert!(matches!(log.sync(), Err(LogError::Stopped)));
-    assert_eq!(
-        disk.changes(),
-        changes,
-        "a failed log touched the disk again"
-    );
+    assert_eq!(disk.changes(), changes, "a failed log touched the disk again");
     (synced, appended, error)
 }
 
@@ -79,13 +72,8 @@ fn full_disk_stops_the_log_with_everything_synced_kept() {
         let disk = FaultyDisk::new(512);
         disk.set_capacity(segments * 8192 + 100);
         let (synced, appended, error) = run_until_failure(&disk);
-        assert!(
-            matches!(error, LogError::Io { source, .. } if source.kind() == ErrorKind::StorageFull)
-        );
-        assert!(
-            synced as u64 >= segments * 10,
-            "only {synced} records in {segments} segments"
-        );
+        assert!(matches!(error, LogError::Io { source, .. } if source.kind() == ErrorKind::StorageFull));
+        assert!(synced as u64 >= segments * 10, "only {synced} records in {segments} segments");
         promises_hold(&disk, synced, &appended);
     }
 }
@@ -94,16 +82,7 @@ fn full_disk_stops_the_log_with_everything_synced_kept() {
 fn record_too_long_for_the_segments_is_refused_and_the_log_goes_on() {
     let (mut log, _) = open(FaultyDisk::new(512), small(8192, 1)).unwrap();
     let error = log.append(&record(&item(0, 5000))).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            LogError::DoesNotFit {
-                len: 5000,
-                max: 4016
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, LogError::DoesNotFit { len: 5000, max: 4016 }), "{error}");
     log.append(&record(&item(0, 4016))).unwrap();
     log.append(&record(&item(1, 4016))).unwrap();
     log.sync().unwrap();

@@ -11,8 +11,7 @@ pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
     pub(crate) fn new(name: &str) -> Self {
-        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR"))
-            .join(format!("{name}-{}", std::process::id()));
+        let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         Self(path)
     }
 }
@@ -30,10 +29,7 @@ fn second_broker_on_one_folder_is_refused() {
     let first = FileDisk::open(&folder.0).unwrap();
     let error = FileDisk::open(&folder.0).unwrap_err();
     assert!(matches!(error, FolderError::InUse { .. }));
-    assert!(
-        error.to_string().contains("in use by another broker"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("in use by another broker"), "{error}");
     drop(first);
     FileDisk::open(&folder.0).unwrap();
 }
@@ -47,19 +43,13 @@ fn folder_that_cannot_be_made_is_refused_with_its_path() {
 #[test]
 fn records_of_all_sizes_come_back_from_a_real_folder() {
     let folder = Scratch::new("all_sizes");
-    let options = || Options {
-        segment_len: 64 << 20,
-        ..Options::default()
-    };
+    let options = || Options { segment_len: 64 << 20, ..Options::default() };
     let mut items = Vec::new();
     {
         let (mut log, found) = open(FileDisk::open(&folder.0).unwrap(), options()).unwrap();
         assert_eq!(found, []);
         let reader = log.reader();
-        for (index, len) in [0, 1, 7, 8, 4095, 4096, 4097, 900_000, 16 << 20, 24 << 20, 3]
-            .into_iter()
-            .enumerate()
-        {
+        for (index, len) in [0, 1, 7, 8, 4095, 4096, 4097, 900_000, 16 << 20, 24 << 20, 3].into_iter().enumerate() {
             let next = item(index as u64, len);
             let position = log.append(&record(&next)).unwrap();
             log.sync().unwrap();
@@ -77,21 +67,11 @@ fn more_parts_than_one_write_call_takes_are_written_whole() {
     let folder = Scratch::new("many_parts");
     let (mut log, _) = open(FileDisk::open(&folder.0).unwrap(), Options::default()).unwrap();
     let whole = item(0, 1500 * 5000).1;
-    let parts = (0..1500)
-        .map(|part| whole.slice(part * 5000..(part + 1) * 5000))
-        .collect();
-    let position = log
-        .append(&warren_storage::Record::new(item(0, 0).0, parts).unwrap())
-        .unwrap();
+    let parts = (0..1500).map(|part| whole.slice(part * 5000..(part + 1) * 5000)).collect();
+    let position = log.append(&warren_storage::Record::new(item(0, 0).0, parts).unwrap()).unwrap();
     log.sync().unwrap();
-    assert!(
-        log.reader().read(position).unwrap() == whole,
-        "what came back differs"
-    );
-    let part = log
-        .reader()
-        .read_part(position.part(7_000_003, 64).unwrap())
-        .unwrap();
+    assert!(log.reader().read(position).unwrap() == whole, "what came back differs");
+    let part = log.reader().read_part(position.part(7_000_003, 64).unwrap()).unwrap();
     assert_eq!(part, whole.slice(7_000_003..7_000_067));
     assert_eq!(position.part(1500 * 5000, 1), None);
 }
@@ -100,23 +80,14 @@ fn more_parts_than_one_write_call_takes_are_written_whole() {
 fn given_up_segments_are_gone_and_the_rest_stays() {
     let disk = FaultyDisk::new(512);
     let (mut log, _) = open(disk.clone(), small(8192, 1)).unwrap();
-    let positions: Vec<_> = (0..20)
-        .map(|index| log.append(&record(&item(index, 1000))).unwrap())
-        .collect();
+    let positions: Vec<_> = (0..20).map(|index| log.append(&record(&item(index, 1000))).unwrap()).collect();
     log.sync().unwrap();
     assert_eq!(log.retention().segments(), [0, 1, 2, 3, 4, 5, 6]);
     assert_eq!(log.retention().remove_segments_before(5).unwrap(), 5);
     assert_eq!(log.retention().segments(), [5, 6]);
-    assert!(matches!(
-        log.reader().read(positions[0]),
-        Err(ReadError::Gone { segment: 0 })
-    ));
+    assert!(matches!(log.reader().read(positions[0]), Err(ReadError::Gone { segment: 0 })));
     assert_eq!(log.reader().read(positions[19]).unwrap(), item(19, 1000).1);
-    assert_eq!(
-        log.retention().remove_segments_before(100).unwrap(),
-        1,
-        "the active segment stays"
-    );
+    assert_eq!(log.retention().remove_segments_before(100).unwrap(), 1, "the active segment stays");
     drop(log);
     let (_, found) = open(disk.restart(), small(8192, 2)).unwrap();
     assert_eq!(found, [item(18, 1000), item(19, 1000)]);
@@ -132,9 +103,7 @@ fn recycled_segments_never_show_what_they_held_before() {
     for index in 0..300 {
         log.append(&record(&item(index, 600))).unwrap();
         log.sync().unwrap();
-        log.retention()
-            .remove_segments_before(log.active_segment().saturating_sub(1))
-            .unwrap();
+        log.retention().remove_segments_before(log.active_segment().saturating_sub(1)).unwrap();
         recycled += usize::from(disk.names().iter().any(|name| name.starts_with("spare-")));
         let crashed = disk.crash(&mut |outcomes| random.below(outcomes));
         let (_, found) = open(crashed, small(8192, 5000 + index)).unwrap();
@@ -152,24 +121,11 @@ fn position_from_elsewhere_is_refused() {
     log.sync().unwrap();
     for position in [
         warren_storage::Position { offset: 0, ..good },
-        warren_storage::Position {
-            offset: u32::MAX,
-            ..good
-        },
+        warren_storage::Position { offset: u32::MAX, ..good },
         warren_storage::Position { len: 5000, ..good },
     ] {
-        assert!(
-            matches!(log.reader().read(position), Err(ReadError::Outside { .. })),
-            "{position:?}"
-        );
+        assert!(matches!(log.reader().read(position), Err(ReadError::Outside { .. })), "{position:?}");
     }
-    let shifted = warren_storage::Position {
-        offset: good.offset + 8,
-        len: good.len - 8,
-        ..good
-    };
-    assert!(matches!(
-        log.reader().read(shifted),
-        Err(ReadError::Corrupt { .. })
-    ));
+    let shifted = warren_storage::Position { offset: good.offset + 8, len: good.len - 8, ..good };
+    assert!(matches!(log.reader().read(shifted), Err(ReadError::Corrupt { .. })));
 }

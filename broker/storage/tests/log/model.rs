@@ -30,9 +30,8 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Kind::Reloc)
     ];
     let payload = vec(vec(any::<u8>(), 0..900), 0..4);
-    let append = (kind, any::<u16>(), any::<u64>(), any::<u64>(), payload).prop_map(
-        |(kind, shard, term, index, payload)| Step::Append(kind, shard, term, index, payload),
-    );
+    let append = (kind, any::<u16>(), any::<u64>(), any::<u64>(), payload)
+        .prop_map(|(kind, shard, term, index, payload)| Step::Append(kind, shard, term, index, payload));
     prop_oneof![8 => append, 1 => Just(Step::Write), 2 => Just(Step::Sync), 1 => Just(Step::Mark),
         1 => Just(Step::Reopen), 1 => Just(Step::Kill)]
 }

@@ -8,32 +8,25 @@ pub(crate) type Item = (Tag, Bytes);
 
 /// A log of small segments. `seed` must differ between openings of one folder, as it does in life.
 pub(crate) fn small(segment_len: u32, seed: u64) -> Options {
-    Options {
-        segment_len,
-        first_segment_len: segment_len,
-        epoch_seed: seed,
-        ..Options::default()
-    }
+    Options { segment_len, first_segment_len: segment_len, epoch_seed: seed, ..Options::default() }
 }
 
 pub(crate) fn open<D: Disk>(disk: D, options: Options) -> Result<(Log<D>, Vec<Item>), OpenError> {
     let mut found = Vec::new();
-    let log = Log::open(disk, options, |Recovered { tag, payload, .. }| {
-        found.push((tag, payload))
-    })?;
+    let log = Log::open(disk, options, |Recovered { tag, payload, .. }| found.push((tag, payload)))?;
     Ok((log, found))
 }
 
 /// The record number `index`, with a payload of `len` bytes that no other number has.
 pub(crate) fn item(index: u64, len: usize) -> Item {
-    let tag = Tag {
-        kind: Kind::Entry,
-        shard: (index % 3) as u16,
-        term: 1 + index / 10,
-        index,
-    };
+    let tag = Tag { kind: Kind::Entry, shard: (index % 3) as u16, term: 1 + index / 10, index };
     let mut random = Random(index);
-    (tag, (0..len).map(|_| random.next() as u8).collect())
+    let mut payload = Vec::with_capacity(len + 8);
+    while payload.len() < len {
+        payload.extend_from_slice(&random.next().to_le_bytes());
+    }
+    payload.truncate(len);
+    (tag, payload.into())
 }
 
 pub(crate) fn record(item: &Item) -> Record {
@@ -69,9 +62,7 @@ pub(crate) fn seeds(count: u64) -> Vec<u64> {
 pub(crate) fn for_each_seed(count: u64, test: &str, run: impl Fn(u64) + std::panic::RefUnwindSafe) {
     for seed in seeds(count) {
         if let Err(panic) = std::panic::catch_unwind(|| run(seed)) {
-            println!(
-                "seed {seed} fails; replay: WARREN_SEED={seed} cargo test -p warren-storage --test log {test}"
-            );
+            println!("seed {seed} fails; replay: WARREN_SEED={seed} cargo test -p warren-storage --test log {test}");
             std::panic::resume_unwind(panic);
         }
     }

@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use warren_storage::faulty::FaultyFile;
 use warren_storage::{
-    AppendError, Appended, Batch, Completion, Disk, FaultyDisk, Kind, Log, LogError, LogWriter,
-    Record, Tag,
+    AppendError, Appended, Batch, Completion, Disk, FaultyDisk, Kind, Log, LogError, LogWriter, Record, Tag,
 };
 
 use crate::world::{item, open, record, small};
@@ -61,12 +60,7 @@ impl Disk for GatedDisk {
     fn read_at(&self, file: &FaultyFile, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.disk.read_at(file, buf, offset)
     }
-    fn write_at(
-        &self,
-        file: &FaultyFile,
-        slices: &mut [IoSlice<'_>],
-        offset: u64,
-    ) -> io::Result<()> {
+    fn write_at(&self, file: &FaultyFile, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
         self.disk.write_at(file, slices, offset)
     }
     fn sync_data(&self, file: &FaultyFile) -> io::Result<()> {
@@ -100,25 +94,14 @@ struct Gated {
 
 fn gated(bytes_max: usize) -> Gated {
     let gate = Arc::new(Mutex::new(None));
-    let disk = GatedDisk {
-        disk: FaultyDisk::new(512),
-        gate: Arc::clone(&gate),
-    };
+    let disk = GatedDisk { disk: FaultyDisk::new(512), gate: Arc::clone(&gate) };
     let log = Log::open(disk, small(1 << 20, 1), |_| {}).unwrap();
     let (begun_sender, begun) = channel();
     let (pass, pass_receiver) = channel();
-    *gate.lock().unwrap() = Some(Gate {
-        begun: begun_sender,
-        pass: pass_receiver,
-    });
+    *gate.lock().unwrap() = Some(Gate { begun: begun_sender, pass: pass_receiver });
     let (sender, told) = channel();
     let writer = LogWriter::spawn_bounded(log, Teller(sender), bytes_max).unwrap();
-    Gated {
-        writer,
-        told,
-        begun,
-        pass,
-    }
+    Gated { writer, told, begun, pass }
 }
 
 fn synced_indexes(told: &Receiver<Told>) -> Vec<u64> {
@@ -130,12 +113,7 @@ fn synced_indexes(told: &Receiver<Told>) -> Vec<u64> {
 
 #[test]
 fn everything_appended_during_a_sync_shares_the_next_one() {
-    let Gated {
-        writer,
-        told,
-        begun,
-        pass,
-    } = gated(1 << 20);
+    let Gated { writer, told, begun, pass } = gated(1 << 20);
     let handle = writer.handle();
     handle.try_append(record(&item(0, 10))).unwrap();
     begun.recv().unwrap();
@@ -156,21 +134,12 @@ fn everything_appended_during_a_sync_shares_the_next_one() {
 
 #[test]
 fn full_queue_refuses_and_says_when_there_is_room() {
-    let Gated {
-        writer,
-        told,
-        begun,
-        pass,
-    } = gated(1000);
+    let Gated { writer, told, begun, pass } = gated(1000);
     let handle = writer.handle();
-    handle
-        .try_append(record(&item(0, 5000)))
-        .expect("an empty queue takes a record of any size");
+    handle.try_append(record(&item(0, 5000))).expect("an empty queue takes a record of any size");
     begun.recv().unwrap();
     let refused = handle.try_append(record(&item(1, 10)));
-    let Err(AppendError::Full(refused)) = refused else {
-        panic!("{refused:?}")
-    };
+    let Err(AppendError::Full(refused)) = refused else { panic!("{refused:?}") };
     assert_eq!(refused.tag(), item(1, 10).0);
     pass.send(()).unwrap();
     assert!(matches!(told.recv().unwrap(), Told::Writable));
@@ -185,12 +154,7 @@ fn full_queue_refuses_and_says_when_there_is_room() {
 
 #[test]
 fn waiting_append_goes_on_when_there_is_room() {
-    let Gated {
-        writer,
-        told,
-        begun,
-        pass,
-    } = gated(1000);
+    let Gated { writer, told, begun, pass } = gated(1000);
     let handle = writer.handle();
     handle.append(record(&item(0, 900))).unwrap();
     begun.recv().unwrap();
@@ -210,16 +174,8 @@ fn commit_hint_alone_is_written_without_a_sync() {
     let (log, _) = open(disk.clone(), small(8192, 1)).unwrap();
     let (sender, told) = channel();
     let writer = LogWriter::spawn(log, Teller(sender)).unwrap();
-    let hint = Tag {
-        kind: Kind::CommitHint,
-        shard: 1,
-        term: 1,
-        index: 5,
-    };
-    writer
-        .handle()
-        .append(Record::new(hint, Vec::new()).unwrap())
-        .unwrap();
+    let hint = Tag { kind: Kind::CommitHint, shard: 1, term: 1, index: 5 };
+    writer.handle().append(Record::new(hint, Vec::new()).unwrap()).unwrap();
     let handle = writer.handle();
     writer.close();
     assert_eq!(handle.statistics().syncs, 0);
@@ -239,17 +195,11 @@ fn close_syncs_and_reports_everything_taken() {
         handle.append(record(&item(index, 500))).unwrap();
     }
     writer.close();
-    assert!(matches!(
-        handle.append(record(&item(200, 1))),
-        Err(AppendError::Stopped)
-    ));
+    assert!(matches!(handle.append(record(&item(200, 1))), Err(AppendError::Stopped)));
     let reported: Vec<u64> = told
         .iter()
         .flat_map(|told| match told {
-            Told::Synced(records) => records
-                .into_iter()
-                .map(|record| record.tag.index)
-                .collect::<Vec<_>>(),
+            Told::Synced(records) => records.into_iter().map(|record| record.tag.index).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
         })
         .collect();
@@ -278,20 +228,9 @@ fn failed_sync_is_reported_once_and_nothing_after_it() {
     });
     assert!(refused.is_some());
     let rest: Vec<Told> = told.iter().collect();
-    assert!(
-        matches!(rest.last(), Some(Told::Failed(LogError::Io { .. }))),
-        "{rest:?}"
-    );
-    assert_eq!(
-        rest.iter()
-            .filter(|told| matches!(told, Told::Failed(_)))
-            .count(),
-        1
-    );
-    assert!(matches!(
-        handle.try_append(record(&item(9, 10))),
-        Err(AppendError::Stopped)
-    ));
+    assert!(matches!(rest.last(), Some(Told::Failed(LogError::Io { .. }))), "{rest:?}");
+    assert_eq!(rest.iter().filter(|told| matches!(told, Told::Failed(_))).count(), 1);
+    assert!(matches!(handle.try_append(record(&item(9, 10))), Err(AppendError::Stopped)));
 }
 
 #[test]

@@ -1,0 +1,341 @@
+//! One socket: octets to the session and back, its inputs to the shards, their events to it.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, error, info};
+use warren_amqp::ReplyCode;
+use warren_core::queue::ShardInput;
+use warren_core::session::{Login, MetadataRequest, Session, SessionOutput, World};
+use warren_core::topology::{Action, Request};
+use warren_core::{ConnectionId, Exception};
+
+use crate::connections::ShardEvents;
+use crate::limits::{SEND_TIMEOUT, UNSENT_BYTES};
+use crate::metadata::Answer;
+use crate::node::Shared;
+use crate::scratch::with_scratch;
+use crate::shard::ShardMessage;
+
+/// Serves a connection until it ends, and cleans up whatever way it ends.
+pub(crate) async fn serve<S>(id: ConnectionId, stream: S, peer: SocketAddr, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    shared.metrics.connections_opened.inc();
+    let (sender, events) = mpsc::unbounded_channel();
+    shared.connections.insert(id, sender);
+    let connection = Connection::new(id, stream, peer, shared.clone(), events);
+    // A defect that this client's octets have found must not take the other connections along.
+    if AssertUnwindSafe(connection.run()).catch_unwind().await.is_err() {
+        error!("the connection's task panicked; giving back what it held");
+        give_back(id, &shared).await;
+    }
+    shared.connections.remove(id);
+    shared.metrics.connections_closed.inc();
+}
+
+/// Takes back everything that a connection may hold anywhere.
+async fn give_back(connection: ConnectionId, shared: &Shared) {
+    for shard in &shared.shards[1..] {
+        let detach = ShardInput::Detach { connection, queue: None };
+        // A shard that has stopped holds nothing for anybody.
+        let _ = shard.send(ShardMessage::Inputs(vec![detach])).await;
+    }
+    let release = Request { connection, vhost: Arc::from("/"), action: Action::ReleaseConnection };
+    drop(shared.metadata.request(MetadataRequest::Topology(release)));
+}
+
+struct Connection<S> {
+    stream: S,
+    peer: SocketAddr,
+    shared: Arc<Shared>,
+    session: Session,
+    events: mpsc::UnboundedReceiver<ShardEvents>,
+    answer: Option<oneshot::Receiver<Answer>>,
+    stopping: watch::Receiver<bool>,
+    output: SessionOutput,
+    /// How much of `output.octets` has been written.
+    written: usize,
+    /// Octets read and not taken by the session yet.
+    partial: Vec<u8>,
+    /// When the client's socket has to have taken something.
+    send_deadline: Option<Instant>,
+    in_handshake: bool,
+    channels: usize,
+}
+
+/// Why the task woke.
+enum Wake {
+    /// So many octets are in the scratch buffer, behind the partial ones.
+    Read(usize),
+    Wrote(usize),
+    Events(ShardEvents),
+    Answer(Answer),
+    Deadline,
+    Stopping,
+    /// The socket is of no use any more.
+    Lost(io::Error),
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn new(
+        id: ConnectionId,
+        stream: S,
+        peer: SocketAddr,
+        shared: Arc<Shared>,
+        events: mpsc::UnboundedReceiver<ShardEvents>,
+    ) -> Self {
+        shared.handshakes.fetch_add(1, Ordering::Relaxed);
+        Self {
+            session: Session::new(id, shared.now()),
+            stopping: shared.stopping(),
+            stream,
+            peer,
+            shared,
+            events,
+            answer: None,
+            output: SessionOutput::default(),
+            written: 0,
+            partial: Vec::new(),
+            send_deadline: None,
+            in_handshake: true,
+            channels: 0,
+        }
+    }
+
+    async fn run(mut self) {
+        while !(self.session.is_closed() && self.unsent() == 0) {
+            match self.wait().await {
+                Wake::Read(len) => self.read(len),
+                Wake::Wrote(len) => self.wrote(len),
+                Wake::Events(events) => self.take_events(events),
+                Wake::Answer(answer) => {
+                    self.answer = None;
+                    self.session.metadata_answered(answer, &mut self.output);
+                    self.read(0);
+                }
+                Wake::Deadline if self.send_deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
+                    info!("the client does not read; closing");
+                    break;
+                }
+                Wake::Deadline => self.session.tick(self.shared.now(), &mut self.output),
+                Wake::Stopping => {
+                    let text = "broker forced connection closure with reason 'shutdown'";
+                    self.session.shut_down(ReplyCode::ConnectionForced, text, &mut self.output);
+                }
+                Wake::Lost(error) => {
+                    debug!(%error, "the socket is lost");
+                    break;
+                }
+            }
+            self.carry_out().await;
+        }
+        self.end().await;
+    }
+
+    fn unsent(&self) -> usize {
+        self.output.octets.len() - self.written
+    }
+
+    async fn wait(&mut self) -> Wake {
+        let deadline = self.deadline();
+        let reads = !self.session.is_waiting() && !self.session.is_closed() && self.unsent() < UNSENT_BYTES;
+        let stops = !self.session.is_closed();
+        let Self { stream, events, answer, stopping, output, written, partial, .. } = self;
+        let unsent = &output.octets[*written..];
+        tokio::select! {
+            wake = poll_fn(|context| poll_socket(stream, unsent, reads.then_some(&**partial), context)) => wake,
+            Some(events) = events.recv() => Wake::Events(events),
+            answer = async { answer.as_mut()?.await.ok() }, if answer.is_some() => {
+                Wake::Answer(answer.unwrap_or_else(|| Err(stopped())))
+            }
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Wake::Deadline,
+            _ = stopping.wait_for(|stopping| *stopping), if stops => Wake::Stopping,
+        }
+    }
+
+    /// The earlier of the session's deadline and the socket's.
+    fn deadline(&self) -> Option<Instant> {
+        let session = self.session.next_deadline().map(|at| {
+            let origin = Instant::from_std(self.shared.started);
+            origin + Duration::from_millis(at.0)
+        });
+        session.into_iter().chain(self.send_deadline).min()
+    }
+
+    /// Hands the session what has been read: `len` octets in the scratch buffer, behind the partial ones.
+    fn read(&mut self, len: usize) {
+        let topology = self.shared.topology.load();
+        let mut world = World { now: self.shared.now(), topology: &topology, random: &mut random };
+        let (session, output, partial) = (&mut self.session, &mut self.output, &mut self.partial);
+        if len == 0 {
+            let taken = session.receive(&mut world, partial, output);
+            partial.drain(..taken);
+            return;
+        }
+        with_scratch(|scratch| {
+            let octets = &scratch[..partial.len() + len];
+            let taken = session.receive(&mut world, octets, output);
+            partial.clear();
+            partial.extend_from_slice(&octets[taken..]);
+        });
+        if partial.is_empty() {
+            // An idle connection keeps no buffer.
+            *partial = Vec::new();
+        }
+    }
+
+    fn wrote(&mut self, len: usize) {
+        self.written += len;
+        self.send_deadline = None;
+        if self.unsent() == 0 {
+            self.written = 0;
+            self.output.octets = Vec::new();
+            self.session.flushed(&mut self.output);
+        }
+    }
+
+    /// Takes in all events there are, so that one write serves many.
+    fn take_events(&mut self, first: ShardEvents) {
+        let mut next = Some(first);
+        while let Some((shard, events)) = next {
+            for event in events {
+                self.session.shard_event(shard, event, &mut self.output);
+            }
+            next = if self.unsent() < UNSENT_BYTES { self.events.try_recv().ok() } else { None };
+        }
+        if !self.session.is_waiting() && !self.partial.is_empty() {
+            self.read(0);
+        }
+    }
+
+    /// Does what the session wants done.
+    async fn carry_out(&mut self) {
+        self.session.finish_batch(&mut self.output);
+        while let Some(login) = self.output.login.take() {
+            self.check(&login);
+            self.read(0);
+        }
+        self.hand_over().await;
+        if let Some(request) = self.output.request.take() {
+            self.answer = Some(self.shared.metadata.request(request));
+        }
+        if self.unsent() > 0 && self.send_deadline.is_none() {
+            self.send_deadline = Some(Instant::now() + SEND_TIMEOUT);
+        }
+        self.count();
+    }
+
+    fn check(&mut self, login: &Login) {
+        let user = match self.shared.users.check(login, self.peer.ip()) {
+            Ok(user) => {
+                self.shared.metrics.logins_succeeded.inc();
+                debug!(user = login.user, "logged in");
+                Some(user)
+            }
+            Err(reason) => {
+                self.shared.metrics.logins_failed.inc();
+                info!(user = login.user, %reason, "login refused");
+                None
+            }
+        };
+        self.session.login_checked(user, &mut self.output);
+    }
+
+    /// Sends the shards their inputs, waiting for those that have enough to do. They never wait for us.
+    async fn hand_over(&mut self) {
+        for (shard, inputs) in self.output.take_shard_inputs() {
+            if let Some(sender) = self.shared.shards.get(usize::from(shard.0)) {
+                // A shard that has stopped does so because the node stops.
+                let _ = sender.send(ShardMessage::Inputs(inputs)).await;
+            }
+        }
+    }
+
+    fn count(&mut self) {
+        self.shared.metrics.count(&std::mem::take(&mut self.output.counts));
+        let channels = self.session.channel_count();
+        if channels != self.channels {
+            self.shared.metrics.channels.add(channels as i64 - self.channels as i64);
+            self.channels = channels;
+        }
+        if self.in_handshake && (self.session.is_open() || self.session.is_closed()) {
+            self.in_handshake = false;
+            self.shared.handshakes.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Gives back what the connection holds. Nobody waits for the answer to its last request.
+    async fn end(mut self) {
+        self.session.disconnect(&mut self.output);
+        self.hand_over().await;
+        if let Some(request) = self.output.request.take() {
+            drop(self.shared.metadata.request(request));
+        }
+        self.count();
+    }
+}
+
+/// Writes what can be written, else reads what can be read. `partial`: the octets that the read ones belong behind;
+/// `None`: do not read.
+fn poll_socket<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: &mut S,
+    unsent: &[u8],
+    partial: Option<&[u8]>,
+    context: &mut Context<'_>,
+) -> Poll<Wake> {
+    if !unsent.is_empty()
+        && let Poll::Ready(result) = Pin::new(&mut *stream).poll_write(context, unsent)
+    {
+        return Poll::Ready(match result {
+            Ok(0) => Wake::Lost(io::ErrorKind::WriteZero.into()),
+            Ok(len) => Wake::Wrote(len),
+            Err(error) => Wake::Lost(error),
+        });
+    }
+    let Some(partial) = partial else { return Poll::Pending };
+    let read = with_scratch(|scratch| {
+        let (front, room) = scratch.split_at_mut(partial.len());
+        let mut buffer = ReadBuf::new(room);
+        let result = ready!(Pin::new(stream).poll_read(context, &mut buffer));
+        let len = buffer.filled().len();
+        if len > 0 {
+            front.copy_from_slice(partial);
+        }
+        Poll::Ready(result.map(|()| len))
+    });
+    Poll::Ready(match ready!(read) {
+        Ok(0) => Wake::Lost(io::ErrorKind::UnexpectedEof.into()),
+        Ok(len) => Wake::Read(len),
+        Err(error) => Wake::Lost(error),
+    })
+}
+
+/// The answer of a metadata task that is no more.
+fn stopped() -> Exception {
+    Exception::connection(ReplyCode::ConnectionForced, "the node is stopping")
+}
+
+/// 128 bits from the operating system. Names made of them must not be guessed, so there is no second best.
+fn random() -> u128 {
+    let mut bits = [0; 16];
+    match getrandom::fill(&mut bits) {
+        Ok(()) => u128::from_le_bytes(bits),
+        Err(error) => {
+            error!(%error, "the operating system gives no random numbers; ending the process");
+            std::process::abort();
+        }
+    }
+}

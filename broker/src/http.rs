@@ -1,0 +1,60 @@
+//! HTTP on the metrics port: `/livez`, `/readyz` (Kubernetes' probes) and `/metrics` (Prometheus).
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::routing::get;
+use axum::{Router, http};
+use tokio::sync::oneshot;
+use tracing::error;
+use warren_core::queue::ShardTotals;
+
+use crate::node::Shared;
+use crate::shard::ShardMessage;
+
+/// The routes.
+pub(crate) fn router(shared: Arc<Shared>) -> Router {
+    Router::new()
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(shared)
+}
+
+/// The process runs and its runtime answers. A log that fails ends the process, so there is nothing else to ask.
+async fn livez() -> &'static str {
+    "ok\n"
+}
+
+/// The log has been read, the ports are open, and the node is not stopping.
+async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
+    if shared.is_stopping() { (StatusCode::SERVICE_UNAVAILABLE, "stopping\n") } else { (StatusCode::OK, "ok\n") }
+}
+
+async fn metrics(
+    State(shared): State<Arc<Shared>>,
+) -> Result<([(http::HeaderName, &'static str); 1], String), StatusCode> {
+    let text = shared.metrics.render(totals(&shared).await).map_err(|error| {
+        error!(%error, "metrics cannot be written");
+        StatusCode::INTERNAL_SERVER_ERROR
+    })?;
+    Ok(([(http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
+}
+
+/// Asks every shard what it holds; one that has stopped holds nothing.
+async fn totals(shared: &Shared) -> ShardTotals {
+    let mut sum = ShardTotals::default();
+    for shard in &shared.shards[1..] {
+        let (reply, answer) = oneshot::channel();
+        if shard.send(ShardMessage::Totals(reply)).await.is_err() {
+            continue;
+        }
+        let totals = answer.await.unwrap_or_default();
+        sum.queues += totals.queues;
+        sum.ready += totals.ready;
+        sum.unacked += totals.unacked;
+        sum.consumers += totals.consumers;
+    }
+    sum
+}

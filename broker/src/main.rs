@@ -1,0 +1,85 @@
+//! The `warren-broker` program.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
+use warren_broker::telemetry::{self, LogFormat};
+use warren_broker::{Config, Node};
+
+/// An AMQP 0-9-1 broker: RabbitMQ's clients work unchanged, and a confirm means that the message is on disk.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a broker. Without flags it keeps its data in ./warren-data, listens on this host only, and lets `guest` in.
+    #[command(after_help = "Examples:\n  warren-broker serve\n  warren-broker serve --config /etc/warren/warren.toml")]
+    Serve(Serve),
+}
+
+#[derive(Debug, Args)]
+struct Serve {
+    /// TOML file with settings; flags go before it.
+    #[arg(long, value_name = "FILE", env = "WARREN_CONFIG")]
+    config: Option<PathBuf>,
+    /// Folder for the data.
+    #[arg(long, value_name = "FOLDER", env = "WARREN_DATA_DIR")]
+    data_dir: Option<PathBuf>,
+    /// Address for AMQP; may be given more than once. Port 0 takes a free port.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    amqp: Vec<SocketAddr>,
+    /// Address for /livez, /readyz and /metrics.
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    metrics: Option<SocketAddr>,
+    /// How log lines look.
+    #[arg(long, value_enum, default_value = "text", env = "WARREN_LOG_FORMAT")]
+    log_format: LogFormat,
+    /// What to log: a level, or directives such as `warn,warren_broker=debug`.
+    #[arg(long, value_name = "FILTER", default_value = "info", env = "WARREN_LOG")]
+    log: String,
+}
+
+fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Command::Serve(serve) => run(serve),
+    }
+}
+
+fn run(serve: Serve) -> anyhow::Result<()> {
+    telemetry::init(serve.log_format, &serve.log).context("--log cannot be read")?;
+    let config = serve.into_config()?;
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let node = Node::start(config).await?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        node.stop().await;
+        Ok(())
+    })
+}
+
+impl Serve {
+    fn into_config(self) -> anyhow::Result<Config> {
+        let mut config = Config::load(self.config.as_deref())?;
+        if let Some(data_dir) = self.data_dir {
+            config.data_dir = data_dir;
+        }
+        if !self.amqp.is_empty() {
+            config.listeners.amqp = self.amqp;
+        }
+        if let Some(metrics) = self.metrics {
+            config.listeners.metrics = metrics;
+        }
+        Ok(config.checked()?)
+    }
+}

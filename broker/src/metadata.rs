@@ -1,0 +1,278 @@
+//! The metadata task: declares, binds and deletes, one after the other, and publishes the topology.
+//!
+//! Requests are checked and made true on a working copy, then logged together as one entry. Only when that is durable
+//! does everybody see the new snapshot and do those who asked get their answers.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{error, info};
+use warren_core::queue::{DeleteRefusal, Deleted, QueueSettings, ShardInput};
+use warren_core::session::{MetadataAnswer, MetadataRequest};
+use warren_core::topology::{Change, Outcome, QueueRecord, Topology};
+use warren_core::{ConnectionId, Exception, QueueId, ShardId};
+use warren_replication::Group;
+
+use crate::limits::METADATA_REQUESTS_AT_ONCE;
+use crate::log::LogSignal;
+use crate::shard::ShardMessage;
+
+/// The answer to a request.
+pub(crate) type Answer = Result<MetadataAnswer, Exception>;
+
+#[derive(Debug)]
+enum Message {
+    Request(MetadataRequest, oneshot::Sender<Answer>),
+    /// An auto-delete queue has lost its last consumer.
+    QueueUnused(QueueId),
+}
+
+/// How others reach the metadata task. The channel is unbounded, what goes through it is not: a connection asks one
+/// question at a time.
+#[derive(Debug, Clone)]
+pub(crate) struct MetadataHandle {
+    messages: mpsc::UnboundedSender<Message>,
+}
+
+impl MetadataHandle {
+    pub(crate) fn request(&self, request: MetadataRequest) -> oneshot::Receiver<Answer> {
+        let (reply, answer) = oneshot::channel();
+        // If the node is stopping the reply is dropped, which the receiver sees.
+        let _ = self.messages.send(Message::Request(request, reply));
+        answer
+    }
+
+    pub(crate) fn queue_unused(&self, queue: QueueId) {
+        let _ = self.messages.send(Message::QueueUnused(queue));
+    }
+}
+
+/// Where shards answer deletes.
+#[derive(Debug, Clone)]
+pub(crate) struct Deletions(mpsc::UnboundedSender<(u64, Deleted)>);
+
+impl Deletions {
+    pub(crate) fn answer(&self, request: u64, deleted: Deleted) {
+        let _ = self.0.send((request, deleted));
+    }
+}
+
+/// The task's ends of its channels, made before the shards that need the other ends.
+pub(crate) struct Mailbox {
+    messages: mpsc::UnboundedReceiver<Message>,
+    deleted: mpsc::UnboundedReceiver<(u64, Deleted)>,
+}
+
+pub(crate) fn mailbox() -> (MetadataHandle, Deletions, Mailbox) {
+    let (sender, messages) = mpsc::unbounded_channel();
+    let (answers, deleted) = mpsc::unbounded_channel();
+    (MetadataHandle { messages: sender }, Deletions(answers), Mailbox { messages, deleted })
+}
+
+/// The task's state.
+pub(crate) struct MetadataTask {
+    pub(crate) mailbox: Mailbox,
+    /// As it will be when everything under way is durable.
+    pub(crate) working: Topology,
+    /// As everybody sees it.
+    pub(crate) published: Arc<ArcSwap<Topology>>,
+    pub(crate) group: Group,
+    pub(crate) signals: mpsc::UnboundedReceiver<LogSignal>,
+    /// By shard number; the first is the metadata's own and takes nothing.
+    pub(crate) shards: Vec<mpsc::Sender<ShardMessage>>,
+    pub(crate) last_delete: u64,
+}
+
+/// What a batch of requests came to.
+#[derive(Default)]
+struct Batch {
+    /// Changes for the log.
+    entry: Vec<u8>,
+    /// Queues that begin: their shards are told before anybody can see them.
+    created: Vec<Arc<QueueRecord>>,
+    /// Answers to be given when the entry is durable.
+    answers: VecDeque<(oneshot::Sender<Answer>, Answer)>,
+}
+
+/// The log or a shard has stopped: so does the task.
+struct Stopped;
+
+impl MetadataTask {
+    /// Makes the shards agree with the topology that was recovered: a crash can come between a queue's record and its
+    /// messages. Then runs until the node stops.
+    pub(crate) async fn run(mut self, found: Vec<(ShardId, QueueId)>) {
+        if self.reconcile(found).await.is_err() {
+            return;
+        }
+        let mut messages = Vec::new();
+        while self.mailbox.messages.recv_many(&mut messages, METADATA_REQUESTS_AT_ONCE).await > 0 {
+            if self.carry_out(&mut messages).await.is_err() {
+                info!("the node is stopping, and so does the metadata");
+                return;
+            }
+        }
+    }
+
+    async fn reconcile(&mut self, found: Vec<(ShardId, QueueId)>) -> Result<(), Stopped> {
+        let expected: Vec<Arc<QueueRecord>> = self.working.queues().cloned().collect();
+        for queue in &expected {
+            self.create_in_shard(queue).await?;
+        }
+        for (shard, queue) in found {
+            if self.working.queue_by_id(queue).is_none() {
+                self.delete_in_shard(shard, queue, false, false).await?.ok();
+            }
+        }
+        Ok(())
+    }
+
+    async fn carry_out(&mut self, messages: &mut Vec<Message>) -> Result<(), Stopped> {
+        let mut batch = Batch::default();
+        for message in messages.drain(..) {
+            match message {
+                Message::Request(request, reply) => {
+                    let answer = self.prepare(request, &mut batch).await?;
+                    batch.answers.push_back((reply, answer));
+                }
+                Message::QueueUnused(queue) => self.delete_unused(queue, &mut batch).await?,
+            }
+        }
+        if !batch.entry.is_empty() {
+            self.log(std::mem::take(&mut batch.entry)).await?;
+        }
+        for queue in &batch.created {
+            self.create_in_shard(queue).await?;
+        }
+        self.published.store(Arc::new(self.working.clone()));
+        for (reply, answer) in batch.answers {
+            // The connection may be gone.
+            let _ = reply.send(answer);
+        }
+        Ok(())
+    }
+
+    async fn prepare(&mut self, request: MetadataRequest, batch: &mut Batch) -> Result<Answer, Stopped> {
+        match request {
+            MetadataRequest::Topology(request) => {
+                let prepared = match self.working.prepare(&request) {
+                    Ok(prepared) => prepared,
+                    Err(exception) => return Ok(Err(exception)),
+                };
+                if let Outcome::Released(queues) = &prepared.outcome {
+                    for queue in queues {
+                        self.delete_in_shard(queue.shard, queue.id, false, false).await?.ok();
+                    }
+                }
+                self.apply(&prepared.changes, batch);
+                Ok(Ok(MetadataAnswer::Outcome(prepared.outcome)))
+            }
+            MetadataRequest::DeleteQueue { connection, vhost, name, if_unused, if_empty } => {
+                self.delete_queue(connection, &vhost, &name, (if_unused, if_empty), batch).await
+            }
+        }
+    }
+
+    async fn delete_queue(
+        &mut self,
+        connection: ConnectionId,
+        vhost: &str,
+        name: &str,
+        (if_unused, if_empty): (bool, bool),
+        batch: &mut Batch,
+    ) -> Result<Answer, Stopped> {
+        let queue = match self.working.prepare_delete_queue(vhost, name, connection) {
+            Ok(Some(queue)) => queue,
+            Ok(None) => return Ok(Ok(MetadataAnswer::Deleted(0))),
+            Err(exception) => return Ok(Err(exception)),
+        };
+        // A queue of this batch is not in its shard yet, so it has neither messages nor consumers.
+        let known = batch.created.iter().all(|created| created.id != queue.id);
+        let deleted =
+            if known { self.delete_in_shard(queue.shard, queue.id, if_unused, if_empty).await? } else { Ok(0) };
+        Ok(match deleted {
+            Ok(count) => {
+                batch.created.retain(|created| created.id != queue.id);
+                self.apply(&self.working.removal(queue.id), batch);
+                Ok(MetadataAnswer::Deleted(count))
+            }
+            Err(refusal) => Err(refused(refusal, &queue)),
+        })
+    }
+
+    async fn delete_unused(&mut self, id: QueueId, batch: &mut Batch) -> Result<(), Stopped> {
+        let Some(queue) = self.working.queue_by_id(id).cloned() else { return Ok(()) };
+        // Somebody may have started a consumer since; then the queue stays.
+        if self.delete_in_shard(queue.shard, id, true, false).await?.is_ok() {
+            self.apply(&self.working.removal(id), batch);
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, changes: &[Change], batch: &mut Batch) {
+        for change in changes {
+            if change.is_logged() {
+                change.encode(&mut batch.entry);
+            }
+            if let Change::CreateQueue(queue) = change {
+                batch.created.push(queue.clone());
+            }
+            self.working.apply(change);
+        }
+    }
+
+    /// Logs an entry and waits until it is committed.
+    async fn log(&mut self, entry: Vec<u8>) -> Result<(), Stopped> {
+        if let Err(error) = self.group.propose(vec![Bytes::from(entry)]) {
+            error!(%error, "the metadata cannot be logged");
+            return Err(Stopped);
+        }
+        loop {
+            match self.signals.recv().await.ok_or(Stopped)? {
+                LogSignal::Synced(index) if self.group.synced(index) > 0 => return Ok(()),
+                LogSignal::Synced(_) => {}
+                LogSignal::Writable => self.group.retry().map_err(|_| Stopped)?,
+            }
+        }
+    }
+
+    async fn create_in_shard(&self, queue: &QueueRecord) -> Result<(), Stopped> {
+        let settings = QueueSettings { logged: queue.is_logged(), auto_delete: queue.auto_delete };
+        self.send(queue.shard, ShardInput::Create { queue: queue.id, settings }).await
+    }
+
+    async fn delete_in_shard(
+        &mut self,
+        shard: ShardId,
+        queue: QueueId,
+        if_unused: bool,
+        if_empty: bool,
+    ) -> Result<Deleted, Stopped> {
+        self.last_delete += 1;
+        let request = self.last_delete;
+        self.send(shard, ShardInput::Delete { queue, if_unused, if_empty, request }).await?;
+        loop {
+            let (answered, deleted) = self.mailbox.deleted.recv().await.ok_or(Stopped)?;
+            if answered == request {
+                return Ok(deleted);
+            }
+        }
+    }
+
+    async fn send(&self, shard: ShardId, input: ShardInput) -> Result<(), Stopped> {
+        let sender = self.shards.get(usize::from(shard.0)).ok_or(Stopped)?;
+        sender.send(ShardMessage::Inputs(vec![input])).await.map_err(|_| Stopped)
+    }
+}
+
+/// RabbitMQ's words for a `queue.delete` whose condition does not hold.
+fn refused(refusal: DeleteRefusal, queue: &QueueRecord) -> Exception {
+    let reason = match refusal {
+        DeleteRefusal::InUse => "in use",
+        DeleteRefusal::NotEmpty => "not empty",
+    };
+    let text = format!("queue '{}' in vhost '{}' {reason}", queue.name, queue.vhost);
+    Exception::channel(warren_amqp::ReplyCode::PreconditionFailed, text)
+}
