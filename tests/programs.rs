@@ -4,6 +4,7 @@
 //! anew and an older checkout still finds its own.
 
 use std::fs::File;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -196,7 +197,8 @@ pub(crate) fn install_missing(commands: &[(&str, &str)]) -> Result<()> {
 /// Holds a file locked, among all processes of the machine, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    path: PathBuf,
+    file: File,
 }
 
 impl Lock {
@@ -206,12 +208,32 @@ impl Lock {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(failed)?;
         }
-        let file = File::options().create(true).append(true).open(path).with_context(failed)?;
-        if file.try_lock().is_err() {
-            eprintln!("waiting: {reason}");
-            file.lock().with_context(failed)?;
+        loop {
+            let file = File::options().create(true).append(true).open(path).with_context(failed)?;
+            if file.try_lock().is_err() {
+                eprintln!("waiting: {reason}");
+                file.lock().with_context(failed)?;
+            }
+            let lock = Self { path: path.to_owned(), file };
+            if lock.is_current().with_context(failed)? {
+                return Ok(lock);
+            }
         }
-        Ok(Self { _file: file })
+    }
+
+    /// Removes the file. Whoever waits for it makes a new one.
+    pub(crate) fn remove(self) -> Result<()> {
+        std::fs::remove_file(&self.path).with_context(|| format!("remove {}", self.path.display()))
+    }
+
+    /// Whether the locked file still has its name: the process that had it before may have removed it.
+    fn is_current(&self) -> std::io::Result<bool> {
+        let held = self.file.metadata()?;
+        match std::fs::metadata(&self.path) {
+            Ok(named) => Ok((held.dev(), held.ino()) == (named.dev(), named.ino())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -250,6 +272,26 @@ mod tests {
         assert_eq!(kubernetes_version("require k8s.io/kubernetes v1.2.3\n"), Some("v1.2.3"));
         assert_eq!(kubernetes_version("require (\n\tk8s.io/kubernetes v1.2.3 // indirect\n)\n"), Some("v1.2.3"));
         assert_eq!(kubernetes_version("tool k8s.io/kubernetes/cmd/kubectl\n"), None);
+    }
+
+    #[test]
+    fn a_lock_is_held_by_one_even_if_its_file_is_removed_and_made_again() {
+        let path = std::env::temp_dir().join(format!("warren-lock-{}", std::process::id()));
+        let first = Lock::of(&path, "another test").unwrap();
+        let (entered, waiting) = (std::sync::atomic::AtomicU8::new(0), path.clone());
+        std::thread::scope(|scope| {
+            let enter = || {
+                let lock = Lock::of(&waiting, "the first holder").unwrap();
+                entered.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                lock.remove().unwrap();
+            };
+            let threads = [scope.spawn(enter), scope.spawn(enter)];
+            assert_eq!(entered.load(std::sync::atomic::Ordering::SeqCst), 0);
+            first.remove().unwrap();
+            threads.into_iter().for_each(|thread| thread.join().unwrap());
+        });
+        assert_eq!(entered.into_inner(), 2);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -221,8 +221,12 @@ impl LocalCluster {
 
 /// Takes down what runs in `folder` and removes it. Nothing there is nothing to do.
 pub(super) fn down(folder: &Path, name: &str) -> Result<()> {
-    let _lock = lock(folder, name)?;
-    remove(folder, name)
+    if !exists(folder) {
+        return Ok(());
+    }
+    let lock = lock(folder, name)?;
+    remove(folder, name)?;
+    lock.remove()
 }
 
 fn lock(folder: &Path, name: &str) -> Result<Lock> {

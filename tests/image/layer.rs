@@ -97,6 +97,8 @@ impl Layer {
 impl Entry {
     fn append(&self, archive: &mut Builder<&mut impl Write>, path: &Path) -> Result<()> {
         let mut header = Header::new_gnu();
+        header.set_uid(0);
+        header.set_gid(0);
         header.set_mtime(0);
         match self {
             Self::Folder { mode } => {
