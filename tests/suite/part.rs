@@ -1,0 +1,214 @@
+//! The parts: what each runs, and how its outcome is counted.
+
+use std::io::{BufRead, BufReader, Write};
+use std::ops::AddAssign;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result};
+use warren_tests::programs::cache_folder;
+
+use crate::tool;
+
+/// How long each fuzz target runs.
+const FUZZ_SECONDS: u32 = 60;
+
+/// What passed and what did not.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+}
+
+impl AddAssign for Tally {
+    fn add_assign(&mut self, other: Self) {
+        self.passed += other.passed;
+        self.failed += other.failed;
+    }
+}
+
+/// One part of the tests.
+pub(crate) struct Part {
+    pub(crate) name: &'static str,
+    pub(crate) purpose: &'static str,
+    /// Names under which several parts run together.
+    pub(crate) groups: &'static [&'static str],
+    kind: Kind,
+}
+
+enum Kind {
+    /// A command that is one check: it passes or it does not.
+    Check(&'static [&'static str]),
+    /// `cargo test` with these arguments; its own counts are added up.
+    Tests(&'static [&'static str]),
+    /// `cargo deny`, installed if missing.
+    Deny,
+    /// All fuzz targets at once.
+    Fuzz,
+}
+
+/// A fuzz target: its package's folder, its name, and the longest input that makes sense for it.
+const FUZZ_TARGETS: [(&str, &str, u32); 2] =
+    [("broker/amqp", "decoder", 16_384), ("broker/storage", "recovery", 65_536)];
+
+/// Every part, in the order of `all`: what fails fast first.
+pub(crate) fn all() -> Vec<Part> {
+    let part = |name, purpose, groups, kind| Part { name, purpose, groups, kind };
+    const QUICK: &[&str] = &["check", "all"];
+    const SLOW: &[&str] = &["all"];
+    vec![
+        part("fmt", "the code is formatted", QUICK, Kind::Check(&["fmt", "--all", "--check"])),
+        part(
+            "clippy",
+            "no lint complains",
+            QUICK,
+            Kind::Check(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]),
+        ),
+        part("deny", "licences, sources and bans of what we depend on", QUICK, Kind::Deny),
+        part(
+            "unit",
+            "unit and property tests, storage crash tests",
+            QUICK,
+            Kind::Tests(&["--workspace", "--exclude", "warren-tests"]),
+        ),
+        part("harness", "the harness's own tests", QUICK, Kind::Tests(&["-p", "warren-tests", "--lib", "--bins"])),
+        part(
+            "doc",
+            "the documentation has no broken link",
+            SLOW,
+            Kind::Check(&["doc", "--workspace", "--no-deps", "--quiet"]),
+        ),
+        part("broker", "a real broker process, its limits and stock clients", SLOW, warren_tests(&["broker"])),
+        part("faults", "kill -9 under load", SLOW, warren_tests(&["faults"])),
+        part("fuzz", "frame decoder and log recovery, a minute each", SLOW, Kind::Fuzz),
+        part("cluster", "a real Kubernetes comes up and goes", SLOW, warren_tests(&["cluster"])),
+        part("operator", "the operator on a real API server", SLOW, warren_tests(&["operator"])),
+        part("e2e", "chart, operator, broker and clients on a real cluster", SLOW, warren_tests(&["e2e"])),
+    ]
+}
+
+/// The named integration tests of this package.
+fn warren_tests(names: &[&'static str]) -> Kind {
+    let mut arguments = vec!["-p", "warren-tests"];
+    for name in names {
+        arguments.extend(["--test", name]);
+    }
+    Kind::Tests(arguments.leak())
+}
+
+impl Part {
+    /// Runs the part and shows what it prints.
+    pub(crate) fn run(&self) -> Result<Tally> {
+        match &self.kind {
+            Kind::Check(arguments) => {
+                let mut cargo = cargo(arguments);
+                cargo.env("RUSTDOCFLAGS", "-D warnings");
+                one(cargo.status().context("start cargo")?.success())
+            }
+            Kind::Tests(arguments) => tests(arguments),
+            Kind::Deny => {
+                let deny = tool::cargo_tool("cargo-deny", "0.20.2")?;
+                let check = ["--all-features", "check", "bans", "licenses", "sources"];
+                one(Command::new(deny).args(check).status().context("start cargo-deny")?.success())
+            }
+            Kind::Fuzz => fuzz(),
+        }
+    }
+}
+
+fn cargo(arguments: &[&str]) -> Command {
+    let mut cargo = Command::new("cargo");
+    cargo.args(arguments);
+    cargo
+}
+
+fn one(passed: bool) -> Result<Tally> {
+    Ok(Tally { passed: u64::from(passed), failed: u64::from(!passed) })
+}
+
+/// Runs `cargo test`, passes on its output and adds up its `test result` lines. A run that does not compile, or ends
+/// without saying so, is one failure.
+fn tests(arguments: &[&str]) -> Result<Tally> {
+    let mut command = cargo(&["test", "--no-fail-fast"]);
+    let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().context("start cargo test")?;
+    let output = child.stdout.take().context("the output of cargo test")?;
+    let mut tally = Tally::default();
+    for line in BufReader::new(output).lines() {
+        let line = line.context("read the output of cargo test")?;
+        writeln!(std::io::stdout(), "{line}")?;
+        tally += result_line(&line).unwrap_or_default();
+    }
+    let succeeded = child.wait().context("wait for cargo test")?.success();
+    if !succeeded && tally.failed == 0 {
+        tally.failed = 1;
+    }
+    Ok(tally)
+}
+
+/// Reads `test result: ok. 3 passed; 1 failed; …`.
+fn result_line(line: &str) -> Option<Tally> {
+    let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
+    let count = |what: &str| counts.split("; ").find_map(|part| part.strip_suffix(what)?.trim().parse().ok());
+    Some(Tally { passed: count("passed")?, failed: count("failed")? })
+}
+
+/// Builds the fuzz targets one after the other and runs them side by side.
+fn fuzz() -> Result<Tally> {
+    let cache = cache_folder()?;
+    let tool = tool::cargo_tool("cargo-fuzz", "0.13.2")?;
+    let mut tally = Tally::default();
+    let mut running: Vec<(&str, Child)> = Vec::new();
+    for (package, target, max_len) in FUZZ_TARGETS {
+        if !fuzz_command(&tool, &cache, package, "build").arg(target).status()?.success() {
+            tally += one(false)?;
+            continue;
+        }
+        let corpus = cache.join("fuzz").join(target);
+        std::fs::create_dir_all(&corpus).with_context(|| format!("make {}", corpus.display()))?;
+        let mut command = fuzz_command(&tool, &cache, package, "run");
+        command.arg(target).arg(corpus).arg("--");
+        command.args([format!("-max_total_time={FUZZ_SECONDS}"), format!("-max_len={max_len}")]);
+        command.args(["-verbosity=0", "-print_final_stats=1"]);
+        running.push((target, command.spawn().context("start cargo-fuzz")?));
+    }
+    for (target, mut child) in running {
+        let passed = child.wait()?.success();
+        writeln!(std::io::stdout(), "fuzz target {target}: {}", if passed { "no finding" } else { "FAILED" })?;
+        tally += one(passed)?;
+    }
+    Ok(tally)
+}
+
+/// `cargo fuzz` on the pinned compiler: its sanitizer is there, only asking for it needs the bootstrap switch.
+fn fuzz_command(tool: &Path, cache: &Path, package: &str, verb: &str) -> Command {
+    let target_folder: PathBuf = cache.join("fuzz-target").join(package.replace('/', "-"));
+    let mut command = Command::new(tool);
+    command
+        .current_dir(package)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_TARGET_DIR", target_folder)
+        .args(["fuzz", verb]);
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn result_lines_are_read_and_others_are_not() {
+        let line = "test result: FAILED. 30 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.15s";
+        assert_eq!(result_line(line), Some(Tally { passed: 30, failed: 1 }));
+        assert_eq!(result_line("test queue::order ... ok"), None);
+    }
+
+    #[test]
+    fn every_part_has_a_name_of_its_own_and_belongs_to_all() {
+        let parts = all();
+        let mut names: Vec<&str> = parts.iter().map(|part| part.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), parts.len());
+        assert!(parts.iter().all(|part| part.groups.contains(&"all")));
+    }
+}
