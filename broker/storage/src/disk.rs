@@ -101,9 +101,17 @@ impl FileDisk {
     }
 }
 
+/// Creates the folder durably: its name, too, must be there after a power cut.
 #[expect(clippy::disallowed_methods, reason = "this is the one file that makes folders")]
 fn create_folder(path: &Path) -> Result<(), FolderError> {
-    std::fs::create_dir_all(path).map_err(failed("create the folder", path))
+    let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
+    std::fs::create_dir_all(path).map_err(failed("create the folder", path))?;
+    for parent in missing.iter().filter_map(|folder| folder.parent()) {
+        let parent = if parent == Path::new("") { Path::new(".") } else { parent };
+        let synced = File::open(parent).and_then(|parent| parent.sync_all());
+        synced.map_err(failed("sync the folder", parent))?;
+    }
+    Ok(())
 }
 
 fn lock(folder: &Path) -> Result<File, FolderError> {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use crate::disk::Disk;
@@ -33,6 +34,8 @@ pub(crate) struct Folder<D: Disk> {
     spares: Mutex<Spares>,
     /// Held while segments are taken away, so that they go one at a time.
     removal: Mutex<()>,
+    /// Set when nobody needs spares any more: what is being filled is given up.
+    closing: AtomicBool,
 }
 
 /// Files that are whole and hold nothing of value, for the next segments.
@@ -40,7 +43,7 @@ pub(crate) struct Folder<D: Disk> {
 struct Spares {
     ready: Vec<Spare>,
     /// Numbers the names of new files.
-    next: u32,
+    next: u64,
 }
 
 #[derive(Clone, PartialEq, Eq)]
@@ -70,7 +73,16 @@ impl<D: Disk> Folder<D> {
             }
         }
         let segments = RwLock::default();
-        Ok((Self { disk, segments, spares: Mutex::new(spares), removal: Mutex::default() }, names))
+        Ok((
+            Self {
+                disk,
+                segments,
+                spares: Mutex::new(spares),
+                removal: Mutex::default(),
+                closing: AtomicBool::new(false),
+            },
+            names,
+        ))
     }
 
     pub(crate) fn segment(&self, seq: u32) -> Option<Arc<Segment<D::File>>> {
@@ -131,10 +143,18 @@ impl<D: Disk> Folder<D> {
         Ok(())
     }
 
+    /// Ends [`prepare_spare`](Self::prepare_spare) early, for good.
+    pub(crate) fn close(&self) {
+        self.closing.store(true, Relaxed);
+    }
+
     fn fill(&self, name: &str, len: u32) -> io::Result<()> {
         let file = self.disk.create(name, u64::from(len))?;
         let zeros = vec![0; FILL_STEP.min(len as usize)];
         for offset in (0..len as usize).step_by(FILL_STEP) {
+            if self.closing.load(Relaxed) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
             let step = &zeros[..FILL_STEP.min(len as usize - offset)];
             self.disk.write_at(&file, &mut [IoSlice::new(step)], offset as u64)?;
             self.disk.sync_data(&file)?;
@@ -190,7 +210,7 @@ impl<D: Disk> Folder<D> {
 }
 
 impl Spares {
-    fn next_number(&mut self) -> u32 {
+    fn next_number(&mut self) -> u64 {
         let number = self.next;
         self.next += 1;
         number
@@ -199,17 +219,17 @@ impl Spares {
 
 /// `spare-<number>-<len>`, the length in bytes, both in decimal.
 impl Spare {
-    fn name(number: u32, len: u32) -> String {
+    fn name(number: u64, len: u32) -> String {
         format!("spare-{number}-{len}")
     }
 
     fn parse(name: &str) -> Option<Self> {
         let (number, len) = name.strip_prefix("spare-")?.split_once('-')?;
         let (number, len) = (number.parse().ok()?, len.parse().ok()?);
-        (Self::name(number, len) == name && number < u32::MAX).then(|| Self { name: name.to_owned(), len })
+        (Self::name(number, len) == name && number < u64::MAX / 2).then(|| Self { name: name.to_owned(), len })
     }
 
-    fn number(&self) -> u32 {
+    fn number(&self) -> u64 {
         self.name.split('-').nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 }

@@ -56,7 +56,7 @@ impl Options {
 
     /// The largest payload that a segment takes.
     pub fn max_payload_len(&self) -> u32 {
-        let room = self.segment_len - SEGMENT_HEADER_LEN - 2 * RECORD_HEADER_LEN;
+        let room = self.segment_len.saturating_sub(SEGMENT_HEADER_LEN + 2 * RECORD_HEADER_LEN);
         MAX_PAYLOAD_LEN.min(room)
     }
 
@@ -151,6 +151,9 @@ pub enum LogError {
         /// The most this log takes.
         max: u32,
     },
+    /// All 2^32 segment numbers have been used.
+    #[error("the log has used up its segment numbers; replace this member (start it with an empty folder)")]
+    NumbersUsedUp,
     /// The log failed earlier, and said so then.
     #[error("the log failed earlier and accepts nothing any more")]
     Stopped,
@@ -321,7 +324,8 @@ impl<D: Disk> Log<D> {
     }
 
     fn begin_next_segment(&mut self) -> Result<(), LogError> {
-        let header = self.options.header(self.segment.seq + 1, self.segment.epoch);
+        let seq = self.segment.seq.checked_add(1).ok_or(LogError::NumbersUsedUp)?;
+        let header = self.options.header(seq, self.segment.epoch);
         self.segment = self.folder.begin_segment(&header)?;
         self.tail = SEGMENT_HEADER_LEN;
         self.written = self.tail;

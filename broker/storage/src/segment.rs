@@ -310,3 +310,100 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
     field.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(field)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const EPOCH: u64 = 0x1122_3344_5566_7788;
+
+    fn record_header() -> RecordHeader {
+        let tag = Tag { kind: Kind::Entry, shard: 3, term: 9, index: 1000 };
+        RecordHeader { tag, len: 5, crc_payload: crc32c::crc32c(b"hello"), synced_upto: 4136 }
+    }
+
+    fn segment_header() -> SegmentHeader {
+        let identity = Identity { cluster_id: 0xaabb, node_id: 5 };
+        SegmentHeader { segment_len: 64 << 20, identity, seq: 7, epoch: EPOCH, prev_epoch: 0x99 }
+    }
+
+    /// The expected bytes here and below were made by another program, from the format's description alone.
+    #[test]
+    fn record_header_is_as_the_format_says() {
+        let expected = [
+            0x01, 0x57, 0x01, 0x00, 0x05, 0x00, 0x00, 0x00, 0x4c, 0xbb, 0x71, 0x9a, 0xf0, 0xf8, 0x86, 0x5b, 0x03, 0x00,
+            0x00, 0x00, 0x05, 0x02, 0x00, 0x00, 0x09, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xe8, 0x03, 0x00, 0x00,
+            0x00, 0x00, 0x00, 0x00,
+        ];
+        assert_eq!(record_header().encode(Salt::new(7, EPOCH), 4136), expected);
+        assert_eq!(RecordHeader::decode(&expected, Salt::new(7, EPOCH), 4136), Decoded::Header(record_header()));
+    }
+
+    #[test]
+    fn segment_header_is_as_the_format_says() {
+        let bytes = segment_header().encode();
+        let start = [
+            0x57, 0x41, 0x52, 0x52, 0x45, 0x4e, 0x57, 0x4c, 0x01, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x04, 0xbb, 0xaa,
+            0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x05, 0x00, 0x00, 0x00,
+            0x00, 0x00, 0x00, 0x00, 0x07, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33,
+            0x22, 0x11, 0x99, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+        ];
+        assert_eq!(bytes[..64], start);
+        assert_eq!(bytes[64..4092], [0; 4028]);
+        assert_eq!(bytes[4092..], 0x2da9_9e8e_u32.to_le_bytes());
+        assert_eq!(SegmentHeader::decode(bytes.first_chunk().unwrap()), Ok(segment_header()));
+    }
+
+    #[test]
+    fn record_is_nothing_in_another_segment_epoch_or_place() {
+        let bytes = record_header().encode(Salt::new(7, EPOCH), 4136);
+        for (seq, epoch, offset) in [(8, EPOCH, 4136), (7, EPOCH + 1, 4136), (7, EPOCH, 4144)] {
+            assert_eq!(RecordHeader::decode(&bytes, Salt::new(seq, epoch), offset), Decoded::Nothing);
+        }
+    }
+
+    #[test]
+    fn kind_or_flag_of_a_later_version_is_told_from_damage() {
+        for (at, value) in [(2, 9), (2, 0), (3, 1), (18, 1)] {
+            let salt = Salt::new(7, EPOCH);
+            let mut bytes = record_header().encode(salt, 4136);
+            bytes[at] = value;
+            let crc = salt.checksum(4136, &bytes);
+            bytes[12..16].copy_from_slice(&crc.to_le_bytes());
+            assert_eq!(RecordHeader::decode(&bytes, salt, 4136), Decoded::Unknown, "byte {at} = {value}");
+        }
+    }
+
+    #[test]
+    fn segment_header_of_a_later_version_or_of_no_possible_length_is_refused() {
+        let changed = |at: usize, value: u32| {
+            let mut bytes = segment_header().encode();
+            bytes[at..at + 4].copy_from_slice(&value.to_le_bytes());
+            let crc = crc32c::crc32c(&bytes[..4092]);
+            bytes[4092..].copy_from_slice(&crc.to_le_bytes());
+            SegmentHeader::decode(bytes.first_chunk().unwrap())
+        };
+        assert_eq!(changed(8, 2), Err(HeaderError::Version(2)));
+        for len in [0, 4096, 4097, 8200, MAX_SEGMENT_LEN + 4096, u32::MAX] {
+            assert_eq!(changed(12, len), Err(HeaderError::Length(len)));
+        }
+        assert!(changed(12, 8192).is_ok());
+    }
+
+    #[test]
+    fn only_names_that_we_write_are_segments() {
+        assert_eq!(parse_file_name(&file_name(0xab)), Some(0xab));
+        for name in ["wal-ab", "wal-000000AB", "wal-+00000ab", "wal-0000000ab", "wal-", "spare-1-4096", "lock"] {
+            assert_eq!(parse_file_name(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn part_of_a_position_lies_inside_it() {
+        let whole = Position { segment: 1, offset: 5000, len: 100 };
+        assert_eq!(whole.part(10, 90), Some(Position { segment: 1, offset: 5010, len: 90 }));
+        assert_eq!(whole.part(100, 0), Some(Position { segment: 1, offset: 5100, len: 0 }));
+        assert_eq!(whole.part(10, 91), None);
+        assert_eq!(whole.part(u32::MAX, 1), None);
+    }
+}

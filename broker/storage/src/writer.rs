@@ -399,28 +399,41 @@ impl<D: Disk, C> Drop for Worker<D, C> {
     /// Also when the completion panics: nobody may wait for a thread that is gone.
     fn drop(&mut self) {
         self.shared.close();
+        self.log.folder().close();
     }
 }
 
 /// The thread that prepares the next segment's file.
 struct Helper {
-    requests: SyncSender<u32>,
+    requests: Option<SyncSender<u32>>,
+    thread: Option<JoinHandle<()>>,
 }
 
 impl Helper {
     fn spawn<D: Disk>(folder: Arc<Folder<D>>) -> io::Result<Self> {
         let (requests, received): (_, Receiver<u32>) = sync_channel(1);
-        thread::Builder::new().name("log-prepare".to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name("log-prepare".to_owned()).spawn(move || {
             for len in received {
                 // Without a prepared file the log makes one when it needs it, and reports what fails then.
                 let _ = folder.prepare_spare(len);
             }
         })?;
-        Ok(Self { requests })
+        Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
     /// False if it is busy and should be asked again.
     fn prepare(&self, len: u32) -> bool {
-        self.requests.try_send(len).is_ok()
+        self.requests.as_ref().is_some_and(|requests| requests.try_send(len).is_ok())
+    }
+}
+
+impl Drop for Helper {
+    /// Waits for the thread, which holds the folder: once the log is closed the folder can be opened again.
+    fn drop(&mut self) {
+        drop(self.requests.take());
+        if let Some(thread) = self.thread.take() {
+            // It has printed its panic, and the log is closed either way.
+            let _ = thread.join();
+        }
     }
 }
