@@ -3,8 +3,11 @@
 //! Nothing here is part of the product. It runs on a developer's or a build machine, as root where it says so, and keeps
 //! what it builds and starts in the [cache](programs::cache_folder), never in the work tree.
 
+pub mod client;
 pub mod cluster;
 mod command;
 pub mod image;
+pub mod installation;
 mod process;
 pub mod programs;
+pub mod release;

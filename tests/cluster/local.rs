@@ -4,7 +4,6 @@
 //! `/var/lib`, volumes. What is outside it — namespaces, one interface, control groups — is found from there by [`down`].
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -66,13 +65,21 @@ impl LocalCluster {
         let name = &options.name;
         let _lock = lock(folder, name)?;
         match Self::connect(folder, name) {
-            Ok(cluster) if cluster.nodes == options.nodes => return Ok(cluster),
+            Ok(cluster) if cluster.nodes == options.nodes => {
+                // Another run may have ended between starting the last program and this.
+                cluster.wait_until_nodes_are_ready(programs)?;
+                return Ok(cluster);
+            }
             Ok(cluster) => bail!(
                 "the cluster {name} runs with {} nodes, not {}: take it down first, or choose another name",
                 cluster.nodes,
                 options.nodes,
             ),
-            Err(_) => remove(folder, name)?,
+            Err(error) if exists(folder) => {
+                eprintln!("the cluster {name} is made anew: {error:#}");
+                remove(folder, name)?;
+            }
+            Err(_) => {}
         }
         let cluster = Self::claim(folder, options)?;
         cluster
@@ -143,9 +150,10 @@ impl LocalCluster {
         let namespace = Namespace::start(&folder, &format!("{}-control", self.name), &pause)?;
         network::connect_control(self.plan, &namespace)?;
         let control = ControlPlane { folder: &folder, plan: self.plan, pki: &pki, programs, namespace: &namespace };
-        control.start()?;
+        control.start_apiserver()?;
         self.start_nodes(&namespace, &pki, programs, &pause_image)?;
         control.wait_until_ready(|arguments| self.kubectl(programs, arguments))?;
+        control.start_controllers()?;
         let addons = self.folder.join("addons.yaml");
         std::fs::write(&addons, self.addons()).context("write the addons")?;
         self.kubectl(programs, &["apply", "-f", &addons.display().to_string()])?;
@@ -206,8 +214,7 @@ impl LocalCluster {
     }
 
     fn kubectl(&self, programs: &Programs, arguments: &[&str]) -> Result<String> {
-        let kubectl = programs.path("kubectl");
-        output_of(Command::new(kubectl).arg("--kubeconfig").arg(self.kubeconfig()).args(arguments))
+        output_of(super::client(programs, "kubectl", &self.kubeconfig()).args(arguments))
     }
 
     fn control_folder(&self) -> PathBuf {

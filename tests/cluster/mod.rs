@@ -5,6 +5,9 @@
 //! Services, a default StorageClass that makes volumes, RBAC and Pod Security admission. The local one differs from a
 //! cluster in a data centre in this: nothing enforces NetworkPolicy, there is no metrics API, and pods cannot reach
 //! anything outside the cluster but this machine.
+//!
+//! All a local cluster has is in `cluster/<name>` of the [cache](crate::programs::cache_folder): the logs of its programs
+//! are `control/*.log` and `node-<number>/*.log`, what pods store is in `control/volumes`.
 
 mod cgroup;
 mod control;
@@ -210,12 +213,7 @@ impl Cluster {
 
     /// A command for the program `name` of [`Self::bin`] that talks to this cluster and keeps its own cache beside it.
     pub fn client(&self, name: &str) -> Command {
-        let mut command = Command::new(self.programs.path(name));
-        command.env("KUBECONFIG", &self.kubeconfig);
-        for variable in ["KUBECACHEDIR", "HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
-            command.env(variable, self.kubeconfig.with_file_name("client-cache"));
-        }
-        command
+        client(&self.programs, name, &self.kubeconfig)
     }
 
     fn of(name: &str, programs: Programs, running: Running) -> Self {
@@ -225,6 +223,15 @@ impl Cluster {
         };
         Self { name: name.to_owned(), programs, kubeconfig, running }
     }
+}
+
+fn client(programs: &Programs, name: &str, kubeconfig: &Path) -> Command {
+    let mut command = Command::new(programs.path(name));
+    command.env("KUBECONFIG", kubeconfig);
+    for variable in ["KUBECACHEDIR", "HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
+        command.env(variable, kubeconfig.with_file_name("client-cache"));
+    }
+    command
 }
 
 /// Who runs the cluster whose folder this is, if there is one.

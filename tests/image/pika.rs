@@ -12,13 +12,16 @@ use crate::programs::{Lock, cache_folder, install_missing};
 /// Name of the image. Its entrypoint is `python3`, which can `import pika`; there is no shell.
 pub const NAME: &str = "warrenmq/pika:test";
 
+/// Archive in the cache. The number is that of the recipe below and rises with it.
+const ARCHIVE: &str = "pika-1.tar";
+
 /// The archive in the cache, made if it is not there: about a minute, with Debian's or Ubuntu's apt-get.
 ///
 /// # Errors
 /// The packages cannot be fetched or unpacked.
 pub fn archive() -> Result<PathBuf> {
     let folder = cache_folder()?.join("pika");
-    let archive = folder.join("pika.tar");
+    let archive = folder.join(ARCHIVE);
     let _lock = Lock::of(&folder.join("lock"), "another run makes the pika image")?;
     if !archive.is_file() {
         eprintln!("making the image {NAME} from Debian packages");
