@@ -151,13 +151,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn wait(&mut self) -> Wake {
         let deadline = self.deadline();
-        let reads = !self.session.is_waiting() && !self.session.is_closed() && self.unsent() < UNSENT_BYTES;
+        let has_room = self.unsent() < UNSENT_BYTES;
+        let reads = has_room && !self.session.is_waiting() && !self.session.is_closed();
         let stops = !self.session.is_closed();
         let Self { stream, events, answer, stopping, output, written, partial, .. } = self;
         let unsent = &output.octets[*written..];
         tokio::select! {
             wake = poll_fn(|context| poll_socket(stream, unsent, reads.then_some(&**partial), context)) => wake,
-            Some(events) = events.recv() => Wake::Events(events),
+            Some(events) = events.recv(), if has_room => Wake::Events(events),
             answer = async { answer.as_mut()?.await.ok() }, if answer.is_some() => {
                 Wake::Answer(answer.unwrap_or_else(|| Err(stopped())))
             }

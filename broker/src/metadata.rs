@@ -194,7 +194,6 @@ impl MetadataTask {
             if known { self.delete_in_shard(queue.shard, queue.id, if_unused, if_empty).await? } else { Ok(0) };
         Ok(match deleted {
             Ok(count) => {
-                batch.created.retain(|created| created.id != queue.id);
                 self.apply(&self.working.removal(queue.id), batch);
                 Ok(MetadataAnswer::Deleted(count))
             }
@@ -216,8 +215,10 @@ impl MetadataTask {
             if change.is_logged() {
                 change.encode(&mut batch.entry);
             }
-            if let Change::CreateQueue(queue) = change {
-                batch.created.push(queue.clone());
+            match change {
+                Change::CreateQueue(queue) => batch.created.push(queue.clone()),
+                Change::DeleteQueue { id, .. } => batch.created.retain(|created| created.id != *id),
+                _ => {}
             }
             self.working.apply(change);
         }

@@ -315,7 +315,10 @@ impl Session {
     pub(super) fn deliver(&mut self, shard: ShardId, serial: u32, delivery: Delivery, out: &mut SessionOutput) {
         let Delivery { queue, position, redelivered, message } = delivery;
         let Some(consumer) = self.consumers.get_mut(&serial) else {
-            out.settle(shard, queue, position, Settlement::Requeue);
+            // Unless everything of the queue has been given back: then the message may be with another by now.
+            if self.touched.contains(&(shard, queue)) {
+                out.settle(shard, queue, position, Settlement::Requeue);
+            }
             return;
         };
         let Some(channel) = self.channels.get_mut(&consumer.channel) else {
