@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::process::wait_until;
 
@@ -19,6 +19,7 @@ pub(super) fn create(name: &Path) -> Result<()> {
             copy_cpuset(&parent, &group)?;
         }
         offer_controllers(&group);
+        check_controllers(&group)?;
     }
     Ok(())
 }
@@ -63,13 +64,33 @@ fn hierarchies(mounts: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Version 2: lets the groups below `group` use all its controllers. One that the kernel refuses is one that the kubelet
-/// then asks for by name.
+/// Version 2: lets the groups below `group` use all its controllers, as far as the kernel agrees.
 fn offer_controllers(group: &Path) {
     let controllers = std::fs::read_to_string(group.join("cgroup.controllers")).unwrap_or_default();
     for controller in controllers.split_whitespace() {
         let _refused = std::fs::write(group.join("cgroup.subtree_control"), format!("+{controller}"));
     }
+}
+
+/// Version 2: the kubelet works only where it can limit these. A container that sees itself as the root of the hierarchy
+/// and has processes there cannot.
+fn check_controllers(group: &Path) -> Result<()> {
+    if let Ok(offered) = std::fs::read_to_string(group.join("cgroup.subtree_control")) {
+        let missing = missing_controllers(&offered);
+        ensure!(
+            missing.is_empty(),
+            "the kernel does not let groups below {} use {}: enable them in /sys/fs/cgroup/cgroup.subtree_control; \
+             in a container, first move its processes from / into a group of their own",
+            group.display(),
+            missing.join(", "),
+        );
+    }
+    Ok(())
+}
+
+fn missing_controllers(offered: &str) -> Vec<&'static str> {
+    let is_missing = |controller: &&str| !offered.split_whitespace().any(|other| other == *controller);
+    ["cpu", "cpuset", "memory", "pids"].into_iter().filter(is_missing).collect()
 }
 
 /// Version 1: a new group may use no processor and no memory until it is told which.
@@ -97,6 +118,12 @@ fn remove_tree(group: &Path) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_kubelet_needs_four_controllers() {
+        assert_eq!(missing_controllers("cpuset cpu io memory hugetlb pids\n"), Vec::<&str>::new());
+        assert_eq!(missing_controllers("memory pids\n"), ["cpu", "cpuset"]);
+    }
 
     #[test]
     fn version_2_has_controllers_only_as_the_whole_tree() {

@@ -161,6 +161,8 @@ sandbox = "{PAUSE_IMAGE}"
 [plugins."io.containerd.cri.v1.runtime"]
 # Without CAP_SYS_RESOURCE a score below the present one is refused, and runc fails.
 restrict_oom_score_adj = true
+# A profile would be loaded into the kernel of the machine and stay there.
+disable_apparmor = true
 netns_mounts_under_state_dir = true
 
 [plugins."io.containerd.cri.v1.runtime".cni]
