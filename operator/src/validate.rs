@@ -109,3 +109,67 @@ fn check_owner<K: Resource<DynamicType = ()>>(object: Option<&K>, owner_uid: &st
 pub fn belongs_to<K: Resource>(object: &K, owner_uid: &str) -> bool {
     object.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == owner_uid)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::MessageQueue;
+    use k8s_openapi::api::core::v1::Service;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    fn observed(spec: MessageQueueSpec, objects: ObservedObjects) -> Observed {
+        let mut queue = MessageQueue::new("hello", spec);
+        queue.metadata.namespace = Some("default".into());
+        queue.metadata.uid = Some("ours".into());
+        Observed { queue, objects, credentials: Credentials { username: "u".into(), password: "p".into() } }
+    }
+
+    fn service_of(owner_uid: &str, controller: bool) -> ObservedObjects {
+        let owner = OwnerReference { uid: owner_uid.into(), controller: Some(controller), ..OwnerReference::default() };
+        let metadata =
+            ObjectMeta { name: Some("hello".into()), owner_references: Some(vec![owner]), ..ObjectMeta::default() };
+        ObservedObjects {
+            client_service: Some(Service { metadata, ..Service::default() }),
+            ..ObservedObjects::default()
+        }
+    }
+
+    #[test]
+    fn the_default_image_runs_unless_another_is_named() {
+        let image = |image: Option<&str>| {
+            let spec = MessageQueueSpec { image: image.map(Into::into), ..MessageQueueSpec::default() };
+            validate(&observed(spec, ObservedObjects::default()), "default").unwrap().image
+        };
+        assert_eq!(image(None), "default");
+        assert_eq!(image(Some("own")), "own");
+    }
+
+    #[test]
+    fn more_than_one_replica_is_refused_by_an_old_definition_too() {
+        for replicas in [-1, 2, 3] {
+            let spec = MessageQueueSpec { replicas, ..MessageQueueSpec::default() };
+            let refusal = validate(&observed(spec, ObservedObjects::default()), "default").unwrap_err();
+            assert_eq!(refusal, Refusal::Replicas { replicas });
+            assert_eq!(refusal.reason(), "InvalidSpec");
+        }
+    }
+
+    #[test]
+    fn only_objects_that_we_control_are_ours() {
+        let check = |objects| validate(&observed(MessageQueueSpec::default(), objects), "default").map(|_| ());
+        assert_eq!(check(service_of("ours", true)), Ok(()));
+        let foreign = Err(Refusal::Foreign { kind: "Service".into(), name: "hello".into() });
+        assert_eq!(check(service_of("theirs", true)), foreign);
+        assert_eq!(check(service_of("ours", false)), foreign);
+    }
+
+    #[test]
+    fn a_refusal_says_what_and_what_to_do() {
+        let refusal = Refusal::Foreign { kind: "Service".into(), name: "hello".into() };
+        assert_eq!(
+            refusal.to_string(),
+            "Service hello exists and does not belong to this MessageQueue, so it is left as it is: delete it, or give \
+             the MessageQueue another name"
+        );
+    }
+}

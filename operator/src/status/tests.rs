@@ -1,1 +1,206 @@
+//! States of the world and the conditions that they deserve.
 
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, PodCondition, PodStatus,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use super::*;
+use crate::api::MessageQueueSpec;
+
+const NOW: i64 = 1_000_000;
+
+fn queue(replicas: i32) -> MessageQueue {
+    let mut queue = MessageQueue::new("hello", MessageQueueSpec { replicas, ..MessageQueueSpec::default() });
+    queue.metadata.namespace = Some("default".into());
+    queue.metadata.generation = Some(7);
+    queue
+}
+
+/// A StatefulSet whose controller has seen its present generation.
+fn set(replicas: i32, ready: i32, updated: i32) -> StatefulSet {
+    StatefulSet {
+        metadata: ObjectMeta { generation: Some(3), ..ObjectMeta::default() },
+        spec: None,
+        status: Some(StatefulSetStatus {
+            observed_generation: Some(3),
+            replicas,
+            ready_replicas: Some(ready),
+            updated_replicas: Some(updated),
+            ..StatefulSetStatus::default()
+        }),
+    }
+}
+
+fn unseen(mut set: StatefulSet) -> StatefulSet {
+    set.metadata.generation = Some(4);
+    set
+}
+
+fn pod(conditions: Vec<PodCondition>, broker: ContainerStatus) -> Pod {
+    Pod {
+        metadata: ObjectMeta { name: Some("hello-0".into()), ..ObjectMeta::default() },
+        spec: None,
+        status: Some(PodStatus {
+            conditions: Some(conditions),
+            container_statuses: Some(vec![ContainerStatus { name: "broker".into(), ..broker }]),
+            ..PodStatus::default()
+        }),
+    }
+}
+
+fn waiting(reason: &str) -> ContainerStatus {
+    let waiting = ContainerStateWaiting { reason: Some(reason.into()), message: None };
+    ContainerStatus {
+        image: "warrenmq/broker:test".into(),
+        state: Some(ContainerState { waiting: Some(waiting), ..ContainerState::default() }),
+        ..ContainerStatus::default()
+    }
+}
+
+fn exited(exit_code: i32, ready: bool) -> ContainerStatus {
+    let terminated = ContainerStateTerminated { exit_code, reason: Some("Error".into()), ..Default::default() };
+    ContainerStatus {
+        ready,
+        last_state: Some(ContainerState { terminated: Some(terminated), ..ContainerState::default() }),
+        ..ContainerStatus::default()
+    }
+}
+
+fn assess_with(
+    queue: &MessageQueue,
+    set: Option<&StatefulSet>,
+    pods: &[Pod],
+    problem: Option<Problem>,
+) -> MessageQueueStatus {
+    let now = Timestamp::from_second(NOW).unwrap();
+    assess(&Situation { queue, stateful_set: set, pods, problem, provisioned: true, now })
+}
+
+/// `Ready Available Progressing Degraded` as `T` or `F`, and the reason of Ready.
+fn summary(status: &MessageQueueStatus) -> String {
+    let flags: String =
+        [READY, AVAILABLE, PROGRESSING, DEGRADED].map(|type_| &find(status, type_).unwrap().status[..1]).concat();
+    format!("{flags} {}", find(status, READY).unwrap().reason)
+}
+
+#[test]
+fn conditions_follow_the_rollout() {
+    for (replicas, set, expected) in [
+        (1, None, "FFTF Starting"),
+        (1, Some(unseen(set(0, 0, 0))), "FFTF Starting"),
+        (1, Some(set(1, 0, 1)), "FFTF Starting"),
+        (1, Some(set(1, 1, 1)), "TTFF Ready"),
+        // The controller has not seen the newest specification: what it reports is about the one before.
+        (1, Some(unseen(set(1, 1, 1))), "FTTF Updating"),
+        (1, Some(set(1, 1, 0)), "FTTF Updating"),
+        (0, Some(unseen(set(1, 1, 1))), "FTTF Stopping"),
+        (0, Some(set(1, 0, 0)), "FFTF Stopping"),
+        (0, Some(set(0, 0, 0)), "FFFF Stopped"),
+    ] {
+        let status = assess_with(&queue(replicas), set.as_ref(), &[], None);
+        assert_eq!(summary(&status), expected, "{replicas} replicas, {set:?}");
+    }
+}
+
+#[test]
+fn the_status_says_where_and_how_to_connect() {
+    let status = assess_with(&queue(1), Some(&set(1, 1, 1)), &[], None);
+    assert_eq!(status.observed_generation, Some(7));
+    assert_eq!((status.replicas, status.ready_replicas), (1, 1));
+    assert_eq!(status.address.as_deref(), Some("hello.default.svc:5672"));
+    assert_eq!(status.binding, Some(Binding { name: "hello-default-user".into() }));
+}
+
+#[test]
+fn nothing_is_promised_before_it_exists() {
+    let now = Timestamp::from_second(NOW).unwrap();
+    let queue = queue(1);
+    let status =
+        assess(&Situation { queue: &queue, stateful_set: None, pods: &[], problem: None, provisioned: false, now });
+    assert_eq!((status.address, status.binding), (None, None));
+}
+
+#[test]
+fn trouble_of_a_pod_is_named() {
+    for (broker, reason) in [
+        (waiting("ErrImagePull"), "FFTT ImagePullFailed"),
+        (waiting("ImagePullBackOff"), "FFTT ImagePullFailed"),
+        (waiting("CreateContainerConfigError"), "FFTT BrokerNotStarted"),
+        (waiting("ContainerCreating"), "FFTF Starting"),
+        (exited(1, false), "FFTT BrokerFailed"),
+        (exited(0, false), "FFTF Starting"),
+        (exited(1, true), "FFTF Starting"),
+    ] {
+        let status = assess_with(&queue(1), Some(&set(1, 0, 1)), &[pod(vec![], broker)], None);
+        assert_eq!(summary(&status), reason);
+    }
+}
+
+#[test]
+fn trouble_that_repeats_gives_the_same_status() {
+    let status = |reason: &str| assess_with(&queue(1), Some(&set(1, 0, 1)), &[pod(vec![], waiting(reason))], None);
+    assert_eq!(status("ErrImagePull"), status("ImagePullBackOff"));
+}
+
+#[test]
+fn an_old_exit_is_no_trouble_once_the_broker_is_ready() {
+    let status = assess_with(&queue(1), Some(&set(1, 1, 1)), &[pod(vec![], exited(137, true))], None);
+    assert_eq!(summary(&status), "TTFF Ready");
+}
+
+#[test]
+fn a_pod_may_wait_a_moment_for_a_node() {
+    let unscheduled = |seconds: i64| PodCondition {
+        type_: "PodScheduled".into(),
+        status: "False".into(),
+        message: Some("0/1 nodes are available".into()),
+        last_transition_time: Some(Time(Timestamp::from_second(NOW - seconds).unwrap())),
+        ..PodCondition::default()
+    };
+    let status = |seconds| {
+        let pod = pod(vec![unscheduled(seconds)], ContainerStatus::default());
+        assess_with(&queue(1), Some(&set(1, 0, 1)), &[pod], None)
+    };
+    assert_eq!(summary(&status(14)), "FFTF Starting");
+    assert_eq!(summary(&status(15)), "FFTT Unschedulable");
+}
+
+#[test]
+fn a_refusal_stops_progress_and_keeps_what_serves() {
+    let problem = Problem { reason: "ForeignObject", message: "Service hello exists".into() };
+    let status = assess_with(&queue(1), Some(&set(1, 1, 1)), &[], Some(problem));
+    assert_eq!(summary(&status), "FTFT ForeignObject");
+    assert_eq!(find(&status, DEGRADED).unwrap().message, "Service hello exists");
+}
+
+#[test]
+fn the_transition_time_moves_only_when_the_status_flips() {
+    let mut queue = queue(1);
+    let mut before = assess_with(&queue, Some(&set(1, 0, 1)), &[], None);
+    for condition in &mut before.conditions {
+        condition.last_transition_time = Time(Timestamp::from_second(1).unwrap());
+    }
+    queue.status = Some(before);
+    let after = assess_with(&queue, Some(&set(1, 1, 1)), &[], None);
+    let since = |type_: &str| find(&after, type_).unwrap().last_transition_time.0.as_second();
+    assert_eq!([READY, AVAILABLE, PROGRESSING].map(since), [NOW; 3]);
+    assert_eq!(since(DEGRADED), 1);
+}
+
+#[test]
+fn a_state_that_stays_gives_the_same_status() {
+    let mut queue = queue(1);
+    queue.status = Some(assess_with(&queue, Some(&set(1, 1, 1)), &[], None));
+    let later = Timestamp::from_second(NOW + 60).unwrap();
+    let set = set(1, 1, 1);
+    let again = assess(&Situation {
+        queue: &queue,
+        stateful_set: Some(&set),
+        pods: &[],
+        problem: None,
+        provisioned: true,
+        now: later,
+    });
+    assert_eq!(queue.status, Some(again));
+}

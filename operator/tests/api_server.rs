@@ -1,0 +1,455 @@
+//! The operator against a real API server with its controllers: KUBECONFIG names it.
+//!
+//! Each test has a namespace of its own. The image cannot be pulled on purpose: what is tested here ends where the kubelet
+//! begins, except that its failure must reach the status.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use http::{Method, Request};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::client::Body;
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector;
+use kube::runtime::wait::{await_condition, conditions};
+use kube::{Api, Client, CustomResourceExt, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tower::service_fn;
+use warren_operator::api::{MessageQueue, MessageQueueStatus};
+use warren_operator::controller::{Scope, control};
+use warren_operator::metrics::Metrics;
+use warren_operator::owned::Owned;
+use warren_operator::reconcile::{Context, Outcome, reconcile};
+use warren_operator::status::{DEGRADED, READY, find};
+
+const IMAGE: &str = "localhost:1/warren/nowhere:test";
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A namespace for one test, and a client that counts its write requests.
+struct World {
+    admin: Client,
+    namespace: String,
+    writes: Arc<AtomicUsize>,
+    context: Context,
+}
+
+impl World {
+    async fn new(test: &str) -> Self {
+        let admin = Client::try_default().await.expect("KUBECONFIG names a cluster");
+        install_definition(&admin).await;
+        let namespace = json!({"metadata": {"generateName": format!("{test}-")}});
+        let namespace: Namespace = serde_json::from_value(namespace).unwrap();
+        let made = Api::all(admin.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+        let writes = Arc::new(AtomicUsize::new(0));
+        let client = metered(&admin, writes.clone(), None);
+        Self { namespace: made.name_any(), writes, context: context(client, unwatched()), admin }
+    }
+
+    fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.admin.clone(), &self.namespace)
+    }
+
+    /// Applies a MessageQueue as a person would.
+    async fn apply(&self, name: &str, spec: Value) -> Result<MessageQueue, kube::Error> {
+        let manifest = json!({
+            "apiVersion": "warrenmq.dev/v1alpha1", "kind": "MessageQueue", "metadata": {"name": name}, "spec": spec,
+        });
+        self.api().patch(name, &PatchParams::apply("person").force(), &Patch::Apply(manifest)).await
+    }
+
+    async fn reconcile(&self, name: &str) -> Outcome {
+        reconcile(&self.context, &self.namespace, name).await.unwrap()
+    }
+
+    /// Write requests of one reconcile.
+    async fn writes_of_reconcile(&self, name: &str) -> usize {
+        let before = self.writes.load(Ordering::SeqCst);
+        self.reconcile(name).await;
+        self.writes.load(Ordering::SeqCst) - before
+    }
+
+    async fn status(&self, name: &str) -> MessageQueueStatus {
+        self.api::<MessageQueue>().get(name).await.unwrap().status.unwrap()
+    }
+
+    /// Waits for the StatefulSet's controller to have seen the newest specification and reached `replicas`.
+    async fn await_stateful_set(&self, name: &str, replicas: i32) {
+        let seen = move |set: Option<&StatefulSet>| {
+            set.is_some_and(|set| {
+                let status = set.status.clone().unwrap_or_default();
+                status.observed_generation == set.metadata.generation && status.replicas == replicas
+            })
+        };
+        within(await_condition(self.api::<StatefulSet>(), name, seen)).await.unwrap();
+    }
+
+    async fn await_absence<K>(&self, name: &str)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
+    {
+        within(await_condition(self.api::<K>(), name, |object: Option<&K>| object.is_none())).await.unwrap();
+    }
+
+    async fn end(self) {
+        Api::<Namespace>::all(self.admin).delete(&self.namespace, &DeleteParams::background()).await.unwrap();
+    }
+}
+
+async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("the cluster does it within a minute")
+}
+
+async fn install_definition(client: &Client) {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let (crd, parameters) = (MessageQueue::crd(), PatchParams::apply("warren-tests").force());
+    api.patch(&crd.name_any(), &parameters, &Patch::Apply(&crd)).await.unwrap();
+    within(await_condition(api, &crd.name_any(), conditions::is_crd_established())).await.unwrap();
+}
+
+fn context(client: Client, owned: Owned) -> Context {
+    Context {
+        recorder: Recorder::new(client.clone(), "warren-operator".into()),
+        metrics: Arc::new(Metrics::new().unwrap()),
+        client,
+        owned,
+        broker_image: IMAGE.into(),
+    }
+}
+
+/// What watches know before they have started.
+fn unwatched() -> Owned {
+    Owned {
+        stateful_sets: reflector::store().0,
+        services: reflector::store().0,
+        config_maps: reflector::store().0,
+        disruption_budgets: reflector::store().0,
+    }
+}
+
+/// When a client loses its connection for good.
+#[derive(Clone, Copy, Debug)]
+enum Cut {
+    /// Before the write request with this number reaches the API server.
+    Before(usize),
+    /// After it was carried out, but before the answer arrives.
+    After(usize),
+}
+
+/// A client that counts its write requests, and stops working at `cut`.
+fn metered(inner: &Client, writes: Arc<AtomicUsize>, cut: Option<Cut>) -> Client {
+    let inner = inner.clone();
+    let service = service_fn(move |request: Request<Body>| {
+        let (inner, writes) = (inner.clone(), writes.clone());
+        async move {
+            let lost = || std::io::Error::other("the connection is lost");
+            let is_write = request.method() != Method::GET;
+            let number = if is_write { writes.fetch_add(1, Ordering::SeqCst) } else { writes.load(Ordering::SeqCst) };
+            if matches!(cut, Some(Cut::Before(at)) if number >= at) {
+                return Err(lost());
+            }
+            let answer = inner.send(request).await.map_err(std::io::Error::other)?;
+            match cut {
+                Some(Cut::After(at)) if is_write && number >= at => Err(lost()),
+                _ => Ok(answer),
+            }
+        }
+    });
+    Client::new(service, "default")
+}
+
+#[tokio::test]
+async fn a_message_queue_becomes_its_objects() {
+    let world = World::new("objects").await;
+    world.apply("hello", json!({})).await.unwrap();
+    assert_eq!(world.reconcile("hello").await, Outcome::Progressing);
+    world.api::<StatefulSet>().get("hello").await.unwrap();
+    world.api::<Service>().get("hello").await.unwrap();
+    world.api::<Service>().get("hello-nodes").await.unwrap();
+    world.api::<PodDisruptionBudget>().get("hello").await.unwrap();
+    let config = world.api::<ConfigMap>().get("hello-config").await.unwrap().data.unwrap();
+    assert!(config["warren.toml"].contains("data_dir"));
+    let status = world.status("hello").await;
+    assert_eq!(status.address, Some(format!("hello.{}.svc:5672", world.namespace)));
+    assert_eq!(status.binding.unwrap().name, "hello-default-user");
+    assert_eq!(status.observed_generation, Some(1));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_second_reconcile_writes_nothing() {
+    let world = World::new("idempotent").await;
+    let all_fields = include_str!("../../deploy/samples/messagequeue-all-fields.yaml");
+    let mut spec = serde_saphyr::from_str::<Value>(all_fields).unwrap()["spec"].take();
+    spec["replicas"] = json!(0);
+    world.apply("stopped", spec).await.unwrap();
+    world.reconcile("stopped").await;
+    world.await_stateful_set("stopped", 0).await;
+    world.reconcile("stopped").await;
+    assert_eq!(world.writes_of_reconcile("stopped").await, 0);
+    assert_eq!(find(&world.status("stopped").await, READY).unwrap().reason, "Stopped");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_default_user_survives_reconciles_and_is_made_anew_when_lost() {
+    let world = World::new("user").await;
+    world.apply("hello", json!({"replicas": 0})).await.unwrap();
+    let user = async || world.api::<Secret>().get("hello-default-user").await.unwrap().data.unwrap();
+    world.reconcile("hello").await;
+    let first = user().await;
+    world.apply("hello", json!({"replicas": 0, "image": "localhost:1/other"})).await.unwrap();
+    world.reconcile("hello").await;
+    assert_eq!(user().await, first);
+    world.api::<Secret>().delete("hello-default-user", &DeleteParams::default()).await.unwrap();
+    world.reconcile("hello").await;
+    let second = user().await;
+    assert_ne!(second["password"], first["password"]);
+    assert_ne!(second["username"], first["username"]);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_api_server_refuses_a_bad_specification_and_says_why() {
+    let world = World::new("refused").await;
+    let replicas =
+        "spec.replicas: Invalid value: 3: replicas must be 0 or 1: replication is not available in this version";
+    let size =
+        "spec.storage.size: Invalid value: \"-1Gi\": storage.size must be a positive number of bytes, for example 10Gi";
+    let cpu = "spec.resources.limits.cpu: Invalid value: \"much\": cpu must be a positive number of processors";
+    for (name, spec, sentence) in [
+        ("hello", json!({"replicas": 3}), replicas),
+        ("hello", json!({"replicas": -1}), "replicas must be 0 or 1"),
+        ("hello", json!({"storage": {"size": "-1Gi"}}), size),
+        ("hello", json!({"resources": {"limits": {"cpu": "much"}}}), cpu),
+        ("hello", json!({"storage": {"deletionPolicy": "Keep"}}), "supported values: \"Retain\", \"Delete\""),
+        ("hello", json!({"tls": {}}), "tls"),
+        (&"a".repeat(53), json!({}), "metadata.name must have at most 52 characters"),
+        ("9lives", json!({}), "metadata.name must start with a letter"),
+        ("a.b", json!({}), "metadata.name must start with a letter"),
+    ] {
+        let refusal = world.apply(name, spec.clone()).await.map(|_| ()).unwrap_err().to_string();
+        assert!(refusal.contains(sentence), "{spec}: {refusal}");
+    }
+    world.apply(&"a".repeat(52), json!({"replicas": 0})).await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_volume_cannot_be_changed_and_its_deletion_policy_can() {
+    let world = World::new("immutable").await;
+    world.apply("hello", json!({"replicas": 0, "storage": {"size": "1Gi"}})).await.unwrap();
+    world.reconcile("hello").await;
+    for (storage, sentence) in [
+        (json!({"size": "2Gi"}), "storage.size cannot be changed"),
+        (json!({"size": "1Gi", "storageClassName": "fast"}), "storage.storageClassName cannot be changed"),
+    ] {
+        let refusal = world.apply("hello", json!({"replicas": 0, "storage": storage})).await.map(|_| ()).unwrap_err();
+        assert!(refusal.to_string().contains(sentence), "{refusal}");
+    }
+    let storage = json!({"size": "1Gi", "deletionPolicy": "Delete"});
+    world.apply("hello", json!({"replicas": 0, "storage": storage})).await.unwrap();
+    world.reconcile("hello").await;
+    let set = world.api::<StatefulSet>().get("hello").await.unwrap().spec.unwrap();
+    assert_eq!(set.persistent_volume_claim_retention_policy.unwrap().when_deleted.as_deref(), Some("Delete"));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_operator_killed_at_any_write_converges() {
+    let world = World::new("killed").await;
+    let mut writes = 0;
+    loop {
+        let mut completed = true;
+        for cut in [Cut::Before(writes), Cut::After(writes)] {
+            let name = format!("queue-{}", format!("{cut:?}").to_lowercase().replace(['(', ')'], ""));
+            world.apply(&name, json!({"replicas": 0})).await.unwrap();
+            let dying = context(metered(&world.admin, Arc::default(), Some(cut)), unwatched());
+            completed &= reconcile(&dying, &world.namespace, &name).await.is_ok();
+            check_convergence(&world, &name, cut).await;
+        }
+        if completed {
+            break;
+        }
+        writes += 1;
+    }
+    // Six objects and the status. A lost Event does not fail a reconcile.
+    assert_eq!(writes, 7);
+    world.end().await;
+}
+
+/// After an interruption, the next reconciles reach the same end, with the default user that was made before it.
+async fn check_convergence(world: &World, name: &str, cut: Cut) {
+    let secrets = world.api::<Secret>();
+    let secret = format!("{name}-default-user");
+    let before = secrets.get_opt(&secret).await.unwrap();
+    world.reconcile(name).await;
+    world.await_stateful_set(name, 0).await;
+    world.reconcile(name).await;
+    assert_eq!(world.writes_of_reconcile(name).await, 0, "{cut:?}");
+    let after = secrets.get(&secret).await.unwrap();
+    assert!(before.is_none_or(|before| before.data == after.data), "{cut:?} changed the default user");
+}
+
+#[tokio::test]
+async fn a_foreign_object_is_left_as_it_is() {
+    let world = World::new("foreign").await;
+    let foreign = json!({"metadata": {"name": "hello-config"}, "data": {"mine": "yes"}});
+    let foreign: ConfigMap = serde_json::from_value(foreign).unwrap();
+    let made = world.api::<ConfigMap>().create(&PostParams::default(), &foreign).await.unwrap();
+    world.apply("hello", json!({"replicas": 0})).await.unwrap();
+    assert_eq!(world.reconcile("hello").await, Outcome::Refused);
+    assert_eq!(world.api::<ConfigMap>().get("hello-config").await.unwrap(), made);
+    let status = world.status("hello").await;
+    let degraded = find(&status, DEGRADED).unwrap();
+    assert_eq!((degraded.status.as_str(), degraded.reason.as_str()), ("True", "ForeignObject"));
+    assert!(degraded.message.starts_with("ConfigMap hello-config exists"), "{}", degraded.message);
+    assert_eq!(status.binding, None);
+    assert_eq!(world.writes_of_reconcile("hello").await, 0);
+    world.api::<ConfigMap>().delete("hello-config", &DeleteParams::default()).await.unwrap();
+    world.reconcile("hello").await;
+    assert_eq!(find(&world.status("hello").await, DEGRADED).unwrap().status, "False");
+    world.end().await;
+}
+
+#[tokio::test]
+async fn drift_is_repaired_and_fields_no_longer_wanted_are_removed() {
+    let world = World::new("drift").await;
+    world.apply("hello", json!({"replicas": 0, "nodeSelector": {"disk": "fast"}})).await.unwrap();
+    world.reconcile("hello").await;
+    let services = world.api::<Service>();
+    let drift = json!({"spec": {"ports": [{"name": "amqp", "port": 1234}]}});
+    services.patch("hello", &PatchParams::default(), &Patch::Merge(drift)).await.unwrap();
+    world.apply("hello", json!({"replicas": 0})).await.unwrap();
+    world.reconcile("hello").await;
+    assert_eq!(services.get("hello").await.unwrap().spec.unwrap().ports.unwrap()[0].port, 5672);
+    let pod = world.api::<StatefulSet>().get("hello").await.unwrap().spec.unwrap().template.spec.unwrap();
+    assert_eq!(pod.node_selector, None);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn deletion_keeps_or_removes_the_volume_as_asked() {
+    let world = World::new("deletion").await;
+    for (name, policy) in [("kept", "Retain"), ("removed", "Delete")] {
+        world.apply(name, json!({"storage": {"size": "64Mi", "deletionPolicy": policy}})).await.unwrap();
+        world.reconcile(name).await;
+        world.await_stateful_set(name, 1).await;
+        world.api::<PersistentVolumeClaim>().get(&format!("data-{name}-0")).await.unwrap();
+        world.api::<MessageQueue>().delete(name, &DeleteParams::background()).await.unwrap();
+        world.await_absence::<StatefulSet>(name).await;
+        world.await_absence::<Secret>(&format!("{name}-default-user")).await;
+        assert_eq!(world.reconcile(name).await, Outcome::Gone);
+    }
+    world.await_absence::<PersistentVolumeClaim>("data-removed-0").await;
+    let kept = world.api::<PersistentVolumeClaim>().get("data-kept-0").await.unwrap();
+    assert_eq!(kept.metadata.deletion_timestamp, None);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_new_queue_of_the_same_name_waits_for_the_old_ones_objects_to_go() {
+    let world = World::new("successor").await;
+    world.apply("hello", json!({"replicas": 0})).await.unwrap();
+    world.reconcile("hello").await;
+    // Orphaned, the old objects stay for good, which makes the race certain.
+    let orphan =
+        DeleteParams { propagation_policy: Some(kube::api::PropagationPolicy::Orphan), ..DeleteParams::default() };
+    world.api::<MessageQueue>().delete("hello", &orphan).await.unwrap();
+    world.await_absence::<MessageQueue>("hello").await;
+    world.apply("hello", json!({"replicas": 0})).await.unwrap();
+    assert_eq!(world.reconcile("hello").await, Outcome::Refused);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn events_tell_what_happened_once() {
+    let world = World::new("events").await;
+    world.apply("hello", json!({"replicas": 0})).await.unwrap();
+    for _ in 0..3 {
+        world.reconcile("hello").await;
+    }
+    let events = world.api::<Event>().list(&ListParams::default()).await.unwrap();
+    let created: Vec<_> = events
+        .iter()
+        .filter(|event| event.regarding.as_ref().is_some_and(|about| about.kind.as_deref() == Some("MessageQueue")))
+        .filter(|event| event.reason.as_deref() == Some("Created"))
+        .collect();
+    assert_eq!(created.len(), 1);
+    assert!(created[0].series.is_none());
+    assert!(created[0].note.as_deref().unwrap().contains("StatefulSet hello"));
+    world.end().await;
+}
+
+#[tokio::test]
+async fn the_controller_repairs_prunes_and_ends_when_asked() {
+    let world = World::new("controller").await;
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let (synced, in_sync) = tokio::sync::oneshot::channel::<()>();
+    let shutdown = stopped.map(|_| ()).boxed().shared();
+    let (client, scope) = (world.admin.clone(), Scope::Namespace(world.namespace.clone()));
+    let controller = tokio::spawn(async move {
+        let of = client.clone();
+        let synced = || synced.send(()).expect("the test waits for it");
+        control(&client, &scope, move |owned| context(of, owned), synced, shutdown).await;
+    });
+    within(in_sync).await.unwrap();
+
+    let queue = world.apply("hello", json!({"replicas": 0})).await.unwrap();
+    let stopped = |queue: Option<&MessageQueue>| {
+        let status = queue.and_then(|queue| queue.status.as_ref());
+        status.and_then(|status| find(status, READY)).is_some_and(|ready| ready.reason == "Stopped")
+    };
+    within(await_condition(world.api::<MessageQueue>(), "hello", stopped)).await.unwrap();
+
+    let configs = world.api::<ConfigMap>();
+    let old_uid = configs.get("hello-config").await.unwrap().uid();
+    configs.delete("hello-config", &DeleteParams::default()).await.unwrap();
+    let replaced = move |config: Option<&ConfigMap>| config.is_some_and(|config| config.uid() != old_uid);
+    within(await_condition(configs.clone(), "hello-config", replaced)).await.unwrap();
+
+    let mut leftover = configs.get("hello-config").await.unwrap();
+    leftover.metadata = kube::core::ObjectMeta {
+        name: Some("hello-of-an-older-release".into()),
+        labels: leftover.metadata.labels,
+        owner_references: Some(vec![queue.controller_owner_ref(&()).unwrap()]),
+        ..Default::default()
+    };
+    configs.create(&PostParams::default(), &leftover).await.unwrap();
+    world.await_absence::<ConfigMap>("hello-of-an-older-release").await;
+
+    stop.send(()).unwrap();
+    within(controller).await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_be_pulled_reaches_the_status() {
+    let world = World::new("image").await;
+    world.apply("hello", json!({"storage": {"size": "64Mi"}})).await.unwrap();
+    world.reconcile("hello").await;
+    let failed = |pod: Option<&Pod>| {
+        let statuses = pod.and_then(|pod| pod.status.clone()?.container_statuses).unwrap_or_default();
+        let waiting = statuses.first().and_then(|broker| broker.state.clone()?.waiting?.reason);
+        matches!(waiting.as_deref(), Some("ErrImagePull" | "ImagePullBackOff"))
+    };
+    within(await_condition(world.api::<Pod>(), "hello-0", failed)).await.unwrap();
+    world.reconcile("hello").await;
+    let ready = find(&world.status("hello").await, READY).unwrap().clone();
+    assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "ImagePullFailed"));
+    assert!(ready.message.contains(IMAGE), "{}", ready.message);
+    world.end().await;
+}

@@ -1,0 +1,75 @@
+//! The chart, rendered by Helm: the objects are those checked in below `tests/objects/`, and bad values are refused.
+//!
+//! Helm is the program `helm` on the PATH, or the one that the variable HELM names.
+
+use std::ffi::OsString;
+use std::fs;
+use std::process::{Command, Output};
+
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/warren");
+
+fn helm(arguments: &[&str]) -> Output {
+    let program = std::env::var_os("HELM").unwrap_or_else(|| OsString::from("helm"));
+    let output = Command::new(&program).args(arguments).output();
+    output
+        .unwrap_or_else(|error| panic!("{program:?} cannot be run ({error}); put helm on the PATH or name it in HELM"))
+}
+
+fn render(settings: &[&str]) -> Output {
+    let fixed = ["template", "warren", CHART, "--namespace", "warren", "--kube-version", "1.33.0"];
+    helm(&[&fixed, settings].concat())
+}
+
+/// Compares what the chart renders with a file. With `WARREN_UPDATE` set, the file is written instead.
+fn check(file: &str, settings: &[&str]) {
+    let output = render(settings);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let path = format!("{}/tests/objects/{file}", env!("CARGO_MANIFEST_DIR"));
+    if std::env::var_os("WARREN_UPDATE").is_some() {
+        fs::write(&path, &output.stdout).unwrap();
+    }
+    let rendered = String::from_utf8(output.stdout).unwrap();
+    assert!(rendered == fs::read_to_string(&path).unwrap(), "{path} differs from what is rendered:\n{rendered}");
+}
+
+fn check_refused(setting: &str, reason: &str) {
+    let output = render(&["--set", setting]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success(), "{setting} is taken");
+    assert!(text.contains(reason), "{setting}: {text}");
+}
+
+#[test]
+fn defaults_render_these_objects() {
+    check("chart-defaults.yaml", &["--set", "crds.enabled=false"]);
+}
+
+#[test]
+fn watched_namespaces_get_roles_and_the_cluster_none() {
+    let settings = ["--set", "crds.enabled=false,watchNamespaces={orders,billing},log.format=text"];
+    check("chart-namespaces.yaml", &settings);
+}
+
+#[test]
+fn the_definition_is_rendered_unless_it_is_switched_off() {
+    let rendered = |setting: &str| String::from_utf8(render(&["--set", setting]).stdout).unwrap();
+    let definition = "kind: CustomResourceDefinition";
+    assert!(rendered("crds.enabled=true").contains(definition));
+    assert!(rendered("crds.enabled=true").contains("helm.sh/resource-policy: keep"));
+    assert!(!rendered("crds.enabled=false").contains(definition));
+}
+
+#[test]
+fn bad_values_are_refused_by_name() {
+    check_refused("replicas=2", "replicas");
+    check_refused("image.tagg=1", "tagg");
+    check_refused("log.format=xml", "format");
+    check_refused("watchNamespaces={Not_A_Name}", "watchNamespaces");
+    check_refused("image.digest=sha256:1", "digest");
+}
+
+#[test]
+fn the_chart_passes_helms_own_lint() {
+    let output = helm(&["lint", "--strict", CHART]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
