@@ -232,6 +232,9 @@ impl Session {
     }
 
     fn frame(&mut self, world: &mut World<'_>, frame: Frame<'_>, out: &mut SessionOutput) {
+        if matches!(self.state, State::Closing) {
+            return self.closing_frame(frame, out);
+        }
         let mut origin = Origin::none(frame.channel());
         let result = match frame {
             Frame::Heartbeat { channel: 0 } => Ok(()),
@@ -267,20 +270,21 @@ impl Session {
     ) -> Result<(), Exception> {
         match self.state {
             State::Opening(_) => self.handshake_method(world, origin, method, out),
-            State::Closing => {
-                match method {
-                    ToServer::ConnectionCloseOk(_) => self.state = State::Closed,
-                    ToServer::ConnectionClose(_) => {
-                        out.send(0, &ToClient::ConnectionCloseOk(connection::CloseOk));
-                        self.state = State::Closed;
-                    }
-                    _ => {}
-                }
-                Ok(())
-            }
             State::Running if origin.channel == 0 => self.connection_method(method, out),
             State::Running => self.channel_method(world, origin, method, out),
-            State::Closed => Ok(()),
+            State::Closing | State::Closed => Ok(()),
+        }
+    }
+
+    /// Whatever the client had under way when we sent `connection.close` is dropped, right or wrong (spec 1.4.2.6).
+    fn closing_frame(&mut self, frame: Frame<'_>, out: &mut SessionOutput) {
+        let Frame::Method { channel: 0, payload } = frame else {
+            return;
+        };
+        match ToServer::decode(payload) {
+            Ok(ToServer::ConnectionCloseOk(_)) => self.state = State::Closed,
+            Ok(ToServer::ConnectionClose(_)) => self.say_goodbye(out),
+            _ => {}
         }
     }
 
