@@ -247,18 +247,23 @@ impl Session {
                     origin = Origin::of(channel, &method);
                     self.method(world, origin, method, out)
                 }
-                Err(error) => Err(self.undecodable(&error)),
+                Err(error) => {
+                    origin = Origin::of_undecodable(channel, &error);
+                    Err(Exception::connection(error.reply_code(), format!("{error}")))
+                }
             },
-            Frame::Header { channel, payload } => self.content_header(channel, payload, world.topology, out),
-            Frame::Body { channel, payload } => self.content_body(channel, payload, world.topology, out),
+            Frame::Header { channel, payload } => {
+                origin = self.content_origin(channel);
+                self.content_header(channel, payload, world.topology, out)
+            }
+            Frame::Body { channel, payload } => {
+                origin = self.content_origin(channel);
+                self.content_body(channel, payload, world.topology, out)
+            }
         };
         if let Err(exception) = result {
             self.fail(origin, exception, out);
         }
-    }
-
-    fn undecodable(&self, error: &DecodeError) -> Exception {
-        Exception::connection(error.reply_code(), format!("{error}"))
     }
 
     fn method(
@@ -460,6 +465,12 @@ impl Origin {
     /// No method: a content frame, or nothing that the client sent.
     const fn none(channel: u16) -> Self {
         Self { channel, class_id: 0, method_id: 0 }
+    }
+
+    /// The method that could not be read, as far as it is known which it is.
+    fn of_undecodable(channel: u16, error: &DecodeError) -> Self {
+        let (class_id, method_id) = error.offender().unwrap_or_default();
+        Self { channel, class_id, method_id }
     }
 
     fn of(channel: u16, method: &ToServer<'_>) -> Self {

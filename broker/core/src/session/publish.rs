@@ -67,6 +67,13 @@ impl Session {
         Ok(())
     }
 
+    /// What a mistake in a content frame is put down to: the publish that it belongs to.
+    pub(super) fn content_origin(&mut self, number: u16) -> Origin {
+        let publishing = self.channel(number).is_some_and(|channel| channel.assembly.is_under_way());
+        let (class_id, method_id) = if publishing { basic::Publish::ID } else { (0, 0) };
+        Origin { channel: number, class_id, method_id }
+    }
+
     pub(super) fn content_header(
         &mut self,
         number: u16,
