@@ -33,7 +33,7 @@ pub(super) struct Consumer {
 #[derive(Debug)]
 pub(super) enum Reply {
     ConsumeOk { serial: u32, queue: Arc<QueueRecord>, no_wait: bool },
-    CancelOk { tag: Arc<str>, no_wait: bool },
+    CancelOk { serial: u32, tag: Arc<str>, no_wait: bool },
     Get { queue: Arc<QueueRecord>, no_ack: bool },
     DeclareOk { queue: Arc<QueueRecord>, no_wait: bool },
     PurgeOk { no_wait: bool },
@@ -127,7 +127,7 @@ impl Session {
         // Waits, so that what is on its way to the consumer is delivered before cancel-ok.
         let unsubscribe = ShardInput::Unsubscribe { queue: consumer.queue, consumer: consumer.key(self.id, serial) };
         out.tell(consumer.shard, unsubscribe);
-        let reply = Reply::CancelOk { tag: consumer.tag.clone(), no_wait: cancel.no_wait };
+        let reply = Reply::CancelOk { serial, tag: consumer.tag.clone(), no_wait: cancel.no_wait };
         self.waiting = Some(Waiting::Shard { origin, reply });
         Ok(())
     }
@@ -213,8 +213,8 @@ impl Session {
             (Reply::ConsumeOk { serial, queue, no_wait }, Event::Subscribed(_, result)) => {
                 self.subscribed(origin, serial, &queue, result, no_wait, out)
             }
-            (Reply::CancelOk { tag, no_wait }, Event::Unsubscribed(key)) => {
-                self.forget_consumer(key.serial);
+            (Reply::CancelOk { serial, tag, no_wait }, Event::Unsubscribed(key)) if key.serial == serial => {
+                self.forget_consumer(serial);
                 if !no_wait {
                     out.send(origin.channel, &ToClient::BasicCancelOk(basic::CancelOk { consumer_tag: &tag }));
                 }
@@ -249,7 +249,7 @@ impl Session {
                 }
                 Ok(())
             }
-            // An answer to an earlier method whose channel has closed meanwhile: the one waited for is still to come.
+            // A consumer that ended with its channel: the answer waited for is still to come.
             (reply, _) => {
                 self.waiting = Some(Waiting::Shard { origin, reply });
                 Ok(())
