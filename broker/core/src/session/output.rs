@@ -107,10 +107,20 @@ struct ShardBatch {
 /// A run of publishes that still grows.
 #[derive(Debug)]
 struct OpenRun {
-    logged: bool,
+    kind: RunKind,
     commands: Vec<u8>,
     count: u32,
     receipts: Vec<Receipt>,
+}
+
+/// What the publishes of a run have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct RunKind {
+    /// Their queues are logged. One run for both sorts would let publishes to a logged queue overtake earlier ones that
+    /// wait for the log, or those to the other sort wait for nothing.
+    pub(super) logged_queues: bool,
+    /// They are persistent.
+    pub(super) persistent: bool,
 }
 
 /// The parts of a message, not yet laid behind each other.
@@ -139,16 +149,16 @@ impl SessionOutput {
         batch.inputs.push(input);
     }
 
-    /// Adds a publish to `queues` (how many, and which) of `shard`, which are all logged queues or all not.
+    /// Adds a publish to `queues` (how many, and which) of `shard`.
     pub(super) fn publish(
         &mut self,
         shard: ShardId,
-        logged: bool,
+        kind: RunKind,
         queues: (usize, impl Iterator<Item = QueueId>),
         parts: Parts<'_>,
         receipt: Option<Receipt>,
     ) {
-        let run = self.batch(shard).run(logged);
+        let run = self.batch(shard).run(kind);
         // Names came in short strings; header and body are bounded by frame-max and the largest message.
         let (exchange_len, key_len) = (parts.exchange.len() as u8, parts.routing_key.len() as u8);
         let (header_len, body_len) = (parts.header.len() as u32, parts.body.len() as u32);
@@ -201,15 +211,16 @@ impl SessionOutput {
 
 impl ShardBatch {
     /// The run that publishes of this kind join: the open one, or a new one if it differs or is large enough.
-    fn run(&mut self, logged: bool) -> &mut OpenRun {
-        if self.open.as_ref().is_some_and(|run| run.logged != logged || run.commands.len() >= RUN_BYTES) {
+    fn run(&mut self, kind: RunKind) -> &mut OpenRun {
+        if self.open.as_ref().is_some_and(|run| run.kind != kind || run.commands.len() >= RUN_BYTES) {
             self.close_run();
         }
-        self.open.get_or_insert_with(|| OpenRun { logged, commands: Vec::new(), count: 0, receipts: Vec::new() })
+        self.open.get_or_insert_with(|| OpenRun { kind, commands: Vec::new(), count: 0, receipts: Vec::new() })
     }
 
     fn close_run(&mut self) {
-        if let Some(OpenRun { logged, commands, count, receipts }) = self.open.take() {
+        if let Some(OpenRun { kind, commands, count, receipts }) = self.open.take() {
+            let logged = kind.logged_queues && kind.persistent;
             let run = PublishRun { logged, commands: Bytes::from(commands), count, receipts };
             self.inputs.push(ShardInput::Publish(run));
         }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use warren_amqp::delivery::{Content, encode_return};
 use warren_amqp::{DecodeError, Header, ReplyCode, Table, basic, limits};
 
-use super::output::Parts;
+use super::output::{Parts, RunKind};
 use super::{Origin, Session, SessionOutput};
 use crate::error::Exception;
 use crate::limits::MESSAGE_BYTES;
@@ -237,7 +237,7 @@ fn hand_over(
         let queues = || routes.iter().filter(|route| route.logged == logged_queues).map(|route| route.queue);
         let count = queues().count();
         if let (Some(first), true) = (routes.first(), count > 0) {
-            out.publish(first.shard, logged_queues && persistent, (count, queues()), parts, receipt);
+            out.publish(first.shard, RunKind { logged_queues, persistent }, (count, queues()), parts, receipt);
             runs += 1;
         }
     }
