@@ -23,7 +23,6 @@ pub(super) enum Reply {
     ExchangeUnbindOk,
     QueueDeclareOk {
         no_wait: bool,
-        exclusive: bool,
     },
     QueueBindOk,
     QueueUnbindOk,
@@ -110,7 +109,9 @@ impl Session {
             auto_delete: declare.auto_delete,
             arguments: arguments(declare.arguments)?,
         };
-        let reply = Reply::QueueDeclareOk { no_wait: declare.no_wait, exclusive: declare.exclusive };
+        // Already now, for the connection may be lost before the answer comes.
+        self.owns_queues |= declare.exclusive;
+        let reply = Reply::QueueDeclareOk { no_wait: declare.no_wait };
         self.ask(origin, Action::DeclareQueue(declaration), reply, out);
         Ok(())
     }
@@ -168,8 +169,7 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         let method = match (reply, answer) {
-            (Reply::QueueDeclareOk { no_wait, exclusive }, MetadataAnswer::Outcome(Outcome::Queue(queue))) => {
-                self.owns_queues |= exclusive;
+            (Reply::QueueDeclareOk { no_wait }, MetadataAnswer::Outcome(Outcome::Queue(queue))) => {
                 if let Some(channel) = self.channel(origin.channel) {
                     channel.last_queue = queue.name.as_ref().to_owned();
                 }
