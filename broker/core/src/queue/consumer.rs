@@ -22,12 +22,14 @@ pub(super) struct Consumer {
     window_messages: u32,
     window_bytes: u64,
     in_turn: bool,
+    /// Its end waits for the log; it is handed nothing more.
+    leaving: bool,
 }
 
 impl Consumer {
     /// A consumer that is in the turn queue.
     pub(super) fn new(subscription: Subscription) -> Self {
-        Self { subscription, unacked: 0, window_messages: 0, window_bytes: 0, in_turn: true }
+        Self { subscription, unacked: 0, window_messages: 0, window_bytes: 0, in_turn: true, leaving: false }
     }
 
     pub(super) fn no_ack(&self) -> bool {
@@ -38,7 +40,14 @@ impl Consumer {
         self.subscription.exclusive
     }
 
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
+    }
+
     pub(super) fn can_take(&self) -> bool {
+        if self.leaving {
+            return false;
+        }
         let prefetch = self.subscription.prefetch_count;
         let below_prefetch = self.no_ack() || prefetch == 0 || self.unacked < prefetch;
         below_prefetch && self.window_messages < DELIVERY_WINDOW_MESSAGES && self.window_bytes < DELIVERY_WINDOW_BYTES

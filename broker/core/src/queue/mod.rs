@@ -219,6 +219,11 @@ impl Queue {
         self.turn.push_back(key);
     }
 
+    /// Hands nothing more to consumers that are about to end.
+    fn leave(&mut self, leaves: impl Fn(&ConsumerKey) -> bool) {
+        self.consumers.iter_mut().filter(|(key, _)| leaves(key)).for_each(|(_, consumer)| consumer.leave());
+    }
+
     /// Removes a consumer. What it holds stays unacknowledged until its session settles it (spec `basic.cancel`).
     fn unsubscribe(&mut self, key: ConsumerKey) {
         self.consumers.remove(&key);

@@ -402,9 +402,27 @@ impl Shard {
     /// Puts `input` behind everything that is on its way to the log.
     fn defer(&mut self, input: ShardInput) {
         self.unapplied += 1;
+        self.announce(&input);
         match self.in_flight.back_mut() {
             Some(steps) if self.filling.is_empty() => steps.push(Step::Deferred(input)),
             _ => self.filling.push_back(Step::Deferred(input)),
+        }
+    }
+
+    /// A consumer whose end has to wait is handed nothing more, or what it gives back would come to it again and again.
+    fn announce(&mut self, input: &ShardInput) {
+        match *input {
+            ShardInput::Unsubscribe { queue, consumer } => {
+                if let Some(queue) = self.queues.get_mut(&queue) {
+                    queue.leave(|key| *key == consumer);
+                }
+            }
+            ShardInput::Detach { connection, queue } => {
+                for (_, left) in self.queues.iter_mut().filter(|(id, _)| queue.is_none_or(|queue| queue == **id)) {
+                    left.leave(|key| key.connection == connection);
+                }
+            }
+            _ => {}
         }
     }
 
