@@ -469,7 +469,7 @@ impl Origin {
 
     /// The method that could not be read, as far as it is known which it is.
     fn of_undecodable(channel: u16, error: &DecodeError) -> Self {
-        let (class_id, method_id) = error.offender().unwrap_or_default();
+        let (class_id, method_id) = error.offender();
         Self { channel, class_id, method_id }
     }
 

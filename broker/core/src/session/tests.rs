@@ -1,1 +1,11 @@
+//! The rules of a connection, with a real topology and real shards around it and nothing else: no socket, no clock.
 
+mod acknowledge;
+mod channel;
+mod confirm;
+mod consume;
+mod content;
+mod declare;
+mod handshake;
+mod time;
+mod world;

@@ -1,0 +1,192 @@
+//! Putting a message together from its frames.
+
+use std::vec;
+
+use warren_amqp::content::encode_header;
+use warren_amqp::{BasicProperties, Frame, ToClient, ToServer, basic, channel};
+
+use super::world::*;
+use crate::limits::{FRAME_MAX, MESSAGE_BYTES};
+
+/// A broker with the queue `q`.
+fn with_queue() -> World {
+    let mut world = World::new();
+    world.queue(ME, "q");
+    world
+}
+
+#[test]
+fn a_body_of_no_octets_has_no_body_frame() {
+    let mut world = with_queue();
+    world.send_octets(ME, &publish_head("q", 0));
+    world.send(OTHER, 1, ToServer::BasicGet(basic::Get { queue: "q", no_ack: true }));
+    let heard = world.heard(OTHER);
+    assert_eq!(heard.len(), 2, "method and header: {heard:?}");
+    assert_eq!(bodies(&messages(&heard)), [""]);
+}
+
+#[test]
+fn a_body_may_come_in_many_frames_and_many_reads() {
+    let mut world = with_queue();
+    let mut octets = publish_head("q", 10);
+    for part in ["ab", "", "cdefg", "hij"] {
+        octets.extend_from_slice(&body_frame(1, part.as_bytes()));
+    }
+    octets.iter().for_each(|octet| world.send_octets(ME, &[*octet]));
+    assert_eq!(world.get(OTHER, "q").unwrap().body, "abcdefghij");
+}
+
+#[test]
+fn bodies_are_split_at_frame_max() {
+    let mut world = with_queue();
+    let payload_max = FRAME_MAX as usize - 8;
+    for (len, frames) in [(payload_max, 1), (payload_max + 1, 2), (2 * payload_max, 2)] {
+        let body = "x".repeat(len);
+        world.publish(ME, "q", &body);
+        world.send(OTHER, 1, ToServer::BasicGet(basic::Get { queue: "q", no_ack: true }));
+        let heard = world.heard(OTHER);
+        assert_eq!(heard.len(), 2 + frames, "{len}");
+        assert!(messages(&heard)[0].body == body);
+    }
+}
+
+#[test]
+fn a_body_longer_than_announced_is_501() {
+    let mut world = with_queue();
+    world.send_octets(ME, &publish_head("q", 3));
+    world.send_octets(ME, &body_frame(1, b"abcd"));
+    let text = "FRAME_ERROR - content body of channel 1 is longer than its header announced";
+    world.heard(ME)[0].closes_connection(501, text, basic::Publish::ID);
+    assert_eq!(world.count(OTHER, "q"), (0, 0));
+}
+
+#[test]
+fn a_message_above_the_largest_size_is_406_and_its_body_is_dropped() {
+    let mut world = with_queue();
+    world.send_octets(ME, &publish_head("q", MESSAGE_BYTES + 1));
+    let text = "PRECONDITION_FAILED - message size 16777217 is larger than configured max size 16777216";
+    let heard = world.heard(ME);
+    assert!(matches!(heard[0].method(), ToClient::ChannelClose(close) if close.reply_text == text), "{heard:?}");
+    world.send_octets(ME, &body_frame(1, b"part of it"));
+    world.send(ME, 1, ToServer::ChannelCloseOk(channel::CloseOk));
+    world.open_channel(ME, 1);
+    assert_eq!(world.count(ME, "q"), (0, 0));
+}
+
+#[test]
+fn a_method_before_the_content_is_complete_is_505() {
+    let mut publish = vec![];
+    ToServer::BasicPublish(to_queue("q")).encode(1, &mut publish);
+    for octets in [publish, publish_head("q", 3)] {
+        let mut world = with_queue();
+        world.send_octets(ME, &octets);
+        let mut method = vec![];
+        ToServer::BasicGet(basic::Get { queue: "q", no_ack: true }).encode(1, &mut method);
+        world.send_octets(ME, &method);
+        let text = "UNEXPECTED_FRAME - expected content header or body, got method basic.get instead";
+        world.heard(ME)[0].closes_connection(505, text, basic::Get::ID);
+    }
+}
+
+#[test]
+fn contents_of_two_channels_may_mix() {
+    let mut world = with_queue();
+    world.open_channel(ME, 2);
+    let mut octets = publish_head("q", 1);
+    ToServer::BasicPublish(to_queue("q")).encode(2, &mut octets);
+    encode_header(2, 1, &persistent(), &mut octets);
+    octets.extend_from_slice(&body_frame(1, b"1"));
+    octets.extend_from_slice(&body_frame(2, b"2"));
+    world.send_octets(ME, &octets);
+    assert_eq!([world.get(OTHER, "q").unwrap().body, world.get(OTHER, "q").unwrap().body], ["1", "2"]);
+}
+
+#[test]
+fn content_without_a_publish_is_505() {
+    let mut header = vec![];
+    encode_header(1, 3, &persistent(), &mut header);
+    for (octets, what) in [(header, "content header"), (body_frame(1, b"abc").to_vec(), "content body")] {
+        let mut world = with_queue();
+        world.send_octets(ME, &octets);
+        let text = std::format!("UNEXPECTED_FRAME - unexpected {what} on channel 1: no basic.publish came before it");
+        world.heard(ME)[0].closes_connection(505, &text, (0, 0));
+    }
+}
+
+#[test]
+fn a_content_header_of_another_class_is_505() {
+    let mut world = with_queue();
+    let mut octets = vec![];
+    ToServer::BasicPublish(to_queue("q")).encode(1, &mut octets);
+    let payload = [0, 50, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0];
+    Frame::Header { channel: 1, payload: &payload }.encode(&mut octets);
+    world.send_octets(ME, &octets);
+    let text = "UNEXPECTED_FRAME - content header for class 50, expected class 60";
+    world.heard(ME)[0].closes_connection(505, text, basic::Publish::ID);
+}
+
+#[test]
+fn malformed_properties_close_the_connection() {
+    let mut world = with_queue();
+    let mut octets = vec![];
+    ToServer::BasicPublish(to_queue("q")).encode(1, &mut octets);
+    // Says that it has a content type, which is missing.
+    let payload = [0, 60, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x80, 0];
+    Frame::Header { channel: 1, payload: &payload }.encode(&mut octets);
+    world.send_octets(ME, &octets);
+    let heard = world.heard(ME);
+    assert!(matches!(heard[0].method(), ToClient::ConnectionClose(close) if close.reply_code == 501), "{heard:?}");
+}
+
+#[test]
+fn a_user_id_must_be_the_users_own() {
+    let mut world = with_queue();
+    let own = BasicProperties { user_id: Some("guest"), ..persistent() };
+    world.publish_with(ME, to_queue("q"), &own, "mine");
+    assert_eq!(world.count(ME, "q"), (1, 0));
+    let other = BasicProperties { user_id: Some("root"), ..persistent() };
+    world.publish_with(ME, to_queue("q"), &other, "not mine");
+    let text = "PRECONDITION_FAILED - user_id property set to 'root' but authenticated user was 'guest'";
+    let heard = world.heard(ME);
+    assert!(matches!(heard[0].method(), ToClient::ChannelClose(close) if close.reply_text == text), "{heard:?}");
+}
+
+#[test]
+fn properties_come_out_as_they_went_in() {
+    let mut world = with_queue();
+    let properties = BasicProperties {
+        content_type: Some("text/plain"),
+        correlation_id: Some("7"),
+        reply_to: Some("back"),
+        ..persistent()
+    };
+    let mut octets = vec![];
+    ToServer::BasicPublish(to_queue("q")).encode(1, &mut octets);
+    let mut header = vec![];
+    encode_header(1, 0, &properties, &mut header);
+    octets.extend_from_slice(&header);
+    world.send_octets(ME, &octets);
+    world.send(ME, 1, ToServer::BasicGet(basic::Get { queue: "q", no_ack: true }));
+    assert!(world.heard_octets(ME).ends_with(&header));
+}
+
+#[test]
+fn messages_of_all_kinds_keep_a_publishers_order() {
+    let mut world = with_queue();
+    world.call(ME, 1, ToServer::QueueDeclare(declare("transient-1")));
+    world.call(ME, 1, ToServer::QueueDeclare(declare("transient-2")));
+    world.call(ME, 1, ToServer::QueueDeclare(declare("transient-3")));
+    world.call(ME, 1, ToServer::QueueDeclare(declare("transient-4")));
+    world.commits = false;
+    world.publish(ME, "q", "persistent");
+    // In one read, so that the session may put them in one run: a queue that waits for no log, and one that does.
+    let mut octets = vec![];
+    for queue in ["transient-1", "transient-2", "transient-3", "transient-4", "q"] {
+        ToServer::BasicPublish(to_queue(queue)).encode(1, &mut octets);
+        encode_header(1, 4, &BasicProperties::default(), &mut octets);
+        octets.extend_from_slice(&body_frame(1, b"fast"));
+    }
+    world.send_octets(ME, &octets);
+    world.commit();
+    assert_eq!([world.get(ME, "q").unwrap().body, world.get(ME, "q").unwrap().body], ["persistent", "fast"]);
+}

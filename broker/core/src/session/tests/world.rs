@@ -1,0 +1,584 @@
+//! A broker without input and output: sessions, the metadata and shards, wired as the shell wires them.
+
+use core::num::NonZeroU16;
+use std::collections::{BTreeMap, VecDeque};
+use std::string::String;
+use std::sync::Arc;
+use std::vec::Vec;
+use std::{format, vec};
+
+use bytes::Bytes;
+use warren_amqp::content::{encode_body_frames, encode_header};
+use warren_amqp::frame::PROTOCOL_HEADER;
+use warren_amqp::{
+    BasicProperties, Frame, ReplyCode, Table, TableBuilder, ToClient, ToServer, basic, channel, confirm, connection,
+    decode_frame, queue,
+};
+
+use crate::Exception;
+use crate::identity::{ConnectionId, ShardId};
+use crate::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
+use crate::queue::{DeleteRefusal, Event, QueueSettings, Shard, ShardInput, ShardOutput};
+use crate::session::{Login, MetadataAnswer, MetadataRequest, Session, SessionOutput, World as View};
+use crate::time::Instant;
+use crate::topology::{Change, Outcome, Topology};
+
+pub(super) const ME: usize = 0;
+pub(super) const OTHER: usize = 1;
+pub(super) const NO_ARGUMENTS: Table<'static> = Table::new(&[]);
+const SHARDS: NonZeroU16 = NonZeroU16::new(4).unwrap();
+
+/// Connections by the order in which they came; the first two are [`ME`] and [`OTHER`].
+pub(super) struct World {
+    pub(super) now: Instant,
+    pub(super) topology: Topology,
+    /// False: what is to be logged waits for [`World::commit`].
+    pub(super) commits: bool,
+    clients: Vec<Client>,
+    /// False: requests wait.
+    metadata_answers: bool,
+    /// Requests that wait, with who asked.
+    requests: VecDeque<(usize, MetadataRequest)>,
+    shards: BTreeMap<ShardId, Shard>,
+    random: u128,
+}
+
+struct Client {
+    id: ConnectionId,
+    session: Session,
+    output: SessionOutput,
+    /// Sent and not taken by the session yet.
+    unread: Vec<u8>,
+    events: VecDeque<(ShardId, Vec<Event>)>,
+    /// False: it gets no events, as if its task had no time.
+    takes_events: bool,
+}
+
+/// A frame that the broker sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Said {
+    pub(super) channel: u16,
+    kind: Kind,
+    payload: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Method,
+    Header,
+    Body,
+    Heartbeat,
+}
+
+/// A message that came by `basic.deliver`, `basic.get-ok` or `basic.return`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Message {
+    pub(super) tag: u64,
+    pub(super) redelivered: bool,
+    pub(super) body: String,
+}
+
+impl World {
+    /// Two connections, each open, with channel 1 open.
+    pub(super) fn new() -> Self {
+        let mut world = Self::empty();
+        for client in [ME, OTHER] {
+            assert_eq!(world.connect(), client);
+            world.log_in(client);
+            world.open_channel(client, 1);
+        }
+        world
+    }
+
+    pub(super) fn empty() -> Self {
+        Self {
+            now: Instant(1_000),
+            topology: Topology::new(SHARDS, TopologyLimits::default()),
+            commits: true,
+            clients: vec![],
+            metadata_answers: true,
+            requests: VecDeque::new(),
+            shards: (1..=SHARDS.get()).map(|id| (ShardId(id), Shard::new())).collect(),
+            random: 0,
+        }
+    }
+
+    /// A connection that has said nothing yet.
+    pub(super) fn connect(&mut self) -> usize {
+        let id = ConnectionId(self.clients.len() as u64 + 1);
+        let session = Session::new(id, self.now);
+        let output = SessionOutput::default();
+        let (unread, events) = (vec![], VecDeque::new());
+        self.clients.push(Client { id, session, output, unread, events, takes_events: true });
+        self.clients.len() - 1
+    }
+
+    /// The handshake of a client like pika: announces everything, takes the limits offered, no heartbeats.
+    pub(super) fn log_in(&mut self, client: usize) {
+        let capabilities = ["authentication_failure_close", "consumer_cancel_notify"];
+        self.log_in_with(client, &capabilities, 0);
+    }
+
+    pub(super) fn log_in_with(&mut self, client: usize, capabilities: &[&str], heartbeat: u16) {
+        let properties = client_properties(capabilities);
+        self.send_octets(client, &PROTOCOL_HEADER);
+        self.send(
+            client,
+            0,
+            ToServer::ConnectionStartOk(start_ok(Table::new(&properties), "PLAIN", b"\0guest\0guest")),
+        );
+        let tune_ok = connection::TuneOk { channel_max: CHANNEL_MAX, frame_max: FRAME_MAX, heartbeat };
+        self.send(client, 0, ToServer::ConnectionTuneOk(tune_ok));
+        self.heard(client);
+        let open = ToServer::ConnectionOpen(connection::Open { virtual_host: "/" });
+        assert_eq!(self.call(client, 0, open).method(), ToClient::ConnectionOpenOk(connection::OpenOk));
+    }
+
+    pub(super) fn open_channel(&mut self, client: usize, number: u16) {
+        let said = self.call(client, number, ToServer::ChannelOpen(channel::Open));
+        assert_eq!((said.channel, said.method()), (number, ToClient::ChannelOpenOk(channel::OpenOk)));
+    }
+
+    pub(super) fn send_octets(&mut self, client: usize, octets: &[u8]) {
+        self.clients[client].unread.extend_from_slice(octets);
+        self.read(client);
+        self.run();
+    }
+
+    pub(super) fn send(&mut self, client: usize, number: u16, method: ToServer<'_>) {
+        let mut octets = vec![];
+        method.encode(number, &mut octets);
+        self.send_octets(client, &octets);
+    }
+
+    /// Sends a method and answers with the one frame that came back.
+    #[track_caller]
+    pub(super) fn call(&mut self, client: usize, number: u16, method: ToServer<'_>) -> Said {
+        self.send(client, number, method);
+        let mut heard = self.heard(client);
+        assert_eq!(heard.len(), 1, "{} was answered by {heard:?}", method.name());
+        heard.remove(0)
+    }
+
+    /// Publishes to `exchange`; `properties` as they are.
+    pub(super) fn publish_with(
+        &mut self,
+        client: usize,
+        publish: basic::Publish<'_>,
+        properties: &BasicProperties<'_>,
+        body: &str,
+    ) {
+        let mut octets = vec![];
+        ToServer::BasicPublish(publish).encode(1, &mut octets);
+        encode_header(1, body.len() as u64, properties, &mut octets);
+        encode_body_frames(1, body.as_bytes(), FRAME_MAX, &mut octets);
+        self.send_octets(client, &octets);
+    }
+
+    /// Publishes a persistent message to a queue, on channel 1.
+    pub(super) fn publish(&mut self, client: usize, queue: &str, body: &str) {
+        self.publish_with(client, to_queue(queue), &persistent(), body);
+    }
+
+    pub(super) fn publish_all(&mut self, client: usize, queue: &str, bodies: &[&str]) {
+        bodies.iter().for_each(|body| self.publish(client, queue, body));
+    }
+
+    /// Declares a durable queue on channel 1.
+    pub(super) fn queue(&mut self, client: usize, name: &str) {
+        let declare = queue::Declare { durable: true, ..declare(name) };
+        let said = self.call(client, 1, ToServer::QueueDeclare(declare));
+        assert!(matches!(said.method(), ToClient::QueueDeclareOk(_)), "{said:?}");
+    }
+
+    /// How many messages and consumers a queue has.
+    #[track_caller]
+    pub(super) fn count(&mut self, client: usize, name: &str) -> (u32, u32) {
+        let passive = queue::Declare { passive: true, ..declare(name) };
+        let said = self.call(client, 1, ToServer::QueueDeclare(passive));
+        match said.method() {
+            ToClient::QueueDeclareOk(ok) => (ok.message_count, ok.consumer_count),
+            other => panic!("a passive declare was answered by {other:?}"),
+        }
+    }
+
+    pub(super) fn confirms(&mut self, client: usize, number: u16) {
+        let said = self.call(client, number, ToServer::ConfirmSelect(confirm::Select { no_wait: false }));
+        assert_eq!(said.method(), ToClient::ConfirmSelectOk(confirm::SelectOk));
+    }
+
+    /// Starts a consumer on channel 1 and answers with what it was sent at once.
+    pub(super) fn consume(&mut self, client: usize, queue: &str, tag: &str) -> Vec<Message> {
+        self.send(client, 1, ToServer::BasicConsume(consume(queue, tag)));
+        let heard = self.heard(client);
+        assert_eq!(heard[0].method(), ToClient::BasicConsumeOk(basic::ConsumeOk { consumer_tag: tag }));
+        messages(&heard[1..])
+    }
+
+    /// Gets a message from a queue, to be acknowledged.
+    pub(super) fn get(&mut self, client: usize, queue: &str) -> Option<Message> {
+        self.send(client, 1, ToServer::BasicGet(basic::Get { queue, no_ack: false }));
+        messages(&self.heard(client)).pop()
+    }
+
+    /// What the client was sent since it was last asked.
+    pub(super) fn heard(&mut self, client: usize) -> Vec<Said> {
+        let octets = core::mem::take(&mut self.clients[client].output.octets);
+        self.flushed(client);
+        let (mut rest, mut heard) = (&octets[..], vec![]);
+        while !rest.is_empty() {
+            let (frame, len) = decode_frame(rest, FRAME_MAX).expect("we send frames").expect("and whole ones");
+            let (kind, payload) = match frame {
+                Frame::Method { payload, .. } => (Kind::Method, payload),
+                Frame::Header { payload, .. } => (Kind::Header, payload),
+                Frame::Body { payload, .. } => (Kind::Body, payload),
+                Frame::Heartbeat { .. } => (Kind::Heartbeat, &[][..]),
+            };
+            heard.push(Said { channel: frame.channel(), kind, payload: payload.to_vec() });
+            rest = &rest[len..];
+        }
+        heard
+    }
+
+    /// The octets the client was sent since it was last asked, for what is not a frame.
+    pub(super) fn heard_octets(&mut self, client: usize) -> Vec<u8> {
+        core::mem::take(&mut self.clients[client].output.octets)
+    }
+
+    fn flushed(&mut self, client: usize) {
+        let Client { session, output, .. } = &mut self.clients[client];
+        session.flushed(output);
+        self.run();
+    }
+
+    pub(super) fn is_closed(&self, client: usize) -> bool {
+        self.clients[client].session.is_closed()
+    }
+
+    pub(super) fn is_waiting(&self, client: usize) -> bool {
+        self.clients[client].session.is_waiting()
+    }
+
+    pub(super) fn next_deadline(&self, client: usize) -> Option<Instant> {
+        self.clients[client].session.next_deadline()
+    }
+
+    /// Lets time pass for a connection, as the shell does: it wakes the session at its deadlines.
+    pub(super) fn pass_millis(&mut self, client: usize, millis: u64) {
+        let end = self.now.after_millis(millis);
+        while let Some(due) = self.next_deadline(client).filter(|due| *due <= end) {
+            self.now = self.now.max(due);
+            let Client { session, output, .. } = &mut self.clients[client];
+            session.tick(self.now, output);
+        }
+        self.now = end;
+        self.run();
+    }
+
+    pub(super) fn shut_down(&mut self, client: usize) {
+        let Client { session, output, .. } = &mut self.clients[client];
+        session.shut_down(ReplyCode::ConnectionForced, "stopping", output);
+        self.run();
+    }
+
+    /// The socket is lost.
+    pub(super) fn disconnect(&mut self, client: usize) {
+        let Client { session, output, .. } = &mut self.clients[client];
+        session.disconnect(output);
+        self.hand_over(client);
+        self.ask(client);
+        self.run();
+    }
+
+    /// Holds a connection's events back, or lets them in.
+    pub(super) fn takes_events(&mut self, client: usize, takes: bool) {
+        self.clients[client].takes_events = takes;
+        self.run();
+    }
+
+    /// Lets requests to the metadata wait, or answers them.
+    pub(super) fn metadata_answers(&mut self, answers: bool) {
+        self.metadata_answers = answers;
+        self.run();
+    }
+
+    /// Makes durable what is in flight.
+    pub(super) fn commit(&mut self) {
+        self.commits = true;
+        self.run();
+    }
+
+    /// Lets everything happen that can.
+    fn run(&mut self) {
+        const STEPS: usize = 1_000;
+        assert!((0..STEPS).any(|_| !self.step()), "the broker does not come to rest");
+    }
+
+    fn step(&mut self) -> bool {
+        let mut moved = false;
+        for client in 0..self.clients.len() {
+            moved |= self.step_client(client);
+        }
+        if self.commits {
+            moved |= self.step_log();
+        }
+        moved | self.step_metadata()
+    }
+
+    fn step_metadata(&mut self) -> bool {
+        if !self.metadata_answers {
+            return false;
+        }
+        let Some((client, request)) = self.requests.pop_front() else { return false };
+        let answer = self.answer(request);
+        let Client { session, output, .. } = &mut self.clients[client];
+        session.metadata_answered(answer, output);
+        self.read(client);
+        true
+    }
+
+    fn ask(&mut self, client: usize) -> bool {
+        let request = self.clients[client].output.request.take();
+        let asks = request.is_some();
+        self.requests.extend(request.map(|request| (client, request)));
+        asks
+    }
+
+    fn step_client(&mut self, client: usize) -> bool {
+        let mut moved = false;
+        let Client { session, output, events, takes_events, .. } = &mut self.clients[client];
+        if *takes_events {
+            while let Some((shard, events)) = events.pop_front() {
+                moved = true;
+                events.into_iter().for_each(|event| session.shard_event(shard, event, output));
+            }
+        }
+        session.finish_batch(output);
+        if let Some(Login { user, password }) = output.login.take() {
+            moved = true;
+            let right = user == "guest" && password == b"guest";
+            session.login_checked(right.then(|| Arc::from(user)), output);
+        }
+        moved |= self.hand_over(client);
+        moved |= self.ask(client);
+        if moved {
+            self.read(client);
+        }
+        moved
+    }
+
+    fn step_log(&mut self) -> bool {
+        let (mut outputs, mut moved) = (vec![], false);
+        for (id, shard) in &mut self.shards {
+            let mut output = ShardOutput::default();
+            while shard.take_entry(0).is_some() {
+                shard.committed(&mut output);
+                moved = true;
+            }
+            outputs.push((*id, output));
+        }
+        outputs.into_iter().for_each(|(shard, output)| self.post(shard, output));
+        moved
+    }
+
+    fn read(&mut self, client: usize) {
+        let Self { now, topology, random, .. } = self;
+        let Client { session, output, unread, .. } = &mut self.clients[client];
+        let mut next = || {
+            *random += 1;
+            *random
+        };
+        let taken = session.receive(&mut View { now: *now, topology, random: &mut next }, unread, output);
+        unread.drain(..taken);
+    }
+
+    fn hand_over(&mut self, client: usize) -> bool {
+        let batches = self.clients[client].output.take_shard_inputs();
+        let moved = !batches.is_empty();
+        for (shard, inputs) in batches {
+            for input in inputs {
+                self.tell(shard, input);
+            }
+        }
+        moved
+    }
+
+    /// Hands a shard one input; answers with what it says to deletes.
+    fn tell(&mut self, shard: ShardId, input: ShardInput) -> Option<Result<u64, DeleteRefusal>> {
+        let mut output = ShardOutput::default();
+        self.shards.get_mut(&shard).expect("queues are in shards that exist").handle(input, &mut output);
+        let deleted = output.deleted.pop().map(|(_, deleted)| deleted);
+        self.post(shard, output);
+        deleted
+    }
+
+    fn post(&mut self, shard: ShardId, mut output: ShardOutput) {
+        for (connection, events) in output.take_events() {
+            if let Some(client) = self.clients.iter_mut().find(|client| client.id == connection) {
+                client.events.push_back((shard, events));
+            }
+        }
+        for id in output.unused.drain(..) {
+            self.apply(&self.topology.removal(id));
+            self.tell(shard, ShardInput::Delete { queue: id, if_unused: true, if_empty: false, request: 0 });
+        }
+    }
+
+    fn answer(&mut self, request: MetadataRequest) -> Result<MetadataAnswer, Exception> {
+        match request {
+            MetadataRequest::Topology(request) => {
+                let prepared = self.topology.prepare(&request)?;
+                if let Outcome::Released(queues) = &prepared.outcome {
+                    for queue in queues {
+                        let delete =
+                            ShardInput::Delete { queue: queue.id, if_unused: false, if_empty: false, request: 0 };
+                        self.tell(queue.shard, delete);
+                    }
+                }
+                self.apply(&prepared.changes);
+                Ok(MetadataAnswer::Outcome(prepared.outcome))
+            }
+            MetadataRequest::DeleteQueue { connection, vhost, name, if_unused, if_empty } => {
+                let Some(queue) = self.topology.prepare_delete_queue(&vhost, &name, connection)? else {
+                    return Ok(MetadataAnswer::Deleted(0));
+                };
+                let delete = ShardInput::Delete { queue: queue.id, if_unused, if_empty, request: 0 };
+                match self.tell(queue.shard, delete).expect("nothing is in flight") {
+                    Ok(count) => {
+                        self.apply(&self.topology.removal(queue.id));
+                        Ok(MetadataAnswer::Deleted(count))
+                    }
+                    Err(refusal) => {
+                        Err(Exception::channel(ReplyCode::PreconditionFailed, format!("{name} {refusal:?}")))
+                    }
+                }
+            }
+        }
+    }
+
+    fn apply(&mut self, changes: &[Change]) {
+        for change in changes {
+            self.topology.apply(change);
+            if let Change::CreateQueue(queue) = change {
+                let settings = QueueSettings { logged: queue.is_logged(), auto_delete: queue.auto_delete };
+                self.tell(queue.shard, ShardInput::Create { queue: queue.id, settings });
+            }
+        }
+    }
+}
+
+impl Said {
+    pub(super) fn method(&self) -> ToClient<'_> {
+        assert_eq!(self.kind, Kind::Method, "{self:?}");
+        ToClient::decode(&self.payload).expect("we send methods")
+    }
+
+    pub(super) fn is_heartbeat(&self) -> bool {
+        self.kind == Kind::Heartbeat
+    }
+
+    /// Asserts that it closes its channel, with this code and text, over the method `id`.
+    #[track_caller]
+    pub(super) fn closes_channel(&self, code: u16, text: &str, (class_id, method_id): (u16, u16)) {
+        let expected = channel::Close { reply_code: code, reply_text: text, class_id, method_id };
+        assert_eq!(self.method(), ToClient::ChannelClose(expected));
+    }
+
+    /// Asserts that it closes the connection, with this code and text, over the method `id`.
+    #[track_caller]
+    pub(super) fn closes_connection(&self, code: u16, text: &str, (class_id, method_id): (u16, u16)) {
+        let expected = connection::Close { reply_code: code, reply_text: text, class_id, method_id };
+        assert_eq!((self.channel, self.method()), (0, ToClient::ConnectionClose(expected)));
+    }
+}
+
+/// Puts messages together from their frames; other methods between them are left out.
+pub(super) fn messages(heard: &[Said]) -> Vec<Message> {
+    let mut messages: Vec<Message> = vec![];
+    for said in heard {
+        match said.kind {
+            Kind::Method => match said.method() {
+                ToClient::BasicDeliver(basic::Deliver { delivery_tag: tag, redelivered, .. })
+                | ToClient::BasicGetOk(basic::GetOk { delivery_tag: tag, redelivered, .. }) => {
+                    messages.push(Message { tag, redelivered, body: String::new() });
+                }
+                ToClient::BasicReturn(_) => messages.push(Message { tag: 0, redelivered: false, body: String::new() }),
+                _ => {}
+            },
+            Kind::Body => {
+                let message = messages.last_mut().expect("a body follows its method");
+                message.body.push_str(core::str::from_utf8(&said.payload).expect("bodies of tests are text"));
+            }
+            Kind::Header | Kind::Heartbeat => {}
+        }
+    }
+    messages
+}
+
+pub(super) fn bodies(messages: &[Message]) -> Vec<&str> {
+    messages.iter().map(|message| message.body.as_str()).collect()
+}
+
+pub(super) fn client_properties(capabilities: &[&str]) -> Vec<u8> {
+    TableBuilder::build(|table| {
+        table.table("capabilities", |table| {
+            for name in capabilities {
+                table.put(name, true);
+            }
+        });
+    })
+}
+
+pub(super) fn start_ok<'a>(
+    client_properties: Table<'a>,
+    mechanism: &'a str,
+    response: &'a [u8],
+) -> connection::StartOk<'a> {
+    connection::StartOk { client_properties, mechanism, response, locale: "en_US" }
+}
+
+pub(super) fn declare(queue: &str) -> queue::Declare<'_> {
+    queue::Declare {
+        queue,
+        passive: false,
+        durable: false,
+        exclusive: false,
+        auto_delete: false,
+        no_wait: false,
+        arguments: NO_ARGUMENTS,
+    }
+}
+
+pub(super) fn consume<'a>(queue: &'a str, consumer_tag: &'a str) -> basic::Consume<'a> {
+    basic::Consume {
+        queue,
+        consumer_tag,
+        no_local: false,
+        no_ack: false,
+        exclusive: false,
+        no_wait: false,
+        arguments: NO_ARGUMENTS,
+    }
+}
+
+pub(super) fn to_queue(queue: &str) -> basic::Publish<'_> {
+    basic::Publish { exchange: "", routing_key: queue, mandatory: false, immediate: false }
+}
+
+pub(super) fn persistent() -> BasicProperties<'static> {
+    BasicProperties { delivery_mode: Some(2), ..BasicProperties::default() }
+}
+
+/// A publish's method and header, and no body.
+pub(super) fn publish_head(queue: &str, body_size: u64) -> Vec<u8> {
+    let mut octets = vec![];
+    ToServer::BasicPublish(to_queue(queue)).encode(1, &mut octets);
+    encode_header(1, body_size, &persistent(), &mut octets);
+    octets
+}
+
+pub(super) fn body_frame(number: u16, payload: &[u8]) -> Bytes {
+    let mut octets = vec![];
+    Frame::Body { channel: number, payload }.encode(&mut octets);
+    Bytes::from(octets)
+}
