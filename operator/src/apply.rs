@@ -2,6 +2,7 @@
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::api::{DeleteParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Serialize;
@@ -16,6 +17,9 @@ use crate::metrics::Metrics;
 use crate::names::FIELD_MANAGER;
 use crate::observe::ObservedObjects;
 use crate::owned::Leftover;
+
+/// The field manager of repairs that server-side apply cannot do.
+const REPAIR_MANAGER: &str = "warren-operator-repair";
 
 /// Why an object could not be written.
 #[derive(Debug, thiserror::Error)]
@@ -137,16 +141,63 @@ impl<'a> Writer<'a> {
             // An object that was replaced since it was read has another uid, and the API server refuses.
             manifest["metadata"]["uid"] = json!(observed.uid());
         }
-        // Without force, an object that somebody else made since it was looked for is a conflict and stays theirs.
-        let parameters = PatchParams { force: observed.is_some(), ..PatchParams::apply(FIELD_MANAGER) };
         let api: Api<K> = Api::namespaced(self.client.clone(), self.namespace);
-        let applied = api.patch(&name, &parameters, &Patch::Apply(&manifest)).await;
+        let applied = match observed {
+            None => create(&api, &name, &manifest).await,
+            Some(_) => update(&api, &name, &manifest).await,
+        };
         let applied = applied.map_err(|source| write_error("apply", &kind, &name, source))?;
         self.metrics.writes.with_label_values(&[&kind]).inc();
         let list = if observed.is_some() { &mut self.changes.updated } else { &mut self.changes.created };
         list.push(format!("{kind} {name}"));
         Ok(Some(applied))
     }
+}
+
+/// Applies an object that does not exist. Without force, one that somebody else made since it was looked for is a conflict
+/// and stays theirs.
+async fn create<K>(api: &Api<K>, name: &str, manifest: &Value) -> Result<K, kube::Error>
+where
+    K: Clone + std::fmt::Debug + DeserializeOwned,
+{
+    api.patch(name, &PatchParams::apply(FIELD_MANAGER), &Patch::Apply(manifest)).await
+}
+
+/// Applies an object that exists. Server-side apply never takes away what others added to a list, and fails when that
+/// contradicts what we want, such as two ports of one name; then the lists are replaced.
+async fn update<K>(api: &Api<K>, name: &str, manifest: &Value) -> Result<K, kube::Error>
+where
+    K: Resource + Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+{
+    let applied = api.patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(manifest)).await;
+    match applied {
+        Ok(applied) => {
+            let found = serde_json::to_value(&applied).map_err(kube::Error::SerdeError)?;
+            if first_difference(&found, manifest).is_none() {
+                Ok(applied)
+            } else {
+                replace_lists(api, name, manifest).await
+            }
+        }
+        Err(kube::Error::Api(status)) if status.code == 422 => replace_lists(api, name, manifest).await,
+        Err(error) => Err(error),
+    }
+}
+
+/// Merges the manifest into the object, which replaces lists whole (RFC 7396).
+///
+/// A merge makes its manager an owner of all that it wrote beside [`FIELD_MANAGER`], and a field with another owner would
+/// outlive our wish for it. So that ownership is given up at once.
+async fn replace_lists<K>(api: &Api<K>, name: &str, manifest: &Value) -> Result<K, kube::Error>
+where
+    K: Resource + Clone + std::fmt::Debug + DeserializeOwned,
+{
+    let parameters = PatchParams { field_manager: Some(REPAIR_MANAGER.into()), ..PatchParams::default() };
+    let merged = api.patch(name, &parameters, &Patch::Merge(manifest)).await?;
+    let is_kept = |entry: &&ManagedFieldsEntry| entry.manager.as_deref() != Some(REPAIR_MANAGER);
+    let kept: Vec<_> = merged.managed_fields().iter().filter(is_kept).collect();
+    let release = json!({"metadata": {"managedFields": kept, "resourceVersion": merged.resource_version()}});
+    api.patch(name, &parameters, &Patch::Merge(release)).await
 }
 
 /// Writes the status of `queue`, unless it has it already.

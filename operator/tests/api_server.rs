@@ -12,7 +12,7 @@ use futures::FutureExt;
 use http::{Method, Request};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, PodSpec, Secret, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -94,6 +94,11 @@ impl World {
             })
         };
         within(await_condition(self.api::<StatefulSet>(), name, seen)).await.unwrap();
+    }
+
+    /// What the StatefulSet says about its pods.
+    async fn pod(&self, name: &str) -> PodSpec {
+        self.api::<StatefulSet>().get(name).await.unwrap().spec.unwrap().template.spec.unwrap()
     }
 
     async fn await_absence<K>(&self, name: &str)
@@ -326,18 +331,42 @@ async fn a_foreign_object_is_left_as_it_is() {
 }
 
 #[tokio::test]
-async fn drift_is_repaired_and_fields_no_longer_wanted_are_removed() {
-    let world = World::new("drift").await;
+async fn fields_that_are_wanted_no_longer_are_removed() {
+    let world = World::new("removal").await;
     world.apply("hello", json!({"replicas": 0, "nodeSelector": {"disk": "fast"}})).await.unwrap();
     world.reconcile("hello").await;
-    let services = world.api::<Service>();
-    let drift = json!({"spec": {"ports": [{"name": "amqp", "port": 1234}]}});
-    services.patch("hello", &PatchParams::default(), &Patch::Merge(drift)).await.unwrap();
     world.apply("hello", json!({"replicas": 0})).await.unwrap();
     world.reconcile("hello").await;
-    assert_eq!(services.get("hello").await.unwrap().spec.unwrap().ports.unwrap()[0].port, 5672);
-    let pod = world.api::<StatefulSet>().get("hello").await.unwrap().spec.unwrap().template.spec.unwrap();
-    assert_eq!(pod.node_selector, None);
+    assert_eq!(world.pod("hello").await.node_selector, None);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn changes_by_others_are_undone_and_leave_no_trace() {
+    let world = World::new("drift").await;
+    world.apply("hello", json!({"replicas": 0, "resources": {"limits": {"cpu": 1}}})).await.unwrap();
+    world.reconcile("hello").await;
+    let another = PatchParams::default();
+    let (services, sets) = (world.api::<Service>(), world.api::<StatefulSet>());
+    let port = json!({"spec": {"ports": [{"name": "amqp", "port": 1234}]}});
+    services.patch("hello", &another, &Patch::Merge(port)).await.unwrap();
+    let intruder = json!({"spec": {"template": {"spec": {"containers": [{"name": "intruder", "image": "x"}]}}}});
+    sets.patch("hello", &another, &Patch::Strategic(intruder)).await.unwrap();
+    assert_eq!(world.pod("hello").await.containers.len(), 2);
+
+    world.reconcile("hello").await;
+    let ports = services.get("hello").await.unwrap().spec.unwrap().ports.unwrap();
+    assert_eq!(ports.iter().map(|port| port.port).collect::<Vec<_>>(), [5672]);
+    let containers = world.pod("hello").await.containers;
+    assert_eq!(containers.iter().map(|container| container.name.as_str()).collect::<Vec<_>>(), ["broker"]);
+
+    // The repair owns nothing, so what is wanted no longer still goes.
+    world.apply("hello", json!({"replicas": 0})).await.unwrap();
+    world.reconcile("hello").await;
+    assert_eq!(world.pod("hello").await.containers[0].resources.clone().unwrap_or_default().limits, None);
+    world.await_stateful_set("hello", 0).await;
+    world.reconcile("hello").await;
+    assert_eq!(world.writes_of_reconcile("hello").await, 0);
     world.end().await;
 }
 
