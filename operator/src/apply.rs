@@ -17,6 +17,7 @@ use crate::metrics::Metrics;
 use crate::names::FIELD_MANAGER;
 use crate::observe::ObservedObjects;
 use crate::owned::Leftover;
+use crate::server_error::said;
 
 /// The field manager of repairs that server-side apply cannot do.
 const REPAIR_MANAGER: &str = "warren-operator-repair";
@@ -25,7 +26,7 @@ const REPAIR_MANAGER: &str = "warren-operator-repair";
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
     /// The API server did not answer, or refused the object.
-    #[error("cannot {verb} {kind} {name}: {source}")]
+    #[error("cannot {verb} {kind} {name}: {}", said(.source))]
     Write {
         /// `apply` or `delete`.
         verb: &'static str,

@@ -4,7 +4,6 @@
 //! MessageQueue that this release cannot read cannot stop the watch of all others; only its own reconcile fails.
 
 use std::fmt::Debug;
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -174,17 +173,15 @@ fn queue_of_pod(pod: PartialObjectMeta<Pod>) -> Option<ObjectRef<QueueMeta>> {
     Some(ObjectRef::new(name).within(&pod.namespace()?))
 }
 
-fn all_synced(queues: Store<QueueMeta>, owned: Owned) -> impl Future<Output = ()> + Send {
-    async move {
-        let Owned { stateful_sets, services, config_maps, disruption_budgets } = &owned;
-        let waited = futures::join!(
-            queues.wait_until_ready(),
-            stateful_sets.wait_until_ready(),
-            services.wait_until_ready(),
-            config_maps.wait_until_ready(),
-            disruption_budgets.wait_until_ready(),
-        );
-        // A store whose writer is gone belongs to a controller that has ended.
-        debug!(?waited, "watches are in sync");
-    }
+async fn all_synced(queues: Store<QueueMeta>, owned: Owned) {
+    let Owned { stateful_sets, services, config_maps, disruption_budgets } = &owned;
+    let waited = futures::join!(
+        queues.wait_until_ready(),
+        stateful_sets.wait_until_ready(),
+        services.wait_until_ready(),
+        config_maps.wait_until_ready(),
+        disruption_budgets.wait_until_ready(),
+    );
+    // A store whose writer is gone belongs to a controller that has ended.
+    debug!(?waited, "watches are in sync");
 }

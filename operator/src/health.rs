@@ -57,3 +57,33 @@ async fn metrics(State(health): State<Health>) -> Response {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::Body;
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    async fn status(health: &Health, path: &str) -> StatusCode {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        health.clone().router().oneshot(request).await.unwrap().status()
+    }
+
+    #[tokio::test]
+    async fn the_operator_is_ready_once_every_controller_is_in_sync() {
+        let health = Health::new(Arc::new(Metrics::new().unwrap()), 2);
+        assert_eq!(status(&health, "/livez").await, StatusCode::OK);
+        health.synced();
+        assert_eq!(status(&health, "/readyz").await, StatusCode::SERVICE_UNAVAILABLE);
+        health.synced();
+        assert_eq!(status(&health, "/readyz").await, StatusCode::OK);
+    }
+
+    #[tokio::test]
+    async fn metrics_are_served_and_nothing_else() {
+        let health = Health::new(Arc::new(Metrics::new().unwrap()), 0);
+        assert_eq!(status(&health, "/metrics").await, StatusCode::OK);
+        assert_eq!(status(&health, "/debug").await, StatusCode::NOT_FOUND);
+    }
+}

@@ -25,6 +25,7 @@ pub mod owned;
 pub mod quantity;
 pub mod reconcile;
 pub mod run;
+pub mod server_error;
 pub mod status;
 pub mod telemetry;
 pub mod validate;

@@ -15,12 +15,13 @@ use serde::de::DeserializeOwned;
 use crate::api::MessageQueue;
 use crate::credentials::Credentials;
 use crate::names::Names;
+use crate::server_error::said;
 
 /// Why the state of the world could not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ObserveError {
     /// The API server did not answer, or refused.
-    #[error("cannot read {kind} {name}: {source}")]
+    #[error("cannot read {kind} {name}: {}", said(.source))]
     Read {
         /// Kind of the object that was asked for.
         kind: String,
