@@ -207,7 +207,12 @@ impl Session {
         select: confirm::Select,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        self.open_channel(origin)?.confirms.get_or_insert_with(Confirms::new);
+        let generation = self.confirm_generation;
+        let channel = self.open_channel(origin)?;
+        if channel.confirms.is_none() {
+            channel.confirms = Some(Confirms::new(generation));
+            self.confirm_generation = generation.wrapping_add(1);
+        }
         if !select.no_wait {
             out.send(origin.channel, &ToClient::ConfirmSelectOk(confirm::SelectOk));
         }

@@ -4,24 +4,30 @@ use alloc::collections::VecDeque;
 
 use warren_amqp::{ToClient, basic};
 
-/// Counts publishes from 1, as the client does since its `confirm.select`.
+/// The client counts publishes from 1 since its `confirm.select`. Inside, each channel's numbers start elsewhere, so that
+/// what comes late for a channel that was closed is not taken for one that was opened under the same number since.
 ///
 /// A publish is answered when every shard it went to has applied it, and in order: what completes early waits for
 /// those before it, so that one `basic.ack` with `multiple` answers them all.
 #[derive(Debug)]
 pub(super) struct Confirms {
-    /// The number of the oldest unanswered publish.
+    /// The number inside of the client's publish 1.
+    first: u64,
+    /// The number inside of the oldest unanswered publish.
     oldest: u64,
     /// How many shards have not applied it yet, from `oldest` on.
     outstanding: VecDeque<u16>,
 }
 
 impl Confirms {
-    pub(super) fn new() -> Self {
-        Self { oldest: 1, outstanding: VecDeque::new() }
+    /// The confirms of the `generation`th channel of a connection that asks for them.
+    pub(super) fn new(generation: u64) -> Self {
+        // A channel would need a trillion publishes to reach into the next one's numbers.
+        let first = (generation % (1 << 24)) << 40;
+        Self { first, oldest: first, outstanding: VecDeque::new() }
     }
 
-    /// The number of the next publish.
+    /// The number inside of the next publish.
     pub(super) fn next(&self) -> u64 {
         self.oldest + self.outstanding.len() as u64
     }
@@ -48,7 +54,7 @@ impl Confirms {
         self.outstanding.drain(..count);
         let count = count as u64;
         self.oldest += count;
-        let ack = basic::Ack { delivery_tag: self.oldest.saturating_sub(1), multiple: count > 1 };
+        let ack = basic::Ack { delivery_tag: self.oldest - self.first, multiple: count > 1 };
         (count > 0).then_some((ToClient::BasicAck(ack), count))
     }
 }
@@ -63,31 +69,44 @@ mod tests {
 
     #[test]
     fn a_range_is_confirmed_by_one_ack() {
-        let mut confirms = Confirms::new();
+        let mut confirms = Confirms::new(0);
         (0..3).for_each(|_| confirms.published(1));
-        confirms.applied(1, 3);
+        confirms.applied(0, 3);
         assert_eq!(confirms.due(), ack(3, 3));
         assert_eq!(confirms.due(), None);
-        assert_eq!(confirms.next(), 4);
+        assert_eq!(confirms.next(), 3);
     }
 
     #[test]
     fn a_publish_to_two_shards_waits_for_both() {
-        let mut confirms = Confirms::new();
+        let mut confirms = Confirms::new(0);
         confirms.published(2);
-        confirms.applied(1, 1);
+        confirms.applied(0, 1);
         assert_eq!(confirms.due(), None);
-        confirms.applied(1, 1);
+        confirms.applied(0, 1);
         assert_eq!(confirms.due(), ack(1, 1));
     }
 
     #[test]
     fn what_completes_early_waits_for_those_before_it() {
-        let mut confirms = Confirms::new();
+        let mut confirms = Confirms::new(0);
         confirms.published(1);
         confirms.published(0);
         assert_eq!(confirms.due(), None);
-        confirms.applied(1, 1);
+        confirms.applied(0, 1);
         assert_eq!(confirms.due(), ack(2, 2));
+    }
+
+    #[test]
+    fn what_comes_late_for_a_closed_channel_confirms_nothing_on_the_next() {
+        let mut closed = Confirms::new(1);
+        closed.published(1);
+        let late = closed.next() - 1;
+        let mut reopened = Confirms::new(2);
+        reopened.published(1);
+        reopened.applied(late, 1);
+        assert_eq!(reopened.due(), None);
+        reopened.applied(reopened.next() - 1, 1);
+        assert_eq!(reopened.due(), ack(1, 1));
     }
 }

@@ -102,6 +102,7 @@ impl Session {
             sent_bytes: 0,
         };
         let key = consumer.key(self.id, serial);
+        self.touched.insert(queue.shard, queue.id);
         self.consumers.insert(serial, consumer);
         let input = ShardInput::Subscribe { queue: queue.id, consumer: key, subscription };
         let no_wait = consume.no_wait;
@@ -141,6 +142,7 @@ impl Session {
     ) -> Result<(), Exception> {
         let queue = self.find_queue(world.topology, origin, get.queue)?;
         let holder = ConsumerKey { connection: self.id, channel: origin.channel, serial: 0 };
+        self.touched.insert(queue.shard, queue.id);
         let input = ShardInput::Get { queue: queue.id, holder, no_ack: get.no_ack };
         self.ask_shard(origin, queue.clone(), input, Reply::Get { queue, no_ack: get.no_ack }, out);
         Ok(())
@@ -173,7 +175,6 @@ impl Session {
         reply: Reply,
         out: &mut SessionOutput,
     ) {
-        self.touched.insert((queue.shard, queue.id));
         out.tell(queue.shard, input);
         self.waiting = Some(Waiting::Shard { origin, reply });
     }
@@ -181,20 +182,7 @@ impl Session {
     /// The queue of that name, if this connection may use it.
     fn find_queue(&mut self, topology: &Topology, origin: Origin, name: &str) -> Result<Arc<QueueRecord>, Exception> {
         let name = self.queue_name(origin, name)?;
-        let queue = topology.vhost(&self.vhost).and_then(|vhost| vhost.queue(&name));
-        let queue = queue.ok_or_else(|| self.no_queue(&name))?;
-        match queue.exclusive_owner {
-            Some(owner) if owner != self.id => {
-                let text = format!(
-                    "cannot obtain exclusive access to locked queue '{name}' in vhost '{}'. It could be originally \
-                     declared on another connection or the exclusive property value does not match that of the \
-                     original declaration.",
-                    self.vhost
-                );
-                Err(Exception::channel(ReplyCode::ResourceLocked, text))
-            }
-            _ => Ok(queue.clone()),
-        }
+        topology.accessible_queue(&self.vhost, &name, self.id)
     }
 
     fn no_queue(&self, name: &str) -> Exception {
@@ -316,7 +304,7 @@ impl Session {
         let Delivery { queue, position, redelivered, message } = delivery;
         let Some(consumer) = self.consumers.get_mut(&serial) else {
             // Unless everything of the queue has been given back: then the message may be with another by now.
-            if self.touched.contains(&(shard, queue)) {
+            if self.touched.contains(shard, queue) {
                 out.settle(shard, queue, position, Settlement::Requeue);
             }
             return;
@@ -364,7 +352,7 @@ fn refuse_consume_arguments(consume: &basic::Consume<'_>) -> Result<(), Exceptio
     consume
         .arguments
         .validate(&limits::TABLE)
-        .map_err(|error| Exception::connection(ReplyCode::SyntaxError, format!("arguments: {error}")))?;
+        .map_err(|error| Exception::connection(error.reply_code(), format!("arguments: {error}")))?;
     for name in ["x-priority", "x-stream-offset", "x-consumer-timeout", "x-cancel-on-ha-failover"] {
         if matches!(consume.arguments.get(name), Ok(Some(_))) {
             let text = format!("consumer argument '{name}' is not available in this version; consume without it");

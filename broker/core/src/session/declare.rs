@@ -214,7 +214,7 @@ fn bind_of(source: &str, destination: &str, routing_key: &str, table: Table<'_>)
 fn arguments(table: Table<'_>) -> Result<Bytes, Exception> {
     table
         .validate(&limits::TABLE)
-        .map_err(|error| Exception::connection(ReplyCode::SyntaxError, format!("arguments: {error}")))?;
+        .map_err(|error| Exception::connection(error.reply_code(), format!("arguments: {error}")))?;
     Ok(Bytes::copy_from_slice(table.octets()))
 }
 

@@ -89,7 +89,7 @@ impl Session {
         start_ok
             .client_properties
             .validate(&limits::TABLE_BEFORE_LOGIN)
-            .map_err(|error| Exception::connection(ReplyCode::SyntaxError, format!("client-properties: {error}")))?;
+            .map_err(|error| Exception::connection(error.reply_code(), format!("client-properties: {error}")))?;
         self.capabilities = read_capabilities(start_ok.client_properties);
         self.mechanism = start_ok.mechanism.to_string();
         let Some(login) = read_response(start_ok.mechanism, start_ok.response) else {

@@ -17,11 +17,12 @@ mod handshake;
 mod output;
 mod publish;
 mod sasl;
+mod touched;
 
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -33,7 +34,7 @@ use warren_amqp::{DecodeError, Frame, ReplyCode, ToClient, ToServer, connection,
 pub use output::{Counts, Login, MetadataAnswer, MetadataRequest, SessionOutput};
 
 use crate::error::Exception;
-use crate::identity::{ConnectionId, QueueId, ShardId};
+use crate::identity::{ConnectionId, ShardId};
 use crate::limits::{CLOSE_MILLIS, FRAME_MAX_BEFORE_OPEN, HANDSHAKE_MILLIS};
 use crate::queue::{Event, ShardInput};
 use crate::time::Instant;
@@ -41,6 +42,7 @@ use crate::topology::{Action, Request, Routes, Topology};
 use channel::Channel;
 use consume::Consumer;
 use handshake::Handshake;
+use touched::Touched;
 
 /// What a session sees of the world while it reads.
 pub struct World<'a> {
@@ -114,12 +116,14 @@ pub struct Session {
     channels: BTreeMap<u16, Channel>,
     consumers: BTreeMap<u32, Consumer>,
     last_serial: u32,
+    /// Channels so far that have asked for confirms.
+    confirm_generation: u64,
     /// Consumers that have enough passed on to be worth a grant.
     grants_due: Vec<u32>,
     /// Channels that may have confirms to send.
     confirms_due: Vec<u16>,
     /// Queues that may hold something of this connection.
-    touched: BTreeSet<(ShardId, QueueId)>,
+    touched: Touched,
     owns_queues: bool,
     routes: Routes,
 }
@@ -144,9 +148,10 @@ impl Session {
             channels: BTreeMap::new(),
             consumers: BTreeMap::new(),
             last_serial: 0,
+            confirm_generation: 0,
             grants_due: Vec::new(),
             confirms_due: Vec::new(),
-            touched: BTreeSet::new(),
+            touched: Touched::default(),
             owns_queues: false,
             routes: Routes::new(),
         }
@@ -423,7 +428,10 @@ impl Session {
         if self.next_deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
-        if now >= self.deadline {
+        if now >= self.deadline && self.is_open() && self.is_waiting() {
+            // It is we who do not read. The client has another chance to be heard.
+            self.deadline = now.after_millis(self.heartbeat_millis);
+        } else if now >= self.deadline {
             // Handshake too slow, heartbeats missed or close unanswered: a last frame would not be read either.
             self.leave_queues(out);
             self.state = State::Closed;
@@ -453,8 +461,8 @@ impl Session {
 
     /// Gives back messages and consumers on every queue that the connection has used.
     fn leave_queues(&mut self, out: &mut SessionOutput) {
-        for (shard, queue) in core::mem::take(&mut self.touched) {
-            out.tell(shard, ShardInput::Detach { connection: self.id, queue: Some(queue) });
+        for (shard, queue) in core::mem::take(&mut self.touched).into_parts() {
+            out.tell(shard, ShardInput::Detach { connection: self.id, queue });
         }
         self.channels.clear();
         self.consumers.clear();

@@ -1,6 +1,6 @@
 //! Queues as a connection declares, names and owns them.
 
-use warren_amqp::{ToClient, ToServer, basic, connection, queue};
+use warren_amqp::{Table, ToClient, ToServer, basic, connection, queue};
 
 use super::world::*;
 
@@ -199,4 +199,18 @@ fn a_queue_in_use_or_with_messages_is_not_deleted_under_a_condition() {
     let said = world.call(ME, 1, ToServer::QueueDelete(if_unused));
     assert!(matches!(said.method(), ToClient::ChannelClose(close) if close.reply_code == 406), "{said:?}");
     assert!(world.topology.queue("/", "q").is_some());
+}
+
+#[test]
+fn arguments_that_cannot_be_decoded_are_541() {
+    // A field `a` of type `U`, which the specification has and RabbitMQ has not.
+    let arguments = Table::new(b"\x01aU\x00\x00");
+    let methods = [
+        ToServer::QueueDeclare(queue::Declare { arguments, ..declare("q") }),
+        ToServer::BasicConsume(basic::Consume { arguments, ..consume("q", "t") }),
+    ];
+    for method in methods {
+        let said = World::new().call(ME, 1, method);
+        assert!(matches!(said.method(), ToClient::ConnectionClose(close) if close.reply_code == 541), "{said:?}");
+    }
 }

@@ -191,5 +191,5 @@ fn capabilities_that_are_not_a_table_are_none() {
 fn malformed_client_properties_are_an_error_and_no_panic() {
     let mut world = started();
     let said = world.call(ME, 0, ToServer::ConnectionStartOk(start_ok(Table::new(b"\x05ab"), "PLAIN", b"")));
-    assert!(matches!(said.method(), ToClient::ConnectionClose(close) if close.reply_code == 502), "{said:?}");
+    assert!(matches!(said.method(), ToClient::ConnectionClose(close) if close.reply_code == 541), "{said:?}");
 }
