@@ -3,6 +3,8 @@
 //! Each test has a namespace of its own. The image cannot be pulled on purpose: what is tested here ends where the kubelet
 //! begins, except that its failure must reach the status.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

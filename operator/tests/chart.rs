@@ -2,6 +2,8 @@
 //!
 //! Helm is the program `helm` on the PATH, or the one that the variable HELM names.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::ffi::OsString;
 use std::fs;
 use std::process::{Command, Output};

@@ -2,6 +2,8 @@
 //!
 //! `WARREN_UPDATE=1 cargo test -p warren-operator` writes them anew.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 use std::fs;
 use std::path::PathBuf;
 
