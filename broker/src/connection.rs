@@ -33,7 +33,6 @@ pub(crate) async fn serve<S>(id: ConnectionId, stream: S, peer: SocketAddr, shar
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    shared.metrics.connections_opened.inc();
     let (sender, events) = mpsc::unbounded_channel();
     shared.connections.insert(id, sender);
     let connection = Connection::new(id, stream, peer, shared.clone(), events);
@@ -43,7 +42,6 @@ where
         give_back(id, &shared).await;
     }
     shared.connections.remove(id);
-    shared.metrics.connections_closed.inc();
 }
 
 /// Takes back everything that a connection may hold anywhere.
@@ -68,12 +66,46 @@ struct Connection<S> {
     output: SessionOutput,
     /// How much of `output.octets` has been written.
     written: usize,
-    /// Octets read and not taken by the session yet.
+    /// Octets read; the session has taken those before `taken`.
     partial: Vec<u8>,
+    taken: usize,
     /// When the client's socket has to have taken something.
     send_deadline: Option<Instant>,
+    told_to_stop: bool,
+    presence: Presence,
+}
+
+/// What a connection counts for in the node's gauges; given back when it ends, however it ends.
+struct Presence {
+    shared: Arc<Shared>,
     in_handshake: bool,
     channels: usize,
+}
+
+impl Presence {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.metrics.connections_opened.inc();
+        shared.handshakes.fetch_add(1, Ordering::Relaxed);
+        Self { shared, in_handshake: true, channels: 0 }
+    }
+
+    fn update(&mut self, in_handshake: bool, channels: usize) {
+        if channels != self.channels {
+            self.shared.metrics.channels.add(channels as i64 - self.channels as i64);
+            self.channels = channels;
+        }
+        if self.in_handshake && !in_handshake {
+            self.in_handshake = false;
+            self.shared.handshakes.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        self.update(false, 0);
+        self.shared.metrics.connections_closed.inc();
+    }
 }
 
 /// Why the task woke.
@@ -97,8 +129,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         shared: Arc<Shared>,
         events: mpsc::UnboundedReceiver<ShardEvents>,
     ) -> Self {
-        shared.handshakes.fetch_add(1, Ordering::Relaxed);
         Self {
+            presence: Presence::new(shared.clone()),
             session: Session::new(id, shared.now()),
             stopping: shared.stopping(),
             stream,
@@ -109,40 +141,63 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             output: SessionOutput::default(),
             written: 0,
             partial: Vec::new(),
+            taken: 0,
             send_deadline: None,
-            in_handshake: true,
-            channels: 0,
+            told_to_stop: false,
         }
     }
 
     async fn run(mut self) {
         while !(self.session.is_closed() && self.unsent() == 0) {
-            match self.wait().await {
-                Wake::Read(len) => self.read(len),
-                Wake::Wrote(len) => self.wrote(len),
-                Wake::Events(events) => self.take_events(events),
-                Wake::Answer(answer) => {
-                    self.answer = None;
-                    self.session.metadata_answered(answer, &mut self.output);
-                    self.read(0);
-                }
-                Wake::Deadline if self.send_deadline.is_some_and(|deadline| deadline <= Instant::now()) => {
-                    info!("the client does not read; closing");
-                    break;
-                }
-                Wake::Deadline => self.session.tick(self.shared.now(), &mut self.output),
-                Wake::Stopping => {
-                    let text = "broker forced connection closure with reason 'shutdown'";
-                    self.session.shut_down(ReplyCode::ConnectionForced, text, &mut self.output);
-                }
-                Wake::Lost(error) => {
-                    debug!(%error, "the socket is lost");
-                    break;
-                }
+            let wake = self.wait().await;
+            if !self.wake(wake) {
+                break;
             }
             self.carry_out().await;
         }
         self.end().await;
+    }
+
+    /// Acts on what woke the task; false ends the connection.
+    fn wake(&mut self, wake: Wake) -> bool {
+        match wake {
+            Wake::Read(len) => self.read(len),
+            Wake::Wrote(len) => self.wrote(len),
+            Wake::Events(events) => self.take_events(events),
+            Wake::Answer(answer) => {
+                self.answer = None;
+                self.session.metadata_answered(answer, &mut self.output);
+                self.resume();
+            }
+            Wake::Deadline => return self.deadline_passed(),
+            Wake::Stopping => {
+                self.told_to_stop = true;
+                let text = "broker forced connection closure with reason 'shutdown'";
+                self.session.shut_down(ReplyCode::ConnectionForced, text, &mut self.output);
+            }
+            Wake::Lost(error) => {
+                debug!(%error, "the socket is lost");
+                return false;
+            }
+        }
+        true
+    }
+
+    /// A deadline is about what the client did not do. If it was us who did not look, the socket goes first.
+    fn deadline_passed(&mut self) -> bool {
+        let reads = self.reads();
+        let Self { stream, output, written, partial, taken, .. } = self;
+        let unsent = &output.octets[*written..];
+        let socket = poll_fn(|context| poll_socket(stream, unsent, reads.then_some(&partial[*taken..]), context));
+        if let Some(wake) = socket.now_or_never() {
+            return self.wake(wake);
+        }
+        if self.send_deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+            info!("the client does not read; closing");
+            return false;
+        }
+        self.session.tick(self.shared.now(), &mut self.output);
+        true
     }
 
     fn unsent(&self) -> usize {
@@ -151,19 +206,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn wait(&mut self) -> Wake {
         let deadline = self.deadline();
-        let has_room = self.unsent() < UNSENT_BYTES;
-        let reads = has_room && !self.session.is_waiting() && !self.session.is_closed();
-        let stops = !self.session.is_closed();
-        let Self { stream, events, answer, stopping, output, written, partial, .. } = self;
-        let unsent = &output.octets[*written..];
+        let (has_room, reads, hears) = (self.has_room(), self.reads(), !self.told_to_stop);
+        let Self { stream, events, answer, stopping, output, written, partial, taken, .. } = self;
+        let (unsent, partial) = (&output.octets[*written..], &partial[*taken..]);
         tokio::select! {
-            wake = poll_fn(|context| poll_socket(stream, unsent, reads.then_some(&**partial), context)) => wake,
+            wake = poll_fn(|context| poll_socket(stream, unsent, reads.then_some(partial), context)) => wake,
             Some(events) = events.recv(), if has_room => Wake::Events(events),
             answer = async { answer.as_mut()?.await.ok() }, if answer.is_some() => {
                 Wake::Answer(answer.unwrap_or_else(|| Err(stopped())))
             }
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Wake::Deadline,
-            _ = stopping.wait_for(|stopping| *stopping), if stops => Wake::Stopping,
+            _ = stopping.wait_for(|stopping| *stopping), if hears => Wake::Stopping,
         }
     }
 
@@ -176,25 +229,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         session.into_iter().chain(self.send_deadline).min()
     }
 
+    /// True while the client takes what it is sent.
+    fn has_room(&self) -> bool {
+        self.unsent() < UNSENT_BYTES
+    }
+
+    fn reads(&self) -> bool {
+        self.has_room() && !self.session.is_waiting() && !self.session.is_closed()
+    }
+
     /// Hands the session what has been read: `len` octets in the scratch buffer, behind the partial ones.
     fn read(&mut self, len: usize) {
         let topology = self.shared.topology.load();
         let mut world = World { now: self.shared.now(), topology: &topology, random: &mut random };
         let (session, output, partial) = (&mut self.session, &mut self.output, &mut self.partial);
-        if len == 0 {
-            let taken = session.receive(&mut world, partial, output);
-            partial.drain(..taken);
-            return;
-        }
         with_scratch(|scratch| {
-            let octets = &scratch[..partial.len() + len];
+            let octets = &scratch[..partial.len() - self.taken + len];
             let taken = session.receive(&mut world, octets, output);
             partial.clear();
             partial.extend_from_slice(&octets[taken..]);
         });
-        if partial.is_empty() {
-            // An idle connection keeps no buffer.
-            *partial = Vec::new();
+        self.taken = 0;
+        self.keep_no_empty_buffer();
+    }
+
+    /// Goes on with what has been read already, after the answer that the session waited for.
+    fn resume(&mut self) {
+        let topology = self.shared.topology.load();
+        let mut world = World { now: self.shared.now(), topology: &topology, random: &mut random };
+        self.taken += self.session.receive(&mut world, &self.partial[self.taken..], &mut self.output);
+        self.keep_no_empty_buffer();
+    }
+
+    fn keep_no_empty_buffer(&mut self) {
+        if self.taken == self.partial.len() {
+            (self.partial, self.taken) = (Vec::new(), 0);
         }
     }
 
@@ -215,11 +284,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             for event in events {
                 self.session.shard_event(shard, event, &mut self.output);
             }
-            next = if self.unsent() < UNSENT_BYTES { self.events.try_recv().ok() } else { None };
+            next = if self.has_room() { self.events.try_recv().ok() } else { None };
         }
-        if !self.session.is_waiting() && !self.partial.is_empty() {
-            self.read(0);
-        }
+        self.resume();
     }
 
     /// Does what the session wants done.
@@ -227,7 +294,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.session.finish_batch(&mut self.output);
         while let Some(login) = self.output.login.take() {
             self.check(&login);
-            self.read(0);
+            self.resume();
         }
         self.hand_over().await;
         if let Some(request) = self.output.request.take() {
@@ -267,15 +334,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn count(&mut self) {
         self.shared.metrics.count(&std::mem::take(&mut self.output.counts));
-        let channels = self.session.channel_count();
-        if channels != self.channels {
-            self.shared.metrics.channels.add(channels as i64 - self.channels as i64);
-            self.channels = channels;
-        }
-        if self.in_handshake && (self.session.is_open() || self.session.is_closed()) {
-            self.in_handshake = false;
-            self.shared.handshakes.fetch_sub(1, Ordering::Relaxed);
-        }
+        let in_handshake = !self.session.is_open() && !self.session.is_closed();
+        self.presence.update(in_handshake, self.session.channel_count());
     }
 
     /// Gives back what the connection holds. Nobody waits for the answer to its last request.

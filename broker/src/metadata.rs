@@ -10,7 +10,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info};
-use warren_core::queue::{DeleteRefusal, Deleted, QueueSettings, ShardInput};
+use warren_core::queue::{DeleteRefusal, Deleted, ShardInput};
 use warren_core::session::{MetadataAnswer, MetadataRequest};
 use warren_core::topology::{Change, Outcome, QueueRecord, Topology};
 use warren_core::{ConnectionId, Exception, QueueId, ShardId};
@@ -18,6 +18,7 @@ use warren_replication::Group;
 
 use crate::limits::METADATA_REQUESTS_AT_ONCE;
 use crate::log::LogSignal;
+use crate::node;
 use crate::shard::ShardMessage;
 
 /// The answer to a request.
@@ -101,12 +102,8 @@ struct Batch {
 struct Stopped;
 
 impl MetadataTask {
-    /// Makes the shards agree with the topology that was recovered: a crash can come between a queue's record and its
-    /// messages. Then runs until the node stops.
-    pub(crate) async fn run(mut self, found: Vec<(ShardId, QueueId)>) {
-        if self.reconcile(found).await.is_err() {
-            return;
-        }
+    /// Runs until the node stops.
+    pub(crate) async fn run(mut self) {
         let mut messages = Vec::new();
         while self.mailbox.messages.recv_many(&mut messages, METADATA_REQUESTS_AT_ONCE).await > 0 {
             if self.carry_out(&mut messages).await.is_err() {
@@ -114,19 +111,6 @@ impl MetadataTask {
                 return;
             }
         }
-    }
-
-    async fn reconcile(&mut self, found: Vec<(ShardId, QueueId)>) -> Result<(), Stopped> {
-        let expected: Vec<Arc<QueueRecord>> = self.working.queues().cloned().collect();
-        for queue in &expected {
-            self.create_in_shard(queue).await?;
-        }
-        for (shard, queue) in found {
-            if self.working.queue_by_id(queue).is_none() {
-                self.delete_in_shard(shard, queue, false, false).await?.ok();
-            }
-        }
-        Ok(())
     }
 
     async fn carry_out(&mut self, messages: &mut Vec<Message>) -> Result<(), Stopped> {
@@ -189,9 +173,9 @@ impl MetadataTask {
             Err(exception) => return Ok(Err(exception)),
         };
         // A queue of this batch is not in its shard yet, so it has neither messages nor consumers.
-        let known = batch.created.iter().all(|created| created.id != queue.id);
+        let in_shard = batch.created.iter().all(|created| created.id != queue.id);
         let deleted =
-            if known { self.delete_in_shard(queue.shard, queue.id, if_unused, if_empty).await? } else { Ok(0) };
+            if in_shard { self.delete_in_shard(queue.shard, queue.id, if_unused, if_empty).await? } else { Ok(0) };
         Ok(match deleted {
             Ok(count) => {
                 self.apply(&self.working.removal(queue.id), batch);
@@ -240,8 +224,7 @@ impl MetadataTask {
     }
 
     async fn create_in_shard(&self, queue: &QueueRecord) -> Result<(), Stopped> {
-        let settings = QueueSettings { logged: queue.is_logged(), auto_delete: queue.auto_delete };
-        self.send(queue.shard, ShardInput::Create { queue: queue.id, settings }).await
+        self.send(queue.shard, node::create(queue)).await
     }
 
     async fn delete_in_shard(

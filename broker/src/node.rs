@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::time::Instant;
@@ -10,14 +11,15 @@ use std::time::Instant;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures::FutureExt;
 use tokio::net::TcpListener;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 use warren_core::limits::TopologyLimits;
-use warren_core::queue::Shard;
-use warren_core::topology::{Change, Topology};
+use warren_core::queue::{QueueSettings, Shard, ShardInput, ShardOutput};
+use warren_core::topology::{Change, QueueRecord, Topology};
 use warren_core::{QueueId, ShardId};
 use warren_replication::{Group, NodeId};
 use warren_storage::LogWriter;
@@ -100,6 +102,7 @@ impl Node {
         let mut state = State::empty();
         let (log, recovered) = log::open(&config.data_dir, |shard, entry| state.replay(shard, entry))
             .with_context(|| format!("cannot open the data folder {}", config.data_dir.display()))?;
+        state.lead();
         let metrics = Metrics::new()?;
         let (senders, signals): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| mpsc::unbounded_channel()).unzip();
         let writer = LogWriter::spawn(log, Completions::new(senders, metrics.clone()))?;
@@ -130,12 +133,28 @@ impl Node {
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.shared.tasks.wait()).await.is_err() {
             warn!("some connections did not close in time");
         }
+        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.drain()).await.is_err() {
+            warn!("the log did not take everything in time; some messages will be delivered again");
+        }
         for server in self.servers {
             server.abort();
         }
         // Blocks for one sync at most; nothing else is left to run.
         self.writer.close();
         info!("stopped");
+    }
+}
+
+impl Node {
+    /// Waits until the shards have logged what their connections left: acknowledgements, above all.
+    async fn drain(&self) {
+        for shard in &self.shared.shards[1..] {
+            let (reply, drained) = oneshot::channel();
+            if shard.send(ShardMessage::Drain(reply)).await.is_ok() {
+                // Dropped without an answer, it has stopped and logs nothing any more.
+                let _ = drained.await;
+            }
+        }
     }
 }
 
@@ -160,6 +179,35 @@ impl State {
         })?;
         Ok(machine.replay(entry)?)
     }
+
+    /// Ends the replay, and makes the shards agree with the topology: a crash can come between a queue's record and
+    /// its place in a shard.
+    fn lead(&mut self) {
+        let mut output = ShardOutput::default();
+        for (id, shard) in &mut self.shards {
+            shard.lead();
+            let orphan = |queue: &QueueId| self.topology.queue_by_id(*queue).is_none_or(|record| record.shard != *id);
+            for queue in shard.queue_ids().filter(orphan).collect::<Vec<_>>() {
+                shard.handle(ShardInput::Delete { queue, if_unused: false, if_empty: false, request: 0 }, &mut output);
+            }
+        }
+        for queue in self.topology.queues() {
+            if let Some(shard) = self.shards.get_mut(&queue.shard) {
+                shard.handle(create(queue), &mut output);
+            }
+        }
+    }
+}
+
+/// Starts a task that the node cannot be without. If it panics, which is a defect, everybody who waits for it would
+/// wait for ever; a process that ends is restarted and reads its log.
+fn spawn_vital(name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(async move {
+        if AssertUnwindSafe(task).catch_unwind().await.is_err() {
+            error!(task = name, "a vital task panicked; ending the process");
+            std::process::abort();
+        }
+    });
 }
 
 /// Starts the metadata's task and one for each shard.
@@ -191,30 +239,29 @@ fn start_machines(
         let last = recovered.last.get(&shard).copied().unwrap_or_default();
         Group::lead_alone(shard, NODE, last, writer.handle())
     };
-    let mut found = Vec::new();
     let mut signals = signals.into_iter();
     let metadata_signals = signals.next();
     for ((id, shard), (inputs, signals)) in state.shards.into_iter().zip(inputs.into_iter().skip(1).zip(signals)) {
-        found.extend(shard.queue_ids().map(|queue| (id, queue)));
         spawn_shard(id, shard, group(id), (inputs, signals), &shared, deletions.clone());
     }
     if let Some(signals) = metadata_signals {
-        spawn_metadata(mailbox, state.topology, group(ShardId::METADATA), signals, &shared, found);
+        spawn_metadata(mailbox, state.topology, group(ShardId::METADATA), signals, &shared);
     }
     shared
 }
 
 fn spawn_shard(
     id: ShardId,
-    mut shard: Shard,
+    shard: Shard,
     group: Group,
     (inputs, signals): (mpsc::Receiver<ShardMessage>, mpsc::UnboundedReceiver<LogSignal>),
     shared: &Shared,
     deletions: Deletions,
 ) {
-    shard.lead();
     let (connections, metadata) = (shared.connections.clone(), shared.metadata.clone());
-    tokio::spawn(ShardTask { id, shard, group, inputs, signals, connections, metadata, deletions }.run());
+    let draining = Vec::new();
+    let task = ShardTask { id, shard, group, inputs, signals, connections, metadata, deletions, draining };
+    spawn_vital("shard", task.run());
 }
 
 fn spawn_metadata(
@@ -223,10 +270,16 @@ fn spawn_metadata(
     group: Group,
     signals: mpsc::UnboundedReceiver<LogSignal>,
     shared: &Shared,
-    found: Vec<(ShardId, QueueId)>,
 ) {
     let (published, shards) = (shared.topology.clone(), shared.shards.clone());
-    tokio::spawn(MetadataTask { mailbox, working, published, group, signals, shards, last_delete: 0 }.run(found));
+    let task = MetadataTask { mailbox, working, published, group, signals, shards, last_delete: 0 };
+    spawn_vital("metadata", task.run());
+}
+
+/// The input that makes a queue in its shard.
+pub(crate) fn create(queue: &QueueRecord) -> ShardInput {
+    let settings = QueueSettings { logged: queue.is_logged(), auto_delete: queue.auto_delete };
+    ShardInput::Create { queue: queue.id, settings }
 }
 
 /// Binds all addresses. An IPv6 loopback address that this host does not have is left out: it is a default.

@@ -21,6 +21,8 @@ pub(crate) enum ShardMessage {
     Inputs(Vec<ShardInput>),
     /// How many messages and consumers it has.
     Totals(oneshot::Sender<ShardTotals>),
+    /// Answer when the log has everything that came before.
+    Drain(oneshot::Sender<()>),
 }
 
 /// A shard and its surroundings.
@@ -33,6 +35,8 @@ pub(crate) struct ShardTask {
     pub(crate) connections: Arc<Connections>,
     pub(crate) metadata: MetadataHandle,
     pub(crate) deletions: Deletions,
+    /// Who waits for the log to have everything.
+    pub(crate) draining: Vec<oneshot::Sender<()>>,
 }
 
 impl ShardTask {
@@ -44,8 +48,9 @@ impl ShardTask {
             let takes_inputs = self.shard.waiting_bytes() < SHARD_WAITING_BYTES;
             tokio::select! {
                 biased;
-                signal = self.signals.recv() => match signal {
-                    Some(signal) => self.signal(signal, &mut output),
+                signal = self.signals.recv() => match signal.map(|signal| self.signal(signal, &mut output)) {
+                    Some(Ok(())) => {}
+                    Some(Err(error)) => return self.stop(&error),
                     None => return,
                 },
                 count = self.inputs.recv_many(&mut messages, SHARD_BATCHES_AT_ONCE), if takes_inputs => match count {
@@ -55,8 +60,13 @@ impl ShardTask {
             }
             self.post(&mut output);
             if let Err(error) = self.propose() {
-                self.stop(&error);
-                return;
+                return self.stop(&error);
+            }
+            if self.shard.is_drained() {
+                // Whoever waits may have given up.
+                for reply in self.draining.drain(..) {
+                    let _ = reply.send(());
+                }
             }
         }
     }
@@ -67,22 +77,20 @@ impl ShardTask {
                 ShardMessage::Inputs(inputs) => inputs.into_iter().for_each(|input| self.shard.handle(input, output)),
                 // Whoever asked may have stopped waiting.
                 ShardMessage::Totals(reply) => drop(reply.send(self.shard.totals())),
+                ShardMessage::Drain(reply) => self.draining.push(reply),
             }
         }
     }
 
-    fn signal(&mut self, signal: LogSignal, output: &mut ShardOutput) {
+    fn signal(&mut self, signal: LogSignal, output: &mut ShardOutput) -> Result<(), ProposeError> {
         match signal {
             LogSignal::Synced(index) => {
                 for _ in 0..self.group.synced(index) {
                     self.shard.committed(output);
                 }
+                Ok(())
             }
-            LogSignal::Writable => {
-                if let Err(error) = self.group.retry() {
-                    self.stop(&error);
-                }
-            }
+            LogSignal::Writable => self.group.retry(),
         }
     }
 
@@ -109,7 +117,7 @@ impl ShardTask {
     fn stop(&self, error: &ProposeError) {
         match error {
             ProposeError::Stopped(_) => info!(shard = self.id.0, "the log has stopped, and so does the shard"),
-            ProposeError::Unfit(_) => {
+            ProposeError::Unfit(_) | ProposeError::TooLong(_) => {
                 // The machines bound every entry below what the log takes, so this is a defect; going on would
                 // leave clients waiting for confirms that never come.
                 error!(shard = self.id.0, %error, "an entry cannot be logged; ending the process");

@@ -12,6 +12,16 @@ pub const ENTRY_BYTES: usize = 256 << 10;
 /// Commands in one log entry; the run of publishes that reaches it is the entry's last.
 pub const ENTRY_COMMANDS: u32 = 1_024;
 
+/// Ranges in one logged settlement; more are logged as further settlements.
+pub const SETTLE_RANGES: usize = 4_096;
+
+/// Queues that a connection has consumed or got from and remembers one by one; beyond, it remembers their shards and
+/// gives back by shard.
+pub const TOUCHED_QUEUES: usize = 1_024;
+
+/// Octets of unfinished bodies on one connection, over all its channels; one more closes it with 506.
+pub const UNFINISHED_BYTES: u64 = 64 << 20;
+
 /// Octets of encoded publishes in one run; the publish that reaches it is the run's last.
 pub const RUN_BYTES: usize = 64 << 10;
 

@@ -25,6 +25,9 @@ pub enum ProposeError {
     /// The entry can never be a record of the log.
     #[error("an entry does not fit into the log: {0}")]
     Unfit(#[from] RecordError),
+    /// The entry is longer than this log's segments allow.
+    #[error("an entry does not fit into the log: {0}")]
+    TooLong(AppendError),
     /// The log takes nothing any more: it failed, or the node is stopping.
     #[error("the log takes no entries any more: {0}")]
     Stopped(AppendError),
@@ -94,6 +97,7 @@ impl Group {
                 self.refused = Some(record);
                 Ok(())
             }
+            Err(too_long @ AppendError::TooLong { .. }) => Err(ProposeError::TooLong(too_long)),
             Err(stopped) => Err(ProposeError::Stopped(stopped)),
         }
     }
@@ -126,7 +130,7 @@ mod tests {
 
     #[test]
     fn entries_are_committed_in_order_and_at_most_four_are_in_flight() {
-        let log = Log::open(FaultyDisk::new(), Options::default(), |_| {}).expect("an empty disk opens");
+        let log = Log::open(FaultyDisk::new(4096), Options::default(), |_| {}).expect("an empty disk opens");
         let (sink, synced) = channel();
         let writer = LogWriter::spawn(log, Sink(sink)).expect("a thread starts");
         let mut group = Group::lead_alone(SHARD, NodeId(1), LastEntry::default(), writer.handle());
@@ -147,7 +151,7 @@ mod tests {
 
     #[test]
     fn a_new_term_goes_on_behind_what_was_recovered() {
-        let disk = FaultyDisk::new();
+        let disk = FaultyDisk::new(4096);
         let log = Log::open(disk.clone(), Options::default(), |_| {}).expect("an empty disk opens");
         let (sink, synced) = channel();
         let writer = LogWriter::spawn(log, Sink(sink)).expect("a thread starts");

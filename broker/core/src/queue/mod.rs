@@ -227,11 +227,13 @@ impl Queue {
     /// Removes a consumer. What it holds stays unacknowledged until its session settles it (spec `basic.cancel`).
     fn unsubscribe(&mut self, key: ConsumerKey) {
         self.consumers.remove(&key);
+        self.turn.retain(|waiting| *waiting != key);
     }
 
     /// Takes back everything of a connection that is gone.
     fn detach(&mut self, connection: ConnectionId) {
         self.consumers.retain(|key, _| key.connection != connection);
+        self.turn.retain(|key| key.connection != connection);
         let held: Vec<u64> =
             self.unacked.iter().filter(|(_, held)| held.holder.connection == connection).map(|(at, _)| *at).collect();
         for position in held {

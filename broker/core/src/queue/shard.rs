@@ -17,7 +17,7 @@ use bytes::Bytes;
 use super::{Deliver, Delivery, PositionRange, Queue, QueueSettings, Settlement, Subscription, sequence_ranges};
 use crate::command::{self, Command, EntryError, EntryHeader};
 use crate::identity::{ConnectionId, ConsumerKey, QueueId};
-use crate::limits::{ENTRY_BYTES, ENTRY_COMMANDS};
+use crate::limits::{ENTRY_BYTES, ENTRY_COMMANDS, SETTLE_RANGES};
 
 /// Publishes of one channel that are confirmed when their run is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -346,6 +346,11 @@ impl Shard {
         totals
     }
 
+    /// True if the log has everything: nothing waits for it and nothing is under way.
+    pub fn is_drained(&self) -> bool {
+        self.filling.is_empty() && self.in_flight.is_empty() && !self.epoch_starts
+    }
+
     /// Octets that wait to be taken by [`Self::take_entry`].
     pub fn waiting_bytes(&self) -> usize {
         self.filling.iter().map(Step::len).sum()
@@ -579,9 +584,11 @@ impl Shard {
         if done.is_empty() {
             return;
         }
-        let (commands, count) = self.own_commands();
-        command::encode_settle(id, &sequence_ranges(done), commands);
-        *count += 1;
+        for ranges in sequence_ranges(done).chunks(SETTLE_RANGES) {
+            let (commands, count) = self.own_commands();
+            command::encode_settle(id, ranges, commands);
+            *count += 1;
+        }
     }
 
     fn log_own(&mut self, command: &Command) {
@@ -590,9 +597,9 @@ impl Shard {
         *count += 1;
     }
 
-    /// The step at the end that takes commands of the shard's own.
+    /// The step at the end that takes commands of the shard's own, unless it is full.
     fn own_commands(&mut self) -> (&mut Vec<u8>, &mut u32) {
-        if !matches!(self.filling.back(), Some(Step::Own { .. })) {
+        if !matches!(self.filling.back(), Some(Step::Own { commands, .. }) if commands.len() < ENTRY_BYTES) {
             self.filling.push_back(Step::Own { commands: Vec::new(), count: 0 });
         }
         match self.filling.back_mut() {

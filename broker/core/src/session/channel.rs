@@ -177,6 +177,7 @@ impl Session {
         let Some(channel) = self.channels.remove(&number) else {
             return;
         };
+        self.unfinished_bytes -= channel.assembly.unfinished_bytes();
         for serial in channel.consumer_tags.into_values() {
             if let Some(consumer) = self.consumers.remove(&serial) {
                 let (queue, key) = (consumer.queue, consumer.key(self.id, serial));

@@ -118,8 +118,7 @@ impl Session {
 
     fn queue_bind(&mut self, origin: Origin, bind: &queue::Bind<'_>, out: &mut SessionOutput) -> Result<(), Exception> {
         let queue = self.queue_name(origin, bind.queue)?;
-        // Both names empty: the queue's name is the key too (spec `queue.bind`).
-        let key = if bind.queue.is_empty() && bind.routing_key.is_empty() { &queue } else { bind.routing_key };
+        let key = default_key(bind.queue, bind.routing_key, &queue);
         let action = Action::BindQueue(bind_of(bind.exchange, &queue, key, bind.arguments)?);
         self.ask(origin, action, unless(bind.no_wait, Reply::QueueBindOk), out);
         Ok(())
@@ -132,7 +131,8 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         let queue = self.queue_name(origin, unbind.queue)?;
-        let bind = bind_of(unbind.exchange, &queue, unbind.routing_key, unbind.arguments)?;
+        let key = default_key(unbind.queue, unbind.routing_key, &queue);
+        let bind = bind_of(unbind.exchange, &queue, key, unbind.arguments)?;
         self.ask(origin, Action::UnbindQueue(bind), Reply::QueueUnbindOk, out);
         Ok(())
     }
@@ -196,6 +196,11 @@ impl Session {
 
 fn unless(no_wait: bool, reply: Reply) -> Reply {
     if no_wait { Reply::Silence } else { reply }
+}
+
+/// With queue and key both empty, the queue declared last is meant, and its name as the key (spec `queue.bind`).
+fn default_key<'a>(queue_given: &str, key_given: &'a str, queue: &'a str) -> &'a str {
+    if queue_given.is_empty() && key_given.is_empty() { queue } else { key_given }
 }
 
 fn exchange_bind(bind: &exchange::Bind<'_>) -> Result<Bind, Exception> {

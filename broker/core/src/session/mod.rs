@@ -116,6 +116,8 @@ pub struct Session {
     channels: BTreeMap<u16, Channel>,
     consumers: BTreeMap<u32, Consumer>,
     last_serial: u32,
+    /// Octets of bodies that have begun and not ended, on all channels.
+    unfinished_bytes: u64,
     /// Channels so far that have asked for confirms.
     confirm_generation: u64,
     /// Consumers that have enough passed on to be worth a grant.
@@ -148,6 +150,7 @@ impl Session {
             channels: BTreeMap::new(),
             consumers: BTreeMap::new(),
             last_serial: 0,
+            unfinished_bytes: 0,
             confirm_generation: 0,
             grants_due: Vec::new(),
             confirms_due: Vec::new(),
@@ -465,6 +468,7 @@ impl Session {
             out.tell(shard, ShardInput::Detach { connection: self.id, queue });
         }
         self.channels.clear();
+        self.unfinished_bytes = 0;
         self.consumers.clear();
     }
 }

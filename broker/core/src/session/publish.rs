@@ -10,7 +10,7 @@ use warren_amqp::{DecodeError, Header, ReplyCode, Table, basic, limits};
 use super::output::{Parts, RunKind};
 use super::{Origin, Session, SessionOutput};
 use crate::error::Exception;
-use crate::limits::MESSAGE_BYTES;
+use crate::limits::{MESSAGE_BYTES, UNFINISHED_BYTES};
 use crate::queue::Receipt;
 use crate::topology::{Route, Routes, Topology};
 
@@ -19,7 +19,7 @@ const BASIC_CLASS: u16 = 60;
 /// `delivery-mode` of a message that is to survive a restart.
 const PERSISTENT: u8 = 2;
 
-/// A content on its way in. Its buffers are used again for the next.
+/// A content on its way in. Names and header reuse their buffers; a body that came in one frame needs none.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
     awaited: Awaited,
@@ -44,6 +44,11 @@ enum Awaited {
 impl Assembly {
     pub(super) fn is_under_way(&self) -> bool {
         self.awaited != Awaited::Method
+    }
+
+    /// Octets of an unfinished body.
+    pub(super) fn unfinished_bytes(&self) -> u64 {
+        self.body.len() as u64
     }
 
     fn begin(&mut self, publish: &basic::Publish<'_>) {
@@ -126,7 +131,8 @@ impl Session {
         assembly.awaited = Awaited::Body(missing);
         if missing > 0 {
             assembly.body.extend_from_slice(payload);
-            return Ok(());
+            self.unfinished_bytes += payload.len() as u64;
+            return self.check_unfinished();
         }
         // The common case, a body in one frame, is taken from the frame without a copy here.
         if assembly.body.is_empty() {
@@ -134,7 +140,17 @@ impl Session {
         }
         assembly.body.extend_from_slice(payload);
         let body = core::mem::take(&mut assembly.body);
+        self.unfinished_bytes -= (body.len() - payload.len()) as u64;
         self.published(number, &body, topology, out)
+    }
+
+    /// A client may begin a body on every channel and finish none of them.
+    fn check_unfinished(&self) -> Result<(), Exception> {
+        if self.unfinished_bytes <= UNFINISHED_BYTES {
+            return Ok(());
+        }
+        let text = format!("unfinished bodies on this connection exceed {UNFINISHED_BYTES} octets; finish some first");
+        Err(Exception::connection(ReplyCode::ResourceError, text))
     }
 
     /// The assembly of an open channel; `None`: the channel is closing and its contents are dropped.
@@ -207,7 +223,21 @@ fn check_properties(header: &[u8], user: &str) -> Result<bool, Exception> {
         let text = "the expiration property (per-message TTL) is not available in this version; publish without it";
         return Err(Exception::connection(ReplyCode::NotImplemented, text));
     }
+    if properties.has_headers() {
+        refuse_sender_selected(properties.headers().map_err(malformed)?.unwrap_or_default())?;
+    }
     Ok(properties.delivery_mode().map_err(malformed)? == Some(PERSISTENT))
+}
+
+/// RabbitMQ's sender-selected distribution: further routing keys in the headers `CC` and `BCC`.
+fn refuse_sender_selected(headers: Table<'_>) -> Result<(), Exception> {
+    for name in ["CC", "BCC"] {
+        if matches!(headers.get(name), Ok(Some(_))) {
+            let text = format!("the header '{name}' (sender-selected distribution) is not available in this version");
+            return Err(Exception::connection(ReplyCode::NotImplemented, text));
+        }
+    }
+    Ok(())
 }
 
 fn route(topology: &Topology, vhost: &str, assembly: &Assembly, routes: &mut Routes) -> Result<(), Exception> {
