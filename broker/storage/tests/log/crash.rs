@@ -61,11 +61,22 @@ impl Story {
         let len = self.appended.get(found.len()).map_or(24, |(_, payload)| payload.len());
         let next = item(1_000_000, len);
         log.append(&record(&next)).unwrap();
+        log.write().unwrap();
+        let all = [found.as_slice(), &[next]].concat();
+        for kept in 0..3 {
+            // Only the first so many of its blocks reach the disk.
+            let mut asked = 0;
+            let mut some = |outcomes: usize| {
+                asked += 1;
+                if asked <= 1 + kept { outcomes.saturating_sub(3) } else { 0 }
+            };
+            let (_, again) = open(crashed.crash(&mut some), small(segment_len, 1002)).unwrap();
+            assert_eq!(again, all[..again.len()], "what was cut came back");
+        }
         log.sync().unwrap();
         drop(log);
         let (_, again) = open(crashed.crash(&mut |_| 0), small(segment_len, 1002)).unwrap();
-        assert_eq!(again.len(), found.len() + 1, "what was cut came back");
-        assert_eq!(again[found.len()], next);
+        assert_eq!(again, all, "what was cut came back");
         found
     }
 }
@@ -194,6 +205,21 @@ fn random_crashes_of_long_histories_keep_what_was_synced() {
             disk = disk.crash(&mut |_| 0);
         }
     });
+}
+
+#[test]
+fn record_behind_a_lost_one_stays_cut_when_the_log_grows_up_to_it() {
+    // The first record fills its page to the end, so that nothing written in its place touches the second.
+    let disk = FaultyDisk::new(4096);
+    let story = Story::new(disk, 16 << 10, 1, &[], &[Append(4056), Append(100), Write]);
+    let mut blocks = 0;
+    let crashed = story.disk.crash(&mut |outcomes| {
+        blocks += 1;
+        // No change of names is pending, the first block is lost, the second is kept.
+        if blocks == 3 { outcomes - 3 } else { 0 }
+    });
+    assert_eq!(blocks, 3);
+    assert_eq!(story.check(&crashed, story.disk.changes(), 16 << 10), []);
 }
 
 #[test]
