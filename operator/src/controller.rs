@@ -99,7 +99,7 @@ pub async fn control(
     let metrics = shelf.context.metrics.clone();
     let reconciles = controller.run(run_one, retry, shelf).for_each(|ended| {
         if let Err(ControllerError::QueueError(error)) = ended {
-            metrics.watch_errors.with_label_values(&["watch"]).inc();
+            metrics.watch_errors.inc();
             warn!(%error, "a watch was interrupted and starts again");
         }
         std::future::ready(())

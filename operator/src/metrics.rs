@@ -1,11 +1,11 @@
 //! The operator's Prometheus metrics: names and registration, nothing else.
 
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
 
 /// All series of the operator. Label values come from closed sets, never from names of objects.
 pub struct Metrics {
     registry: Registry,
-    /// Reconciles that ended, by `result`: `done`, `refused`, `gone` or `error`.
+    /// Reconciles that ended, by `result`: `settled`, `progressing`, `refused`, `gone` or `error`.
     pub reconciles: IntCounterVec,
     /// Reconciles that failed, by the `step` that failed.
     pub reconcile_errors: IntCounterVec,
@@ -14,7 +14,7 @@ pub struct Metrics {
     /// Objects written or deleted, by `kind`. It stands still while nothing changes.
     pub writes: IntCounterVec,
     /// Watches that were interrupted and started again.
-    pub watch_errors: IntCounterVec,
+    pub watch_errors: IntCounter,
 }
 
 impl Metrics {
@@ -36,7 +36,8 @@ impl Metrics {
             "step",
         )?;
         let writes = counter("warren_operator_writes_total", "Objects written or deleted, by kind.", "kind")?;
-        let watch_errors = counter("warren_operator_watch_errors_total", "Watches that were interrupted.", "reason")?;
+        let watch_errors = IntCounter::new("warren_operator_watch_errors_total", "Watches that were interrupted.")?;
+        registry.register(Box::new(watch_errors.clone()))?;
         let reconcile_duration = Histogram::with_opts(HistogramOpts::new(
             "warren_operator_reconcile_duration_seconds",
             "Time from the start to the end of a reconcile.",
@@ -63,10 +64,10 @@ mod tests {
     #[test]
     fn every_series_has_a_unique_name_and_is_encoded() {
         let metrics = Metrics::new().unwrap();
-        metrics.reconciles.with_label_values(&["done"]).inc();
+        metrics.reconciles.with_label_values(&["settled"]).inc();
         metrics.reconcile_errors.with_label_values(&["apply"]).inc();
         metrics.writes.with_label_values(&["Service"]).inc();
-        metrics.watch_errors.with_label_values(&["watch"]).inc();
+        metrics.watch_errors.inc();
         metrics.reconcile_duration.observe(0.1);
         let text = String::from_utf8(metrics.encode().unwrap()).unwrap();
         let names: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")).collect();
