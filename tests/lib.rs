@@ -1,4 +1,4 @@
-//! Test harness of the workspace: a real Kubernetes ([`cluster`]) and the images it runs ([`image`]).
+//! Test harness of the workspace: a real Kubernetes ([`cluster`]), a real broker process ([`harness`]) and the images it runs ([`image`]).
 //!
 //! Nothing here is part of the product. It runs on a developer's or a build machine, as root where it says so, and keeps
 //! what it builds and starts in the [cache](programs::cache_folder), never in the work tree.
@@ -6,6 +6,7 @@
 pub mod client;
 pub mod cluster;
 mod command;
+pub mod harness;
 pub mod image;
 pub mod installation;
 mod process;

@@ -44,17 +44,22 @@ impl Release {
     /// # Errors
     /// A program does not compile (the error carries what cargo said), or an archive cannot be written.
     pub fn build() -> Result<Self> {
-        let workspace = workspace();
-        let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace.join("target"), PathBuf::from);
-        let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-        compile(&workspace, &target, &triple)?;
+        let target = target_folder();
+        let programs = compile(&target)?;
         let images = target.join("images");
         std::fs::create_dir_all(&images).with_context(|| format!("create {}", images.display()))?;
-        let programs = target.join(triple).join("release");
         Ok(Self {
             broker: BuiltImage::of_program("broker", "An AMQP 0-9-1 broker for Kubernetes", &programs, &images)?,
             operator: BuiltImage::of_program("operator", "The Kubernetes operator of Warren", &programs, &images)?,
         })
+    }
+
+    /// The program that the broker's image holds, built if it is outdated.
+    ///
+    /// # Errors
+    /// It does not compile.
+    pub fn broker_program() -> Result<PathBuf> {
+        compile(&target_folder()).map(|programs| programs.join("warren-broker"))
     }
 
     /// Tells this state of the sources from others: 24 hexadecimal digits.
@@ -85,8 +90,13 @@ pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or_else(|| Path::new("/")).to_owned()
 }
 
-/// Runs cargo, passing on which packages it compiles.
-fn compile(workspace: &Path, target: &Path, triple: &str) -> Result<()> {
+fn target_folder() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| workspace().join("target"), PathBuf::from)
+}
+
+/// Runs cargo, passing on which packages it compiles. Returns the folder that the programs are in.
+fn compile(target: &Path) -> Result<PathBuf> {
+    let triple = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
         .args([
             "build",
@@ -96,14 +106,14 @@ fn compile(workspace: &Path, target: &Path, triple: &str) -> Result<()> {
             "-p",
             "warren-operator",
             "--target",
-            triple,
+            &triple,
             "--target-dir",
         ])
         .arg(target)
         // With an explicit target the flag does not reach build scripts and macros, which must stay dynamic.
         .env("RUSTFLAGS", "-C target-feature=+crt-static")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
-        .current_dir(workspace)
+        .current_dir(workspace())
         .stdin(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
@@ -120,5 +130,5 @@ fn compile(workspace: &Path, target: &Path, triple: &str) -> Result<()> {
     if !cargo.wait().context("wait for cargo")?.success() {
         bail!("the programs of the images do not compile:{said}");
     }
-    Ok(())
+    Ok(target.join(triple).join("release"))
 }

@@ -1,0 +1,10 @@
+//! What tests of a real broker process need: the process ([`Broker`]), an AMQP client that does nothing by itself
+//! ([`Connection`]), and a judge of what was sent and what arrived ([`History`]).
+
+mod broker;
+mod connection;
+mod history;
+
+pub use broker::{Broker, DataFolder};
+pub use connection::{Connection, Event, Message};
+pub use history::{History, Verdict};
