@@ -108,11 +108,7 @@ impl<D: Disk> Folder<D> {
                 let file = self.disk.open(&name).map_err(LogError::io("open the spare file", &name))?;
                 (name, file)
             }
-            None => {
-                let name = format!("new-{}", self.spares().next_number());
-                let file = self.disk.create(&name, u64::from(header.segment_len));
-                (name.clone(), file.map_err(LogError::io("create the file", &name))?)
-            }
+            None => self.new_file(header.segment_len)?,
         };
         let name = file_name(header.seq);
         let bytes = header.encode();
@@ -122,6 +118,18 @@ impl<D: Disk> Folder<D> {
         self.disk.rename(&old_name, &name).map_err(LogError::io("give its name to", &name))?;
         self.disk.sync_dir().map_err(LogError::io("sync the folder of", &name))?;
         Ok(self.insert(Segment::new(header, file)))
+    }
+
+    /// A file for a segment that is begun while the log waits: only a short one is filled, for the sake of its syncs.
+    fn new_file(&self, len: u32) -> Result<(String, D::File), LogError> {
+        let name = format!("new-{}", self.spares().next_number());
+        let file = self.disk.create(&name, u64::from(len)).map_err(LogError::io("create the file", &name))?;
+        if len as usize <= FILL_STEP {
+            let zeros = vec![0; len as usize];
+            let filled = self.disk.write_at(&file, &mut [IoSlice::new(&zeros)], 0);
+            filled.map_err(LogError::io("fill the file", &name))?;
+        }
+        Ok((name, file))
     }
 
     /// Makes sure that a spare file of `len` bytes is at hand, and zero-fills one if not. Overwriting a filled file is

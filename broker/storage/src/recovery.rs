@@ -135,8 +135,6 @@ pub(crate) fn recover<D: Disk>(
 
 fn begin<D: Disk>(folder: Folder<D>, options: &Options) -> Result<Found<D>, OpenError> {
     let header = options.header(0, 0);
-    let prepared = folder.prepare_spare(header.segment_len);
-    prepared.map_err(LogError::io("fill", "the first segment"))?;
     let segment = folder.begin_segment(&header)?;
     Ok(Found { folder, segment, tail: SEGMENT_HEADER_LEN, sealed: false, marked: false })
 }

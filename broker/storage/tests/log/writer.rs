@@ -219,7 +219,7 @@ fn failed_sync_is_reported_once_and_nothing_after_it() {
     assert_eq!(synced_indexes(&told), [0]);
     disk.fail_write_after(0, ErrorKind::Other);
     // The thread that prepares segments may meet the fault first, and leaves reporting to the log.
-    let refused = (1..).find(|index| {
+    let refused = (1..100_000).find(|index| {
         handle.append(record(&item(*index, 10))).is_err() || {
             disk.fail_sync_after(0, ErrorKind::Other);
             disk.fail_write_after(0, ErrorKind::Other);
