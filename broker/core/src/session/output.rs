@@ -11,7 +11,7 @@ use crate::command::encode_publish_head;
 use crate::identity::{ConnectionId, QueueId, ShardId};
 use crate::limits::RUN_BYTES;
 use crate::queue::{PositionRange, PublishRun, Receipt, Settlement, ShardInput};
-use crate::topology::{Outcome, Request};
+use crate::topology::{Logging, Outcome, Request, Route};
 
 /// Credentials to be checked. The answer comes back through [`super::Session::login_checked`].
 #[derive(Clone, PartialEq, Eq)]
@@ -113,14 +113,40 @@ struct OpenRun {
     receipts: Vec<Receipt>,
 }
 
-/// What the publishes of a run have in common.
+/// What the publishes of a run have in common. Publishes to logged and to other queues never share a run: they would
+/// overtake earlier ones that wait for the log, or wait for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct RunKind {
-    /// Their queues are logged. One run for both sorts would let publishes to a logged queue overtake earlier ones that
-    /// wait for the log, or those to the other sort wait for nothing.
-    pub(super) logged_queues: bool,
-    /// They are persistent.
-    pub(super) persistent: bool,
+pub(super) enum RunKind {
+    /// They are logged.
+    Logged,
+    /// Their queues are logged; they are not, and wait behind those that are.
+    BehindLogged,
+    /// Neither they nor their queues are logged.
+    Memory,
+}
+
+impl RunKind {
+    const ALL: [Self; 3] = [Self::Logged, Self::BehindLogged, Self::Memory];
+
+    fn of(logging: Logging, persistent: bool) -> Self {
+        match logging {
+            Logging::Nothing => Self::Memory,
+            Logging::Persistent if !persistent => Self::BehindLogged,
+            Logging::Persistent | Logging::Everything => Self::Logged,
+        }
+    }
+
+    /// The kinds of run that a message to `routes` needs, each with its queues: how many, and which.
+    pub(super) fn split(
+        routes: &[Route],
+        persistent: bool,
+    ) -> impl Iterator<Item = (Self, (usize, impl Iterator<Item = QueueId>))> {
+        Self::ALL.into_iter().filter_map(move |kind| {
+            let queues = routes.iter().filter(move |route| Self::of(route.logging, persistent) == kind);
+            let count = queues.clone().count();
+            (count > 0).then(|| (kind, (count, queues.map(|route| route.queue))))
+        })
+    }
 }
 
 /// The parts of a message, not yet laid behind each other.
@@ -220,7 +246,7 @@ impl ShardBatch {
 
     fn close_run(&mut self) {
         if let Some(OpenRun { kind, commands, count, receipts }) = self.open.take() {
-            let logged = kind.logged_queues && kind.persistent;
+            let logged = kind == RunKind::Logged;
             let run = PublishRun { logged, commands: Bytes::from(commands), count, receipts };
             self.inputs.push(ShardInput::Publish(run));
         }

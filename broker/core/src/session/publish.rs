@@ -254,7 +254,7 @@ fn headers(header: &[u8]) -> Option<Table<'_>> {
     Header::decode(header).ok()?.properties.headers().ok()?
 }
 
-/// Adds the message to the runs of one shard; answers to how many: logged and unlogged queues have runs of their own.
+/// Adds the message to the runs of one shard; answers to how many.
 fn hand_over(
     routes: &[Route],
     persistent: bool,
@@ -263,11 +263,9 @@ fn hand_over(
     out: &mut SessionOutput,
 ) -> u16 {
     let mut runs = 0;
-    for logged_queues in [true, false] {
-        let queues = || routes.iter().filter(|route| route.logged == logged_queues).map(|route| route.queue);
-        let count = queues().count();
-        if let (Some(first), true) = (routes.first(), count > 0) {
-            out.publish(first.shard, RunKind { logged_queues, persistent }, (count, queues()), parts, receipt);
+    for (kind, queues) in RunKind::split(routes, persistent) {
+        if let Some(first) = routes.first() {
+            out.publish(first.shard, kind, queues, parts, receipt);
             runs += 1;
         }
     }

@@ -2,7 +2,7 @@
 //!
 //! | argument | what is done with it |
 //! |---|---|
-//! | `x-queue-type` | `classic` (the default) and `quorum` are taken and behave alike; `stream` is refused with 540 |
+//! | `x-queue-type` | `classic` (the default) and `quorum` are taken; a quorum queue logs messages of every delivery mode, otherwise both behave alike; `stream` is refused with 540 |
 //! | `x-queue-mode` | `default` and `lazy` are taken and ignored, as in RabbitMQ; classic queues only |
 //! | `x-queue-version` | 2 is taken and ignored, 1 is refused as in RabbitMQ 4.3; classic queues only |
 //! | `x-queue-leader-locator`, `x-queue-master-locator` | taken and ignored: the least loaded shard is chosen |

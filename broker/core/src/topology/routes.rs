@@ -14,8 +14,19 @@ pub struct Route {
     pub shard: ShardId,
     /// The queue.
     pub queue: QueueId,
-    /// Whether the queue's persistent messages are logged.
-    pub logged: bool,
+    /// Which of the queue's messages are logged.
+    pub logging: Logging,
+}
+
+/// Which of a queue's messages are logged, and so outlive the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Logging {
+    /// None: the queue itself is not.
+    Nothing,
+    /// Those of delivery mode 2.
+    Persistent,
+    /// All: the queue was declared as a quorum queue, and those of RabbitMQ ignore the delivery mode.
+    Everything,
 }
 
 /// The queues that a message goes to, each once, in the order of their shards. Made to be used again and again.

@@ -9,12 +9,13 @@ use bytes::Bytes;
 use rpds::RedBlackTreeMapSync;
 use warren_amqp::Table;
 
+use super::arguments::QueueType;
 use super::binding::{Binding, Hop};
 use super::exchange::{Bucket, Exchange};
 use super::headers::MessageHeaders;
 use super::name_map::NameMap;
 use super::records::{BindingRecord, ExchangeKind, ExchangeRecord, QueueRecord};
-use super::routes::{Route, RouteError, Routes};
+use super::routes::{Logging, Route, RouteError, Routes};
 
 /// The exchanges that every virtual host begins with. All are durable, and none can be deleted.
 const PREDECLARED: [(&str, ExchangeKind); 6] = [
@@ -276,5 +277,10 @@ impl Vhost {
 
 /// The way to a queue.
 pub(super) fn route_to(queue: &QueueRecord) -> Route {
-    Route { shard: queue.shard, queue: queue.id, logged: queue.is_logged() }
+    let logging = match QueueType::of(&queue.arguments) {
+        _ if !queue.is_logged() => Logging::Nothing,
+        QueueType::Classic => Logging::Persistent,
+        QueueType::Quorum => Logging::Everything,
+    };
+    Route { shard: queue.shard, queue: queue.id, logging }
 }

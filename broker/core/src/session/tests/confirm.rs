@@ -2,7 +2,7 @@
 
 use std::{format, vec};
 
-use warren_amqp::{BasicProperties, ToClient, ToServer, basic, confirm, queue};
+use warren_amqp::{BasicProperties, Table, TableBuilder, ToClient, ToServer, basic, confirm, queue};
 
 use super::world::*;
 
@@ -23,6 +23,22 @@ fn a_persistent_message_is_confirmed_once_it_is_durable() {
     let mut world = with_confirms();
     world.commits = false;
     world.publish(ME, "q", "a");
+    assert_eq!(world.heard(ME), []);
+    world.commit();
+    assert_eq!(world.heard(ME)[0].method(), ack(1, false));
+}
+
+#[test]
+fn a_quorum_queue_logs_messages_of_every_delivery_mode() {
+    let mut world = World::new();
+    let arguments = TableBuilder::build(|table| {
+        table.put("x-queue-type", "quorum");
+    });
+    let quorum = queue::Declare { durable: true, arguments: Table::new(&arguments), ..declare("quorum") };
+    world.call(ME, 1, ToServer::QueueDeclare(quorum));
+    world.confirms(ME, 1);
+    world.commits = false;
+    world.publish_with(ME, to_queue("quorum"), &BasicProperties::default(), "a");
     assert_eq!(world.heard(ME), []);
     world.commit();
     assert_eq!(world.heard(ME)[0].method(), ack(1, false));

@@ -111,7 +111,7 @@ fn topic_key(words: &'static [&'static str]) -> impl Strategy<Value = String> {
 }
 
 fn topic_binding(id: u32, pattern: &str) -> Arc<Binding> {
-    let hop = Hop::Queue(Route { shard: ShardId(1), queue: QueueId(id), logged: false });
+    let hop = Hop::Queue(Route { shard: ShardId(1), queue: QueueId(id), logging: Logging::Nothing });
     Arc::new(Binding::new(hop, Arc::from("x"), Arc::from(pattern), Bytes::new(), false))
 }
 
