@@ -36,7 +36,7 @@ image: ## The two container images, as archives in target/images
 	@cargo run --quiet -p warren-tests --bin image -- --release
 
 chart: ## Check the Helm chart and compare what is generated in it
-	@cargo test --quiet -p warren-operator --test chart
+	@$(SUITE) chart
 
 crds: ## Write crds/ and the chart's copy from the Rust types
 	@cargo run --quiet -p warren-operator -- crds

@@ -6,12 +6,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
-use warren_tests::programs::cache_folder;
+use warren_tests::cluster::{Cluster, Options};
+use warren_tests::programs::{Programs, cache_folder};
 
 use crate::tool;
 
 /// How long each fuzz target runs.
 const FUZZ_SECONDS: u32 = 60;
+
+/// The cluster of the operator's tests.
+const OPERATOR_CLUSTER: &str = "operator-tests";
 
 /// What passed and what did not.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -43,6 +47,10 @@ enum Kind {
     Tests(&'static [&'static str]),
     /// `cargo deny`, installed if missing.
     Deny,
+    /// The chart's tests, with the Helm of the cluster's programs.
+    Chart,
+    /// The operator's tests that need a cluster, in one of their own.
+    Operator,
     /// All fuzz targets at once.
     Fuzz,
 }
@@ -78,11 +86,12 @@ pub(crate) fn all() -> Vec<Part> {
             SLOW,
             Kind::Check(&["doc", "--workspace", "--no-deps", "--quiet"]),
         ),
+        part("chart", "the Helm chart is valid and renders what it should", SLOW, Kind::Chart),
         part("broker", "a real broker process, its limits and stock clients", SLOW, warren_tests(&["broker"])),
         part("faults", "kill -9 under load", SLOW, warren_tests(&["faults"])),
         part("fuzz", "frame decoder and log recovery, a minute each", SLOW, Kind::Fuzz),
         part("cluster", "a real Kubernetes comes up and goes", SLOW, warren_tests(&["cluster"])),
-        part("operator", "the operator on a real API server", SLOW, warren_tests(&["operator"])),
+        part("operator", "the operator on a real API server", SLOW, Kind::Operator),
         part("e2e", "chart, operator, broker and clients on a real cluster", SLOW, warren_tests(&["e2e"])),
     ]
 }
@@ -105,7 +114,13 @@ impl Part {
                 cargo.env("RUSTDOCFLAGS", "-D warnings");
                 one(cargo.status().context("start cargo")?.success())
             }
-            Kind::Tests(arguments) => tests(arguments),
+            Kind::Tests(arguments) => tests(cargo(&["test", "--no-fail-fast"]).args(*arguments)),
+            Kind::Chart => {
+                let helm = Programs::clients()?.path("helm");
+                let test = ["test", "-p", "warren-operator", "--features", "helm-tests", "--test", "chart"];
+                tests(cargo(&test).env("HELM", helm))
+            }
+            Kind::Operator => operator(),
             Kind::Deny => {
                 let deny = tool::cargo_tool("cargo-deny", "0.20.2")?;
                 let check = ["--all-features", "check", "bans", "licenses", "sources"];
@@ -128,9 +143,8 @@ fn one(passed: bool) -> Result<Tally> {
 
 /// Runs `cargo test`, passes on its output and adds up its `test result` lines. A run that does not compile, or ends
 /// without saying so, is one failure.
-fn tests(arguments: &[&str]) -> Result<Tally> {
-    let mut command = cargo(&["test", "--no-fail-fast"]);
-    let mut child = command.args(arguments).stdout(Stdio::piped()).spawn().context("start cargo test")?;
+fn tests(cargo_test: &mut Command) -> Result<Tally> {
+    let mut child = cargo_test.stdout(Stdio::piped()).spawn().context("start cargo test")?;
     let output = child.stdout.take().context("the output of cargo test")?;
     let mut tally = Tally::default();
     for line in BufReader::new(output).lines() {
@@ -150,6 +164,16 @@ fn result_line(line: &str) -> Option<Tally> {
     let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
     let count = |what: &str| counts.split("; ").find_map(|part| part.strip_suffix(what)?.trim().parse().ok());
     Some(Tally { passed: count("passed")?, failed: count("failed")? })
+}
+
+/// Runs the operator's tests against the API server of a cluster that is there for them alone.
+fn operator() -> Result<Tally> {
+    let options = Options { name: OPERATOR_CLUSTER.to_owned(), ..Options::default() };
+    let cluster = Cluster::up(&options)?;
+    let test = ["test", "-p", "warren-operator", "--features", "api-server-tests", "--test", "api_server"];
+    let tally = tests(cargo(&test).env("KUBECONFIG", cluster.kubeconfig()));
+    Cluster::down(OPERATOR_CLUSTER)?;
+    tally
 }
 
 /// Builds the fuzz targets one after the other and runs them side by side.
