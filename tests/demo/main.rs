@@ -43,7 +43,7 @@ fn main() -> ExitCode {
             if lost == 0 && tally.sent > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            let command = format!("cargo run -p warren-tests --bin cluster -- --name {name}");
+            let command = cluster_command(&name);
             eprintln!("\nThe demo failed after {:.0} s: {error:#}", start.elapsed().as_secs_f64());
             eprintln!(
                 "Where to look, if the cluster is up:\n  {command} kubectl describe mq,pod\n  {command} kubectl -n warren \
@@ -52,6 +52,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn cluster_command(name: &str) -> String {
+    format!("cargo run -p warren-tests --bin cluster -- --name {name}")
 }
 
 fn demonstrate(name: &str, start: Instant) -> Result<Tally> {
@@ -145,6 +149,10 @@ fn metrics(cluster: &Cluster) -> Result<String> {
 
 fn farewell(cluster: &Cluster, elapsed: Duration) {
     let (kubeconfig, bin) = (cluster.kubeconfig().display(), cluster.bin().display());
+    let clean = match cluster.name() {
+        DEFAULT_NAME => "make clean-cluster".to_owned(),
+        name => format!("{} down", cluster_command(name)),
+    };
     println!(
         "
 What happened: you have a Kubernetes with the Warren operator. One MessageQueue, {QUEUE}, became a broker with a volume, a
@@ -163,7 +171,7 @@ Try next, after these two lines:
   kubectl delete pod {QUEUE}-0                       a new broker comes, with all durable queues
   kubectl patch mq {QUEUE} --type=merge -p '{{\"spec\":{{\"replicas\":0}}}}'    stop the broker and keep its volume
 
-Clean up: kubectl delete mq {QUEUE}, or make clean-cluster for everything.
+Clean up: kubectl delete mq {QUEUE}, or for everything: {clean}
 ",
         elapsed.as_secs_f64()
     );
