@@ -114,14 +114,15 @@ fn given_up_segments_are_gone_and_the_rest_stays() {
 
 #[test]
 fn recycled_segments_never_show_what_they_held_before() {
-    // Records of one size, so that old ones lie exactly where new ones go.
+    const SEGMENT_LEN: u32 = 20 << 10;
+    // Each record fills a page, so that an old one lies untouched right behind the newest.
     let disk = FaultyDisk::new(512);
     let mut random = Random(3);
-    let (mut log, _) = open(disk.clone(), small(8192, 1)).unwrap();
+    let (mut log, _) = open(disk.clone(), small(SEGMENT_LEN, 1)).unwrap();
     let mut recycled = 0;
-    for index in 0..300 {
+    for index in 0..120 {
         let before = disk.changes();
-        log.append(&record(&item(index, 600))).unwrap();
+        log.append(&record(&item(index, 4056))).unwrap();
         log.sync().unwrap();
         log.retention().remove_segments_before(log.active_segment().saturating_sub(1)).unwrap();
         recycled += usize::from(disk.names().iter().any(|name| name.starts_with("spare-")));
@@ -129,12 +130,12 @@ fn recycled_segments_never_show_what_they_held_before() {
         // A power cut now, or in the middle of giving up, recycling and beginning segments.
         for moment in [changes, changes - random.below(changes - before)] {
             let crashed = disk.at(moment).crash(&mut |outcomes| random.below(outcomes));
-            let (_, found) = open(crashed, small(8192, 5000 + index)).unwrap();
+            let (_, found) = open(crashed, small(SEGMENT_LEN, 5000 + index)).unwrap();
             let numbers: Vec<u64> = found.iter().map(|(tag, _)| tag.index).collect();
             let synced = if moment == changes { index } else { index.saturating_sub(1) };
             assert!(index == 0 || numbers.last() >= Some(&synced), "{synced} is lost: {numbers:?}");
             for (number, found) in (numbers.first().copied().unwrap_or(0)..).zip(&found) {
-                assert_eq!(*found, item(number, 600));
+                assert_eq!(*found, item(number, 4056));
             }
         }
     }
