@@ -140,6 +140,11 @@ fn wait_until(what: &str, is_so: impl Fn() -> bool) -> Result<()> {
     Ok(())
 }
 
+fn in_thread(world: &Arc<World>, work: impl FnOnce(&World) -> Result<()> + Send + 'static) -> JoinHandle<Result<()>> {
+    let world = world.clone();
+    thread::spawn(move || work(&world))
+}
+
 fn join(threads: Vec<JoinHandle<Result<()>>>) -> Result<()> {
     for thread in threads {
         match thread.join() {
@@ -164,14 +169,10 @@ fn twenty_kills_under_load_lose_no_confirmed_message_and_invent_none() -> Result
         publishers_stop: AtomicBool::new(false),
         consumers_stop: AtomicBool::new(false),
     });
-    let in_thread = |work: Box<dyn FnOnce(&World) -> Result<()> + Send>| {
-        let world = world.clone();
-        thread::spawn(move || work(&world))
-    };
-    let publishers: Vec<_> =
-        (0..PUBLISHERS).map(|publisher| in_thread(Box::new(move |world| publish_on(world, publisher)))).collect();
+    let publishers = (0..PUBLISHERS).map(|publisher| in_thread(&world, move |world| publish_on(world, publisher)));
+    let publishers: Vec<_> = publishers.collect();
     let consumers: Vec<_> =
-        QUEUES.iter().map(|queue| in_thread(Box::new(move |world| consume_on(world, queue)))).collect();
+        QUEUES.iter().map(|queue| in_thread(&world, move |world| consume_on(world, queue))).collect();
 
     for _ in 0..KILLS {
         let before = world.confirmed_count();

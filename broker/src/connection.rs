@@ -274,6 +274,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.written = 0;
             self.output.octets = Vec::new();
             self.session.flushed(&mut self.output);
+        } else if self.written >= UNSENT_BYTES {
+            // A client that is always a little behind never lets the buffer run empty.
+            self.output.octets.drain(..self.written);
+            self.written = 0;
         }
     }
 

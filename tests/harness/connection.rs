@@ -5,6 +5,8 @@ use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::net::sockopt::set_socket_recv_buffer_size;
+use rustix::net::{AddressFamily, SocketType, connect, socket};
 use warren_amqp::content::{encode_body_frames, encode_header};
 use warren_amqp::frame::PROTOCOL_HEADER;
 use warren_amqp::{
@@ -63,7 +65,10 @@ impl Connection {
     /// # Errors
     /// The broker does not take connections.
     pub fn raw(address: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, PATIENCE).context("connect")?;
+        Self::over(TcpStream::connect_timeout(&address, PATIENCE).context("connect")?)
+    }
+
+    fn over(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Self { stream, buffer: Vec::new(), taken: 0, incoming: None })
@@ -74,9 +79,12 @@ impl Connection {
     /// # Errors
     /// The broker does not take connections, or refuses this one.
     pub fn open(address: SocketAddr) -> Result<Self> {
-        let mut connection = Self::raw(address)?;
-        connection.send_octets(&PROTOCOL_HEADER)?;
-        connection.expect(0, |method| matches!(method, ToClient::ConnectionStart(_)))?;
+        Self::raw(address)?.log_in()
+    }
+
+    fn log_in(mut self) -> Result<Self> {
+        self.send_octets(&PROTOCOL_HEADER)?;
+        self.expect(0, |method| matches!(method, ToClient::ConnectionStart(_)))?;
         let properties = TableBuilder::build(|table| {
             table.table("capabilities", |table| {
                 table.put("authentication_failure_close", true).put("consumer_cancel_notify", true);
@@ -85,13 +93,13 @@ impl Connection {
         let client_properties = Table::new(&properties);
         let start_ok =
             connection::StartOk { client_properties, mechanism: "PLAIN", response: b"\0guest\0guest", locale: "en_US" };
-        connection.send(0, ToServer::ConnectionStartOk(start_ok))?;
-        connection.expect(0, |method| matches!(method, ToClient::ConnectionTune(_)))?;
+        self.send(0, ToServer::ConnectionStartOk(start_ok))?;
+        self.expect(0, |method| matches!(method, ToClient::ConnectionTune(_)))?;
         let tune_ok = connection::TuneOk { channel_max: 2047, frame_max: FRAME_MAX, heartbeat: 0 };
-        connection.send(0, ToServer::ConnectionTuneOk(tune_ok))?;
-        connection.send(0, ToServer::ConnectionOpen(connection::Open { virtual_host: "/" }))?;
-        connection.expect(0, |method| matches!(method, ToClient::ConnectionOpenOk(_)))?;
-        Ok(connection)
+        self.send(0, ToServer::ConnectionTuneOk(tune_ok))?;
+        self.send(0, ToServer::ConnectionOpen(connection::Open { virtual_host: "/" }))?;
+        self.expect(0, |method| matches!(method, ToClient::ConnectionOpenOk(_)))?;
+        Ok(self)
     }
 
     /// A connection with channel 1 open.
@@ -100,6 +108,20 @@ impl Connection {
     /// As for [`Self::open`].
     pub fn with_channel(address: SocketAddr) -> Result<Self> {
         let mut connection = Self::open(address)?;
+        connection.open_channel(1)?;
+        Ok(connection)
+    }
+
+    /// A connection with channel 1 open that takes a few kilobytes at a time, as over a slow network.
+    ///
+    /// # Errors
+    /// As for [`Self::open`].
+    pub fn with_small_window(address: SocketAddr) -> Result<Self> {
+        let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+        let socket = socket(family, SocketType::STREAM, None).context("make a socket")?;
+        set_socket_recv_buffer_size(&socket, 4096).context("shrink the receive buffer")?;
+        connect(&socket, &address).context("connect")?;
+        let mut connection = Self::over(socket.into())?.log_in()?;
         connection.open_channel(1)?;
         Ok(connection)
     }
