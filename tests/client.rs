@@ -3,7 +3,7 @@
 //! A program finds where to connect in the environment variable `AMQP_URI`.
 
 use std::io::{BufRead, BufReader, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
@@ -235,7 +235,7 @@ pub fn python() -> Result<PathBuf> {
     }
 }
 
-fn has_pika(python: &PathBuf) -> bool {
+fn has_pika(python: &Path) -> bool {
     Command::new(python).args(["-c", "import pika"]).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
@@ -283,5 +283,37 @@ impl Drop for PortForward {
         // Either fails only if the process has ended, which is what is wanted.
         self.kubectl.kill().ok();
         self.kubectl.wait().ok();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Client<'static> {
+        Client::start("shell", Command::new("sh").args(["-c", script]), None).unwrap()
+    }
+
+    #[test]
+    fn lines_come_as_they_are_printed_and_end_with_the_program() {
+        let client = shell("echo one; echo two; echo three >&2");
+        assert_eq!(client.next_line().unwrap().as_deref(), Some("one"));
+        assert_eq!(client.finish().unwrap(), ["two", "three"]);
+    }
+
+    #[test]
+    fn a_program_that_fails_is_an_error_with_what_it_said() {
+        let error = shell("echo reason; exit 3").finish().unwrap_err().to_string();
+        assert!(error.contains("shell failed") && error.ends_with("reason"), "{error}");
+    }
+
+    #[test]
+    fn a_dropped_client_ends_its_program() {
+        let client = shell("echo started; exec sleep 600");
+        assert_eq!(client.next_line().unwrap().as_deref(), Some("started"));
+        let process = Path::new("/proc").join(client.process.id().to_string());
+        assert!(process.exists());
+        drop(client);
+        assert!(!process.exists());
     }
 }

@@ -72,13 +72,17 @@ impl Release {
 
 impl BuiltImage {
     fn of_program(part: &str, description: &str, programs: &Path, images: &Path) -> Result<Self> {
-        let name = format!("warrenmq/{part}:{VERSION}");
+        let (name, program) = (format!("warrenmq/{part}:{VERSION}"), format!("warren-{part}"));
         let archive = images.join(format!("{part}.tar"));
-        let mut image = Image::of_binary(&name, &programs.join(format!("warren-{part}")), Architecture::host()?)?;
-        image.labels =
-            [("title", name.as_str()), ("description", description), ("version", VERSION), ("licenses", "Apache-2.0")]
-                .map(|(key, value)| (format!("org.opencontainers.image.{key}"), value.to_owned()))
-                .into();
+        let mut image = Image::of_binary(&name, &programs.join(&program), Architecture::host()?)?;
+        image.labels = [
+            ("title", program.as_str()),
+            ("description", description),
+            ("version", VERSION),
+            ("licenses", "Apache-2.0"),
+        ]
+        .map(|(key, value)| (format!("org.opencontainers.image.{key}"), value.to_owned()))
+        .into();
         let digest = image.write(&archive)?;
         let size = std::fs::metadata(&archive).with_context(|| format!("look at {}", archive.display()))?.len();
         Ok(Self { name, archive, digest, size })

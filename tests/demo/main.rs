@@ -39,19 +39,26 @@ fn main() -> ExitCode {
     match demonstrate(&name, start) {
         Ok(tally) => {
             let lost = tally.sent - tally.received;
+            if lost > 0 {
+                eprintln!("\nMessages are lost. {}", where_to_look(&name));
+            }
             println!("demo: {} sent, {} received, {lost} lost", tally.sent, tally.received);
             if lost == 0 && tally.sent > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            let command = cluster_command(&name);
             eprintln!("\nThe demo failed after {:.0} s: {error:#}", start.elapsed().as_secs_f64());
-            eprintln!(
-                "Where to look, if the cluster is up:\n  {command} kubectl describe mq,pod\n  {command} kubectl -n warren \
-                 logs deploy/warren\nTo start from nothing: {command} down"
-            );
+            eprintln!("{}", where_to_look(&name));
             ExitCode::FAILURE
         }
     }
+}
+
+fn where_to_look(name: &str) -> String {
+    let command = cluster_command(name);
+    format!(
+        "Where to look, if the cluster is up:\n  {command} kubectl describe mq,pod\n  {command} kubectl logs {QUEUE}-0\n  \
+         {command} kubectl -n warren logs deploy/warren\nTo start from nothing: {command} down"
+    )
 }
 
 fn cluster_command(name: &str) -> String {
@@ -124,8 +131,8 @@ fn summary(tally: Tally) -> Result<(String, Tally)> {
     let Tally { sent, received } = tally;
     let said = format!(
         "{sent} messages sent to the queue `hello`, each on a connection of its own\n\
-         {sent} given to a consumer that never acknowledges, and given again, marked as redelivered, when it came back\n\
-         {received} taken by a consumer with a callback; the queue is empty again"
+         {sent} given to a consumer that never acknowledges, and given again, marked as redelivered, when it was started again\n\
+         {received} taken by a consumer that does"
     );
     Ok((said, tally))
 }
