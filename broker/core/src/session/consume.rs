@@ -356,7 +356,7 @@ fn refuse_consume_arguments(consume: &basic::Consume<'_>) -> Result<(), Exceptio
     for name in ["x-priority", "x-stream-offset", "x-consumer-timeout", "x-cancel-on-ha-failover"] {
         if matches!(consume.arguments.get(name), Ok(Some(_))) {
             let text = format!("consumer argument '{name}' is not available in this version; consume without it");
-            return Err(Exception::connection(ReplyCode::NotImplemented, text));
+            return Err(Exception::channel(ReplyCode::NotImplemented, text));
         }
     }
     Ok(())

@@ -221,7 +221,7 @@ fn check_properties(header: &[u8], user: &str) -> Result<bool, Exception> {
     }
     if properties.has_expiration() {
         let text = "the expiration property (per-message TTL) is not available in this version; publish without it";
-        return Err(Exception::connection(ReplyCode::NotImplemented, text));
+        return Err(Exception::channel(ReplyCode::NotImplemented, text));
     }
     if properties.has_headers() {
         refuse_sender_selected(properties.headers().map_err(malformed)?.unwrap_or_default())?;
@@ -234,7 +234,7 @@ fn refuse_sender_selected(headers: Table<'_>) -> Result<(), Exception> {
     for name in ["CC", "BCC"] {
         if matches!(headers.get(name), Ok(Some(_))) {
             let text = format!("the header '{name}' (sender-selected distribution) is not available in this version");
-            return Err(Exception::connection(ReplyCode::NotImplemented, text));
+            return Err(Exception::channel(ReplyCode::NotImplemented, text));
         }
     }
     Ok(())

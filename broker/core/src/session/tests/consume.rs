@@ -245,5 +245,5 @@ fn arguments_that_change_what_a_consumer_gets_are_refused_and_others_ignored() {
     let arguments = warren_amqp::Table::new(&priority);
     let said = world.call(ME, 1, ToServer::BasicConsume(basic::Consume { arguments, ..consume("q", "u") }));
     let text = "NOT_IMPLEMENTED - consumer argument 'x-priority' is not available in this version; consume without it";
-    said.closes_connection(540, text, basic::Consume::ID);
+    said.closes_channel(540, text, basic::Consume::ID);
 }

@@ -3,7 +3,7 @@
 use std::vec;
 
 use warren_amqp::content::encode_header;
-use warren_amqp::{BasicProperties, Frame, ToClient, ToServer, basic, channel};
+use warren_amqp::{BasicProperties, Frame, Table, TableBuilder, ToClient, ToServer, basic, channel};
 
 use super::world::*;
 use crate::limits::{FRAME_MAX, MESSAGE_BYTES};
@@ -189,4 +189,22 @@ fn messages_of_all_kinds_keep_a_publishers_order() {
     world.send_octets(ME, &octets);
     world.commit();
     assert_eq!([world.get(ME, "q").unwrap().body, world.get(ME, "q").unwrap().body], ["persistent", "fast"]);
+}
+
+#[test]
+fn what_a_message_asks_for_and_the_broker_lacks_closes_its_channel_and_says_so() {
+    let carbon_copy = TableBuilder::build(|table| {
+        table.put("CC", "other");
+    });
+    let expiring = BasicProperties { expiration: Some("1000"), ..BasicProperties::default() };
+    let copied = BasicProperties { headers: Some(Table::new(&carbon_copy)), ..BasicProperties::default() };
+    for (properties, feature) in [(expiring, "per-message TTL"), (copied, "'CC'")] {
+        let mut world = World::new();
+        world.queue(ME, "q");
+        world.publish_with(ME, to_queue("q"), &properties, "a");
+        let heard = world.heard(ME);
+        let ToClient::ChannelClose(close) = heard[0].method() else { panic!("{heard:?}") };
+        assert_eq!(close.reply_code, 540);
+        assert!(close.reply_text.contains(feature), "{}", close.reply_text);
+    }
 }
