@@ -33,7 +33,7 @@ clean-cluster: ## Take that Kubernetes down again
 	@cargo run --quiet -p warren-tests --bin cluster -- down
 
 image: ## The two container images, as archives in target/images
-	@cargo run --quiet -p warren-tests --bin image -- --release
+	@cargo run --quiet -p warren-tests --bin image -- all
 
 chart: ## Check the Helm chart and compare what is generated in it
 	@$(SUITE) chart
