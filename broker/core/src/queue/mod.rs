@@ -7,6 +7,8 @@
 //! settlement is logged. Messages of delivery mode 1, and all messages of queues that are not logged, have none.
 
 mod consumer;
+mod event;
+mod input;
 mod ready;
 mod shard;
 
@@ -17,9 +19,9 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 pub use consumer::Subscription;
-pub use shard::{
-    DeleteRefusal, Deleted, Event, PublishRun, Receipt, Shard, ShardInput, ShardOutput, ShardTotals, SubscribeRefusal,
-};
+pub use event::{DeleteRefusal, Deleted, Event, ShardOutput, ShardTotals, SubscribeRefusal};
+pub use input::{PublishRun, Receipt, ShardInput};
+pub use shard::Shard;
 
 use crate::command::SequenceRange;
 use crate::identity::{ConnectionId, ConsumerKey, QueueId};

@@ -14,223 +14,12 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::{Deliver, Delivery, PositionRange, Queue, QueueSettings, Settlement, Subscription, sequence_ranges};
+use super::event::{DeleteRefusal, Deleted, Event, ShardOutput, ShardTotals, SubscribeRefusal};
+use super::input::{PublishRun, Receipt, ShardInput};
+use super::{Queue, QueueSettings, Subscription, sequence_ranges};
 use crate::command::{self, Command, EntryError, EntryHeader};
 use crate::identity::{ConnectionId, ConsumerKey, QueueId};
 use crate::limits::{ENTRY_BYTES, ENTRY_COMMANDS, SETTLE_RANGES};
-
-/// Publishes of one channel that are confirmed when their run is applied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Receipt {
-    /// Who published.
-    pub connection: ConnectionId,
-    /// On which channel.
-    pub channel: u16,
-    /// The first publish's number on that channel.
-    pub first: u64,
-    /// How many consecutive publishes.
-    pub len: u64,
-}
-
-/// Encoded publishes of one connection, in order. Either all of its queues are logged or none is, so that transient
-/// queues never wait for the log.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PublishRun {
-    /// True: confirmed only once the log holds them.
-    pub logged: bool,
-    /// Publish commands, one behind the other (see [`crate::command`]).
-    pub commands: Bytes,
-    /// How many commands.
-    pub count: u32,
-    /// What to confirm when they are applied.
-    pub receipts: Vec<Receipt>,
-}
-
-/// What a session or the metadata asks of a shard.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ShardInput {
-    /// Append messages.
-    Publish(PublishRun),
-    /// Settle messages that were handed out.
-    Settle {
-        /// The queue they came from.
-        queue: QueueId,
-        /// Their positions.
-        ranges: Vec<PositionRange>,
-        /// What becomes of them.
-        settlement: Settlement,
-    },
-    /// `basic.consume`; answered by [`Event::Subscribed`].
-    Subscribe {
-        /// The queue.
-        queue: QueueId,
-        /// The new consumer.
-        consumer: ConsumerKey,
-        /// Its terms.
-        subscription: Subscription,
-    },
-    /// `basic.cancel`; answered by [`Event::Unsubscribed`], behind the consumer's last delivery.
-    Unsubscribe {
-        /// The queue.
-        queue: QueueId,
-        /// The consumer.
-        consumer: ConsumerKey,
-    },
-    /// A consumer's deliveries have left for its socket.
-    Grant {
-        /// The queue.
-        queue: QueueId,
-        /// The consumer.
-        consumer: ConsumerKey,
-        /// How many messages.
-        messages: u32,
-        /// How many octets, as [`crate::Message::size`] counts.
-        bytes: u64,
-    },
-    /// `basic.get`; answered by [`Event::Got`].
-    Get {
-        /// The queue.
-        queue: QueueId,
-        /// Who asks: its serial is 0, which no consumer has.
-        holder: ConsumerKey,
-        /// The message is done with as it is sent.
-        no_ack: bool,
-    },
-    /// Asks for ready messages and consumers; answered by [`Event::Counted`].
-    Count {
-        /// The queue.
-        queue: QueueId,
-        /// Who asks.
-        connection: ConnectionId,
-    },
-    /// `queue.purge`; answered by [`Event::Purged`].
-    Purge {
-        /// The queue.
-        queue: QueueId,
-        /// Who asks.
-        connection: ConnectionId,
-    },
-    /// A queue comes into being; without effect if it is there.
-    Create {
-        /// The queue.
-        queue: QueueId,
-        /// How it behaves.
-        settings: QueueSettings,
-    },
-    /// A queue goes; answered in [`ShardOutput::deleted`] under `request`.
-    Delete {
-        /// The queue.
-        queue: QueueId,
-        /// Refuse if it has consumers.
-        if_unused: bool,
-        /// Refuse if it has ready messages.
-        if_empty: bool,
-        /// Names the answer.
-        request: u64,
-    },
-    /// A connection leaves: its consumers end, and what it holds goes back.
-    Detach {
-        /// The connection.
-        connection: ConnectionId,
-        /// Which queue it leaves; `None`: all of the shard.
-        queue: Option<QueueId>,
-    },
-}
-
-/// What a shard tells a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Event {
-    /// A message for a consumer.
-    Deliver(ConsumerKey, Delivery),
-    /// Publishes of a channel have been applied here.
-    Confirmed {
-        /// The channel.
-        channel: u16,
-        /// The first publish's number.
-        first: u64,
-        /// How many.
-        len: u64,
-    },
-    /// Answer to a subscribe.
-    Subscribed(ConsumerKey, Result<(), SubscribeRefusal>),
-    /// Answer to an unsubscribe.
-    Unsubscribed(ConsumerKey),
-    /// Answer to a get: the message and how many are ready behind it; `None`: the queue is empty.
-    Got(Option<(Delivery, u64)>),
-    /// Answer to a count: ready messages and consumers; `None`: the queue is gone.
-    Counted(Option<(u64, u64)>),
-    /// Answer to a purge: how many messages went.
-    Purged(u64),
-    /// The consumer's queue was deleted.
-    ConsumerCancelled(ConsumerKey),
-}
-
-/// Why a consumer was not added.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SubscribeRefusal {
-    /// It or another consumer of the queue is exclusive.
-    ExclusiveUse,
-    /// The queue has been deleted meanwhile.
-    QueueGone,
-}
-
-/// Why a queue was not deleted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeleteRefusal {
-    /// It has consumers and `if-unused` was set.
-    InUse,
-    /// It has messages and `if-empty` was set.
-    NotEmpty,
-}
-
-/// Answer to a delete: how many ready messages went with the queue.
-pub type Deleted = Result<u64, DeleteRefusal>;
-
-/// How much a shard holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ShardTotals {
-    /// Queues.
-    pub queues: u64,
-    /// Messages that wait.
-    pub ready: u64,
-    /// Messages that clients hold.
-    pub unacked: u64,
-    /// Consumers.
-    pub consumers: u64,
-}
-
-/// What a shard wants done, in order.
-#[derive(Debug, Default)]
-pub struct ShardOutput {
-    events: Vec<(ConnectionId, Vec<Event>)>,
-    index: BTreeMap<ConnectionId, usize>,
-    /// Auto-delete queues that have lost their last consumer.
-    pub unused: Vec<QueueId>,
-    /// Answers to deletes, by request.
-    pub deleted: Vec<(u64, Deleted)>,
-}
-
-impl ShardOutput {
-    /// Takes the events, grouped by connection; each connection's are in order.
-    pub fn take_events(&mut self) -> Vec<(ConnectionId, Vec<Event>)> {
-        self.index.clear();
-        core::mem::take(&mut self.events)
-    }
-
-    fn tell(&mut self, connection: ConnectionId, event: Event) {
-        let at = *self.index.entry(connection).or_insert_with(|| {
-            self.events.push((connection, Vec::new()));
-            self.events.len() - 1
-        });
-        self.events[at].1.push(event);
-    }
-}
-
-impl Deliver for ShardOutput {
-    fn deliver(&mut self, to: ConsumerKey, delivery: Delivery) {
-        self.tell(to.connection, Event::Deliver(to, delivery));
-    }
-}
 
 /// A part of an entry, or what waits behind it.
 #[derive(Debug)]
@@ -399,7 +188,7 @@ impl Shard {
         };
         let first = !core::mem::replace(&mut queue.attached, true);
         if first {
-            self.log_own(&Command::Attach(id));
+            self.log_own(|commands| command::encode_attach(id, commands));
         }
         first
     }
@@ -543,7 +332,7 @@ impl Shard {
         }
         self.queues.insert(id, Queue::new(id, settings));
         if settings.logged {
-            self.log_own(&Command::Create(id));
+            self.log_own(|commands| command::encode_create(id, commands));
         }
     }
 
@@ -563,7 +352,7 @@ impl Shard {
         let (count, logged) = (queue.ready.len() as u64, queue.settings.logged);
         self.queues.remove(&id);
         if logged {
-            self.log_own(&Command::Delete(id));
+            self.log_own(|commands| command::encode_delete(id, commands));
         }
         Ok(count)
     }
@@ -585,26 +374,22 @@ impl Shard {
             return;
         }
         for ranges in sequence_ranges(done).chunks(SETTLE_RANGES) {
-            let (commands, count) = self.own_commands();
-            command::encode_settle(id, ranges, commands);
-            *count += 1;
+            self.log_own(|commands| command::encode_settle(id, ranges, commands));
         }
     }
 
-    fn log_own(&mut self, command: &Command) {
-        let (commands, count) = self.own_commands();
-        command::encode_queue_command(command, commands);
-        *count += 1;
-    }
-
-    /// The step at the end that takes commands of the shard's own, unless it is full.
-    fn own_commands(&mut self) -> (&mut Vec<u8>, &mut u32) {
-        if !matches!(self.filling.back(), Some(Step::Own { commands, .. }) if commands.len() < ENTRY_BYTES) {
-            self.filling.push_back(Step::Own { commands: Vec::new(), count: 0 });
-        }
+    /// Adds a command of the shard's own to the step at the end that takes such commands, unless that is full.
+    fn log_own(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         match self.filling.back_mut() {
-            Some(Step::Own { commands, count }) => (commands, count),
-            _ => unreachable!("an own step was pushed above"),
+            Some(Step::Own { commands, count }) if commands.len() < ENTRY_BYTES => {
+                write(commands);
+                *count += 1;
+            }
+            _ => {
+                let mut commands = Vec::new();
+                write(&mut commands);
+                self.filling.push_back(Step::Own { commands, count: 1 });
+            }
         }
     }
 
