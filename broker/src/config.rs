@@ -41,7 +41,7 @@ pub struct DefaultUser {
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file cannot be read.
-    #[error("cannot read the configuration file {path}: {source}")]
+    #[error("cannot read the configuration file {path}")]
     Read {
         /// The file.
         path: PathBuf,
@@ -49,7 +49,7 @@ pub enum ConfigError {
         source: std::io::Error,
     },
     /// The file is not what it should be. The message names line, key and what is possible there.
-    #[error("the configuration file {path} is not valid: {source}")]
+    #[error("the configuration file {path} is not valid")]
     Parse {
         /// The file.
         path: PathBuf,

@@ -338,6 +338,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn count(&mut self) {
         self.shared.metrics.count(&std::mem::take(&mut self.output.counts));
+        for notice in self.output.notices.drain(..) {
+            info!(user = self.session.user(), notice);
+        }
         let in_handshake = !self.session.is_open() && !self.session.is_closed();
         self.presence.update(in_handshake, self.session.channel_count());
     }

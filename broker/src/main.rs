@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
@@ -26,17 +27,18 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Serve {
-    /// TOML file with settings; flags go before it.
+    /// TOML file with settings; flags override it. Keys: data_dir, listeners.amqp (a list), listeners.metrics,
+    /// default_user.name_file, default_user.password_file.
     #[arg(long, value_name = "FILE", env = "WARREN_CONFIG")]
     config: Option<PathBuf>,
     /// Folder for the data.
     #[arg(long, value_name = "FOLDER", env = "WARREN_DATA_DIR")]
     data_dir: Option<PathBuf>,
     /// Address for AMQP; may be given more than once. Port 0 takes a free port.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = socket_address)]
     amqp: Vec<SocketAddr>,
     /// Address for /livez, /readyz and /metrics.
-    #[arg(long, value_name = "ADDRESS:PORT")]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = socket_address)]
     metrics: Option<SocketAddr>,
     /// How log lines look.
     #[arg(long, value_enum, default_value = "text", env = "WARREN_LOG_FORMAT")]
@@ -46,9 +48,16 @@ struct Serve {
     log: String,
 }
 
-fn main() -> anyhow::Result<()> {
-    match Cli::parse().command {
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
         Command::Serve(serve) => run(serve),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }
 
@@ -66,6 +75,10 @@ fn run(serve: Serve) -> anyhow::Result<()> {
         node.stop().await;
         Ok(())
     })
+}
+
+fn socket_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| String::from("give an IP address and a port, such as 127.0.0.1:5672 or [::1]:5672"))
 }
 
 impl Serve {

@@ -1,6 +1,7 @@
 //! One node: reads the log, starts the tasks, opens the ports, and stops it all again.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::panic::AssertUnwindSafe;
@@ -31,7 +32,7 @@ use crate::log::{self, Completions, LogSignal, Recovered};
 use crate::metadata::{self, Deletions, Mailbox, MetadataHandle, MetadataTask};
 use crate::metrics::Metrics;
 use crate::shard::{ShardMessage, ShardTask};
-use crate::users::Users;
+use crate::users::{self, Users};
 use crate::{http, listener};
 
 /// How many shards hold queues. Each queue's record names its shard, so this may grow and must not shrink.
@@ -106,6 +107,9 @@ impl Node {
         let metrics = Metrics::new()?;
         let (senders, signals): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| mpsc::unbounded_channel()).unzip();
         let writer = LogWriter::spawn(log, Completions::new(senders, metrics.clone()))?;
+        if let Some(Err(error)) = config.default_user.as_ref().map(users::readable) {
+            warn!(%error, "nobody can log in until the default user's files can be read");
+        }
         let shared = start_machines(config, state, &recovered, signals, &writer, metrics, started);
         let amqp = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
         let metrics = http_listener.local_addr()?;
@@ -302,7 +306,15 @@ async fn bind_one(address: SocketAddr) -> anyhow::Result<TcpListener> {
 }
 
 fn cannot_listen(address: SocketAddr, error: std::io::Error) -> anyhow::Error {
-    anyhow::Error::new(error).context(format!("cannot listen on {address}: is another program using it?"))
+    let advice = match error.kind() {
+        ErrorKind::AddrInUse => "another program uses it; stop that one or name another port",
+        ErrorKind::PermissionDenied => {
+            "ports below 1024 need rights that this process does not have; name another port"
+        }
+        ErrorKind::AddrNotAvailable => "this host does not have that address; name one that it has, or 0.0.0.0 for all",
+        _ => "name another address",
+    };
+    anyhow::Error::new(error).context(format!("cannot listen on {address}: {advice}"))
 }
 
 async fn serve_http(listener: TcpListener, shared: Arc<Shared>) {

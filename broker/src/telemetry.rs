@@ -4,6 +4,7 @@ use std::io::{self, IsTerminal};
 
 use clap::ValueEnum;
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 
 /// How log lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -14,17 +15,41 @@ pub enum LogFormat {
     Json,
 }
 
+/// A bare word has to be a level: as the name of a module, which it could also be, it would silence everything.
+fn known_level(filter: &str) -> anyhow::Result<&str> {
+    let is_word = filter.chars().all(|character| character.is_ascii_alphabetic());
+    anyhow::ensure!(
+        !is_word || filter.parse::<LevelFilter>().is_ok(),
+        "{filter:?} is no level: use off, error, warn, info, debug or trace, or directives such as \
+         warn,warren_broker=debug"
+    );
+    Ok(filter)
+}
+
 /// Starts logging to standard error. `filter` is a level such as `info`, or directives such as
 /// `warn,warren_broker=debug`.
 ///
 /// # Errors
 /// The filter cannot be read.
 pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(filter)?;
+    let filter = EnvFilter::try_new(known_level(filter)?)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_level_is_refused_and_directives_are_not() {
+        assert!(known_level("inof").is_err());
+        for filter in ["info", "OFF", "warn,warren_broker=debug", "warren_broker=trace"] {
+            assert!(known_level(filter).is_ok(), "{filter}");
+        }
+    }
 }

@@ -51,6 +51,11 @@ impl Users {
     }
 }
 
+/// Whether the files of a user can be read.
+pub(crate) fn readable(user: &DefaultUser) -> Result<(), LoginError> {
+    read_secret(&user.name_file).and_then(|_| read_secret(&user.password_file)).map(drop)
+}
+
 /// Compares by digest, in a time that tells nothing about either side, not even a length.
 fn equal(expected: &[u8], given: &[u8]) -> bool {
     Sha256::digest(expected).ct_eq(&Sha256::digest(given)).into()

@@ -82,7 +82,8 @@ fn up(options: Options) -> Result<()> {
     let start = Instant::now();
     let cluster = Cluster::up(&options)?;
     eprintln!("cluster {} is ready after {:.1} s", options.name, start.elapsed().as_secs_f64());
-    print(format_args!("export KUBECONFIG={}", cluster.kubeconfig().display()))
+    print(format_args!("export KUBECONFIG={}", cluster.kubeconfig().display()))?;
+    print(format_args!("export PATH={}:$PATH", cluster.bin().display()))
 }
 
 /// Runs a program with this terminal and ends like it.

@@ -152,7 +152,9 @@ pub enum LogError {
         max: u32,
     },
     /// All 2^32 segment numbers have been used.
-    #[error("the log has used up its segment numbers; replace this member (start it with an empty folder)")]
+    #[error(
+        "the log has used up its segment numbers; restore a backup of the folder, or begin a new one, which is empty"
+    )]
     NumbersUsedUp,
     /// The log failed earlier, and said so then.
     #[error("the log failed earlier and accepts nothing any more")]

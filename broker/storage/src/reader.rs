@@ -41,7 +41,7 @@ pub enum ReadError {
     /// The bytes on the disk are not the ones that were written.
     #[error(
         "{} is damaged at byte {}: the checksum of the record there does not match. The disk returned other bytes than \
-         were written to it; replace this member or restore its volume", file_name(position.segment), position.offset
+         were written to it; keep a copy of the folder and restore a backup of it", file_name(position.segment), position.offset
     )]
     Corrupt {
         /// The position asked for.

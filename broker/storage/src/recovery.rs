@@ -44,8 +44,8 @@ pub enum OpenError {
     /// Synced data is damaged or missing.
     #[error(
         "the log is damaged: {file} at byte {offset}: {reason}. This was synced before, so it is not the trace of a \
-         crash, and starting without it would lose confirmed messages. Keep a copy of the folder, then replace this \
-         member (start it with an empty folder) or restore its volume"
+         crash, and starting without it would lose confirmed messages. Keep a copy of the folder, then restore a \
+         backup of it; an empty folder starts with no messages at all"
     )]
     Corrupt {
         /// The damaged file.

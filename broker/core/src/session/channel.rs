@@ -163,6 +163,7 @@ impl Session {
         self.forget_channel(origin.channel, out);
         self.channels.insert(origin.channel, Channel { closing: true, ..Channel::default() });
         let text = reply_text(code, text);
+        out.notices.push(format!("channel {} closed: {text}", origin.channel));
         let close = channel::Close {
             reply_code: code.code(),
             reply_text: &text,
@@ -196,7 +197,7 @@ impl Session {
                 format!("prefetch_size!=0 ({})", qos.prefetch_size),
             ));
         }
-        // Like RabbitMQ 4.3, which no longer shares one limit among a channel's consumers, `global` changes nothing.
+        // RabbitMQ 4.3 takes `global` and gives each consumer a limit of its own all the same; so do we.
         self.open_channel(origin)?.prefetch_count = qos.prefetch_count;
         out.send(origin.channel, &ToClient::BasicQosOk(basic::QosOk));
         Ok(())

@@ -16,6 +16,9 @@ use crate::limits::{CONSUMERS_PER_CHANNEL, DELIVERY_WINDOW_BYTES, DELIVERY_WINDO
 use crate::queue::{Delivery, Event, Settlement, ShardInput, SubscribeRefusal, Subscription};
 use crate::topology::{QueueRecord, Topology};
 
+/// The queue name by which RabbitMQ's clients ask for direct reply-to.
+const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
+
 /// A consumer as its connection knows it.
 #[derive(Debug)]
 pub(super) struct Consumer {
@@ -182,6 +185,10 @@ impl Session {
     /// The queue of that name, if this connection may use it.
     fn find_queue(&mut self, topology: &Topology, origin: Origin, name: &str) -> Result<Arc<QueueRecord>, Exception> {
         let name = self.queue_name(origin, name)?;
+        if name == DIRECT_REPLY_TO {
+            let text = format!("direct reply-to ('{name}') is not available in this version; use an exclusive queue");
+            return Err(Exception::channel(ReplyCode::NotImplemented, text));
+        }
         topology.accessible_queue(&self.vhost, &name, self.id)
     }
 

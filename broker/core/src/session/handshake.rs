@@ -1,7 +1,7 @@
 //! From the protocol header to `connection.open-ok` (AMQP 0-9-1 §2.2.4).
 
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
@@ -47,6 +47,7 @@ impl Session {
             Err(_) => {
                 // Spec 2.2.4: a server that cannot speak the client's version says its own and closes.
                 out.octets.extend_from_slice(&PROTOCOL_HEADER);
+                out.notices.push(String::from(foreign_protocol(octets)));
                 self.state = State::Closed;
                 0
             }
@@ -70,7 +71,7 @@ impl Session {
             )),
             (Handshake::StartOk, ToServer::ConnectionStartOk(start_ok)) => self.start_ok(&start_ok, out),
             (Handshake::TuneOk, ToServer::ConnectionTuneOk(tune_ok)) => {
-                self.tune_ok(&tune_ok);
+                self.tune_ok(&tune_ok, out);
                 Ok(())
             }
             (Handshake::Open, ToServer::ConnectionOpen(open)) => self.open(world, &open, out),
@@ -138,10 +139,11 @@ impl Session {
 
     /// A client may lower the limits and not raise them. RabbitMQ closes the socket on one that does, and so do we;
     /// frame-max may be as low as the spec's 4,096, where RabbitMQ wants 8,192.
-    fn tune_ok(&mut self, tune_ok: &connection::TuneOk) {
+    fn tune_ok(&mut self, tune_ok: &connection::TuneOk, out: &mut SessionOutput) {
         let frame_max_fits = (FRAME_MIN..=FRAME_MAX).contains(&tune_ok.frame_max);
         let channel_max_fits = (1..=CHANNEL_MAX).contains(&tune_ok.channel_max);
         if !frame_max_fits || !channel_max_fits {
+            out.notices.push(String::from("the client answered connection.tune with limits beyond those offered"));
             self.state = State::Closed;
             return;
         }
@@ -172,6 +174,16 @@ impl Session {
     fn start_heartbeats(&mut self, now: Instant) {
         self.next_heartbeat = now.after_millis(self.heartbeat_millis / 2);
         self.deadline = now.after_millis(self.heartbeat_millis.saturating_mul(3));
+    }
+}
+
+/// What a client that does not speak AMQP 0-9-1 may have meant.
+fn foreign_protocol(octets: &[u8]) -> &'static str {
+    match octets {
+        [0x16, ..] => "the client speaks TLS, which this listener does not",
+        [b'G' | b'P' | b'H' | b'D' | b'O', ..] => "the client speaks HTTP, which this listener does not",
+        [b'A', b'M', b'Q', b'P', ..] => "the client speaks another version of AMQP than 0-9-1",
+        _ => "the client does not speak AMQP 0-9-1",
     }
 }
 

@@ -345,6 +345,7 @@ impl Session {
     fn close(&mut self, origin: Origin, code: ReplyCode, text: &str, out: &mut SessionOutput) {
         self.leave_queues(out);
         let text = reply_text(code, text);
+        out.notices.push(format!("connection closed: {text}"));
         let close = connection::Close {
             reply_code: code.code(),
             reply_text: &text,
@@ -435,7 +436,12 @@ impl Session {
             // It is we who do not read. The client has another chance to be heard.
             self.deadline = now.after_millis(self.heartbeat_millis);
         } else if now >= self.deadline {
-            // Handshake too slow, heartbeats missed or close unanswered: a last frame would not be read either.
+            // A last frame would not be read either.
+            out.notices.push(String::from(match self.state {
+                State::Opening(_) => "the client did not finish its handshake in time",
+                State::Running => "the client sent nothing for three heartbeat intervals",
+                State::Closing | State::Closed => "the client did not answer connection.close",
+            }));
             self.leave_queues(out);
             self.state = State::Closed;
         } else {

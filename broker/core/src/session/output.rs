@@ -93,6 +93,8 @@ pub struct SessionOutput {
     pub login: Option<Login>,
     /// What happened since the shell last took it.
     pub counts: Counts,
+    /// What somebody who looks after the broker would want to read in its log: why channels and connections were closed.
+    pub notices: Vec<String>,
     batches: Vec<ShardBatch>,
 }
 
