@@ -11,6 +11,9 @@ pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
 /// Label with the name of the MessageQueue that an object belongs to.
 pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
 
+/// The volume claim template of the StatefulSet, and the volume of that name in its pods.
+pub const DATA_VOLUME: &str = "data";
+
 const NAME_LABEL: &str = "app.kubernetes.io/name";
 const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 
@@ -46,6 +49,11 @@ impl Names {
     /// Name of the pod with `ordinal`, as the StatefulSet controller forms it.
     pub fn pod(&self, ordinal: i32) -> String {
         format!("{}-{ordinal}", self.stateful_set)
+    }
+
+    /// Name of the PersistentVolumeClaim of the pod with `ordinal`, as the StatefulSet controller forms it.
+    pub fn volume_claim(&self, ordinal: i32) -> String {
+        format!("{DATA_VOLUME}-{}", self.pod(ordinal))
     }
 
     /// Host name of the Service that clients connect to, valid in every namespace of the cluster.

@@ -5,7 +5,7 @@
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
@@ -50,6 +50,9 @@ pub struct Observed {
     pub queue: MessageQueue,
     /// Objects under our names. They may belong to somebody else.
     pub objects: ObservedObjects,
+    /// The claim of the first broker's volume. A MessageQueue of the same name may have left it, so that it need not be
+    /// what this one asks for.
+    pub volume_claim: Option<PersistentVolumeClaim>,
     /// The default user: the one in the Secret, or one drawn just now for a Secret that has none.
     pub credentials: Credentials,
 }
@@ -84,11 +87,12 @@ pub async fn observe(client: &Client, namespace: &str, name: &str) -> Result<Opt
         disruption_budget: read(client, namespace, &names.disruption_budget).await?,
         stateful_set: read(client, namespace, &names.stateful_set).await?,
     };
+    let volume_claim = read(client, namespace, &names.volume_claim(0)).await?;
     let credentials = match objects.default_user.as_ref().and_then(stored_credentials) {
         Some(stored) => stored,
         None => Credentials::generate().map_err(|_| ObserveError::Randomness)?,
     };
-    Ok(Some(Observed { queue, objects, credentials }))
+    Ok(Some(Observed { queue, objects, volume_claim, credentials }))
 }
 
 /// Reads the pods of the StatefulSet that exist, in the order of their ordinals.

@@ -9,7 +9,6 @@ use kube::runtime::events::Recorder;
 use kube::{Client, ResourceExt};
 use tracing::{debug, info};
 
-use crate::api::MessageQueue;
 use crate::apply::{ApplyError, Changes, Writer, write_status};
 use crate::build::build;
 use crate::events;
@@ -127,7 +126,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     match attempt.failure {
         // Nothing is known but that it did not work this time.
         Some(failure) if attempt.problem.is_none() => Err(failure),
-        _ => conclude(context, &observed.queue, attempt).await,
+        _ => conclude(context, &observed, attempt).await,
     }
 }
 
@@ -172,7 +171,8 @@ fn standing(observed: &Observed) -> Attempt {
 }
 
 /// Writes the status and publishes Events.
-async fn conclude(context: &Context, queue: &MessageQueue, attempt: Attempt) -> Result<Outcome, ReconcileError> {
+async fn conclude(context: &Context, observed: &Observed, attempt: Attempt) -> Result<Outcome, ReconcileError> {
+    let queue = &observed.queue;
     let names = Names::of(&queue.namespace().unwrap_or_default(), &queue.name_any());
     let pods = match &attempt.stateful_set {
         Some(set) if !is_settled(set) => observe_pods(&context.client, &names, queue.spec.replicas.min(1)).await?,
@@ -183,6 +183,7 @@ async fn conclude(context: &Context, queue: &MessageQueue, attempt: Attempt) -> 
         queue,
         stateful_set: attempt.stateful_set.as_ref(),
         pods: &pods,
+        volume_claim: observed.volume_claim.as_ref(),
         problem: attempt.problem,
         provisioned: attempt.provisioned,
         now: whole_second(Timestamp::now()),

@@ -5,7 +5,7 @@
 //! message, so that a state that stays writes nothing.
 
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -13,6 +13,8 @@ use kube::ResourceExt;
 use crate::api::{Binding, MessageQueue, MessageQueueStatus};
 use crate::build::{AMQP_PORT, BROKER_CONTAINER};
 use crate::names::Names;
+
+mod volume;
 
 /// Condition type: clients can connect, and the broker is as specified.
 pub const READY: &str = "Ready";
@@ -43,6 +45,8 @@ pub struct Situation<'a> {
     pub stateful_set: Option<&'a StatefulSet>,
     /// The pods of the StatefulSet.
     pub pods: &'a [Pod],
+    /// The claim of the first broker's volume, if there is one.
+    pub volume_claim: Option<&'a PersistentVolumeClaim>,
     /// What keeps the operator from doing what the MessageQueue asks for.
     pub problem: Option<Problem>,
     /// Whether the Services and the Secret exist.
@@ -115,16 +119,17 @@ fn conditions(situation: &Situation<'_>, rollout: Rollout, ready: i32) -> Vec<Co
         0 => (false, ("NoBrokerReady", "no broker node serves clients")),
         _ => (true, ("BrokerReady", "at least one broker node serves clients")),
     };
-    let degraded = trouble.is_some();
+    // A broker on another volume than asked for serves all the same, so this changes nothing about Ready.
+    let fault = trouble.clone().or_else(|| volume::difference(situation.queue, situation.volume_claim?));
     vec![
-        condition(situation, READY, !degraded && rollout == Rollout::Complete, (reason, message)),
+        condition(situation, READY, trouble.is_none() && rollout == Rollout::Complete, (reason, message)),
         condition(situation, AVAILABLE, available, availability),
         condition(situation, PROGRESSING, underway, if underway { describe(rollout) } else { (reason, message) }),
         condition(
             situation,
             DEGRADED,
-            degraded,
-            if degraded { (reason, message) } else { ("AsExpected", "nothing is wrong") },
+            fault.is_some(),
+            fault.as_ref().map_or(("AsExpected", "nothing is wrong"), |fault| (fault.reason, fault.message.as_str())),
         ),
     ]
 }

@@ -121,7 +121,8 @@ mod tests {
         let mut queue = MessageQueue::new("hello", spec);
         queue.metadata.namespace = Some("default".into());
         queue.metadata.uid = Some("ours".into());
-        Observed { queue, objects, credentials: Credentials { username: "u".into(), password: "p".into() } }
+        let credentials = Credentials { username: "u".into(), password: "p".into() };
+        Observed { queue, objects, volume_claim: None, credentials }
     }
 
     fn service_of(owner_uid: &str, controller: bool) -> ObservedObjects {

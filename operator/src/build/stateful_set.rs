@@ -21,6 +21,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::{AMQP_PORT, BROKER_CONTAINER, METRICS_PORT, metadata, paths};
 use crate::api::{DeletionPolicy, ResourceAmounts, Resources};
 use crate::fingerprint::fingerprint;
+use crate::names::DATA_VOLUME;
 use crate::validate::Plan;
 
 /// Annotation of the pod template that changes with the broker's configuration and default user. A new value rolls the pods.
@@ -35,7 +36,6 @@ const TERMINATION_GRACE_PERIOD_SECS: i64 = 30;
 /// Time for a broker to recover its log before it counts as hung: ten minutes, probed each second.
 const STARTUP_PROBES: i32 = 600;
 
-const DATA_VOLUME: &str = "data";
 const CONFIG_VOLUME: &str = "config";
 
 pub(super) fn stateful_set(plan: &Plan, config: &ConfigMap) -> StatefulSet {

@@ -15,7 +15,7 @@ fn plan_of(manifest: &str) -> Plan {
     queue.metadata.namespace = Some("default".into());
     queue.metadata.uid = Some("0b7e4b4e-2f7c-4b8f-9a53-2d1c7f3e6a10".into());
     let credentials = Credentials { username: "default_user_x".into(), password: "open/sesame".into() };
-    let observed = Observed { queue, objects: ObservedObjects::default(), credentials };
+    let observed = Observed { queue, objects: ObservedObjects::default(), volume_claim: None, credentials };
     validate(&observed, "warrenmq/broker:test").unwrap()
 }
 

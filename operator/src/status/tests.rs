@@ -74,7 +74,7 @@ fn assess_with(
     problem: Option<Problem>,
 ) -> MessageQueueStatus {
     let now = Timestamp::from_second(NOW).unwrap();
-    assess(&Situation { queue, stateful_set: set, pods, problem, provisioned: true, now })
+    assess(&Situation { queue, stateful_set: set, pods, volume_claim: None, problem, provisioned: true, now })
 }
 
 /// `Ready Available Progressing Degraded` as `T` or `F`, and the reason of Ready.
@@ -116,8 +116,15 @@ fn the_status_says_where_and_how_to_connect() {
 fn nothing_is_promised_before_it_exists() {
     let now = Timestamp::from_second(NOW).unwrap();
     let queue = queue(1);
-    let status =
-        assess(&Situation { queue: &queue, stateful_set: None, pods: &[], problem: None, provisioned: false, now });
+    let status = assess(&Situation {
+        queue: &queue,
+        stateful_set: None,
+        pods: &[],
+        volume_claim: None,
+        problem: None,
+        provisioned: false,
+        now,
+    });
     assert_eq!((status.address, status.binding), (None, None));
 }
 
@@ -175,6 +182,27 @@ fn a_refusal_stops_progress_and_keeps_what_serves() {
 }
 
 #[test]
+fn a_volume_other_than_asked_for_degrades_a_queue_that_serves() {
+    let queue = queue(1);
+    let set = set(1, 1, 1);
+    let situation = |claim: &PersistentVolumeClaim| {
+        assess(&Situation {
+            queue: &queue,
+            stateful_set: Some(&set),
+            pods: &[],
+            volume_claim: Some(claim),
+            problem: None,
+            provisioned: true,
+            now: Timestamp::from_second(NOW).unwrap(),
+        })
+    };
+    let status = situation(&volume::tests::claim("1Gi", None));
+    assert_eq!(summary(&status), "TTFT Ready");
+    assert_eq!(find(&status, DEGRADED).unwrap().reason, "VolumeDiffers");
+    assert_eq!(summary(&situation(&volume::tests::claim("10240Mi", None))), "TTFF Ready");
+}
+
+#[test]
 fn the_transition_time_moves_only_when_the_status_flips() {
     let mut queue = queue(1);
     let mut before = assess_with(&queue, Some(&set(1, 0, 1)), &[], None);
@@ -198,6 +226,7 @@ fn a_state_that_stays_gives_the_same_status() {
         queue: &queue,
         stateful_set: Some(&set),
         pods: &[],
+        volume_claim: None,
         problem: None,
         provisioned: true,
         now: later,

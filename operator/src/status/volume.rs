@@ -1,0 +1,94 @@
+//! A volume that is not the one that the MessageQueue asks for.
+//!
+//! Size and class of a MessageQueue cannot be changed, but its volume may be older than it: one of the same name may have
+//! left it. The StatefulSet's controller takes such a claim as it is.
+
+use k8s_openapi::api::core::v1::PersistentVolumeClaim;
+use kube::ResourceExt;
+
+use super::Problem;
+use crate::api::MessageQueue;
+use crate::quantity;
+
+/// What `claim` has that `queue` does not ask for, if anything. A queue that names no class is content with any.
+pub(super) fn difference(queue: &MessageQueue, claim: &PersistentVolumeClaim) -> Option<Problem> {
+    let (storage, name, found) = (&queue.spec.storage, claim.name_any(), claim.spec.as_ref()?);
+    let size = &found.resources.as_ref()?.requests.as_ref()?.get("storage")?.0;
+    let class = found.storage_class_name.as_deref().unwrap_or_default();
+    let mut differences = Vec::new();
+    let mut keeping = Vec::new();
+    if !quantity::equal(size, &storage.size.0) {
+        differences.push(format!("has {size}, spec.storage.size says {}", storage.size.0));
+        keeping.push(format!("size {size}"));
+    }
+    if let Some(wanted) = storage.storage_class_name.as_deref().filter(|wanted| *wanted != class) {
+        differences.push(format!("is of class {class:?}, spec.storage.storageClassName says {wanted:?}"));
+        keeping.push(format!("storageClassName {class:?}"));
+    }
+    (!differences.is_empty()).then(|| Problem {
+        reason: "VolumeDiffers",
+        message: format!(
+            "the volume claim {name} {}; the broker uses the volume as it is. To keep its messages, delete the \
+             MessageQueue with deletionPolicy Retain and apply it with storage {}; to start with an empty volume, \
+             delete the MessageQueue and then the claim, and apply it again",
+            differences.join(" and "),
+            keeping.join(" and "),
+        ),
+    })
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::api::core::v1::{PersistentVolumeClaimSpec, VolumeResourceRequirements};
+    use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+    use super::*;
+    use crate::api::{MessageQueueSpec, Storage};
+
+    pub(in crate::status) fn claim(size: &str, class: Option<&str>) -> PersistentVolumeClaim {
+        let requests = BTreeMap::from([("storage".into(), Quantity(size.into()))]);
+        PersistentVolumeClaim {
+            metadata: ObjectMeta { name: Some("data-hello-0".into()), ..ObjectMeta::default() },
+            spec: Some(PersistentVolumeClaimSpec {
+                storage_class_name: class.map(Into::into),
+                resources: Some(VolumeResourceRequirements { requests: Some(requests), ..Default::default() }),
+                ..PersistentVolumeClaimSpec::default()
+            }),
+            status: None,
+        }
+    }
+
+    fn message(size: &str, class: Option<&str>, claim: &PersistentVolumeClaim) -> Option<String> {
+        let storage =
+            Storage { size: Quantity(size.into()), storage_class_name: class.map(Into::into), ..Storage::default() };
+        let queue = MessageQueue::new("hello", MessageQueueSpec { storage, ..MessageQueueSpec::default() });
+        difference(&queue, claim).map(|problem| problem.message)
+    }
+
+    #[test]
+    fn another_size_is_named_with_what_to_do() {
+        let message = message("3Gi", None, &claim("1Gi", Some("standard"))).unwrap();
+        assert_eq!(
+            message,
+            "the volume claim data-hello-0 has 1Gi, spec.storage.size says 3Gi; the broker uses the volume as it is. To \
+             keep its messages, delete the MessageQueue with deletionPolicy Retain and apply it with storage size 1Gi; \
+             to start with an empty volume, delete the MessageQueue and then the claim, and apply it again"
+        );
+    }
+
+    #[test]
+    fn another_class_is_named() {
+        let message = message("1Gi", Some("fast"), &claim("1Gi", Some("standard"))).unwrap();
+        assert!(message.contains(r#"is of class "standard", spec.storage.storageClassName says "fast""#), "{message}");
+        assert!(message.contains(r#"with storage storageClassName "standard""#), "{message}");
+    }
+
+    #[test]
+    fn the_volume_that_was_asked_for_is_no_difference() {
+        assert_eq!(message("1Gi", None, &claim("1024Mi", Some("standard"))), None);
+        assert_eq!(message("1Gi", Some("fast"), &claim("1Gi", Some("fast"))), None);
+    }
+}
