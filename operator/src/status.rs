@@ -61,7 +61,11 @@ enum Rollout {
     Stopped,
     Stopping,
     Starting,
+    /// The controller has not seen the newest specification yet, and need not restart anything for it.
+    Applying,
     Updating,
+    /// A broker of the present specification takes the place of one that went.
+    Restarting,
     Complete,
 }
 
@@ -99,7 +103,9 @@ fn rollout(wanted: i32, set: Option<&StatefulSet>, reported: &StatefulSetStatus)
         (true, 0) if reported.replicas == 0 => Rollout::Stopped,
         (_, 0) => Rollout::Stopping,
         (true, _) if reported.replicas == wanted && ready == wanted && updated == wanted => Rollout::Complete,
-        _ if updated < reported.replicas || (!seen && ready > 0) => Rollout::Updating,
+        (true, _) if reported.update_revision != reported.current_revision => Rollout::Updating,
+        (true, _) if updated < reported.replicas => Rollout::Restarting,
+        (false, _) if reported.replicas > 0 => Rollout::Applying,
         _ => Rollout::Starting,
     }
 }
@@ -107,7 +113,9 @@ fn rollout(wanted: i32, set: Option<&StatefulSet>, reported: &StatefulSetStatus)
 fn conditions(situation: &Situation<'_>, rollout: Rollout, ready: i32) -> Vec<Condition> {
     let trouble = situation.problem.clone().or_else(|| match rollout {
         Rollout::Complete | Rollout::Stopped | Rollout::Stopping => None,
-        Rollout::Starting | Rollout::Updating => pod_trouble(situation.pods, situation.now),
+        Rollout::Starting | Rollout::Applying | Rollout::Updating | Rollout::Restarting => {
+            pod_trouble(situation.pods, situation.now)
+        }
     });
     // A change that the operator cannot carry out is not on its way.
     let underway = situation.problem.is_none() && !matches!(rollout, Rollout::Complete | Rollout::Stopped);
@@ -139,7 +147,9 @@ fn describe(rollout: Rollout) -> (&'static str, &'static str) {
         Rollout::Stopped => ("Stopped", "spec.replicas is 0: no broker runs, and the volume is kept"),
         Rollout::Stopping => ("Stopping", "the broker is being stopped; its volume is kept"),
         Rollout::Starting => ("Starting", "the broker is starting"),
+        Rollout::Applying => ("Updating", "a new specification is being applied"),
         Rollout::Updating => ("Updating", "the broker is being restarted with a new specification"),
+        Rollout::Restarting => ("Restarting", "the broker is being started again"),
         Rollout::Complete => ("Ready", "clients can connect"),
     }
 }

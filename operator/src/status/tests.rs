@@ -37,6 +37,14 @@ fn unseen(mut set: StatefulSet) -> StatefulSet {
     set
 }
 
+/// A StatefulSet whose controller is replacing pods of an older revision.
+fn updating(mut set: StatefulSet) -> StatefulSet {
+    let status = set.status.as_mut().unwrap();
+    status.current_revision = Some("hello-1".into());
+    status.update_revision = Some("hello-2".into());
+    set
+}
+
 fn pod(conditions: Vec<PodCondition>, broker: ContainerStatus) -> Pod {
     Pod {
         metadata: ObjectMeta { name: Some("hello-0".into()), ..ObjectMeta::default() },
@@ -93,7 +101,11 @@ fn conditions_follow_the_rollout() {
         (1, Some(set(1, 1, 1)), "TTFF Ready"),
         // The controller has not seen the newest specification: what it reports is about the one before.
         (1, Some(unseen(set(1, 1, 1))), "FTTF Updating"),
-        (1, Some(set(1, 1, 0)), "FTTF Updating"),
+        (1, Some(updating(set(1, 1, 0))), "FTTF Updating"),
+        (1, Some(updating(set(1, 0, 1))), "FFTF Updating"),
+        // A pod on its way out is not counted as updated, though nothing about it is old.
+        (1, Some(set(1, 1, 0)), "FTTF Restarting"),
+        (1, Some(set(1, 0, 0)), "FFTF Restarting"),
         (0, Some(unseen(set(1, 1, 1))), "FTTF Stopping"),
         (0, Some(set(1, 0, 0)), "FFTF Stopping"),
         (0, Some(set(0, 0, 0)), "FFFF Stopped"),
@@ -101,6 +113,17 @@ fn conditions_follow_the_rollout() {
         let status = assess_with(&queue(replicas), set.as_ref(), &[], None);
         assert_eq!(summary(&status), expected, "{replicas} replicas, {set:?}");
     }
+}
+
+#[test]
+fn only_another_revision_is_called_a_new_specification() {
+    let message = |set: StatefulSet| {
+        let status = assess_with(&queue(1), Some(&set), &[], None);
+        find(&status, PROGRESSING).unwrap().message.clone()
+    };
+    assert_eq!(message(updating(set(1, 1, 0))), "the broker is being restarted with a new specification");
+    assert_eq!(message(unseen(set(1, 1, 1))), "a new specification is being applied");
+    assert_eq!(message(set(1, 1, 0)), "the broker is being started again");
 }
 
 #[test]
