@@ -8,7 +8,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use kube::CustomResourceExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use warren_operator::api::{MessageQueue, crds_yaml};
 
 fn root(path: &str) -> PathBuf {
@@ -41,6 +41,13 @@ fn the_printed_definition_is_checked_in() {
 fn the_printed_definition_means_what_the_types_say() {
     let documents: Vec<Value> = serde_saphyr::from_multiple(&crds_yaml().unwrap()).unwrap();
     assert_eq!(documents, [serde_json::to_value(MessageQueue::crd()).unwrap()]);
+}
+
+#[test]
+fn kubectl_scale_finds_the_replicas() {
+    let crd = serde_json::to_value(MessageQueue::crd()).unwrap();
+    let scale = json!({"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas"});
+    assert_eq!(crd["spec"]["versions"][0]["subresources"]["scale"], scale);
 }
 
 #[test]

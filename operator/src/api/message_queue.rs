@@ -30,6 +30,7 @@ use serde::{Deserialize, Serialize};
     category = "warren",
     namespaced,
     status = "MessageQueueStatus",
+    scale(spec_replicas_path = ".spec.replicas", status_replicas_path = ".status.replicas"),
     derive = "PartialEq",
     doc = "A message queue: a durable AMQP 0-9-1 broker (protocol of RabbitMQ) with its volume, Services and first user.",
     annotation("helm.sh/resource-policy", "keep"),
