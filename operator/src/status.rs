@@ -5,7 +5,7 @@
 //! message, so that a state that stays writes nothing.
 
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
@@ -27,6 +27,9 @@ pub const DEGRADED: &str = "Degraded";
 
 /// How long a pod may wait for a node before it counts as trouble. A new volume makes every first pod wait a moment.
 const UNSCHEDULABLE_GRACE: SignedDuration = SignedDuration::from_secs(15);
+
+/// How long the kubelet may prepare a pod's volumes and network before it counts as trouble.
+const SANDBOX_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
 /// Something that keeps a queue from being what it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -170,19 +173,35 @@ fn condition(situation: &Situation<'_>, type_: &str, holds: bool, (reason, messa
 
 /// The first thing about a pod that does not heal by waiting.
 fn pod_trouble(pods: &[Pod], now: Timestamp) -> Option<Problem> {
-    pods.iter().find_map(|pod| unschedulable(pod, now).or_else(|| container_trouble(pod)))
+    pods.iter()
+        .find_map(|pod| unschedulable(pod, now).or_else(|| container_trouble(pod)).or_else(|| no_sandbox(pod, now)))
 }
 
 fn unschedulable(pod: &Pod, now: Timestamp) -> Option<Problem> {
-    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
-    let scheduled =
-        conditions.iter().find(|condition| condition.type_ == "PodScheduled" && condition.status == "False")?;
-    let since = scheduled.last_transition_time.as_ref()?.0;
+    let (scheduled, since) = unmet(pod, "PodScheduled")?;
     let message = scheduled.message.as_deref().unwrap_or("the scheduler does not say why");
     (now.duration_since(since) >= UNSCHEDULABLE_GRACE).then(|| Problem {
         reason: "Unschedulable",
         message: format!("no node can run pod {}: {message}", pod.name_any()),
     })
+}
+
+/// A pod whose containers cannot be made at all, which the kubelet says in Events only.
+fn no_sandbox(pod: &Pod, now: Timestamp) -> Option<Problem> {
+    let (_, since) = unmet(pod, "PodReadyToStartContainers")?;
+    let name = pod.name_any();
+    let stuck = pod.metadata.deletion_timestamp.is_none() && now.duration_since(since) >= SANDBOX_GRACE;
+    stuck.then(|| Problem {
+        reason: "BrokerNotStarted",
+        message: format!("the node cannot prepare volumes or network of pod {name}; see `kubectl describe pod {name}`"),
+    })
+}
+
+/// The condition of this type and since when it does not hold, if that is so.
+fn unmet<'a>(pod: &'a Pod, type_: &str) -> Option<(&'a PodCondition, Timestamp)> {
+    let conditions = pod.status.as_ref()?.conditions.as_ref()?;
+    let unmet = conditions.iter().find(|condition| condition.type_ == type_ && condition.status == "False")?;
+    Some((unmet, unmet.last_transition_time.as_ref()?.0))
 }
 
 fn container_trouble(pod: &Pod) -> Option<Problem> {
@@ -196,13 +215,18 @@ fn container_trouble(pod: &Pod) -> Option<Problem> {
             reason: "ImagePullFailed",
             message: format!("pod {name} cannot get image {}; see `kubectl describe pod {name}`", broker.image),
         }),
-        Some(reason @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError")) => Some(Problem {
-            reason: "BrokerNotStarted",
-            message: format!(
-                "the broker of pod {name} cannot be started ({reason}); see `kubectl describe pod {name}`"
-            ),
-        }),
+        Some(reason @ ("CreateContainerConfigError" | "CreateContainerError" | "RunContainerError")) => {
+            Some(not_started(&name, reason))
+        }
         _ => broker_exit(pod, broker),
+    }
+}
+
+/// A container that never ran has no logs; why is in the pod's status and Events.
+fn not_started(pod: &str, reason: &str) -> Problem {
+    Problem {
+        reason: "BrokerNotStarted",
+        message: format!("the broker of pod {pod} cannot be started ({reason}); see `kubectl describe pod {pod}`"),
     }
 }
 
@@ -212,6 +236,9 @@ fn broker_exit(pod: &Pod, broker: &k8s_openapi::api::core::v1::ContainerStatus) 
     let last = terminated(&broker.state).or_else(|| terminated(&broker.last_state))?;
     let name = pod.name_any();
     let reason = last.reason.as_deref().unwrap_or("Error");
+    if let "StartError" | "ContainerCannotRun" = reason {
+        return Some(not_started(&name, reason));
+    }
     (last.exit_code != 0).then(|| Problem {
         reason: "BrokerFailed",
         message: format!(

@@ -1,7 +1,7 @@
 //! States of the world and the conditions that they deserve.
 
 use k8s_openapi::api::core::v1::{
-    ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, PodCondition, PodStatus,
+    ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, PodStatus,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
@@ -54,6 +54,17 @@ fn pod(conditions: Vec<PodCondition>, broker: ContainerStatus) -> Pod {
             container_statuses: Some(vec![ContainerStatus { name: "broker".into(), ..broker }]),
             ..PodStatus::default()
         }),
+    }
+}
+
+/// A condition of a pod that has not held for some seconds.
+fn unmet_for(seconds: i64, type_: &str) -> PodCondition {
+    PodCondition {
+        type_: type_.into(),
+        status: "False".into(),
+        message: Some("0/1 nodes are available".into()),
+        last_transition_time: Some(Time(Timestamp::from_second(NOW - seconds).unwrap())),
+        ..PodCondition::default()
     }
 }
 
@@ -181,19 +192,39 @@ fn an_old_exit_is_no_trouble_once_the_broker_is_ready() {
 
 #[test]
 fn a_pod_may_wait_a_moment_for_a_node() {
-    let unscheduled = |seconds: i64| PodCondition {
-        type_: "PodScheduled".into(),
-        status: "False".into(),
-        message: Some("0/1 nodes are available".into()),
-        last_transition_time: Some(Time(Timestamp::from_second(NOW - seconds).unwrap())),
-        ..PodCondition::default()
-    };
     let status = |seconds| {
-        let pod = pod(vec![unscheduled(seconds)], ContainerStatus::default());
+        let pod = pod(vec![unmet_for(seconds, "PodScheduled")], ContainerStatus::default());
         assess_with(&queue(1), Some(&set(1, 0, 1)), &[pod], None)
     };
     assert_eq!(summary(&status(14)), "FFTF Starting");
     assert_eq!(summary(&status(15)), "FFTT Unschedulable");
+}
+
+#[test]
+fn a_node_may_take_a_while_to_prepare_a_pod() {
+    let trouble = |seconds, going: bool| {
+        let mut pod = pod(vec![unmet_for(seconds, "PodReadyToStartContainers")], waiting("ContainerCreating"));
+        pod.metadata.deletion_timestamp = going.then(|| Time(Timestamp::from_second(NOW).unwrap()));
+        pod_trouble(&[pod], Timestamp::from_second(NOW).unwrap()).map(|problem| problem.message)
+    };
+    assert_eq!(trouble(59, false), None);
+    assert_eq!(trouble(60, true), None);
+    let message = "the node cannot prepare volumes or network of pod hello-0; see `kubectl describe pod hello-0`";
+    assert_eq!(trouble(60, false).as_deref(), Some(message));
+}
+
+#[test]
+fn a_container_that_never_ran_has_no_logs_to_see() {
+    let mut broker = exited(128, false);
+    let last = broker.last_state.as_mut().unwrap().terminated.as_mut().unwrap();
+    last.reason = Some("StartError".into());
+    broker.state = waiting("CrashLoopBackOff").state;
+    let problem = pod_trouble(&[pod(vec![], broker)], Timestamp::from_second(NOW).unwrap()).unwrap();
+    assert_eq!(problem.reason, "BrokerNotStarted");
+    assert_eq!(
+        problem.message,
+        "the broker of pod hello-0 cannot be started (StartError); see `kubectl describe pod hello-0`"
+    );
 }
 
 #[test]
