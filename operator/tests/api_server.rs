@@ -234,13 +234,15 @@ async fn the_api_server_refuses_a_bad_specification_and_says_why() {
     let world = World::new("refused").await;
     let replicas =
         "spec.replicas: Invalid value: 3: replicas must be 0 or 1: replication is not available in this version";
-    let size =
-        "spec.storage.size: Invalid value: \"-1Gi\": storage.size must be a positive number of bytes, for example 10Gi";
+    let size = "spec.storage.size: Invalid value: \"-1Gi\": storage.size must be a number of bytes and at least 64Mi";
     let cpu = "spec.resources.limits.cpu: Invalid value: \"much\": cpu must be a positive number of processors";
     for (name, spec, sentence) in [
         ("hello", json!({"replicas": 3}), replicas),
         ("hello", json!({"replicas": -1}), "replicas must be 0 or 1"),
         ("hello", json!({"storage": {"size": "-1Gi"}}), size),
+        ("hello", json!({"storage": {"size": "63Mi"}}), "storage.size must be a number of bytes and at least 64Mi"),
+        ("hello", json!({"storage": {"size": 1024}}), "storage.size must be a number of bytes and at least 64Mi"),
+        ("hello", json!({"storage": {"size": "big"}}), "storage.size must be a number of bytes and at least 64Mi"),
         ("hello", json!({"resources": {"limits": {"cpu": "much"}}}), cpu),
         ("hello", json!({"storage": {"deletionPolicy": "Keep"}}), "supported values: \"Retain\", \"Delete\""),
         ("hello", json!({"tls": {}}), "tls"),
@@ -252,6 +254,41 @@ async fn the_api_server_refuses_a_bad_specification_and_says_why() {
         assert!(refusal.contains(sentence), "{spec}: {refusal}");
     }
     world.apply(&"a".repeat(52), json!({"replicas": 0})).await.unwrap();
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_volume_that_was_kept_and_is_another_is_said() {
+    let world = World::new("volume").await;
+    world.apply("hello", json!({"storage": {"size": "64Mi"}})).await.unwrap();
+    world.reconcile("hello").await;
+    world.await_stateful_set("hello", 1).await;
+    world.api::<MessageQueue>().delete("hello", &DeleteParams::background()).await.unwrap();
+    world.await_absence::<StatefulSet>("hello").await;
+    world.await_absence::<Secret>("hello-default-user").await;
+
+    world.apply("hello", json!({"replicas": 0, "storage": {"size": "65Mi"}})).await.unwrap();
+    world.reconcile("hello").await;
+    world.await_stateful_set("hello", 0).await;
+    world.reconcile("hello").await;
+    let degraded = find(&world.status("hello").await, DEGRADED).unwrap().clone();
+    assert_eq!((degraded.status.as_str(), degraded.reason.as_str()), ("True", "VolumeDiffers"));
+    let sentence = "the volume claim data-hello-0 has 64Mi, spec.storage.size says 65Mi; ";
+    assert!(degraded.message.starts_with(sentence), "{}", degraded.message);
+    assert_eq!(world.writes_of_reconcile("hello").await, 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_queue_is_stopped_by_its_scale() {
+    let world = World::new("scale").await;
+    world.apply("hello", json!({"storage": {"size": "64Mi"}})).await.unwrap();
+    let scale = Patch::Merge(json!({"spec": {"replicas": 0}}));
+    world.api::<MessageQueue>().patch_scale("hello", &PatchParams::default(), &scale).await.unwrap();
+    assert_eq!(world.api::<MessageQueue>().get("hello").await.unwrap().spec.replicas, 0);
+    let scale = Patch::Merge(json!({"spec": {"replicas": 2}}));
+    let refusal = world.api::<MessageQueue>().patch_scale("hello", &PatchParams::default(), &scale).await;
+    assert!(refusal.map(|_| ()).unwrap_err().to_string().contains("replicas must be 0 or 1"));
     world.end().await;
 }
 

@@ -146,12 +146,12 @@ impl Default for MessageQueueSpec {
     "has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)"
 ).message("storage.storageClassName cannot be changed: a volume stays in the class in which it was made"))]
 pub struct Storage {
-    /// Size of the volume, for example 10Gi. It cannot be changed later.
+    /// Size of the volume, for example 20Gi, and at least 64Mi. Default: 10Gi. It cannot be changed later.
     #[serde(default = "default_storage_size")]
     #[schemars(extend("nullable" = false))]
     #[x_kube(
-        validation = Rule::new("type(self) == int ? self > 0 : isQuantity(self) && quantity(self).isGreaterThan(quantity('0'))").message(
-            "storage.size must be a positive number of bytes, for example 10Gi"
+        validation = Rule::new("isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('64Mi')) >= 0").message(
+            "storage.size must be a number of bytes and at least 64Mi, for example 10Gi: the broker's log grows in segments of 64Mi"
         ),
         validation = Rule::new("self == oldSelf").message(
             "storage.size cannot be changed: growing a volume is not available in this version"
