@@ -244,6 +244,17 @@ async fn the_api_server_refuses_a_bad_specification_and_says_why() {
         ("hello", json!({"storage": {"size": 1024}}), "storage.size must be a number of bytes and at least 64Mi"),
         ("hello", json!({"storage": {"size": "big"}}), "storage.size must be a number of bytes and at least 64Mi"),
         ("hello", json!({"resources": {"limits": {"cpu": "much"}}}), cpu),
+        (
+            "hello",
+            json!({"resources": {"requests": {"cpu": "1500m"}, "limits": {"cpu": 1}}}),
+            "resources.requests.cpu must not be above resources.limits.cpu",
+        ),
+        (
+            "hello",
+            json!({"resources": {"requests": {"memory": "1Gi"}, "limits": {"memory": "1G"}}}),
+            "resources.requests.memory must not be above resources.limits.memory",
+        ),
+        ("hello", json!({"tolerations": [{"operator": "Exist"}]}), "tolerations: operator must be Exists or Equal"),
         ("hello", json!({"storage": {"deletionPolicy": "Keep"}}), "supported values: \"Retain\", \"Delete\""),
         ("hello", json!({"tls": {}}), "tls"),
         (&"a".repeat(53), json!({}), "metadata.name must have at most 52 characters"),
@@ -253,7 +264,13 @@ async fn the_api_server_refuses_a_bad_specification_and_says_why() {
         let refusal = world.apply(name, spec.clone()).await.map(|_| ()).unwrap_err().to_string();
         assert!(refusal.contains(sentence), "{spec}: {refusal}");
     }
-    world.apply(&"a".repeat(52), json!({"replicas": 0})).await.unwrap();
+    let allowed = json!({
+        "replicas": 0,
+        "storage": {"size": 67_108_864},
+        "resources": {"requests": {"cpu": 1, "memory": "1G"}, "limits": {"cpu": "1000m", "memory": "1Gi"}},
+        "tolerations": [{"operator": "Exists"}, {"key": "a", "operator": "Equal", "value": "b"}, {"key": "c"}],
+    });
+    world.apply(&"a".repeat(52), allowed).await.unwrap();
     world.end().await;
 }
 

@@ -108,6 +108,9 @@ pub struct MessageQueueSpec {
     /// Node taints that the broker tolerates.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
+    #[x_kube(validation = Rule::new("self.all(toleration, !has(toleration.operator) || toleration.operator in ['Exists', 'Equal'])").message(
+        "tolerations: operator must be Exists or Equal"
+    ))]
     pub tolerations: Vec<Toleration>,
 
     /// Rules that attract the broker to nodes or other pods, or keep it away from them.
@@ -245,8 +248,16 @@ impl ServiceType {
 }
 
 /// What the broker's container may use.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+///
+/// An amount that is no quantity has a rule and a sentence of its own, so the rules here let it pass.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new(
+    "!has(self.requests) || !has(self.limits) || !has(self.requests.cpu) || !has(self.limits.cpu) || !isQuantity(string(self.requests.cpu)) || !isQuantity(string(self.limits.cpu)) || quantity(string(self.requests.cpu)).compareTo(quantity(string(self.limits.cpu))) <= 0"
+).message("resources.requests.cpu must not be above resources.limits.cpu"))]
+#[x_kube(validation = Rule::new(
+    "!has(self.requests) || !has(self.limits) || !has(self.requests.memory) || !has(self.limits.memory) || !isQuantity(string(self.requests.memory)) || !isQuantity(string(self.limits.memory)) || quantity(string(self.requests.memory)).compareTo(quantity(string(self.limits.memory))) <= 0"
+).message("resources.requests.memory must not be above resources.limits.memory"))]
 pub struct Resources {
     /// What a node must have free to run the broker.
     #[serde(default, skip_serializing_if = "Option::is_none")]
