@@ -86,7 +86,7 @@ fn the_refusal_names_file_place_and_remedy() {
     let disk = sound.with(|bytes| bytes[sound.offsets[1] + 40] ^= 1);
     let text = open(disk, small(SEGMENT_LEN, 2)).err().unwrap().to_string();
     assert!(text.contains("wal-00000000 at byte 4152"), "{text}");
-    assert!(text.contains("replace this member"), "{text}");
+    assert!(text.contains("restore a backup"), "{text}");
 }
 
 #[test]
