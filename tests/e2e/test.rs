@@ -85,7 +85,7 @@ fn invalid_manifests_are_refused_with_a_sentence(cluster: &Cluster) -> Result<()
         (
             json!({"storage": {"size": "-1Gi"}}),
             "spec.storage.size: Invalid value",
-            "storage.size must be a positive number of bytes, for example 10Gi",
+            "storage.size must be a number of bytes and at least 64Mi, for example 10Gi",
         ),
         (
             json!({"resources": {"limits": {"memory": "lots"}}}),
