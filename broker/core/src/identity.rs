@@ -4,7 +4,8 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
-/// One queue, unique in the node for as long as its data folder lives; never used again after a delete.
+/// One queue of the node. A logged queue's number is never used again after a delete; the others' may be, once all
+/// have been through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct QueueId(pub u32);
 

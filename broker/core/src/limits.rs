@@ -31,14 +31,8 @@ pub const MESSAGE_BYTES: u64 = 16 << 20;
 /// Channels open at once on a connection, as offered in `connection.tune` (RabbitMQ's default).
 pub const CHANNEL_MAX: u16 = 2_047;
 
-/// Octets of a frame, as offered in `connection.tune` (RabbitMQ's default).
-pub const FRAME_MAX: u32 = 131_072;
-
-/// Octets of a frame before `connection.open`, whatever was negotiated.
-pub const FRAME_MAX_BEFORE_OPEN: u32 = 8_192;
-
-/// The smallest frame-max that a client may choose (spec 4.2.3).
-pub const FRAME_MIN: u32 = 4_096;
+/// Octets of a frame: as offered in `connection.tune`, before `connection.open`, and the smallest that a client may choose.
+pub use warren_amqp::limits::{FRAME_MAX_BEFORE_OPEN, FRAME_MAX_DEFAULT as FRAME_MAX, FRAME_MIN_SIZE as FRAME_MIN};
 
 /// Seconds between heartbeats, as offered in `connection.tune` (RabbitMQ's default).
 pub const HEARTBEAT_SECS: u16 = 60;
