@@ -13,6 +13,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where to listen.
     pub listeners: Listeners,
+    /// How the log is laid out.
+    pub log: LogConfig,
     /// The one user that may log in. Default: none, then `guest` with password `guest` may, from this host only.
     pub default_user: Option<DefaultUser>,
 }
@@ -25,6 +27,18 @@ pub struct Listeners {
     pub amqp: Vec<SocketAddr>,
     /// HTTP with `/livez`, `/readyz` and `/metrics`. Default: 127.0.0.1:15692.
     pub metrics: SocketAddr,
+}
+
+/// How the log is laid out. By default all of it follows from the size of the volume that it is on.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogConfig {
+    /// Octets of a segment, a multiple of 4096 from 8 KiB to 1 GiB; a larger record gets a segment of its own. Default: 1/64 of
+    /// the volume, from 1 MiB to 64 MiB. Segments that are there keep the length they have.
+    pub segment_bytes: Option<u32>,
+    /// Octets of log after which a checkpoint is made, or four times the size of the last checkpoint if that is more.
+    /// Default: 1/16 of the volume, at most 64 MiB.
+    pub checkpoint_bytes: Option<u64>,
 }
 
 /// A user whose name and password are in files, such as a mounted Kubernetes Secret. They are read at each login.
@@ -63,7 +77,7 @@ pub enum ConfigError {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { data_dir: PathBuf::from("warren-data"), listeners: Listeners::default(), default_user: None }
+        Self { data_dir: PathBuf::from("warren-data"), listeners: Listeners::default(), log: LogConfig::default(), default_user: None }
     }
 }
 
@@ -119,6 +133,9 @@ mod tests {
             [listeners]
             amqp = ["0.0.0.0:5672"]
             metrics = "0.0.0.0:15692"
+            [log]
+            segment_bytes = 4194304
+            checkpoint_bytes = 16777216
             [default_user]
             name_file = "/run/user"
             password_file = "/run/password"
@@ -126,6 +143,8 @@ mod tests {
         let config = Config::parse(text).expect("valid");
         assert_eq!(config.data_dir, Path::new("/var/lib/warren"));
         assert_eq!(config.listeners.amqp, ["0.0.0.0:5672".parse().expect("an address")]);
+        let log = LogConfig { segment_bytes: Some(4 << 20), checkpoint_bytes: Some(16 << 20) };
+        assert_eq!(config.log, log);
         assert_eq!(config.default_user.expect("given").password_file, Path::new("/run/password"));
     }
 

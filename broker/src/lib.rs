@@ -11,6 +11,8 @@
 //! machines. A shard never waits for a connection: what it sends is bounded by the consumers' windows. A connection
 //! waits for shards, which is how a full queue, disk or socket is felt at the publisher's end: we stop reading.
 
+mod bodies;
+mod checkpoint;
 pub mod config;
 mod connection;
 mod connections;
@@ -21,8 +23,10 @@ mod log;
 mod metadata;
 mod metrics;
 pub mod node;
+mod recovery;
 mod scratch;
 mod shard;
+mod space;
 pub mod telemetry;
 mod users;
 

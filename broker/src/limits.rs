@@ -14,8 +14,21 @@ pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(15);
 /// Batches of inputs waiting for a shard; beyond, their senders wait.
 pub(crate) const SHARD_BATCHES: usize = 256;
 
-/// Octets in a shard waiting for the log; beyond, it takes no inputs until the log has taken some.
-pub(crate) const SHARD_WAITING_BYTES: usize = 8 << 20;
+/// How long settlements may wait for something else to be logged with. After a crash, messages that were acknowledged in
+/// that time may be delivered again.
+pub(crate) const SETTLE_DELAY: Duration = Duration::from_millis(50);
+
+/// Octets read from the log beyond what was asked for, when a backlog is delivered.
+pub(crate) const READ_AHEAD_BYTES: u32 = 256 << 10;
+
+/// Octets of messages in one relocation record; the message that reaches it is the last.
+pub(crate) const RELOCATION_BYTES: usize = 256 << 10;
+
+/// Octets of messages moved after one checkpoint; what is left waits for the next.
+pub(crate) const RELOCATIONS_BYTES: u64 = 64 << 20;
+
+/// How often the volume is asked for its free space, beside each new segment.
+pub(crate) const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Batches that a shard takes in before it looks at the log again.
 pub(crate) const SHARD_BATCHES_AT_ONCE: usize = 64;

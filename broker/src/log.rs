@@ -3,72 +3,204 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
-use tracing::error;
-use warren_core::ShardId;
+use tokio::sync::{Notify, watch};
+use tracing::{error, info, warn};
+use warren_core::{Location, ShardId};
 use warren_replication::LastEntry;
-use warren_storage::{Batch, Completion, FileDisk, Kind, Log, LogError, Options};
+use warren_storage::{
+    Batch, Completion, Disk, FileDisk, Kind, Log, LogError, LogPoint, LogReader, LogWriter, Options, Position, Recovered,
+    Retention,
+};
 
+use crate::bodies::SyncedEnd;
+use crate::checkpoint::Contribution;
+use crate::config::LogConfig;
 use crate::metrics::Metrics;
+use crate::space::{LogBounds, SpaceWatch};
 
-/// What the log thread tells a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a shard is told about the log, in the order in which it became true.
+#[derive(Debug)]
 pub(crate) enum LogSignal {
-    /// The shard's entries up to this index are durable.
-    Synced(u64),
+    /// One of the shard's records is durable.
+    Synced {
+        /// What it is.
+        kind: Kind,
+        /// Its index, if it is an entry.
+        index: u64,
+        /// Where its payload is.
+        position: Position,
+    },
     /// The log takes entries again after it had refused one.
     Writable,
+    /// Answer with a snapshot of everything that was synced before.
+    Checkpoint(UnboundedSender<Contribution>),
 }
 
-/// Everything that was found in the log, by shard.
-#[derive(Debug, Default)]
-pub(crate) struct Recovered {
+/// What was found in the log, in the order it has to be applied.
+pub(crate) trait Replay {
+    /// A shard's state up to an entry; comes before all else.
+    fn snapshot(&mut self, shard: ShardId, octets: &[u8]) -> anyhow::Result<()>;
+    /// An entry that is not in its shard's snapshot.
+    fn entry(&mut self, shard: ShardId, at: Location, octets: Bytes) -> anyhow::Result<()>;
+    /// Messages that were moved.
+    fn relocation(&mut self, shard: ShardId, at: Location, octets: Bytes) -> anyhow::Result<()>;
+}
+
+/// The log, where it ended for each shard, and the bounds that its volume sets.
+pub(crate) struct Opened {
+    log: Log<FileDisk>,
     pub(crate) last: BTreeMap<ShardId, LastEntry>,
+    pub(crate) bounds: LogBounds,
 }
 
-/// Opens the log in `data_dir` and hands every entry to `replay` in the order it was written.
-pub(crate) fn open(
-    data_dir: &Path,
-    mut replay: impl FnMut(ShardId, Bytes) -> anyhow::Result<()>,
-) -> anyhow::Result<(Log<FileDisk>, Recovered)> {
+/// Opens the log in `data_dir` and hands `replay` what it holds.
+pub(crate) fn open(data_dir: &Path, config: &LogConfig, replay: &mut impl Replay) -> anyhow::Result<Opened> {
     let folder = data_dir.join("log");
     std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the data folder {}", folder.display()))?;
     let disk = FileDisk::open(&folder)?;
-    let mut recovered = Recovered::default();
+    let volume = disk.space().with_context(|| format!("the volume of {} does not say its size", folder.display()))?;
+    let bounds = LogBounds::new(config, volume.total);
+    let options = Options { segment_len: bounds.segment_bytes, ..Options::default() };
+    let mut last = BTreeMap::new();
     let mut failure = None;
-    let log = Log::open(disk, Options::default(), |record| {
-        if record.tag.kind != Kind::Entry || failure.is_some() {
-            return;
+    let log = Log::open(disk, options, |found| {
+        if failure.is_none() {
+            failure = recovered(found, &mut last, replay).err();
         }
-        let shard = ShardId(record.tag.shard);
-        recovered.last.insert(shard, LastEntry { term: record.tag.term, index: record.tag.index });
-        // Messages live on in this memory; sharing the read buffer would keep all of it for one of them.
-        let entry = Bytes::copy_from_slice(&record.payload);
-        let place = || format!("log entry {} of shard {} cannot be applied", record.tag.index, shard.0);
-        failure = replay(shard, entry).with_context(place).err();
     })?;
-    failure.map_or(Ok((log, recovered)), Err)
+    failure.map_or(Ok(Opened { log, last, bounds }), Err)
+}
+
+fn recovered(
+    found: Recovered,
+    last: &mut BTreeMap<ShardId, LastEntry>,
+    replay: &mut impl Replay,
+) -> anyhow::Result<()> {
+    match found {
+        Recovered::Snapshot(snapshot) => {
+            let shard = ShardId(snapshot.shard);
+            last.insert(shard, LastEntry { term: snapshot.term, index: snapshot.index });
+            let place = || format!("the snapshot of shard {} cannot be read", shard.0);
+            replay.snapshot(shard, &snapshot.payload).with_context(place)
+        }
+        Recovered::Record { tag, position, payload } => {
+            let shard = ShardId(tag.shard);
+            let place = || format!("log record {:?} {} of shard {} cannot be applied", tag.kind, tag.index, shard.0);
+            match tag.kind {
+                Kind::Entry if last.get(&shard).is_some_and(|last| tag.index <= last.index) => Ok(()),
+                Kind::Entry => {
+                    last.insert(shard, LastEntry { term: tag.term, index: tag.index });
+                    replay.entry(shard, location(position), payload).with_context(place)
+                }
+                Kind::Relocation => replay.relocation(shard, location(position), payload).with_context(place),
+                _ => Ok(()),
+            }
+        }
+    }
+}
+
+/// The log's positions as the machines name them.
+pub(crate) fn location(position: Position) -> Location {
+    Location { segment: position.segment, offset: position.offset, len: position.len }
+}
+
+/// How much was written since the last checkpoint, and who is woken when that is enough for the next.
+#[derive(Debug, Clone)]
+pub(crate) struct CheckpointDue {
+    since: Arc<AtomicU64>,
+    enough: Arc<AtomicU64>,
+    pub(crate) notify: Arc<Notify>,
+}
+
+impl CheckpointDue {
+    pub(crate) fn new(since: u64, enough: u64) -> Self {
+        let due = Self { since: Arc::default(), enough: Arc::new(AtomicU64::new(enough)), notify: Arc::default() };
+        due.written(since);
+        due
+    }
+
+    fn written(&self, bytes: u64) {
+        let since = self.since.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if since >= self.enough.load(Ordering::Relaxed) {
+            self.notify.notify_one();
+        }
+    }
+
+    /// A checkpoint begins; the next is due after `enough` more bytes.
+    pub(crate) fn begin(&self) {
+        self.since.store(0, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_enough(&self, bytes: u64) {
+        self.enough.store(bytes, Ordering::Relaxed);
+    }
+}
+
+/// The running log and what hangs on it.
+pub(crate) struct NodeLog {
+    pub(crate) writer: LogWriter,
+    pub(crate) reader: LogReader<FileDisk>,
+    pub(crate) retention: Retention<FileDisk>,
+    pub(crate) synced: SyncedEnd,
+    pub(crate) checkpoint: CheckpointDue,
+    pub(crate) space: SpaceWatch,
+    /// By shard number, the metadata's first.
+    pub(crate) signals: Vec<UnboundedSender<LogSignal>>,
+}
+
+impl NodeLog {
+    /// Starts the log thread.
+    pub(crate) fn start(
+        opened: Opened,
+        signals: Vec<UnboundedSender<LogSignal>>,
+        alarm: Arc<watch::Sender<Option<&'static str>>>,
+        metrics: Metrics,
+    ) -> anyhow::Result<Self> {
+        let Opened { log, bounds, .. } = opened;
+        let (reader, retention, synced) = (log.reader(), log.retention(), SyncedEnd::default());
+        synced.set(log.end());
+        let checkpoint = CheckpointDue::new(log.bytes_since_checkpoint(), bounds.checkpoint_bytes);
+        let space = SpaceWatch::new(retention.clone(), bounds.reserve_bytes, alarm);
+        space.look();
+        let completions = Completions {
+            shards: signals.clone(),
+            synced: synced.clone(),
+            checkpoint: checkpoint.clone(),
+            space: space.clone(),
+            metrics,
+            segment: log.end().segment,
+        };
+        let writer = LogWriter::spawn_bounded(log, completions, bounds.queue_bytes)?;
+        Ok(Self { writer, reader, retention, synced, checkpoint, space, signals })
+    }
 }
 
 /// Sorts completions by shard.
-pub(crate) struct Completions {
+struct Completions {
+    /// By number, the metadata's first.
     shards: Vec<UnboundedSender<LogSignal>>,
+    synced: SyncedEnd,
+    checkpoint: CheckpointDue,
+    space: SpaceWatch,
     metrics: Metrics,
+    /// The segment that the last batch ended in.
+    segment: u32,
 }
 
 impl Completions {
-    /// `shards` by number, the metadata's first.
-    pub(crate) fn new(shards: Vec<UnboundedSender<LogSignal>>, metrics: Metrics) -> Self {
-        Self { shards, metrics }
-    }
-
-    fn tell(&self, shard: u16, signal: LogSignal) {
-        if let Some(sender) = self.shards.get(usize::from(shard)) {
-            // A shard that has stopped needs to know nothing.
-            let _ = sender.send(signal);
+    /// Only when the shards have been told: who asks them for a checkpoint at this point must find them there.
+    fn advance(&mut self, end: LogPoint) {
+        self.synced.set(end);
+        // Each new segment takes space; that is the moment to look how much is left.
+        if self.segment != end.segment {
+            self.segment = end.segment;
+            self.space.look();
         }
     }
 }
@@ -76,13 +208,16 @@ impl Completions {
 impl Completion for Completions {
     fn synced(&mut self, batch: Batch<'_>) {
         self.metrics.log_synced(batch.records.len(), batch.bytes, batch.sync_duration);
-        let mut last: BTreeMap<u16, u64> = BTreeMap::new();
         for record in batch.records {
-            last.insert(record.tag.shard, record.tag.index);
+            let signal =
+                LogSignal::Synced { kind: record.tag.kind, index: record.tag.index, position: record.position };
+            if let Some(sender) = self.shards.get(usize::from(record.tag.shard)) {
+                // A shard that has stopped needs to know nothing.
+                let _ = sender.send(signal);
+            }
         }
-        for (shard, index) in last {
-            self.tell(shard, LogSignal::Synced(index));
-        }
+        self.advance(batch.end);
+        self.checkpoint.written(batch.bytes);
     }
 
     /// Nothing that we could still do would be true: what the disk holds is unknown. A restart reads it and knows.
@@ -94,6 +229,15 @@ impl Completion for Completions {
     fn writable(&mut self) {
         for sender in &self.shards {
             let _ = sender.send(LogSignal::Writable);
+        }
+    }
+
+    fn out_of_space(&mut self, waiting: bool) {
+        if waiting {
+            warn!("the volume is full: the log waits for space; messages that are consumed and acknowledged give it back");
+            self.space.look();
+        } else {
+            info!("there is space again: the log goes on");
         }
     }
 }

@@ -28,7 +28,7 @@ enum Command {
 #[derive(Debug, Args)]
 struct Serve {
     /// TOML file with settings; flags override it. Keys: data_dir, listeners.amqp (a list), listeners.metrics,
-    /// default_user.name_file, default_user.password_file.
+    /// log.segment_bytes, log.checkpoint_bytes, default_user.name_file, default_user.password_file.
     #[arg(long, value_name = "FILE", env = "WARREN_CONFIG")]
     config: Option<PathBuf>,
     /// Folder for the data.

@@ -1,6 +1,6 @@
 //! One node: reads the log, starts the tasks, opens the ports, and stops it all again.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -11,32 +11,34 @@ use std::time::Instant;
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use futures::FutureExt;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
-use warren_core::limits::TopologyLimits;
-use warren_core::queue::{QueueSettings, Shard, ShardInput, ShardOutput};
-use warren_core::topology::{Change, QueueRecord, Topology};
-use warren_core::{QueueId, ShardId};
+use warren_core::ShardId;
+use warren_core::queue::{QueueSettings, ShardInput};
+use warren_core::topology::{QueueRecord, Topology};
 use warren_replication::{Group, NodeId};
 use warren_storage::LogWriter;
 
+use crate::bodies::LogBodies;
+use crate::checkpoint::Checkpointer;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::limits::{SHARD_BATCHES, SHUTDOWN_TIMEOUT};
-use crate::log::{self, Completions, LogSignal, Recovered};
-use crate::metadata::{self, Deletions, Mailbox, MetadataHandle, MetadataTask};
+use crate::log::{self, LogSignal, NodeLog, Opened};
+use crate::metadata::{self, Mailbox, MetadataHandle, MetadataTask};
 use crate::metrics::Metrics;
+use crate::recovery::State;
 use crate::shard::{ShardMessage, ShardTask};
+use crate::space::LogBounds;
 use crate::users::{self, Users};
 use crate::{http, listener};
 
 /// How many shards hold queues. Each queue's record names its shard, so this may grow and must not shrink.
-const SHARDS: NonZeroU16 = NonZeroU16::new(32).expect("32 is not 0");
+pub(crate) const SHARDS: NonZeroU16 = NonZeroU16::new(32).expect("32 is not 0");
 
 /// The only node there is.
 const NODE: NodeId = NodeId(1);
@@ -57,6 +59,8 @@ pub(crate) struct Shared {
     /// The origin of the machines' time.
     pub(crate) started: Instant,
     stopping: watch::Sender<bool>,
+    /// Why publishers are held back; `None`: they are not.
+    pub(crate) alarm: Arc<watch::Sender<Option<&'static str>>>,
 }
 
 impl Shared {
@@ -84,12 +88,6 @@ pub struct Node {
     servers: Vec<JoinHandle<()>>,
 }
 
-/// What the log says about how things were.
-struct State {
-    topology: Topology,
-    shards: BTreeMap<ShardId, Shard>,
-}
-
 impl Node {
     /// Starts a node: when this returns its ports are open.
     ///
@@ -101,16 +99,13 @@ impl Node {
         let listeners = bind(&config.listeners.amqp).await?;
         let http_listener = bind_one(config.listeners.metrics).await?;
         let mut state = State::empty();
-        let (log, recovered) = log::open(&config.data_dir, |shard, entry| state.replay(shard, entry))
+        let opened = log::open(&config.data_dir, &config.log, &mut state)
             .with_context(|| format!("cannot open the data folder {}", config.data_dir.display()))?;
         state.lead();
-        let metrics = Metrics::new()?;
-        let (senders, signals): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| mpsc::unbounded_channel()).unzip();
-        let writer = LogWriter::spawn(log, Completions::new(senders, metrics.clone()))?;
         if let Some(Err(error)) = config.default_user.as_ref().map(users::readable) {
             warn!(%error, "nobody can log in until the default user's files can be read");
         }
-        let shared = start_machines(config, state, &recovered, signals, &writer, metrics, started);
+        let (shared, writer) = start_machines(config, state, opened, started)?;
         let amqp = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
         let metrics = http_listener.local_addr()?;
         let mut servers = vec![tokio::spawn(serve_http(http_listener, shared.clone()))];
@@ -162,47 +157,6 @@ impl Node {
     }
 }
 
-impl State {
-    fn empty() -> Self {
-        let topology = Topology::new(SHARDS, TopologyLimits::default());
-        Self { topology, shards: (1..=SHARDS.get()).map(|id| (ShardId(id), Shard::new())).collect() }
-    }
-
-    fn replay(&mut self, shard: ShardId, entry: Bytes) -> anyhow::Result<()> {
-        if shard == ShardId::METADATA {
-            let mut rest = &entry[..];
-            while !rest.is_empty() {
-                let (change, len) = Change::decode(rest)?;
-                self.topology.apply(&change);
-                rest = &rest[len..];
-            }
-            return Ok(());
-        }
-        let machine = self.shards.get_mut(&shard).with_context(|| {
-            format!("shard {} is unknown: the data was written with more than {SHARDS} shards", shard.0)
-        })?;
-        Ok(machine.replay(entry)?)
-    }
-
-    /// Ends the replay, and makes the shards agree with the topology: a crash can come between a queue's record and
-    /// its place in a shard.
-    fn lead(&mut self) {
-        let mut output = ShardOutput::default();
-        for (id, shard) in &mut self.shards {
-            shard.lead();
-            let orphan = |queue: &QueueId| self.topology.queue_by_id(*queue).is_none_or(|record| record.shard != *id);
-            for queue in shard.queue_ids().filter(orphan).collect::<Vec<_>>() {
-                shard.handle(ShardInput::Delete { queue, if_unused: false, if_empty: false, request: 0 }, &mut output);
-            }
-        }
-        for queue in self.topology.queues() {
-            if let Some(shard) = self.shards.get_mut(&queue.shard) {
-                shard.handle(create(queue), &mut output);
-            }
-        }
-    }
-}
-
 /// Starts a task that the node cannot be without. If it panics, which is a defect, everybody who waits for it would
 /// wait for ever; a process that ends is restarted and reads its log.
 fn spawn_vital(name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
@@ -214,16 +168,18 @@ fn spawn_vital(name: &'static str, task: impl Future<Output = ()> + Send + 'stat
     });
 }
 
-/// Starts the metadata's task and one for each shard.
+/// Starts the log, the metadata's task, one for each shard, and those that look after the log's size.
 fn start_machines(
     config: Config,
     state: State,
-    recovered: &Recovered,
-    signals: Vec<mpsc::UnboundedReceiver<LogSignal>>,
-    writer: &LogWriter,
-    metrics: Metrics,
+    opened: Opened,
     started: Instant,
-) -> Arc<Shared> {
+) -> anyhow::Result<(Arc<Shared>, LogWriter)> {
+    let metrics = Metrics::new()?;
+    let (bounds, last) = (opened.bounds, opened.last.clone());
+    let (senders, signals): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| mpsc::unbounded_channel()).unzip();
+    let alarm = Arc::new(watch::Sender::new(None));
+    let log = NodeLog::start(opened, senders, alarm.clone(), metrics.clone())?;
     let (metadata, deletions, mailbox) = metadata::mailbox();
     let (senders, inputs): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| mpsc::channel(SHARD_BATCHES)).unzip();
     let shared = Arc::new(Shared {
@@ -238,34 +194,47 @@ fn start_machines(
         handshakes: AtomicUsize::new(0),
         started,
         stopping: watch::Sender::new(false),
+        alarm,
     });
     let group = |shard: ShardId| {
-        let last = recovered.last.get(&shard).copied().unwrap_or_default();
-        Group::lead_alone(shard, NODE, last, writer.handle())
+        Group::lead_alone(shard, NODE, last.get(&shard).copied().unwrap_or_default(), log.writer.handle())
     };
     let mut signals = signals.into_iter();
     let metadata_signals = signals.next();
     for ((id, shard), (inputs, signals)) in state.shards.into_iter().zip(inputs.into_iter().skip(1).zip(signals)) {
-        spawn_shard(id, shard, group(id), (inputs, signals), &shared, deletions.clone());
+        let task = ShardTask {
+            id,
+            shard,
+            group: group(id),
+            bodies: LogBodies::new(log.reader.clone(), log.synced.clone()),
+            log: log.writer.handle(),
+            inputs,
+            signals,
+            connections: shared.connections.clone(),
+            metadata: shared.metadata.clone(),
+            deletions: deletions.clone(),
+            waiting_bytes: bounds.waiting_bytes,
+            draining: Vec::new(),
+            relocations: VecDeque::new(),
+            settle_at: None,
+        };
+        spawn_vital("shard", task.run());
     }
     if let Some(signals) = metadata_signals {
         spawn_metadata(mailbox, state.topology, group(ShardId::METADATA), signals, &shared);
     }
-    shared
+    Ok((shared.clone(), look_after(log, bounds, &shared)))
 }
 
-fn spawn_shard(
-    id: ShardId,
-    shard: Shard,
-    group: Group,
-    (inputs, signals): (mpsc::Receiver<ShardMessage>, mpsc::UnboundedReceiver<LogSignal>),
-    shared: &Shared,
-    deletions: Deletions,
-) {
-    let (connections, metadata) = (shared.connections.clone(), shared.metadata.clone());
-    let draining = Vec::new();
-    let task = ShardTask { id, shard, group, inputs, signals, connections, metadata, deletions, draining };
-    spawn_vital("shard", task.run());
+/// Starts what keeps the log short and the volume from filling up.
+fn look_after(log: NodeLog, bounds: LogBounds, shared: &Shared) -> LogWriter {
+    let NodeLog { writer, reader, retention, synced, checkpoint, space, signals } = log;
+    let shards = shared.shards.clone();
+    let min_bytes = bounds.checkpoint_bytes;
+    let checkpointer = Checkpointer { due: checkpoint.clone(), min_bytes, synced, retention, reader, signals, shards };
+    spawn_vital("checkpoint", checkpointer.run());
+    spawn_vital("space", space.run(checkpoint));
+    writer
 }
 
 fn spawn_metadata(

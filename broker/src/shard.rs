@@ -1,17 +1,23 @@
 //! One task per shard: moves inputs into the shard machine, entries into the log, events to connections.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info};
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, error, info};
 use warren_core::ShardId;
 use warren_core::queue::{Shard, ShardInput, ShardOutput, ShardTotals};
 use warren_replication::{Group, ProposeError};
+use warren_storage::{AppendError, Kind, LogHandle, Position, Record, Tag};
 
+use crate::bodies::LogBodies;
+use crate::checkpoint::{Contribution, ShardState};
 use crate::connections::Connections;
-use crate::limits::{SHARD_BATCHES_AT_ONCE, SHARD_WAITING_BYTES};
-use crate::log::LogSignal;
+use crate::limits::{SETTLE_DELAY, SHARD_BATCHES_AT_ONCE};
+use crate::log::{LogSignal, location};
 use crate::metadata::{Deletions, MetadataHandle};
 
 /// What a shard task is sent.
@@ -23,6 +29,8 @@ pub(crate) enum ShardMessage {
     Totals(oneshot::Sender<ShardTotals>),
     /// Answer when the log has everything that came before.
     Drain(oneshot::Sender<()>),
+    /// Messages to be written again, as the payload of a relocation record.
+    Relocate(Bytes),
 }
 
 /// A shard and its surroundings.
@@ -30,13 +38,21 @@ pub(crate) struct ShardTask {
     pub(crate) id: ShardId,
     pub(crate) shard: Shard,
     pub(crate) group: Group,
+    pub(crate) bodies: LogBodies,
+    pub(crate) log: LogHandle,
     pub(crate) inputs: mpsc::Receiver<ShardMessage>,
     pub(crate) signals: mpsc::UnboundedReceiver<LogSignal>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) metadata: MetadataHandle,
     pub(crate) deletions: Deletions,
+    /// Octets that may wait for the log; beyond, no inputs are taken.
+    pub(crate) waiting_bytes: usize,
     /// Who waits for the log to have everything.
     pub(crate) draining: Vec<oneshot::Sender<()>>,
+    /// Relocations on their way to the log, oldest first.
+    pub(crate) relocations: VecDeque<Bytes>,
+    /// When settlements that nothing urgent has taken along are logged by themselves.
+    pub(crate) settle_at: Option<Instant>,
 }
 
 impl ShardTask {
@@ -45,7 +61,8 @@ impl ShardTask {
         let mut output = ShardOutput::default();
         let mut messages = Vec::with_capacity(SHARD_BATCHES_AT_ONCE);
         loop {
-            let takes_inputs = self.shard.waiting_bytes() < SHARD_WAITING_BYTES;
+            let takes_inputs = self.shard.waiting_bytes() < self.waiting_bytes;
+            let settle_at = self.settle_at;
             tokio::select! {
                 biased;
                 signal = self.signals.recv() => match signal.map(|signal| self.signal(signal, &mut output)) {
@@ -57,6 +74,7 @@ impl ShardTask {
                     0 => return,
                     _ => self.take_in(&mut messages, &mut output),
                 },
+                () = sleep_until(settle_at.unwrap_or_else(Instant::now)), if settle_at.is_some() => {}
             }
             self.post(&mut output);
             if let Err(error) = self.propose() {
@@ -74,31 +92,70 @@ impl ShardTask {
     fn take_in(&mut self, messages: &mut Vec<ShardMessage>, output: &mut ShardOutput) {
         for message in messages.drain(..) {
             match message {
-                ShardMessage::Inputs(inputs) => inputs.into_iter().for_each(|input| self.shard.handle(input, output)),
+                ShardMessage::Inputs(inputs) => {
+                    for input in inputs {
+                        self.shard.handle(input, &mut self.bodies, output);
+                    }
+                }
                 // Whoever asked may have stopped waiting.
                 ShardMessage::Totals(reply) => drop(reply.send(self.shard.totals())),
                 ShardMessage::Drain(reply) => self.draining.push(reply),
+                ShardMessage::Relocate(payload) => self.relocate(payload),
             }
         }
     }
 
     fn signal(&mut self, signal: LogSignal, output: &mut ShardOutput) -> Result<(), ProposeError> {
         match signal {
-            LogSignal::Synced(index) => {
-                for _ in 0..self.group.synced(index) {
-                    self.shard.committed(output);
+            LogSignal::Synced { kind: Kind::Relocation, position, .. } => self.relocated(position),
+            LogSignal::Synced { index, position, .. } => {
+                self.group.synced(index, position);
+                while let Some(position) = self.group.take_committed() {
+                    self.shard.committed(location(position), &mut self.bodies, output);
                 }
-                Ok(())
             }
-            LogSignal::Writable => self.group.retry(),
+            LogSignal::Writable => self.group.retry()?,
+            LogSignal::Checkpoint(reply) => {
+                let state = ShardState::Queues(self.shard.snapshot());
+                // A checkpoint that was given up misses nothing.
+                let _ = reply.send(Contribution { shard: self.id, last: self.group.last_committed(), state });
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes messages again, as this node's own affair: where a body lies differs from node to node.
+    fn relocate(&mut self, payload: Bytes) {
+        let tag = Tag { kind: Kind::Relocation, shard: self.id.0, term: 0, index: 0 };
+        match Record::new(tag, vec![payload.clone()]).map(|record| self.log.try_append(record)) {
+            Ok(Ok(())) => self.relocations.push_back(payload),
+            Ok(Err(AppendError::Full(_) | AppendError::Stopped)) => debug!("no room to move messages; the next time"),
+            Ok(Err(error)) => error!(%error, "messages cannot be moved; their segment stays"),
+            Err(error) => error!(%error, "messages cannot be moved; their segment stays"),
         }
     }
 
+    fn relocated(&mut self, position: Position) {
+        let Some(payload) = self.relocations.pop_front() else { return };
+        if let Err(error) = self.shard.relocated(location(position), payload) {
+            error!(%error, "a relocation of our own cannot be read; ending the process");
+            std::process::abort();
+        }
+    }
+
+    /// Logs what waits. Nobody is told when a settlement is durable, so settlements alone wait a little for company.
     fn propose(&mut self) -> Result<(), ProposeError> {
-        while self.group.has_room() {
+        let mut due = self.settle_at.is_some_and(|at| at <= Instant::now()) || !self.draining.is_empty();
+        while self.group.has_room() && (due || self.shard.has_urgent()) {
             let Some(entry) = self.shard.take_entry(unix_millis()) else { break };
             self.group.propose(entry)?;
+            due = due && self.shard.waiting_bytes() > 0;
         }
+        self.settle_at = match self.settle_at {
+            _ if self.shard.waiting_bytes() == 0 => None,
+            Some(at) if at > Instant::now() => Some(at),
+            _ => Some(Instant::now() + SETTLE_DELAY),
+        };
         Ok(())
     }
 

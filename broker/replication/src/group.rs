@@ -1,8 +1,10 @@
 //! One shard's consensus group on this node.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 use warren_core::ShardId;
-use warren_storage::{AppendError, Kind, LogHandle, Record, RecordError, Tag};
+use warren_storage::{AppendError, Kind, LogHandle, Position, Record, RecordError, Tag};
 
 use crate::auditor::{CommitAuditor, NodeId};
 
@@ -39,11 +41,13 @@ pub struct Group {
     node: NodeId,
     term: u64,
     last_index: u64,
-    committed: u64,
+    committed: LastEntry,
     auditor: CommitAuditor,
     log: LogHandle,
     /// An entry that the log had no room for.
     refused: Option<Record>,
+    /// Where this node's log holds the entries that are not committed yet, oldest first.
+    durable: VecDeque<Position>,
 }
 
 impl Group {
@@ -53,12 +57,18 @@ impl Group {
         let mut auditor = CommitAuditor::new([node]);
         auditor.matched(node, last.index);
         let (term, last_index) = (last.term + 1, last.index);
-        Self { shard, node, term, last_index, committed: last_index, auditor, log, refused: None }
+        let durable = VecDeque::with_capacity(IN_FLIGHT_ENTRIES as usize);
+        Self { shard, node, term, last_index, committed: last, auditor, log, refused: None, durable }
+    }
+
+    /// The last committed entry.
+    pub fn last_committed(&self) -> LastEntry {
+        self.committed
     }
 
     /// True if another entry may be proposed.
     pub fn has_room(&self) -> bool {
-        self.refused.is_none() && self.last_index - self.committed < IN_FLIGHT_ENTRIES
+        self.refused.is_none() && self.last_index - self.committed.index < IN_FLIGHT_ENTRIES
     }
 
     /// Proposes an entry made of `slices`, one behind the other. If the log has no room the entry is kept and there is
@@ -81,13 +91,20 @@ impl Group {
         self.refused.take().map_or(Ok(()), |record| self.append(record))
     }
 
-    /// This node's log is durable up to `index`. Answers how many more entries are committed, oldest first.
-    pub fn synced(&mut self, index: u64) -> u64 {
+    /// The entry `index`, the next one of this node's log, is durable there, its payload at `position`.
+    pub fn synced(&mut self, index: u64, position: Position) {
+        self.durable.push_back(position);
         self.auditor.matched(self.node, index);
-        let committed = self.auditor.committed();
-        let more = committed.saturating_sub(self.committed);
-        self.committed += more;
-        more
+    }
+
+    /// Where the oldest committed entry that was not taken yet lies in this node's log; `None` if there is none.
+    pub fn take_committed(&mut self) -> Option<Position> {
+        if self.auditor.committed() <= self.committed.index {
+            return None;
+        }
+        let position = self.durable.pop_front()?;
+        self.committed = LastEntry { term: self.term, index: self.committed.index + 1 };
+        Some(position)
     }
 
     fn append(&mut self, record: Record) -> Result<(), ProposeError> {
@@ -113,13 +130,13 @@ mod tests {
 
     const SHARD: ShardId = ShardId(3);
 
-    struct Sink(Sender<u64>);
+    struct Sink(Sender<(u64, Position)>);
 
     impl Completion for Sink {
         fn synced(&mut self, batch: Batch<'_>) {
             for record in batch.records {
                 // The test may have seen enough and gone.
-                let _ = self.0.send(record.tag.index);
+                let _ = self.0.send((record.tag.index, record.position));
             }
         }
 
@@ -142,9 +159,13 @@ mod tests {
         assert_eq!(proposed, IN_FLIGHT_ENTRIES);
         let mut committed = 0;
         while committed < proposed {
-            committed += group.synced(synced.recv().expect("the log syncs"));
+            let (index, position) = synced.recv().expect("the log syncs");
+            group.synced(index, position);
+            assert_eq!(group.take_committed(), Some(position));
+            committed += 1;
         }
-        assert_eq!(committed, proposed);
+        assert_eq!(group.take_committed(), None);
+        assert_eq!(group.last_committed(), LastEntry { term: 1, index: IN_FLIGHT_ENTRIES });
         assert!(group.has_room());
         writer.close();
     }
@@ -158,8 +179,9 @@ mod tests {
         let last = LastEntry { term: 4, index: 9 };
         let mut group = Group::lead_alone(SHARD, NodeId(1), last, writer.handle());
         group.propose(vec![Bytes::from_static(b"entry")]).expect("the log takes it");
-        let index = synced.recv().expect("the log syncs");
-        assert_eq!((index, group.synced(index)), (10, 1));
+        let (index, position) = synced.recv().expect("the log syncs");
+        group.synced(index, position);
+        assert_eq!((index, group.take_committed()), (10, Some(position)));
         writer.close();
         let mut recovered = Vec::new();
         Log::open(disk, Options::default(), |record| recovered.push((record.tag.term, record.tag.index)))

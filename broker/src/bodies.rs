@@ -1,0 +1,87 @@
+//! Messages that are not in memory any more: read back from the log.
+
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use tokio::task::block_in_place;
+use tracing::error;
+use warren_core::Location;
+use warren_core::queue::Bodies;
+use warren_storage::{FileDisk, LogPoint, LogReader, Position, ReadError};
+
+use crate::limits::READ_AHEAD_BYTES;
+
+/// How far the log is synced, as the log thread last said: what lies behind it may still change.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct SyncedEnd(Arc<AtomicU64>);
+
+impl SyncedEnd {
+    pub(crate) fn set(&self, end: LogPoint) {
+        self.0.store(u64::from(end.segment) << 32 | u64::from(end.offset), Ordering::Release);
+    }
+
+    pub(crate) fn get(&self) -> LogPoint {
+        let end = self.0.load(Ordering::Acquire);
+        LogPoint { segment: (end >> 32) as u32, offset: end as u32 }
+    }
+}
+
+/// One shard's reader. A backlog lies in the log mostly in the order it is delivered, so a read that continues the one
+/// before takes more than it was asked for, and the next ones are slices of it.
+pub(crate) struct LogBodies {
+    reader: LogReader<FileDisk>,
+    synced: SyncedEnd,
+    ahead: Location,
+    octets: Bytes,
+}
+
+impl LogBodies {
+    pub(crate) fn new(reader: LogReader<FileDisk>, synced: SyncedEnd) -> Self {
+        Self { reader, synced, ahead: Location::default(), octets: Bytes::new() }
+    }
+
+    /// What has been read ahead, if `at` is in it.
+    fn slice(&self, at: Location) -> Option<Bytes> {
+        let start = at.offset.checked_sub(self.ahead.offset)? as usize;
+        let inside = at.segment == self.ahead.segment && start + at.len as usize <= self.octets.len();
+        inside.then(|| self.octets.slice(start..start + at.len as usize))
+    }
+
+    /// How much to read at `at`: more than asked if it lies close behind what was read before.
+    fn len_to_read(&self, at: Location) -> u32 {
+        let behind = at.offset.checked_sub(self.ahead.offset).and_then(|gap| gap.checked_sub(self.ahead.len));
+        let continues = at.segment == self.ahead.segment && behind.is_some_and(|gap| gap < READ_AHEAD_BYTES);
+        if !continues {
+            return at.len;
+        }
+        let synced = self.synced.get();
+        let end = if synced.segment == at.segment { synced.offset } else { self.reader.segment_len(at.segment) };
+        at.len.max(READ_AHEAD_BYTES.min(end.saturating_sub(at.offset)))
+    }
+}
+
+impl Bodies for LogBodies {
+    fn read(&mut self, at: Location) -> Bytes {
+        if let Some(octets) = self.slice(at) {
+            return octets;
+        }
+        let len = self.len_to_read(at);
+        self.ahead = Location { len, ..at };
+        self.octets = read(&self.reader, self.ahead).unwrap_or_else(|error| {
+            error!(%error, "a queued message cannot be read back; ending the process");
+            process::abort();
+        });
+        self.octets.slice(..at.len as usize)
+    }
+}
+
+/// Reads from the page cache without ado, and otherwise lets the runtime know that this thread waits for the disk.
+fn read(reader: &LogReader<FileDisk>, at: Location) -> Result<Bytes, ReadError> {
+    let part = Position { segment: at.segment, offset: at.offset, len: at.len };
+    match reader.read_part_now(part)? {
+        Some(octets) => Ok(octets),
+        None => block_in_place(|| reader.read_part(part)),
+    }
+}

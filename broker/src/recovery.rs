@@ -1,0 +1,90 @@
+//! What the log says about how things were when the process ended.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context;
+use bytes::Bytes;
+use warren_core::limits::TopologyLimits;
+use warren_core::queue::{Bodies, Shard, ShardInput, ShardOutput};
+use warren_core::topology::{Change, Topology};
+use warren_core::{Location, QueueId, ShardId};
+
+use crate::log::Replay;
+use crate::node::{SHARDS, create};
+
+/// The machines, as they come out of the log.
+pub(crate) struct State {
+    pub(crate) topology: Topology,
+    pub(crate) shards: BTreeMap<ShardId, Shard>,
+}
+
+impl State {
+    pub(crate) fn empty() -> Self {
+        let topology = Topology::new(SHARDS, TopologyLimits::default());
+        Self { topology, shards: (1..=SHARDS.get()).map(|id| (ShardId(id), Shard::new())).collect() }
+    }
+
+    fn change(&mut self, mut octets: &[u8]) -> anyhow::Result<()> {
+        while !octets.is_empty() {
+            let (change, len) = Change::decode(octets)?;
+            self.topology.apply(&change);
+            octets = &octets[len..];
+        }
+        Ok(())
+    }
+
+    fn shard(&mut self, shard: ShardId) -> anyhow::Result<&mut Shard> {
+        self.shards.get_mut(&shard).with_context(|| {
+            format!("shard {} is unknown: the data was written with more than {SHARDS} shards", shard.0)
+        })
+    }
+
+    /// Ends the replay, and makes the shards agree with the topology: a crash can come between a queue's record and
+    /// its place in a shard.
+    pub(crate) fn lead(&mut self) {
+        let mut output = ShardOutput::default();
+        for (id, shard) in &mut self.shards {
+            shard.lead();
+            let orphan = |queue: &QueueId| self.topology.queue_by_id(*queue).is_none_or(|record| record.shard != *id);
+            for queue in shard.queue_ids().filter(orphan).collect::<Vec<_>>() {
+                let delete = ShardInput::Delete { queue, if_unused: false, if_empty: false, request: 0 };
+                shard.handle(delete, &mut NoBodies, &mut output);
+            }
+        }
+        for queue in self.topology.queues() {
+            if let Some(shard) = self.shards.get_mut(&queue.shard) {
+                shard.handle(create(queue), &mut NoBodies, &mut output);
+            }
+        }
+    }
+}
+
+impl Replay for State {
+    fn snapshot(&mut self, shard: ShardId, octets: &[u8]) -> anyhow::Result<()> {
+        if shard == ShardId::METADATA {
+            return self.change(octets);
+        }
+        *self.shard(shard)? = Shard::restore(octets)?;
+        Ok(())
+    }
+
+    fn entry(&mut self, shard: ShardId, at: Location, octets: Bytes) -> anyhow::Result<()> {
+        if shard == ShardId::METADATA {
+            return self.change(&octets);
+        }
+        Ok(self.shard(shard)?.replay(at, octets)?)
+    }
+
+    fn relocation(&mut self, shard: ShardId, at: Location, octets: Bytes) -> anyhow::Result<()> {
+        Ok(self.shard(shard)?.relocated(at, octets)?)
+    }
+}
+
+/// While nobody consumes, no body is read.
+struct NoBodies;
+
+impl Bodies for NoBodies {
+    fn read(&mut self, _: Location) -> Bytes {
+        Bytes::new()
+    }
+}

@@ -1,0 +1,132 @@
+//! The volume: how large the log's parts are on it, how much of it is free, and the alarm that keeps publishers from
+//! using it up.
+
+use std::sync::Arc;
+
+use tokio::sync::{Notify, watch};
+use tracing::{info, warn};
+use warren_storage::{FileDisk, Retention};
+
+use crate::config::LogConfig;
+use crate::limits::SPACE_INTERVAL;
+use crate::log::CheckpointDue;
+
+/// Why publishers are held back (RabbitMQ's words in `connection.blocked`).
+pub(crate) const LOW_ON_DISK: &str = "low on disk";
+
+/// The sizes of the log's parts, in octets. A large volume gets the sizes that are fastest; on a small one, everything that
+/// is bounded here is a small part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogBounds {
+    /// A segment of the log: 1/64 of the volume, 1 MiB to 64 MiB, a power of two.
+    pub(crate) segment_bytes: u32,
+    /// The log between two checkpoints: 1/16 of the volume, at most 64 MiB, while the checkpoints are small.
+    pub(crate) checkpoint_bytes: u64,
+    /// What publishers must leave free, so that acknowledgements, moved messages and checkpoints have room: 1/8 of the
+    /// volume, at most 512 MiB.
+    pub(crate) reserve_bytes: u64,
+    /// Records waiting for the log thread: at most a quarter of the reserve and 64 MiB.
+    pub(crate) queue_bytes: usize,
+    /// Commands waiting in one shard: at most an eighth of the reserve and 8 MiB.
+    pub(crate) waiting_bytes: usize,
+}
+
+const MIB: u64 = 1 << 20;
+
+impl LogBounds {
+    /// The bounds on a volume of `volume` octets, where the configuration says nothing else.
+    pub(crate) fn new(config: &LogConfig, volume: u64) -> Self {
+        let segment = (volume / 64).clamp(MIB, 64 * MIB);
+        // Both are within u32: 64 MiB is.
+        let power = 1_u64 << segment.ilog2();
+        let reserve_bytes = (volume / 8).clamp(4 * MIB, 512 * MIB);
+        Self {
+            segment_bytes: config.segment_bytes.unwrap_or(power as u32),
+            checkpoint_bytes: config.checkpoint_bytes.unwrap_or((volume / 16).clamp(MIB, 64 * MIB)),
+            reserve_bytes,
+            queue_bytes: (reserve_bytes / 4).min(64 * MIB) as usize,
+            waiting_bytes: (reserve_bytes / 8).min(8 * MIB) as usize,
+        }
+    }
+}
+
+/// Asks the volume how much space is left and raises or ends the alarm. Cloning shares it.
+#[derive(Clone)]
+pub(crate) struct SpaceWatch {
+    retention: Retention<FileDisk>,
+    /// Below so many free bytes the alarm begins.
+    reserve: u64,
+    alarm: Arc<watch::Sender<Option<&'static str>>>,
+}
+
+impl SpaceWatch {
+    pub(crate) fn new(
+        retention: Retention<FileDisk>,
+        reserve: u64,
+        alarm: Arc<watch::Sender<Option<&'static str>>>,
+    ) -> Self {
+        Self { retention, reserve, alarm }
+    }
+
+    /// Looks now. Blocks for one `statvfs`.
+    pub(crate) fn look(&self) {
+        let space = match self.retention.space() {
+            Ok(space) => space,
+            Err(error) => return warn!(%error, "the volume does not say how much space it has"),
+        };
+        // It ends a little above where it begins, so that it does not flicker.
+        let raised = self.alarm.borrow().is_some();
+        let low = space.available < if raised { self.reserve + self.reserve / 4 } else { self.reserve };
+        if low == raised {
+            return;
+        }
+        self.alarm.send_replace(low.then_some(LOW_ON_DISK));
+        let (available, reserve) = (space.available, self.reserve);
+        if low {
+            warn!(available, reserve, "the volume is almost full: publishers wait until messages have been consumed");
+        } else {
+            info!(available, reserve, "the volume has space again: publishers go on");
+        }
+    }
+
+    /// Looks from time to time, for as long as the node runs. While space is low, each look also makes a checkpoint due:
+    /// it gives back the space of what has been consumed.
+    pub(crate) async fn run(self, checkpoint: CheckpointDue) {
+        let mut interval = tokio::time::interval(SPACE_INTERVAL);
+        loop {
+            interval.tick().await;
+            let watch = self.clone();
+            // Fails only if the runtime is going away.
+            let _ = tokio::task::spawn_blocking(move || watch.look()).await;
+            if self.alarm.borrow().is_some() {
+                checkpoint.notify.notify_one();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_large_volume_gets_the_largest_parts() {
+        let bounds = LogBounds::new(&LogConfig::default(), 1 << 40);
+        assert_eq!((bounds.segment_bytes, bounds.checkpoint_bytes), (64 << 20, 64 << 20));
+        assert_eq!((bounds.reserve_bytes, bounds.queue_bytes, bounds.waiting_bytes), (512 << 20, 64 << 20, 8 << 20));
+    }
+
+    #[test]
+    fn on_a_small_volume_everything_under_way_fits_into_the_reserve() {
+        let bounds = LogBounds::new(&LogConfig::default(), 64 << 20);
+        assert_eq!((bounds.segment_bytes, bounds.reserve_bytes), (1 << 20, 8 << 20));
+        assert!((bounds.queue_bytes + bounds.waiting_bytes) as u64 + 4 * u64::from(bounds.segment_bytes) <= bounds.reserve_bytes);
+    }
+
+    #[test]
+    fn the_configuration_has_the_last_word() {
+        let config = LogConfig { segment_bytes: Some(1 << 20), checkpoint_bytes: Some(3 << 20) };
+        let bounds = LogBounds::new(&config, 1 << 40);
+        assert_eq!((bounds.segment_bytes, bounds.checkpoint_bytes), (1 << 20, 3 << 20));
+    }
+}
