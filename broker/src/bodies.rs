@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use tokio::task::block_in_place;
 use tracing::error;
-use warren_core::Location;
-use warren_core::queue::Bodies;
+use warren_core::{Bodies, Location, Message};
 use warren_storage::{FileDisk, LogPoint, LogReader, Position, ReadError};
 
 use crate::limits::READ_AHEAD_BYTES;
@@ -62,18 +61,25 @@ impl LogBodies {
     }
 }
 
-impl Bodies for LogBodies {
-    fn read(&mut self, at: Location) -> Bytes {
+impl LogBodies {
+    fn octets(&mut self, at: Location) -> Result<Bytes, ReadError> {
         if let Some(octets) = self.slice(at) {
-            return octets;
+            return Ok(octets);
         }
-        let len = self.len_to_read(at);
-        self.ahead = Location { len, ..at };
-        self.octets = read(&self.reader, self.ahead).unwrap_or_else(|error| {
-            error!(%error, "a queued message cannot be read back; ending the process");
+        let ahead = Location { len: self.len_to_read(at), ..at };
+        self.octets = read(&self.reader, ahead)?;
+        self.ahead = ahead;
+        Ok(self.octets.slice(..at.len as usize))
+    }
+}
+
+impl Bodies for LogBodies {
+    fn read(&mut self, at: Location) -> Message {
+        let message = self.octets(at).map_err(anyhow::Error::new).and_then(|octets| Ok(Message::from_publish(octets)?));
+        message.unwrap_or_else(|error| {
+            error!(error = format!("{error:#}"), ?at, "a queued message cannot be read back; ending the process");
             process::abort();
-        });
-        self.octets.slice(..at.len as usize)
+        })
     }
 }
 

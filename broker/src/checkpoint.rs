@@ -10,7 +10,6 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -18,11 +17,11 @@ use bytes::Bytes;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::task::spawn_blocking;
 use tracing::{debug, error, warn};
-use warren_core::ShardId;
+use warren_core::{Location, ShardId};
 use warren_core::command::encode_relocation;
-use warren_core::queue::Snapshot;
+use warren_core::queue::{Snapshot, Survivor};
 use warren_replication::LastEntry;
-use warren_storage::{CheckpointPlan, FileDisk, LogError, LogPoint, LogReader, Position, Reclaimed, Retention};
+use warren_storage::{CheckpointPlan, FileDisk, LogPoint, LogReader, Position, Reclaimed, Retention};
 
 use crate::bodies::SyncedEnd;
 use crate::limits::{RELOCATION_BYTES, RELOCATIONS_BYTES};
@@ -176,17 +175,29 @@ fn survivors(
     let mut moved = Vec::new();
     for Contribution { shard, state, .. } in contributions {
         let ShardState::Queues(snapshot) = state else { continue };
-        let mut payload = Relocation::new();
+        let mut batch: Vec<(Survivor, Bytes)> = Vec::new();
+        let mut bytes = 0;
         for survivor in snapshot.survivors(segments) {
             let Location { segment, offset, len } = survivor.location;
-            payload.push(&survivor.references, &reader.read_part(Position { segment, offset, len })?);
-            if payload.len() >= RELOCATION_BYTES {
-                moved.push((*shard, core::mem::take(&mut payload).finish()));
+            let command = reader.read_part(Position { segment, offset, len })?;
+            bytes += command.len();
+            batch.push((survivor, command));
+            if bytes >= RELOCATION_BYTES {
+                moved.push((*shard, payload(&batch)));
+                batch.clear();
+                bytes = 0;
             }
         }
-        if !payload.is_empty() {
-            moved.push((*shard, payload.finish()));
+        if !batch.is_empty() {
+            moved.push((*shard, payload(&batch)));
         }
     }
     Ok(moved)
+}
+
+fn payload(survivors: &[(Survivor, Bytes)]) -> Bytes {
+    let mut payload = Vec::new();
+    let items = survivors.iter().map(|(survivor, command)| (&survivor.references[..], &command[..]));
+    encode_relocation(items, &mut payload);
+    Bytes::from(payload)
 }

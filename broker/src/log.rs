@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
-use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
@@ -18,7 +17,7 @@ use warren_storage::{
     Retention,
 };
 
-use crate::bodies::SyncedEnd;
+use crate::bodies::{LogBodies, SyncedEnd};
 use crate::checkpoint::Contribution;
 use crate::config::LogConfig;
 use crate::metrics::Metrics;
@@ -47,9 +46,9 @@ pub(crate) trait Replay {
     /// A shard's state up to an entry; comes before all else.
     fn snapshot(&mut self, shard: ShardId, octets: &[u8]) -> anyhow::Result<()>;
     /// An entry that is not in its shard's snapshot.
-    fn entry(&mut self, shard: ShardId, at: Location, octets: Bytes) -> anyhow::Result<()>;
+    fn entry(&mut self, shard: ShardId, at: Location, octets: &[u8]) -> anyhow::Result<()>;
     /// Messages that were moved.
-    fn relocation(&mut self, shard: ShardId, at: Location, octets: Bytes) -> anyhow::Result<()>;
+    fn relocation(&mut self, shard: ShardId, at: Location, octets: &[u8]) -> anyhow::Result<()>;
 }
 
 /// The log, where it ended for each shard, and the bounds that its volume sets.
@@ -96,9 +95,9 @@ fn recovered(
                 Kind::Entry if last.get(&shard).is_some_and(|last| tag.index <= last.index) => Ok(()),
                 Kind::Entry => {
                     last.insert(shard, LastEntry { term: tag.term, index: tag.index });
-                    replay.entry(shard, location(position), payload).with_context(place)
+                    replay.entry(shard, location(position), &payload).with_context(place)
                 }
-                Kind::Relocation => replay.relocation(shard, location(position), payload).with_context(place),
+                Kind::Relocation => replay.relocation(shard, location(position), &payload).with_context(place),
                 _ => Ok(()),
             }
         }
@@ -152,6 +151,13 @@ pub(crate) struct NodeLog {
     pub(crate) space: SpaceWatch,
     /// By shard number, the metadata's first.
     pub(crate) signals: Vec<UnboundedSender<LogSignal>>,
+}
+
+impl Opened {
+    /// A reader of queued messages' bodies for one shard.
+    pub(crate) fn bodies(&self) -> LogBodies {
+        LogBodies::new(self.log.reader(), SyncedEnd::default())
+    }
 }
 
 impl NodeLog {

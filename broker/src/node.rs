@@ -101,7 +101,7 @@ impl Node {
         let mut state = State::empty();
         let opened = log::open(&config.data_dir, &config.log, &mut state)
             .with_context(|| format!("cannot open the data folder {}", config.data_dir.display()))?;
-        state.lead();
+        state.lead(&mut opened.bodies());
         if let Some(Err(error)) = config.default_user.as_ref().map(users::readable) {
             warn!(%error, "nobody can log in until the default user's files can be read");
         }

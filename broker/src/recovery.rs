@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use bytes::Bytes;
 use warren_core::limits::TopologyLimits;
-use warren_core::queue::{Bodies, Shard, ShardInput, ShardOutput};
+use warren_core::queue::{Shard, ShardInput, ShardOutput};
 use warren_core::topology::{Change, Topology};
-use warren_core::{Location, QueueId, ShardId};
+use warren_core::{Bodies, Location, QueueId, ShardId};
 
 use crate::log::Replay;
 use crate::node::{SHARDS, create};
@@ -41,19 +40,19 @@ impl State {
 
     /// Ends the replay, and makes the shards agree with the topology: a crash can come between a queue's record and
     /// its place in a shard.
-    pub(crate) fn lead(&mut self) {
+    pub(crate) fn lead(&mut self, bodies: &mut dyn Bodies) {
         let mut output = ShardOutput::default();
         for (id, shard) in &mut self.shards {
             shard.lead();
             let orphan = |queue: &QueueId| self.topology.queue_by_id(*queue).is_none_or(|record| record.shard != *id);
             for queue in shard.queue_ids().filter(orphan).collect::<Vec<_>>() {
                 let delete = ShardInput::Delete { queue, if_unused: false, if_empty: false, request: 0 };
-                shard.handle(delete, &mut NoBodies, &mut output);
+                shard.handle(delete, bodies, &mut output);
             }
         }
         for queue in self.topology.queues() {
             if let Some(shard) = self.shards.get_mut(&queue.shard) {
-                shard.handle(create(queue), &mut NoBodies, &mut output);
+                shard.handle(create(queue), bodies, &mut output);
             }
         }
     }
@@ -68,23 +67,14 @@ impl Replay for State {
         Ok(())
     }
 
-    fn entry(&mut self, shard: ShardId, at: Location, octets: Bytes) -> anyhow::Result<()> {
+    fn entry(&mut self, shard: ShardId, at: Location, octets: &[u8]) -> anyhow::Result<()> {
         if shard == ShardId::METADATA {
-            return self.change(&octets);
+            return self.change(octets);
         }
         Ok(self.shard(shard)?.replay(at, octets)?)
     }
 
-    fn relocation(&mut self, shard: ShardId, at: Location, octets: Bytes) -> anyhow::Result<()> {
+    fn relocation(&mut self, shard: ShardId, at: Location, octets: &[u8]) -> anyhow::Result<()> {
         Ok(self.shard(shard)?.relocated(at, octets)?)
-    }
-}
-
-/// While nobody consumes, no body is read.
-struct NoBodies;
-
-impl Bodies for NoBodies {
-    fn read(&mut self, _: Location) -> Bytes {
-        Bytes::new()
     }
 }

@@ -137,7 +137,7 @@ impl ShardTask {
 
     fn relocated(&mut self, position: Position) {
         let Some(payload) = self.relocations.pop_front() else { return };
-        if let Err(error) = self.shard.relocated(location(position), payload) {
+        if let Err(error) = self.shard.relocated(location(position), &payload) {
             error!(%error, "a relocation of our own cannot be read; ending the process");
             std::process::abort();
         }
