@@ -245,7 +245,8 @@ fn spawn_metadata(
     shared: &Shared,
 ) {
     let (published, shards) = (shared.topology.clone(), shared.shards.clone());
-    let task = MetadataTask { mailbox, working, published, group, signals, shards, last_delete: 0 };
+    let committed = working.clone();
+    let task = MetadataTask { mailbox, working, committed, published, group, signals, shards, last_delete: 0 };
     spawn_vital("metadata", task.run());
 }
 

@@ -12,8 +12,8 @@
 //! The machine does not know messages, consumers or permissions.
 //!
 //! In reading order: `records` is what is remembered, `request` what is asked, `prepare` the rules with `names` and
-//! `arguments`, `change` what may happen and its form in the log, `vhost`, `exchange`, `topic` and `headers` the
-//! routing over `name_map`, `routes` its answer.
+//! `arguments`, `change` what may happen and its form in the log, `snapshot` all of it in that form, `vhost`, `exchange`,
+//! `topic` and `headers` the routing over `name_map`, `routes` its answer.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -34,6 +34,7 @@ mod prepare;
 mod records;
 mod request;
 mod routes;
+mod snapshot;
 mod topic;
 mod vhost;
 
@@ -142,19 +143,6 @@ impl Topology {
             }
             Change::QueueIds { next } => self.next_logged_id = self.next_logged_id.max(*next),
         }
-    }
-
-    /// The logged part of the topology as changes: applied to an empty topology they make it again. This is the
-    /// snapshot that lets the metadata log be cut.
-    pub fn logged_changes(&self) -> impl Iterator<Item = Change> {
-        let exchanges = self.vhosts().flat_map(|vhost| {
-            let made = vhost.exchanges().filter(|record| record.durable && !Vhost::is_predeclared(&record.name));
-            made.map(|record| Change::CreateExchange(Arc::clone(record)))
-        });
-        let queues = self.queues().filter(|record| record.is_logged());
-        let queues = queues.map(|record| Change::CreateQueue(Arc::clone(record)));
-        let bindings = self.vhosts().flat_map(Vhost::bindings).filter(|record| record.logged).map(Change::Bind);
-        core::iter::once(Change::QueueIds { next: self.next_logged_id }).chain(exchanges).chain(queues).chain(bindings)
     }
 
     fn change_vhost(&mut self, name: &str, change: impl FnOnce(&mut Vhost)) {
