@@ -26,7 +26,6 @@ use warren_storage::{CheckpointPlan, FileDisk, LogPoint, LogReader, Position, Re
 use crate::bodies::SyncedEnd;
 use crate::limits::{RELOCATION_BYTES, RELOCATIONS_BYTES};
 use crate::log::{CheckpointDue, LogSignal};
-use crate::shard::ShardMessage;
 
 /// What one shard gives to a checkpoint.
 #[derive(Debug)]
@@ -56,8 +55,6 @@ pub(crate) struct Checkpointer {
     pub(crate) reader: LogReader<FileDisk>,
     /// Where shards hear from the log; by number, the metadata's first.
     pub(crate) signals: Vec<UnboundedSender<LogSignal>>,
-    /// By number; the first takes nothing.
-    pub(crate) shards: Vec<crate::inbox::Inbox>,
 }
 
 /// What a finished checkpoint came to.
@@ -84,7 +81,7 @@ impl Checkpointer {
                 Ok(finished) => {
                     debug!(elapsed = ?begun.elapsed(), bytes = finished.bytes, "checkpoint");
                     self.due.set_enough(self.min_bytes.max(4 * finished.bytes));
-                    self.relocate(finished.moved).await;
+                    self.relocate(finished.moved);
                 }
                 Err(error) => warn!(error = format!("{error:#}"), "no checkpoint; the log grows until one succeeds"),
             }
@@ -108,12 +105,12 @@ impl Checkpointer {
         (contributions.len() == self.signals.len()).then_some((point, contributions))
     }
 
-    /// Hands each shard its messages to be written again.
-    async fn relocate(&self, moved: Vec<(ShardId, Bytes)>) {
+    /// Hands each shard its messages to be written again: beside its inbox, which may be full for want of space.
+    fn relocate(&self, moved: Vec<(ShardId, Bytes)>) {
         for (shard, payload) in moved {
-            if let Some(inbox) = self.shards.get(usize::from(shard.0)) {
+            if let Some(signals) = self.signals.get(usize::from(shard.0)) {
                 // A shard that has stopped does so because the node stops.
-                let _ = inbox.send(ShardMessage::Relocate(payload)).await;
+                let _ = signals.send(LogSignal::Relocate(payload));
             }
         }
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
+use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
@@ -39,6 +40,8 @@ pub(crate) enum LogSignal {
     Writable,
     /// Answer with a snapshot of everything that was synced before.
     Checkpoint(UnboundedSender<Contribution>),
+    /// Write these messages again: the payload of a relocation record.
+    Relocate(Bytes),
 }
 
 /// What was found in the log, in the order it has to be applied.

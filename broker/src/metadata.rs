@@ -19,6 +19,7 @@ use warren_core::topology::{Change, Outcome, QueueRecord, Topology};
 use warren_core::{ConnectionId, Exception, QueueId, ShardId};
 use warren_replication::Group;
 
+use crate::checkpoint::{Contribution, ShardState};
 use crate::limits::METADATA_REQUESTS_AT_ONCE;
 use crate::log::LogSignal;
 use crate::node;
@@ -123,13 +124,6 @@ impl MetadataTask {
                 _ => self.carry_out(messages).await,
             },
         }
-    }
-
-    /// What the log's entries made of the topology up to the one that the log told of last, for [`Topology::replay`].
-    /// True whenever a signal is taken in, so that a checkpoint has everything that came before it.
-    #[expect(dead_code, reason = "the log does not ask for checkpoints yet")]
-    pub(crate) fn snapshot(&self) -> Vec<u8> {
-        self.committed.snapshot()
     }
 
     async fn carry_out(&mut self, messages: &mut Vec<Message>) -> Result<(), Stopped> {
@@ -244,16 +238,26 @@ impl MetadataTask {
     /// Takes in what the log says; `None` if it has ended. Answers how many entries that committed.
     fn signal(&mut self, signal: Option<LogSignal>) -> Result<u64, Stopped> {
         match signal.ok_or(Stopped)? {
-            LogSignal::Synced(index) => {
-                let more = self.group.synced(index);
-                if more > 0 {
+            LogSignal::Synced { index, position, .. } => {
+                self.group.synced(index, position);
+                let mut committed = 0;
+                while self.group.take_committed().is_some() {
+                    committed += 1;
                     // At most one entry is under way, and what has been worked out is in it.
                     self.committed = self.working.clone();
                 }
-                Ok(more)
+                return Ok(committed);
             }
-            LogSignal::Writable => self.group.retry().map(|()| 0).map_err(|_| Stopped),
+            LogSignal::Writable => self.group.retry().map_err(|_| Stopped)?,
+            // Messages are not the metadata's.
+            LogSignal::Relocate(_) => {}
+            LogSignal::Checkpoint(reply) => {
+                let state = ShardState::Metadata(self.committed.snapshot());
+                // A checkpoint that was given up misses nothing.
+                let _ = reply.send(Contribution { shard: ShardId::METADATA, last: self.group.last_committed(), state });
+            }
         }
+        Ok(0)
     }
 
     async fn create_in_shard(&mut self, queue: &QueueRecord) -> Result<(), Stopped> {

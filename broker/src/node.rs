@@ -223,15 +223,14 @@ fn start_machines(
     if let Some(signals) = metadata_signals {
         spawn_metadata(mailbox, state.topology, group(ShardId::METADATA), signals, &shared);
     }
-    Ok((shared.clone(), look_after(log, bounds, &shared)))
+    Ok((shared.clone(), look_after(log, bounds)))
 }
 
 /// Starts what keeps the log short and the volume from filling up.
-fn look_after(log: NodeLog, bounds: LogBounds, shared: &Shared) -> LogWriter {
+fn look_after(log: NodeLog, bounds: LogBounds) -> LogWriter {
     let NodeLog { writer, reader, retention, synced, checkpoint, space, signals } = log;
-    let shards = shared.shards.clone();
     let min_bytes = bounds.checkpoint_bytes;
-    let checkpointer = Checkpointer { due: checkpoint.clone(), min_bytes, synced, retention, reader, signals, shards };
+    let checkpointer = Checkpointer { due: checkpoint.clone(), min_bytes, synced, retention, reader, signals };
     spawn_vital("checkpoint", checkpointer.run());
     spawn_vital("space", space.run(checkpoint));
     writer

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use anyhow::Context;
 use warren_core::limits::TopologyLimits;
 use warren_core::queue::{Shard, ShardInput, ShardOutput};
-use warren_core::topology::{Change, Topology};
+use warren_core::topology::Topology;
 use warren_core::{Bodies, Location, QueueId, ShardId};
 
 use crate::log::Replay;
@@ -21,15 +21,6 @@ impl State {
     pub(crate) fn empty() -> Self {
         let topology = Topology::new(SHARDS, TopologyLimits::default());
         Self { topology, shards: (1..=SHARDS.get()).map(|id| (ShardId(id), Shard::new())).collect() }
-    }
-
-    fn change(&mut self, mut octets: &[u8]) -> anyhow::Result<()> {
-        while !octets.is_empty() {
-            let (change, len) = Change::decode(octets)?;
-            self.topology.apply(&change);
-            octets = &octets[len..];
-        }
-        Ok(())
     }
 
     fn shard(&mut self, shard: ShardId) -> anyhow::Result<&mut Shard> {
@@ -61,7 +52,7 @@ impl State {
 impl Replay for State {
     fn snapshot(&mut self, shard: ShardId, octets: &[u8]) -> anyhow::Result<()> {
         if shard == ShardId::METADATA {
-            return self.change(octets);
+            return Ok(self.topology.replay(octets)?);
         }
         *self.shard(shard)? = Shard::restore(octets)?;
         Ok(())
@@ -69,7 +60,7 @@ impl Replay for State {
 
     fn entry(&mut self, shard: ShardId, at: Location, octets: &[u8]) -> anyhow::Result<()> {
         if shard == ShardId::METADATA {
-            return self.change(octets);
+            return Ok(self.topology.replay(octets)?);
         }
         Ok(self.shard(shard)?.replay(at, octets)?)
     }

@@ -29,8 +29,6 @@ pub(crate) enum ShardMessage {
     Totals(oneshot::Sender<ShardTotals>),
     /// Answer when the log has everything that came before.
     Drain(oneshot::Sender<()>),
-    /// Messages to be written again, as the payload of a relocation record.
-    Relocate(Bytes),
 }
 
 /// A shard and its surroundings.
@@ -100,13 +98,13 @@ impl ShardTask {
                 // Whoever asked may have stopped waiting.
                 ShardMessage::Totals(reply) => drop(reply.send(self.shard.totals())),
                 ShardMessage::Drain(reply) => self.draining.push(reply),
-                ShardMessage::Relocate(payload) => self.relocate(payload),
             }
         }
     }
 
     fn signal(&mut self, signal: LogSignal, output: &mut ShardOutput) -> Result<(), ProposeError> {
         match signal {
+            LogSignal::Relocate(payload) => self.relocate(payload),
             LogSignal::Synced { kind: Kind::Relocation, position, .. } => self.relocated(position),
             LogSignal::Synced { index, position, .. } => {
                 self.group.synced(index, position);
