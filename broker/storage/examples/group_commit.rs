@@ -13,7 +13,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use bytes::Bytes;
-use warren_storage::{Batch, Completion, Disk, FileDisk, Kind, Log, LogError, LogWriter, Options, Record, Tag};
+use warren_storage::{
+    Batch, Completion, Disk, FileDisk, Kind, Log, LogError, LogWriter, Options, Record, Recovered, Tag,
+};
 
 const ROUND: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 3;
@@ -116,7 +118,7 @@ fn round(folder: &Path, len: usize, in_flight: usize) -> anyhow::Result<Figures>
     writer.close();
     let begun = Instant::now();
     let mut found = 0;
-    drop(Log::open(FileDisk::open(folder)?, Options::default(), |record| found += record.payload.len())?);
+    drop(Log::open(FileDisk::open(folder)?, Options::default(), |recovered| found += payload_len(&recovered))?);
     let reopened = found as f64 / begun.elapsed().as_secs_f64();
     remove(folder)?;
     Ok(Figures {
@@ -126,6 +128,13 @@ fn round(folder: &Path, len: usize, in_flight: usize) -> anyhow::Result<Figures>
         sync: sums.sync_duration / sums.syncs.max(1) as u32,
         reopened,
     })
+}
+
+fn payload_len(recovered: &Recovered) -> usize {
+    match recovered {
+        Recovered::Record { payload, .. } => payload.len(),
+        Recovered::Snapshot(_) => 0,
+    }
 }
 
 fn keep_in_flight(

@@ -4,12 +4,12 @@
 //! [`FaultyDisk`](crate::faulty::FaultyDisk), which tests use to lose power at any moment.
 
 use std::fs::TryLockError;
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FallocateFlags;
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 
 #[expect(clippy::disallowed_types, reason = "this is the one file that opens files")]
 type File = std::fs::File;
@@ -30,11 +30,19 @@ pub trait Disk: Send + Sync + 'static {
     fn open(&self, name: &str) -> io::Result<Self::File>;
 
     /// Creates a file of `len` bytes that reads as zeros, replacing a file of that name. Space is reserved where the
-    /// file system can do so, so that later writes inside `len` do not run out of it.
+    /// file system can do so, so that later writes inside `len` do not run out of it. Where there is not enough, the
+    /// error says so ([`is_no_space`]), and a file of that name may be left behind.
     fn create(&self, name: &str, len: u64) -> io::Result<Self::File>;
+
+    /// Bytes of the file.
+    fn len(&self, file: &Self::File) -> io::Result<u64>;
 
     /// Fills `buf` from `offset`. Bytes past the end of the file read as zeros.
     fn read_at(&self, file: &Self::File, buf: &mut [u8], offset: u64) -> io::Result<()>;
+
+    /// As [`read_at`](Self::read_at), if that can be done without waiting for the device. False if not: `buf` then
+    /// holds nothing of use. A disk that cannot tell reads plainly.
+    fn read_cached_at(&self, file: &Self::File, buf: &mut [u8], offset: u64) -> io::Result<bool>;
 
     /// Writes all the slices, one after the other, from `offset`.
     fn write_at(&self, file: &Self::File, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()>;
@@ -50,6 +58,23 @@ pub trait Disk: Send + Sync + 'static {
 
     /// Makes every earlier create, rename and remove durable.
     fn sync_dir(&self) -> io::Result<()>;
+
+    /// Room on the volume that the folder is on.
+    fn space(&self) -> io::Result<Space>;
+}
+
+/// Room on a volume, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// What can still be written by us.
+    pub available: u64,
+    /// The volume's size.
+    pub total: u64,
+}
+
+/// Whether an error says that the volume, or our share of it, is full (`ENOSPC`, `EDQUOT`).
+pub fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 /// Why a folder cannot be used.
@@ -163,6 +188,10 @@ impl Disk for FileDisk {
         Ok(file)
     }
 
+    fn len(&self, file: &File) -> io::Result<u64> {
+        Ok(file.metadata()?.len())
+    }
+
     fn read_at(&self, file: &File, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
         while !buf.is_empty() {
             match file.read_at(buf, offset) {
@@ -179,6 +208,26 @@ impl Disk for FileDisk {
             }
         }
         Ok(())
+    }
+
+    fn read_cached_at(&self, file: &File, buf: &mut [u8], offset: u64) -> io::Result<bool> {
+        let mut done = 0;
+        while done < buf.len() {
+            let slices = &mut [IoSliceMut::new(&mut buf[done..])];
+            match rustix::io::preadv2(file, slices, offset + done as u64, ReadWriteFlags::NOWAIT) {
+                Ok(0) => {
+                    buf[done..].fill(0);
+                    break;
+                }
+                Ok(count) => done += count,
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(Errno::INTR) => {}
+                // Not every file system can say what it has in memory.
+                Err(Errno::OPNOTSUPP | Errno::NOSYS) => return self.read_at(file, buf, offset).map(|()| true),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
     }
 
     fn write_at(&self, file: &File, mut slices: &mut [IoSlice<'_>], mut offset: u64) -> io::Result<()> {
@@ -215,5 +264,11 @@ impl Disk for FileDisk {
 
     fn sync_dir(&self) -> io::Result<()> {
         self.folder.sync_all()
+    }
+
+    fn space(&self) -> io::Result<Space> {
+        let volume = rustix::fs::fstatvfs(&self.folder)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(volume.f_frsize);
+        Ok(Space { available: bytes(volume.f_bavail), total: bytes(volume.f_blocks) })
     }
 }

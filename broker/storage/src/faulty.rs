@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Space};
 
 /// A disk in memory. Clones are the same disk; [`crash`](Self::crash), [`restart`](Self::restart) and [`at`](Self::at)
 /// make others.
@@ -16,6 +16,9 @@ use crate::disk::Disk;
 pub struct FaultyDisk {
     state: Arc<Mutex<State>>,
 }
+
+/// The size that a disk without a capacity says it has: 1 TiB.
+const UNBOUNDED: u64 = 1 << 40;
 
 /// An open file of a [`FaultyDisk`].
 #[derive(Debug)]
@@ -65,6 +68,10 @@ struct Faults {
     write: Option<(u64, ErrorKind)>,
     sync: Option<(u64, ErrorKind)>,
     capacity: Option<u64>,
+    /// What kind of error running out of capacity is.
+    full: Option<ErrorKind>,
+    /// Nothing is in memory: every read waits for the device.
+    uncached: bool,
 }
 
 /// What happened since the disk was made, to go back to any moment of it.
@@ -160,6 +167,18 @@ impl FaultyDisk {
         self.lock().faults.capacity = Some(bytes);
     }
 
+    /// As [`set_capacity`](Self::set_capacity), but the bound is a quota: what needs more fails with `QuotaExceeded`.
+    pub fn set_quota(&self, bytes: u64) {
+        let mut state = self.lock();
+        state.faults.capacity = Some(bytes);
+        state.faults.full = Some(ErrorKind::QuotaExceeded);
+    }
+
+    /// Whether reads would have to wait for the device, as when the page cache has forgotten everything.
+    pub fn set_uncached(&self, uncached: bool) {
+        self.lock().faults.uncached = uncached;
+    }
+
     /// The names of the files, in alphabetical order.
     pub fn names(&self) -> Vec<String> {
         self.lock().names.keys().cloned().collect()
@@ -222,6 +241,17 @@ impl Disk for FaultyDisk {
         Ok(())
     }
 
+    fn len(&self, file: &FaultyFile) -> io::Result<u64> {
+        Ok(self.lock().inodes[file.inode].len)
+    }
+
+    fn read_cached_at(&self, file: &FaultyFile, buf: &mut [u8], offset: u64) -> io::Result<bool> {
+        if self.lock().faults.uncached {
+            return Ok(false);
+        }
+        self.read_at(file, buf, offset).map(|()| true)
+    }
+
     fn write_at(&self, file: &FaultyFile, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
         let mut state = self.lock();
         let mut bytes = Vec::new();
@@ -266,6 +296,12 @@ impl Disk for FaultyDisk {
         self.lock().change(Change::SyncDir);
         Ok(())
     }
+
+    fn space(&self) -> io::Result<Space> {
+        let state = self.lock();
+        let total = state.faults.capacity.unwrap_or(UNBOUNDED);
+        Ok(Space { available: total.saturating_sub(state.used()), total })
+    }
 }
 
 /// Counts a fault down and says whether it is due now.
@@ -282,11 +318,16 @@ fn due(fault: &mut Option<(u64, ErrorKind)>) -> Option<ErrorKind> {
 
 impl State {
     fn check_capacity(&self, more: u64) -> io::Result<()> {
-        let used = self.names.values().map(|inode| self.inodes[*inode].len).sum::<u64>();
         match self.faults.capacity {
-            Some(capacity) if used + more > capacity && more > 0 => Err(ErrorKind::StorageFull.into()),
+            Some(capacity) if self.used() + more > capacity && more > 0 => {
+                Err(self.faults.full.unwrap_or(ErrorKind::StorageFull).into())
+            }
             _ => Ok(()),
         }
+    }
+
+    fn used(&self) -> u64 {
+        self.names.values().map(|inode| self.inodes[*inode].len).sum()
     }
 
     fn change(&mut self, change: Change) {

@@ -3,12 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, IoSlice};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
-use crate::disk::Disk;
-use crate::log::LogError;
-use crate::segment::{Salt, SegmentHeader, file_name};
+use crate::checkpoint::{self, Checkpoint};
+use crate::disk::{Disk, Space, is_no_space};
+use crate::log::{LogError, Options};
+use crate::segment::{LogPoint, Salt, SegmentHeader, file_name};
 
 /// An open segment file.
 pub(crate) struct Segment<F> {
@@ -32,10 +34,26 @@ pub(crate) struct Folder<D: Disk> {
     /// By sequence number. The last one is being written.
     segments: RwLock<BTreeMap<u32, Arc<Segment<D::File>>>>,
     spares: Mutex<Spares>,
-    /// Held while segments are taken away, so that they go one at a time.
-    removal: Mutex<()>,
+    /// Bytes of a spare file.
+    spare_len: u32,
+    /// What new files leave free on the volume, at least.
+    reserve: u64,
+    /// Held while a checkpoint is made, so that they are made one at a time.
+    checkpoints: Mutex<Checkpoints>,
+    /// The length of the last checkpoint's file.
+    checkpoint_len: AtomicU64,
+    /// The end of what is synced: segment in the upper half, offset in the lower.
+    synced: AtomicU64,
     /// Set when nobody needs spares any more: what is being filled is given up.
     closing: AtomicBool,
+}
+
+/// The checkpoints of a log so far.
+#[derive(Default)]
+pub(crate) struct Checkpoints {
+    pub(crate) last: Option<Checkpoint>,
+    /// A write or sync for one failed.
+    pub(crate) failed: bool,
 }
 
 /// Files that are whole and hold nothing of value, for the next segments.
@@ -56,37 +74,47 @@ struct Spare {
 const SPARES_MAX: usize = 2;
 
 /// Bytes zero-filled between two syncs, so that the log's own sync never waits behind a whole segment of zeros.
-const FILL_STEP: usize = 1 << 20;
+const STEP: usize = 1 << 20;
 
 impl<D: Disk> Folder<D> {
-    /// Takes stock of the folder. Unfinished files are removed, spare ones kept.
-    pub(crate) fn open(disk: D) -> Result<(Self, Vec<String>), LogError> {
+    /// Takes stock of the folder. Unfinished files are removed, and spare ones kept as far as they are of use.
+    pub(crate) fn open(disk: D, options: &Options) -> Result<(Self, Vec<String>), LogError> {
         let mut names = disk.list().map_err(LogError::io("list the files of", "the log folder"))?;
         names.sort_unstable();
         let mut spares = Spares::default();
         for name in &names {
-            if name.starts_with("new-") {
+            if name.starts_with("new-") || name == checkpoint::UNFINISHED_NAME {
                 disk.remove(name).map_err(LogError::io("remove the unfinished file", name))?;
             } else if let Some(spare) = Spare::parse(name) {
                 spares.next = spares.next.max(spare.number() + 1);
-                spares.ready.push(spare);
+                if spare.len == options.segment_len && spares.ready.len() < SPARES_MAX {
+                    spares.ready.push(spare);
+                } else {
+                    disk.remove(name).map_err(LogError::io("remove the file", name))?;
+                }
             }
         }
-        let segments = RwLock::default();
-        Ok((
-            Self {
-                disk,
-                segments,
-                spares: Mutex::new(spares),
-                removal: Mutex::default(),
-                closing: AtomicBool::new(false),
-            },
-            names,
-        ))
+        let folder = Self {
+            disk,
+            segments: RwLock::default(),
+            spares: Mutex::new(spares),
+            spare_len: options.segment_len,
+            reserve: options.reserve,
+            checkpoints: Mutex::default(),
+            checkpoint_len: AtomicU64::new(0),
+            synced: AtomicU64::new(0),
+            closing: AtomicBool::new(false),
+        };
+        Ok((folder, names))
     }
 
     pub(crate) fn segment(&self, seq: u32) -> Option<Arc<Segment<D::File>>> {
         self.segments.read().unwrap_or_else(PoisonError::into_inner).get(&seq).cloned()
+    }
+
+    /// All segments, oldest first.
+    pub(crate) fn segments(&self) -> Vec<Arc<Segment<D::File>>> {
+        self.segments.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
     }
 
     pub(crate) fn insert(&self, segment: Segment<D::File>) -> Arc<Segment<D::File>> {
@@ -96,26 +124,48 @@ impl<D: Disk> Folder<D> {
         segment
     }
 
-    pub(crate) fn sequence_numbers(&self) -> Vec<u32> {
-        self.segments.read().unwrap_or_else(PoisonError::into_inner).keys().copied().collect()
+    pub(crate) fn synced(&self) -> LogPoint {
+        let synced = self.synced.load(Acquire);
+        LogPoint { segment: (synced >> 32) as u32, offset: synced as u32 }
+    }
+
+    pub(crate) fn set_synced(&self, end: LogPoint) {
+        self.synced.store(u64::from(end.segment) << 32 | u64::from(end.offset), Release);
+    }
+
+    pub(crate) fn checkpoints(&self) -> MutexGuard<'_, Checkpoints> {
+        self.checkpoints.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_checkpoint(&self, checkpoints: &mut Checkpoints, checkpoint: Checkpoint) {
+        self.checkpoint_len.store(checkpoint.len, Relaxed);
+        checkpoints.last = Some(checkpoint);
+    }
+
+    /// Room on the volume; spare files are as good as room.
+    pub(crate) fn space(&self) -> io::Result<Space> {
+        let spares = self.spares().ready.iter().map(|spare| u64::from(spare.len)).sum::<u64>();
+        let space = self.disk.space()?;
+        Ok(Space { available: space.available.saturating_add(spares), ..space })
     }
 
     /// Makes a durable, empty segment file out of a spare one or a new one. The name appears last: a `wal` file always
-    /// has a whole header.
+    /// has a whole header. Where there is no room for it, nothing has happened.
     pub(crate) fn begin_segment(&self, header: &SegmentHeader) -> Result<Arc<Segment<D::File>>, LogError> {
-        let (old_name, file) = match self.take_spare(header.segment_len) {
-            Some(name) => {
-                let file = self.disk.open(&name).map_err(LogError::io("open the spare file", &name))?;
-                (name, file)
+        let name = file_name(header.seq);
+        let (unfinished, file) = match self.take_spare(header.segment_len) {
+            Some(spare) => {
+                let file = self.disk.open(&spare).map_err(LogError::io("open the spare file", &spare))?;
+                (spare, file)
             }
             None => self.new_file(header.segment_len)?,
         };
-        let name = file_name(header.seq);
-        let bytes = header.encode();
-        let written = self.disk.write_at(&file, &mut [IoSlice::new(&bytes)], 0);
-        written.map_err(LogError::io("write the header of", &name))?;
-        self.disk.sync_data(&file).map_err(LogError::io("sync the header of", &name))?;
-        self.disk.rename(&old_name, &name).map_err(LogError::io("give its name to", &name))?;
+        let begun = self
+            .disk
+            .write_at(&file, &mut [IoSlice::new(&header.encode())], 0)
+            .and_then(|()| self.disk.sync_data(&file))
+            .and_then(|()| self.disk.rename(&unfinished, &name));
+        begun.map_err(|source| self.discarded(&unfinished, "begin the segment", &name, source))?;
         self.disk.sync_dir().map_err(LogError::io("sync the folder of", &name))?;
         Ok(self.insert(Segment::new(header, file)))
     }
@@ -123,20 +173,57 @@ impl<D: Disk> Folder<D> {
     /// A file for a segment that is begun while the log waits: only a short one is filled, for the sake of its syncs.
     fn new_file(&self, len: u32) -> Result<(String, D::File), LogError> {
         let name = format!("new-{}", self.spares().next_number());
-        let file = self.disk.create(&name, u64::from(len)).map_err(LogError::io("create the file", &name))?;
-        if len as usize <= FILL_STEP {
-            let zeros = vec![0; len as usize];
-            let filled = self.disk.write_at(&file, &mut [IoSlice::new(&zeros)], 0);
-            filled.map_err(LogError::io("fill the file", &name))?;
+        while !self.leaves_reserve(len) {
+            if !self.discard_spare() {
+                return Err(LogError::NoSpace { action: "create the file", file: name, source: full() });
+            }
         }
-        Ok((name, file))
+        let created = self.disk.create(&name, u64::from(len)).and_then(|file| {
+            if len as usize <= STEP {
+                self.disk.write_at(&file, &mut [IoSlice::new(&vec![0; len as usize])], 0)?;
+            }
+            Ok(file)
+        });
+        match created {
+            Ok(file) => Ok((name, file)),
+            Err(source) => Err(self.discarded(&name, "create the file", &name, source)),
+        }
     }
 
-    /// Makes sure that a spare file of `len` bytes is at hand, and zero-fills one if not. Overwriting a filled file is
-    /// several times cheaper than writing to a new one: no blocks to allocate, no metadata in the sync.
-    pub(crate) fn prepare_spare(&self, len: u32) -> io::Result<()> {
-        if self.spares().ready.iter().any(|spare| spare.len == len) {
+    /// Why making a file failed. What was reserved so far goes back; if that fails too, the next start removes it.
+    pub(crate) fn discarded(&self, unfinished: &str, action: &'static str, file: &str, source: io::Error) -> LogError {
+        let _ = self.disk.remove(unfinished);
+        let file = file.to_owned();
+        if is_no_space(&source) {
+            LogError::NoSpace { action, file, source }
+        } else {
+            LogError::Io { action, file, source }
+        }
+    }
+
+    /// Whether a new file of `len` bytes leaves room for the next checkpoint, without which no segment could be given
+    /// up any more. The next one may have grown to twice the last one's size.
+    fn leaves_reserve(&self, len: u32) -> bool {
+        let reserve = self.reserve.max(2 * self.checkpoint_len.load(Relaxed));
+        // Where the volume does not say, trying is the only way to know.
+        self.disk.space().map_or(true, |space| space.available >= reserve.saturating_add(u64::from(len)))
+    }
+
+    /// Gives the space of a spare file back, and says whether there was one.
+    pub(crate) fn discard_spare(&self) -> bool {
+        let spare = self.spares().ready.pop();
+        spare.is_some_and(|spare| self.disk.remove(&spare.name).is_ok())
+    }
+
+    /// Makes sure that a spare file is at hand, and zero-fills one if not. Overwriting a filled file is several times
+    /// cheaper than writing to a new one: no blocks to allocate, no metadata in the sync.
+    pub(crate) fn prepare_spare(&self) -> io::Result<()> {
+        let len = self.spare_len;
+        if !self.spares().ready.is_empty() {
             return Ok(());
+        }
+        if !self.leaves_reserve(len) {
+            return Err(full());
         }
         let number = self.spares().next_number();
         let unfinished = format!("new-{number}");
@@ -158,52 +245,51 @@ impl<D: Disk> Folder<D> {
 
     fn fill(&self, name: &str, len: u32) -> io::Result<()> {
         let file = self.disk.create(name, u64::from(len))?;
-        let zeros = vec![0; FILL_STEP.min(len as usize)];
-        for offset in (0..len as usize).step_by(FILL_STEP) {
+        let zeros = vec![0; STEP.min(len as usize)];
+        for offset in (0..len as usize).step_by(STEP) {
             if self.closing.load(Relaxed) {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            let step = &zeros[..FILL_STEP.min(len as usize - offset)];
+            let step = &zeros[..STEP.min(len as usize - offset)];
             self.disk.write_at(&file, &mut [IoSlice::new(step)], offset as u64)?;
             self.disk.sync_data(&file)?;
         }
         Ok(())
     }
 
-    /// Takes away every segment before `seq`, oldest first, except the one being written. A segment of length
-    /// `spare_len` that nobody is reading becomes a spare file, as long as few are at hand; others are removed.
-    pub(crate) fn remove_segments_before(&self, seq: u32, spare_len: u32) -> Result<u32, LogError> {
-        let _one_at_a_time = self.removal.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut removed = 0;
-        while let Some(segment) = self.take_oldest_before(seq) {
-            self.retire(segment, spare_len)?;
-            removed += 1;
+    /// Takes away every segment that `needed` does not want, and says how many those were. Those that nobody is reading
+    /// become spare files, as long as few are at hand; others are removed.
+    pub(crate) fn give_up(&self, needed: impl Fn(u32) -> bool) -> Result<u32, LogError> {
+        let given_up: Vec<_> = {
+            let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
+            segments.extract_if(.., |seq, _| !needed(*seq)).map(|(_, segment)| segment).collect()
+        };
+        let count = given_up.len() as u32;
+        let mut spares = Vec::new();
+        for segment in given_up {
+            let room = SPARES_MAX.saturating_sub(self.spares().ready.len() + spares.len());
+            spares.extend(self.retire(segment, room > 0)?);
         }
-        Ok(removed)
+        if count > 0 {
+            // Only a file that is a segment no more, for good, may be overwritten.
+            self.disk.sync_dir().map_err(LogError::io("sync", "the log folder"))?;
+        }
+        self.spares().ready.extend(spares);
+        Ok(count)
     }
 
-    fn take_oldest_before(&self, seq: u32) -> Option<Arc<Segment<D::File>>> {
-        let mut segments = self.segments.write().unwrap_or_else(PoisonError::into_inner);
-        let oldest = *segments.keys().next()?;
-        (oldest < seq && segments.len() > 1).then(|| segments.remove(&oldest)).flatten()
-    }
-
-    fn retire(&self, segment: Arc<Segment<D::File>>, spare_len: u32) -> Result<(), LogError> {
+    fn retire(&self, segment: Arc<Segment<D::File>>, wanted: bool) -> Result<Option<Spare>, LogError> {
         let name = file_name(segment.seq);
         let len = segment.len;
         // A reader that still holds the segment must not see the file's next life.
         let unread = Arc::into_inner(segment).is_some();
-        let few = self.spares().ready.len() < SPARES_MAX;
-        if !(unread && few && len == spare_len) {
+        if !(unread && wanted && len == self.spare_len) {
             self.disk.remove(&name).map_err(LogError::io("remove the file", &name))?;
-            return self.disk.sync_dir().map_err(LogError::io("sync the folder of", &name));
+            return Ok(None);
         }
         let spare = Spare { name: Spare::name(self.spares().next_number(), len), len };
         self.disk.rename(&name, &spare.name).map_err(LogError::io("rename the file", &name))?;
-        // Only a file that is a segment no more, for good, may be overwritten.
-        self.disk.sync_dir().map_err(LogError::io("sync the folder of", &name))?;
-        self.spares().ready.push(spare);
-        Ok(())
+        Ok(Some(spare))
     }
 
     fn take_spare(&self, len: u32) -> Option<String> {
@@ -215,6 +301,10 @@ impl<D: Disk> Folder<D> {
     fn spares(&self) -> MutexGuard<'_, Spares> {
         self.spares.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn full() -> io::Error {
+    io::ErrorKind::StorageFull.into()
 }
 
 impl Spares {

@@ -11,11 +11,13 @@
 //! - [`recovery`]: what a folder means after a crash, and when opening is refused;
 //! - [`reader`]: payloads by [`Position`], from any thread;
 //! - [`writer`]: the log thread with its bounded queue and its completions;
-//! - [`retention`]: giving up the oldest segments;
+//! - [`checkpoint`]: what makes the older part unnecessary, and its file, byte by byte;
+//! - [`retention`]: writing checkpoints and giving segments up;
 //! - [`faulty`]: a disk in memory that loses, tears and refuses, for the tests of this and other packages.
 //!
 //! This package knows no AMQP, no Tokio and no wall clock, and starts no thread except in [`writer`].
 
+pub mod checkpoint;
 pub mod disk;
 pub mod faulty;
 mod folder;
@@ -26,11 +28,12 @@ pub mod retention;
 pub mod segment;
 pub mod writer;
 
-pub use disk::{Disk, FileDisk, FolderError};
+pub use checkpoint::{Checkpoint, CheckpointPlan, Reclaimed, Retained, Snapshot};
+pub use disk::{Disk, FileDisk, FolderError, Space};
 pub use faulty::FaultyDisk;
 pub use log::{Log, LogError, Options, Record, RecordError};
 pub use reader::{LogReader, ReadError};
 pub use recovery::{OpenError, Recovered};
 pub use retention::Retention;
-pub use segment::{Identity, Kind, MAX_PAYLOAD_LEN, Position, Tag};
+pub use segment::{Identity, Kind, LogPoint, MAX_PAYLOAD_LEN, Position, Tag};
 pub use writer::{AppendError, Appended, Batch, Completion, LogHandle, LogWriter, Statistics};

@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+use crate::checkpoint::Checkpoint;
 use crate::disk::Disk;
 use crate::folder::{Folder, Segment};
 use crate::reader::LogReader;
 use crate::recovery::{self, OpenError, Recovered};
 use crate::retention::Retention;
 use crate::segment::{
-    Identity, Kind, MAX_PAYLOAD_LEN, Position, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_LEN, SegmentHeader, Tag,
-    file_name, padded,
+    Identity, Kind, LogPoint, MAX_PAYLOAD_LEN, Position, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_LEN,
+    SegmentHeader, Tag, file_name, padded,
 };
 
 /// The longest segment that is accepted, in bytes.
@@ -24,10 +25,14 @@ pub const MAX_SEGMENT_LEN: u32 = 1 << 30;
 pub struct Options {
     /// Whose data it is. A folder with another identity is refused.
     pub identity: Identity,
-    /// Bytes of a segment: a multiple of 4096, at most [`MAX_SEGMENT_LEN`]. Default 64 MiB.
+    /// Bytes of a segment: a multiple of 4096, at most [`MAX_SEGMENT_LEN`]. Default 64 MiB. A record that does not fit
+    /// gets a segment of its own length.
     pub segment_len: u32,
     /// Bytes of the very first segment of an empty folder, which is made while the caller waits. Default 1 MiB.
     pub first_segment_len: u32,
+    /// Bytes that new files of the log leave free on its volume, at least, for the next checkpoint: without one no
+    /// segment could be given up any more. Twice the last checkpoint's length is left in any case. Default 1 MiB.
+    pub reserve: u64,
     /// Where the epochs that salt the records come from. Default: random. A fixed seed makes the files of a test
     /// repeatable, and must not be used with a folder that was written with the same seed before.
     pub epoch_seed: u64,
@@ -39,6 +44,7 @@ impl Default for Options {
             identity: Identity::default(),
             segment_len: 64 << 20,
             first_segment_len: 1 << 20,
+            reserve: 1 << 20,
             epoch_seed: RandomState::new().hash_one("epoch"),
         }
     }
@@ -54,14 +60,11 @@ impl Options {
         Ok(())
     }
 
-    /// The largest payload that a segment takes.
-    pub fn max_payload_len(&self) -> u32 {
-        let room = self.segment_len.saturating_sub(SEGMENT_HEADER_LEN + 2 * RECORD_HEADER_LEN);
-        MAX_PAYLOAD_LEN.min(room)
-    }
-
-    pub(crate) fn header(&self, seq: u32, prev_epoch: u64) -> SegmentHeader {
-        let segment_len = if seq == 0 { self.first_segment_len } else { self.segment_len };
+    /// The header of segment `seq`, made for a record of `record_len` bytes.
+    pub(crate) fn header(&self, seq: u32, prev_epoch: u64, record_len: u32) -> SegmentHeader {
+        let usual_len = if seq == 0 { self.first_segment_len } else { self.segment_len };
+        let needed = (SEGMENT_HEADER_LEN + record_len + RECORD_HEADER_LEN).next_multiple_of(4096);
+        let segment_len = usual_len.max(needed);
         let epoch = mixed(self.epoch_seed.wrapping_add(u64::from(seq)));
         SegmentHeader { segment_len, identity: self.identity, seq, epoch, prev_epoch }
     }
@@ -129,8 +132,8 @@ impl Record {
     }
 }
 
-/// Why the log could not do what it was asked to. Except after `DoesNotFit`, it accepts nothing any more: what is on the
-/// disk after a failed write or sync is unknown, and trying again can report success for data that is gone.
+/// Why the log could not do what it was asked to. Except after `NoSpace` and `Plan`, it accepts nothing any more: what is
+/// on the disk after a failed write or sync is unknown, and trying again can report success for data that is gone.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
     /// A call on the disk failed.
@@ -143,13 +146,25 @@ pub enum LogError {
         /// What the system said.
         source: io::Error,
     },
-    /// The payload is longer than the segments of this log allow ([`Options::max_payload_len`]). The log goes on.
-    #[error("a record of {len} bytes does not fit into segments that take at most {max} bytes in one record")]
-    DoesNotFit {
-        /// Bytes of the payload.
-        len: u32,
-        /// The most this log takes.
-        max: u32,
+    /// The volume is full, or what is left of it is kept for the next checkpoint ([`Options::reserve`]). Nothing has
+    /// changed; the same may be tried again.
+    #[error(
+        "cannot {action} {file}: no space ({source}). Nothing is lost; it goes on once there is room on the volume: \
+         consume or delete messages, or enlarge the volume"
+    )]
+    NoSpace {
+        /// What was tried.
+        action: &'static str,
+        /// The file it was tried on.
+        file: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A checkpoint was asked for that does not fit this log. Nothing has changed.
+    #[error("this checkpoint would lose records: {reason}")]
+    Plan {
+        /// What does not fit.
+        reason: String,
     },
     /// All 2^32 segment numbers have been used.
     #[error(
@@ -164,6 +179,11 @@ pub enum LogError {
 impl LogError {
     pub(crate) fn io(action: &'static str, file: &str) -> impl FnOnce(io::Error) -> Self {
         move |source| Self::Io { action, file: file.to_owned(), source }
+    }
+
+    /// Whether the log is of no use after it.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, Self::NoSpace { .. } | Self::Plan { .. })
     }
 }
 
@@ -181,14 +201,19 @@ pub struct Log<D: Disk> {
     staged: Staged,
     /// The last record is a mark, and all before it is synced.
     marked: bool,
+    /// The last record is a seal: the next one goes to a new segment.
+    sealed: bool,
+    /// Bytes of the records that were found when the log was opened.
+    replayed: u64,
     failed: bool,
 }
 
 impl<D: Disk> Log<D> {
     /// Opens the log in a folder, or begins one in an empty folder.
     ///
-    /// Every record found is handed to `visit`, in the order of appending, and counts only if this function returns
-    /// `Ok`: by then all of them are synced. See [`recovery`] for what is kept and what is refused.
+    /// The snapshots of the last checkpoint are handed to `visit`, then every record from its `replay_from` on, in the
+    /// order of appending. All that counts only if this function returns `Ok`: by then all of it is synced. See
+    /// [`recovery`] for what is kept and what is refused.
     /// A payload shares its memory with its neighbours (up to 1 MiB): copy what is to be kept for long.
     pub fn open(disk: D, options: Options, visit: impl FnMut(Recovered)) -> Result<Self, OpenError> {
         options.check()?;
@@ -202,14 +227,30 @@ impl<D: Disk> Log<D> {
             synced: found.tail,
             staged: Staged::default(),
             marked: found.marked,
+            sealed: found.sealed,
+            replayed: found.replayed,
             failed: false,
         };
-        if found.sealed {
-            // The crash came between sealing and the next segment.
-            log.begin_next_segment()?;
-        }
+        log.folder.set_synced(log.end());
         log.mark()?;
         Ok(log)
+    }
+
+    /// The end of what is synced.
+    pub fn end(&self) -> LogPoint {
+        // Reading begins before a seal, so that it is seen.
+        let offset = if self.sealed { self.synced - RECORD_HEADER_LEN } else { self.synced };
+        LogPoint { segment: self.segment.seq, offset }
+    }
+
+    /// The checkpoint that the log has, as of now.
+    pub fn checkpoint(&self) -> Option<Checkpoint> {
+        self.folder.checkpoints().last
+    }
+
+    /// Bytes of the records (headers and padding included) that [`open`](Self::open) found behind the checkpoint.
+    pub fn bytes_since_checkpoint(&self) -> u64 {
+        self.replayed
     }
 
     /// Reads payloads back, from any thread.
@@ -217,21 +258,18 @@ impl<D: Disk> Log<D> {
         LogReader::new(Arc::clone(&self.folder))
     }
 
-    /// Lists and gives up segments, from any thread.
+    /// Writes checkpoints and gives up segments, from any thread.
     pub fn retention(&self) -> Retention<D> {
-        Retention::new(Arc::clone(&self.folder), self.options.segment_len)
+        Retention::new(Arc::clone(&self.folder), self.options.identity)
     }
 
     /// Adds a record at the end and says where its payload will be. May write, and syncs when a segment is full.
+    ///
+    /// # Errors
+    /// After [`LogError::NoSpace`] the record is not in the log, and all before it is synced.
     pub fn append(&mut self, record: &Record) -> Result<Position, LogError> {
-        let max = self.options.max_payload_len();
-        if record.len > max {
-            return Err(LogError::DoesNotFit { len: record.len, max });
-        }
         self.unless_failed(|log| {
-            if record.disk_len() > log.room() {
-                log.roll()?;
-            }
+            log.make_room(record.disk_len())?;
             let position = log.stage(record.tag, &record.payload, record.len, record.crc);
             if log.staged.len >= STAGED_MAX {
                 log.write_staged()?;
@@ -266,15 +304,11 @@ impl<D: Disk> Log<D> {
     /// Whether [`mark`](Self::mark) would write something.
     pub(crate) fn wants_mark(&self) -> bool {
         let empty = self.tail == SEGMENT_HEADER_LEN;
-        !self.marked && !empty && self.synced == self.tail && self.room() >= RECORD_HEADER_LEN
+        !self.marked && !self.sealed && !empty && self.synced == self.tail && self.room() >= RECORD_HEADER_LEN
     }
 
     pub(crate) fn folder(&self) -> &Arc<Folder<D>> {
         &self.folder
-    }
-
-    pub(crate) fn options(&self) -> &Options {
-        &self.options
     }
 
     /// The sequence number of the segment being written.
@@ -316,23 +350,33 @@ impl<D: Disk> Log<D> {
         let synced = self.folder.disk.sync_data(&self.segment.file);
         synced.map_err(LogError::io("sync", &file_name(self.segment.seq)))?;
         self.synced = self.tail;
+        self.folder.set_synced(self.end());
         Ok(())
     }
 
-    fn roll(&mut self) -> Result<(), LogError> {
-        self.stage(Tag { kind: Kind::Seal, shard: 0, term: 0, index: 0 }, &[], 0, 0);
-        self.sync_segment()?;
-        self.begin_next_segment()
+    /// Sees to it that a record of `len` bytes fits behind the last one.
+    fn make_room(&mut self, len: u32) -> Result<(), LogError> {
+        if !self.sealed && len > self.room() {
+            self.stage(Tag { kind: Kind::Seal, shard: 0, term: 0, index: 0 }, &[], 0, 0);
+            self.sealed = true;
+            self.sync_segment()?;
+        }
+        if self.sealed {
+            self.begin_next_segment(len)?;
+        }
+        Ok(())
     }
 
-    fn begin_next_segment(&mut self) -> Result<(), LogError> {
+    fn begin_next_segment(&mut self, record_len: u32) -> Result<(), LogError> {
         let seq = self.segment.seq.checked_add(1).ok_or(LogError::NumbersUsedUp)?;
-        let header = self.options.header(seq, self.segment.epoch);
+        let header = self.options.header(seq, self.segment.epoch, record_len);
         self.segment = self.folder.begin_segment(&header)?;
+        self.sealed = false;
         self.tail = SEGMENT_HEADER_LEN;
         self.written = self.tail;
         self.synced = self.tail;
         self.marked = false;
+        self.folder.set_synced(self.end());
         Ok(())
     }
 
@@ -341,7 +385,7 @@ impl<D: Disk> Log<D> {
             return Err(LogError::Stopped);
         }
         let done = deed(self);
-        self.failed = done.is_err();
+        self.failed = done.as_ref().is_err_and(LogError::is_final);
         done
     }
 }

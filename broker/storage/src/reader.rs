@@ -9,10 +9,11 @@ use crate::disk::Disk;
 use crate::folder::{Folder, Segment};
 use crate::segment::{Decoded, Position, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_LEN, file_name};
 
-/// Reads payloads back. Cheap to clone; every call is one `pread` and blocks for as long as the disk takes.
+/// Reads payloads back. Cheap to clone; every call is one `pread` and blocks for as long as the disk takes,
+/// except [`read_part_now`](Self::read_part_now).
 ///
 /// A position may be read as soon as its record was reported as synced or recovered, and for as long as its segment has
-/// not been given up with [`Retention::remove_segments_before`](crate::Retention::remove_segments_before).
+/// not been given up by [`Retention::checkpoint`](crate::Retention::checkpoint).
 pub struct LogReader<D: Disk> {
     folder: Arc<Folder<D>>,
 }
@@ -86,6 +87,16 @@ impl<D: Disk> LogReader<D> {
         let read = self.folder.disk.read_at(&segment.file, &mut bytes, u64::from(part.offset));
         read.map_err(|source| ReadError::Io { position: part, source })?;
         Ok(bytes.freeze())
+    }
+
+    /// As [`read_part`](Self::read_part), if that can be done from memory, without waiting for the disk: for async
+    /// tasks. `None` if not. On file systems that cannot tell it reads plainly.
+    pub fn read_part_now(&self, part: Position) -> Result<Option<Bytes>, ReadError> {
+        let segment = self.segment(part)?;
+        let mut bytes = BytesMut::zeroed(part.len as usize);
+        let read = self.folder.disk.read_cached_at(&segment.file, &mut bytes, u64::from(part.offset));
+        let now = read.map_err(|source| ReadError::Io { position: part, source })?;
+        Ok(now.then(|| bytes.freeze()))
     }
 
     fn segment(&self, position: Position) -> Result<Arc<Segment<D::File>>, ReadError> {

@@ -19,23 +19,29 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use crate::checkpoint::{self, Head, Restored, Snapshot};
 use crate::disk::Disk;
 use crate::folder::{Folder, Segment};
 use crate::log::{LogError, Options};
 use crate::segment::{
-    Decoded, Identity, Kind, Position, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_LEN, SegmentHeader, Tag,
-    file_name, padded, parse_file_name,
+    Decoded, HeaderError, Identity, Kind, LogPoint, Position, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_LEN,
+    SegmentHeader, Tag, file_name, padded, parse_file_name,
 };
 
-/// A record found in the folder.
+/// Something found in the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Recovered {
-    /// What it says about its payload.
-    pub tag: Tag,
-    /// Where its payload is.
-    pub position: Position,
-    /// The payload.
-    pub payload: Bytes,
+pub enum Recovered {
+    /// A snapshot of the last checkpoint. These come first, in the order in which they were given.
+    Snapshot(Snapshot),
+    /// A record behind the checkpoint, or any record if there is no checkpoint.
+    Record {
+        /// What it says about its payload.
+        tag: Tag,
+        /// Where its payload is.
+        position: Position,
+        /// The payload.
+        payload: Bytes,
+    },
 }
 
 /// Why a log cannot be opened.
@@ -51,7 +57,7 @@ pub enum OpenError {
         /// The damaged file.
         file: String,
         /// Bytes from the start of the file.
-        offset: u32,
+        offset: u64,
         /// What is wrong there.
         reason: String,
     },
@@ -101,6 +107,8 @@ pub(crate) struct Found<D: Disk> {
     pub(crate) sealed: bool,
     /// The last record is a mark.
     pub(crate) marked: bool,
+    /// Bytes of the records that were read.
+    pub(crate) replayed: u64,
 }
 
 pub(crate) fn recover<D: Disk>(
@@ -108,76 +116,166 @@ pub(crate) fn recover<D: Disk>(
     options: &Options,
     mut visit: impl FnMut(Recovered),
 ) -> Result<Found<D>, OpenError> {
-    let (folder, names) = Folder::open(disk)?;
-    let sequence = sequence_numbers(&names)?;
-    let Some((&last, sealed)) = sequence.split_last() else {
-        return begin(folder, options);
-    };
-    let mut prev_epoch = None;
-    for &seq in sealed {
-        let segment = open_segment(&folder, seq, options, &mut prev_epoch)?;
-        let end = scan(&folder.disk, &segment, &mut visit)?;
+    let (folder, names) = Folder::open(disk, options)?;
+    // Names that a killed process gave may not be durable yet, and all that follows builds on them.
+    folder.disk.sync_dir().map_err(LogError::io("sync", "the log folder"))?;
+    let sequence = sequence_numbers(&names);
+    if names.iter().any(|name| name == checkpoint::FILE_NAME) {
+        let head = restore(&folder, options, &sequence, &mut visit)?;
+        let first = sequence.partition_point(|seq| *seq < head.replay_from.segment);
+        let found = replay(folder, options, Some(&head), &sequence[first..], visit)?;
+        remove_unneeded(&found.folder.disk, &head, &sequence[..first])?;
+        Ok(found)
+    } else if sequence.is_empty() {
+        begin(folder, options)
+    } else {
+        replay(folder, options, None, &sequence, visit)
+    }
+}
+
+/// The numbers of the segments in the folder, in order.
+fn sequence_numbers(names: &[String]) -> Vec<u32> {
+    let mut sequence: Vec<u32> = names.iter().filter_map(|name| parse_file_name(name)).collect();
+    sequence.sort_unstable();
+    sequence
+}
+
+fn begin<D: Disk>(folder: Folder<D>, options: &Options) -> Result<Found<D>, OpenError> {
+    let segment = folder.begin_segment(&options.header(0, 0, 0))?;
+    Ok(Found { folder, segment, tail: SEGMENT_HEADER_LEN, sealed: false, marked: false, replayed: 0 })
+}
+
+/// Takes the checkpoint up: opens the older segments it needs and visits its snapshots.
+fn restore<D: Disk>(
+    folder: &Folder<D>,
+    options: &Options,
+    sequence: &[u32],
+    visit: &mut impl FnMut(Recovered),
+) -> Result<Head, OpenError> {
+    let restored = checkpoint::read(&folder.disk)?;
+    let checkpoint = restored.checkpoint();
+    let Restored { head, snapshots, .. } = restored;
+    if head.identity != options.identity {
+        let file = checkpoint::FILE_NAME.to_owned();
+        return Err(OpenError::Foreign { file, found: head.identity, expected: options.identity });
+    }
+    for (seq, epoch) in &head.retained {
+        if sequence.binary_search(seq).is_err() {
+            return Err(corrupt(*seq, 0, "the file is missing, and the checkpoint needs it".to_owned()));
+        }
+        let (header, file) = open_segment(folder, *seq, options)?;
+        check_epoch(*seq, header.epoch, *epoch)?;
+        folder.insert(Segment::new(&header, file));
+    }
+    folder.set_checkpoint(&mut folder.checkpoints(), checkpoint);
+    snapshots.into_iter().map(Recovered::Snapshot).for_each(visit);
+    Ok(head)
+}
+
+/// Removes older segments that the checkpoint does not need: the crash came before they were given up.
+fn remove_unneeded<D: Disk>(disk: &D, head: &Head, older: &[u32]) -> Result<(), LogError> {
+    for seq in older.iter().filter(|seq| !head.retained.contains_key(seq)) {
+        let name = file_name(*seq);
+        disk.remove(&name).map_err(LogError::io("remove the file", &name))?;
+    }
+    Ok(())
+}
+
+/// Reads the records from the checkpoint on, or all of them. `sequence` are the segments from there on.
+fn replay<D: Disk>(
+    folder: Folder<D>,
+    options: &Options,
+    head: Option<&Head>,
+    sequence: &[u32],
+    mut visit: impl FnMut(Recovered),
+) -> Result<Found<D>, OpenError> {
+    let origin = LogPoint { segment: 0, offset: SEGMENT_HEADER_LEN };
+    let start = head.map_or(origin, |head| head.replay_from);
+    let last = check_complete(start.segment, sequence)?;
+    let mut epoch = head.map(|head| head.replay_epoch);
+    let mut replayed = 0;
+    for &seq in sequence {
+        let (header, file) = open_segment(&folder, seq, options)?;
+        let continued = if seq == start.segment { header.epoch } else { header.prev_epoch };
+        check_epoch(seq, continued, epoch.unwrap_or(continued))?;
+        epoch = Some(header.epoch);
+        let segment = folder.insert(Segment::new(&header, file));
+        let from = if seq == start.segment { start.offset } else { SEGMENT_HEADER_LEN };
+        if from > segment.len {
+            let reason = format!("{} is shorter than the point in it that this names", file_name(seq));
+            return Err(OpenError::Corrupt { file: checkpoint::FILE_NAME.to_owned(), offset: 0, reason });
+        }
+        let end = scan(&folder.disk, &segment, from, &mut visit)?;
+        replayed += u64::from(end.offset - from);
+        if seq == last {
+            return finish(folder, segment, &end, replayed);
+        }
         if end.last_kind != Some(Kind::Seal) {
             let reason = "a record does not match its checksum, in a segment that was finished".to_owned();
-            return Err(OpenError::Corrupt { file: file_name(seq), offset: end.offset, reason });
+            return Err(corrupt(seq, end.offset, reason));
         }
     }
-    let segment = open_segment(&folder, last, options, &mut prev_epoch)?;
-    let end = scan(&folder.disk, &segment, &mut visit)?;
+    Err(corrupt(last, 0, "the file is missing".to_owned()))
+}
+
+/// No segment may be missing from `first` on; gives the last one.
+fn check_complete(first: u32, sequence: &[u32]) -> Result<u32, OpenError> {
+    for (expected, seq) in (first..=u32::MAX).zip(sequence) {
+        if expected != *seq {
+            return Err(corrupt(expected, 0, format!("the file is missing, but {} is there", file_name(*seq))));
+        }
+    }
+    let missing = || corrupt(first, 0, "the file is missing, and the checkpoint continues in it".to_owned());
+    sequence.last().copied().ok_or_else(missing)
+}
+
+fn check_epoch(seq: u32, found: u64, expected: u64) -> Result<(), OpenError> {
+    if found == expected {
+        return Ok(());
+    }
+    Err(corrupt(seq, 0, "it is a segment of another log: it does not continue what is there".to_owned()))
+}
+
+fn corrupt(seq: u32, offset: u32, reason: String) -> OpenError {
+    OpenError::Corrupt { file: file_name(seq), offset: u64::from(offset), reason }
+}
+
+/// Makes the last segment one to go on with.
+fn finish<D: Disk>(
+    folder: Folder<D>,
+    segment: Arc<Segment<D::File>>,
+    end: &End,
+    replayed: u64,
+) -> Result<Found<D>, OpenError> {
     let sealed = end.last_kind == Some(Kind::Seal);
     if !sealed {
         cut(&folder.disk, &segment, end.offset)?;
     }
-    folder.disk.sync_data(&segment.file).map_err(LogError::io("sync", &file_name(last)))?;
+    folder.disk.sync_data(&segment.file).map_err(LogError::io("sync", &file_name(segment.seq)))?;
     let marked = end.last_kind == Some(Kind::Mark);
-    Ok(Found { folder, segment, tail: end.offset, sealed, marked })
-}
-
-fn begin<D: Disk>(folder: Folder<D>, options: &Options) -> Result<Found<D>, OpenError> {
-    let header = options.header(0, 0);
-    let segment = folder.begin_segment(&header)?;
-    Ok(Found { folder, segment, tail: SEGMENT_HEADER_LEN, sealed: false, marked: false })
-}
-
-/// The segments in the folder, oldest first, without gaps.
-fn sequence_numbers(names: &[String]) -> Result<Vec<u32>, OpenError> {
-    let mut sequence: Vec<u32> = names.iter().filter_map(|name| parse_file_name(name)).collect();
-    sequence.sort_unstable();
-    for pair in sequence.windows(2) {
-        if pair[1] != pair[0] + 1 {
-            let reason = format!("the file is missing, but {} is there", file_name(pair[1]));
-            return Err(OpenError::Corrupt { file: file_name(pair[0] + 1), offset: 0, reason });
-        }
-    }
-    Ok(sequence)
+    Ok(Found { folder, segment, tail: end.offset, sealed, marked, replayed })
 }
 
 fn open_segment<D: Disk>(
     folder: &Folder<D>,
     seq: u32,
     options: &Options,
-    prev_epoch: &mut Option<u64>,
-) -> Result<Arc<Segment<D::File>>, OpenError> {
+) -> Result<(SegmentHeader, D::File), OpenError> {
     let name = file_name(seq);
     let file = folder.disk.open(&name).map_err(LogError::io("open", &name))?;
     let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
     folder.disk.read_at(&file, &mut bytes, 0).map_err(LogError::io("read", &name))?;
-    let corrupt = |reason: String| OpenError::Corrupt { file: name.clone(), offset: 0, reason };
     let header = SegmentHeader::decode(&bytes).map_err(|error| match error {
-        crate::segment::HeaderError::Version(_) => OpenError::Newer { file: name.clone(), reason: error.to_string() },
-        error => corrupt(error.to_string()),
+        HeaderError::Version(_) => OpenError::Newer { file: name.clone(), reason: error.to_string() },
+        error => corrupt(seq, 0, error.to_string()),
     })?;
     if header.seq != seq {
-        return Err(corrupt(format!("it is {} by its header", file_name(header.seq))));
+        return Err(corrupt(seq, 0, format!("it is {} by its header", file_name(header.seq))));
     }
     if header.identity != options.identity {
         return Err(OpenError::Foreign { file: name, found: header.identity, expected: options.identity });
     }
-    if prev_epoch.is_some_and(|epoch| epoch != header.prev_epoch) {
-        return Err(corrupt(format!("it does not continue {}, but another log", file_name(seq - 1))));
-    }
-    *prev_epoch = Some(header.epoch);
-    Ok(folder.insert(Segment::new(&header, file)))
+    Ok((header, file))
 }
 
 /// Where reading a segment ended.
@@ -187,10 +285,15 @@ struct End {
     last_kind: Option<Kind>,
 }
 
-/// Visits the good records from the start of a segment up to the first that is not, or to the seal.
-fn scan<D: Disk>(disk: &D, segment: &Segment<D::File>, visit: &mut impl FnMut(Recovered)) -> Result<End, OpenError> {
+/// Visits the good records of a segment, from `from` up to the first that is not, or to the seal.
+fn scan<D: Disk>(
+    disk: &D,
+    segment: &Segment<D::File>,
+    from: u32,
+    visit: &mut impl FnMut(Recovered),
+) -> Result<End, OpenError> {
     let mut window = Window::new(disk, segment);
-    let mut end = End { offset: SEGMENT_HEADER_LEN, last_kind: None };
+    let mut end = End { offset: from, last_kind: None };
     while end.last_kind != Some(Kind::Seal) {
         let Some(header) = window.header(end.offset)? else {
             break;
@@ -201,7 +304,7 @@ fn scan<D: Disk>(disk: &D, segment: &Segment<D::File>, visit: &mut impl FnMut(Re
         }
         let position = Position { segment: segment.seq, offset: end.offset + RECORD_HEADER_LEN, len: header.len };
         if !header.tag.kind.is_internal() {
-            visit(Recovered { tag: header.tag, position, payload });
+            visit(Recovered::Record { tag: header.tag, position, payload });
         }
         end = End { offset: position.offset + padded(header.len), last_kind: Some(header.tag.kind) };
     }
@@ -219,7 +322,7 @@ fn cut<D: Disk>(disk: &D, segment: &Segment<D::File>, tail: u32) -> Result<(), O
                 let reason = format!(
                     "the record there does not match its checksum, and the one at byte {offset} says that it was synced"
                 );
-                return Err(OpenError::Corrupt { file: file_name(segment.seq), offset: tail, reason });
+                return Err(corrupt(segment.seq, tail, reason));
             }
             stale.push(offset);
         }

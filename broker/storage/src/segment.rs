@@ -1,8 +1,10 @@
 //! The file format, written down once.
 //!
-//! A log is a folder of segment files `wal-<seq>` (`seq` as eight hexadecimal digits, counting up without gaps; only
-//! the oldest are ever taken away). Files `spare-<n>` are raw material for coming segments and `new-<n>` are
-//! unfinished; neither holds records. All integers are little-endian.
+//! A log is a folder of segment files `wal-<seq>` (`seq` as eight hexadecimal digits, counting up) and a `checkpoint`
+//! ([`checkpoint`](crate::checkpoint)), before which any segment may have been taken away. From the checkpoint on, or
+//! from segment 0 where there is none, no segment is missing. Files `spare-<n>-<len>` are raw material for coming
+//! segments, `new-<n>` and `checkpoint.new` are unfinished; none of them holds anything. All integers are
+//! little-endian.
 //!
 //! ```text
 //! segment header, 4096 bytes
@@ -36,8 +38,8 @@
 //!
 //! What the parts are for:
 //! - A record never spans two segments. The first that does not fit is preceded by a `Seal` record and goes to the
-//!   next segment, whose file gets its name only after the sealed segment is synced. So when `wal-<seq + 1>` exists,
-//!   everything in `wal-<seq>` up to its seal was synced.
+//!   next segment, which is longer than others if the record is. That segment's file gets its name only after the
+//!   sealed one is synced. So when `wal-<seq + 1>` exists, everything in `wal-<seq>` up to its seal was synced.
 //! - The salt ties a record to its segment and its place. What an earlier use of a recycled file left behind, a block
 //!   the disk wrote to the wrong place, or a record's image inside somebody's payload does not parse.
 //! - `synced_upto` tells a torn tail from rot: a bad record that a later valid one claims was synced is damage, and
@@ -82,7 +84,7 @@ pub enum Kind {
     /// The shard's log starts after `index`; earlier entries are covered by a snapshot.
     Purge = 5,
     /// Live bodies moved here from a segment that is to be reused.
-    Reloc = 6,
+    Relocation = 6,
     /// The last record of a full segment. Written by the log alone.
     Seal = 7,
     /// Nothing but its `synced_upto`: written (without a sync) when the log falls idle, so that rot in the last synced
@@ -98,7 +100,7 @@ impl Kind {
             3 => Self::Truncate,
             4 => Self::CommitHint,
             5 => Self::Purge,
-            6 => Self::Reloc,
+            6 => Self::Relocation,
             7 => Self::Seal,
             8 => Self::Mark,
             _ => return None,
@@ -133,6 +135,15 @@ pub struct Position {
     pub offset: u32,
     /// Bytes.
     pub len: u32,
+}
+
+/// A point of the log: between two records, or at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogPoint {
+    /// The segment's sequence number.
+    pub segment: u32,
+    /// Bytes from the start of the segment file.
+    pub offset: u32,
 }
 
 impl Position {
@@ -299,13 +310,13 @@ impl RecordHeader {
     }
 }
 
-fn u32_at(bytes: &[u8], at: usize) -> u32 {
+pub(crate) fn u32_at(bytes: &[u8], at: usize) -> u32 {
     let mut field = [0; 4];
     field.copy_from_slice(&bytes[at..at + 4]);
     u32::from_le_bytes(field)
 }
 
-fn u64_at(bytes: &[u8], at: usize) -> u64 {
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> u64 {
     let mut field = [0; 8];
     field.copy_from_slice(&bytes[at..at + 8]);
     u64::from_le_bytes(field)

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use crate::disk::Disk;
 use crate::folder::Folder;
 use crate::log::{Log, LogError, Record};
-use crate::segment::{Kind, Position, Tag};
+use crate::segment::{Kind, LogPoint, Position, Tag};
 
 /// Bytes (as on disk) that may be waiting or under way before appending is refused.
 pub const QUEUE_BYTES_MAX: usize = 64 << 20;
@@ -25,18 +25,27 @@ pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// How long the log must have been idle before that is noted in it ([`Log::mark`]).
 const IDLE: Duration = Duration::from_secs(1);
 
+/// How often the log looks for room for the next segment when there was none.
+pub const SPACE_RETRY: Duration = Duration::from_millis(100);
+
 /// Told what became of the records, in the order of appending. Called on the log thread: it must be quick and must not
 /// append in a way that waits.
 pub trait Completion: Send + 'static {
     /// These records are durable now.
     fn synced(&mut self, batch: Batch<'_>);
 
-    /// A write or sync failed. Called once, and nothing is called after it: no record that was not reported before is
-    /// durable, and the log accepts nothing any more. The process should end.
+    /// A write or sync failed, or the log was closed while it was [out of space](Self::out_of_space). Called once, and
+    /// nothing is called after it: no record that was not reported before is durable, and the log accepts nothing any
+    /// more. The process should end.
     fn failed(&mut self, error: LogError);
 
     /// An append was refused before, and now there is room again (at least half of the bound).
     fn writable(&mut self) {}
+
+    /// There is no room for the next segment (true), and later there is again (false). Meanwhile the log keeps what was
+    /// appended, takes more until its queue is full, and tries again [every 100 ms](SPACE_RETRY). A checkpoint that
+    /// gives up segments makes room.
+    fn out_of_space(&mut self, _out: bool) {}
 }
 
 /// Records made durable by one sync.
@@ -48,6 +57,8 @@ pub struct Batch<'a> {
     pub bytes: u64,
     /// How long the sync took, without the writes before it.
     pub sync_duration: Duration,
+    /// Everything before this point of the log is durable.
+    pub end: LogPoint,
 }
 
 /// A record that became durable.
@@ -65,14 +76,6 @@ pub enum AppendError {
     /// The queue is full; the record comes back. [`Completion::writable`] will say when there is room.
     #[error("the log's queue is full: the disk is slower than what is published")]
     Full(Record),
-    /// The payload is longer than the segments of this log allow.
-    #[error("a record of {len} bytes does not fit into segments that take at most {max} bytes in one record")]
-    TooLong {
-        /// Bytes of the payload.
-        len: u32,
-        /// The most this log takes.
-        max: u32,
-    },
     /// The log failed or was closed.
     #[error("the log is closed, or failed earlier, and accepts nothing any more")]
     Stopped,
@@ -108,7 +111,6 @@ impl LogWriter {
     pub fn spawn_bounded<D: Disk>(log: Log<D>, completion: impl Completion, bytes_max: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             bytes_max,
-            payload_len_max: log.options().max_payload_len(),
             queue: Mutex::default(),
             work: Condvar::new(),
             room: Condvar::new(),
@@ -121,6 +123,8 @@ impl LogWriter {
             helper,
             shared: Arc::clone(&shared),
             batch: Vec::new(),
+            records: 0,
+            bytes: 0,
             done: Vec::new(),
             prepared_after: None,
         };
@@ -158,7 +162,6 @@ pub struct LogHandle {
 impl LogHandle {
     /// Queues a record, or gives it back when the queue is full. Never waits for the disk.
     pub fn try_append(&self, record: Record) -> Result<(), AppendError> {
-        self.shared.check(&record)?;
         let mut queue = self.shared.lock();
         if queue.stopped {
             return Err(AppendError::Stopped);
@@ -173,7 +176,6 @@ impl LogHandle {
 
     /// Queues a record, waiting for room when the queue is full. Not for async tasks.
     pub fn append(&self, record: Record) -> Result<(), AppendError> {
-        self.shared.check(&record)?;
         let mut queue = self.shared.lock();
         while !queue.stopped && !self.shared.fits(&queue, &record) {
             queue = self.shared.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
@@ -204,7 +206,6 @@ impl LogHandle {
 
 struct Shared {
     bytes_max: usize,
-    payload_len_max: u32,
     queue: Mutex<Queue>,
     /// There is something to write, or the queue was closed.
     work: Condvar,
@@ -229,11 +230,6 @@ struct Queue {
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn check(&self, record: &Record) -> Result<(), AppendError> {
-        let (len, max) = (record.len, self.payload_len_max);
-        if len > max { Err(AppendError::TooLong { len, max }) } else { Ok(()) }
     }
 
     fn fits(&self, queue: &Queue, record: &Record) -> bool {
@@ -284,6 +280,9 @@ struct Worker<D: Disk, C> {
     helper: Helper,
     shared: Arc<Shared>,
     batch: Vec<Record>,
+    /// What was appended and not yet reported: how many records, their bytes on disk, and those to report.
+    records: u64,
+    bytes: u64,
     done: Vec<Appended>,
     /// The segment during which the helper was last asked to prepare the next one.
     prepared_after: Option<u32>,
@@ -338,50 +337,81 @@ impl<D: Disk, C: Completion> Worker<D, C> {
 
     fn commit(&mut self) -> Result<(), LogError> {
         self.prepare_next_segment();
-        let mut bytes = 0;
-        for record in &self.batch {
-            let position = self.log.append(record)?;
-            bytes += u64::from(record.disk_len());
+        let mut batch = mem::take(&mut self.batch);
+        for record in batch.drain(..) {
+            let position = match self.log.append(&record) {
+                Err(LogError::NoSpace { .. }) => self.append_when_there_is_space(&record)?,
+                done => done?,
+            };
+            self.records += 1;
+            self.bytes += u64::from(record.disk_len());
             if record.tag.kind != Kind::CommitHint {
                 self.done.push(Appended { tag: record.tag, position });
             }
         }
+        self.batch = batch;
+        self.report()?;
+        self.shared.lock().under_way_since = None;
+        Ok(())
+    }
+
+    /// Makes durable and reports what was appended so far.
+    fn report(&mut self) -> Result<(), LogError> {
         self.log.write()?;
         if self.done.is_empty() {
-            self.release(bytes);
-        } else {
-            let begun = Instant::now();
-            self.log.sync()?;
-            let sync_duration = begun.elapsed();
-            self.count(bytes, sync_duration);
-            self.release(bytes);
-            self.completion.synced(Batch { records: &self.done, bytes, sync_duration });
+            self.release();
+            return Ok(());
         }
+        let begun = Instant::now();
+        self.log.sync()?;
+        let sync_duration = begun.elapsed();
+        self.count(sync_duration);
+        let bytes = self.release();
+        let end = self.log.end();
+        self.completion.synced(Batch { records: &self.done, bytes, sync_duration, end });
         self.done.clear();
         Ok(())
+    }
+
+    /// The records before `record` are reported first: they may be what a checkpoint waits for to make room.
+    fn append_when_there_is_space(&mut self, record: &Record) -> Result<Position, LogError> {
+        self.report()?;
+        self.completion.out_of_space(true);
+        loop {
+            let queue = self.shared.lock();
+            let waited = self.shared.work.wait_timeout_while(queue, SPACE_RETRY, |queue| !queue.stopped);
+            let closed = !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out();
+            match self.log.append(record) {
+                Err(LogError::NoSpace { .. }) if !closed => {}
+                done => {
+                    self.completion.out_of_space(false);
+                    return done;
+                }
+            }
+        }
     }
 
     /// Asks once per segment, from the first record on, so that an idle log stays small.
     fn prepare_next_segment(&mut self) {
         let active = self.log.active_segment();
-        if self.prepared_after != Some(active) && self.helper.prepare(self.log.options().segment_len) {
+        if self.prepared_after != Some(active) && self.helper.prepare() {
             self.prepared_after = Some(active);
         }
     }
 
-    fn count(&self, bytes: u64, sync_duration: Duration) {
+    fn count(&self, sync_duration: Duration) {
         let sums = &self.shared.sums;
-        sums.records.fetch_add(self.batch.len() as u64, Relaxed);
-        sums.bytes.fetch_add(bytes, Relaxed);
+        sums.records.fetch_add(self.records, Relaxed);
+        sums.bytes.fetch_add(self.bytes, Relaxed);
         sums.syncs.fetch_add(1, Relaxed);
         sums.sync_nanos.fetch_add(sync_duration.as_nanos() as u64, Relaxed);
     }
 
-    /// Forgets the batch and makes its room available.
-    fn release(&mut self, bytes: u64) {
-        self.batch.clear();
+    /// Makes the room of what was appended available again, and says how much that was, in bytes.
+    fn release(&mut self) -> u64 {
+        let bytes = mem::take(&mut self.bytes);
+        self.records = 0;
         let mut queue = self.shared.lock();
-        queue.under_way_since = None;
         queue.bytes -= bytes as usize;
         let tell = queue.refused && queue.bytes <= self.shared.bytes_max / 2;
         if tell {
@@ -392,6 +422,7 @@ impl<D: Disk, C: Completion> Worker<D, C> {
         if tell {
             self.completion.writable();
         }
+        bytes
     }
 }
 
@@ -405,25 +436,25 @@ impl<D: Disk, C> Drop for Worker<D, C> {
 
 /// The thread that prepares the next segment's file.
 struct Helper {
-    requests: Option<SyncSender<u32>>,
+    requests: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Helper {
     fn spawn<D: Disk>(folder: Arc<Folder<D>>) -> io::Result<Self> {
-        let (requests, received): (_, Receiver<u32>) = sync_channel(1);
+        let (requests, received): (_, Receiver<()>) = sync_channel(1);
         let thread = thread::Builder::new().name("log-prepare".to_owned()).spawn(move || {
-            for len in received {
+            for () in received {
                 // Without a prepared file the log makes one when it needs it, and reports what fails then.
-                let _ = folder.prepare_spare(len);
+                let _ = folder.prepare_spare();
             }
         })?;
         Ok(Self { requests: Some(requests), thread: Some(thread) })
     }
 
     /// False if it is busy and should be asked again.
-    fn prepare(&self, len: u32) -> bool {
-        self.requests.as_ref().is_some_and(|requests| requests.try_send(len).is_ok())
+    fn prepare(&self) -> bool {
+        self.requests.as_ref().is_some_and(|requests| requests.try_send(()).is_ok())
     }
 }
 

@@ -152,12 +152,19 @@ impl Topology {
     }
 
     fn create_queue(&mut self, record: &Arc<QueueRecord>) {
-        let taken = self.vhost(&record.vhost).is_none_or(|vhost| vhost.queue(&record.name).is_some());
-        if taken || self.queue_by_id(record.id).is_some() {
+        let Some(vhost) = self.vhost(&record.vhost) else {
+            return;
+        };
+        if vhost.queue(&record.name).is_some() || self.queue_by_id(record.id).is_some() {
             return;
         }
-        self.queues.insert_mut(record.id, Arc::clone(record));
-        self.change_vhost(&record.vhost, |vhost| vhost.insert_queue(Arc::clone(record)));
+        let mut record = Arc::clone(record);
+        if !Arc::ptr_eq(&record.vhost, vhost.name()) {
+            // It comes from the log, with a copy of the virtual host's name for itself alone.
+            Arc::make_mut(&mut record).vhost = Arc::clone(vhost.name());
+        }
+        self.queues.insert_mut(record.id, Arc::clone(&record));
+        self.change_vhost(&record.vhost, |vhost| vhost.insert_queue(Arc::clone(&record)));
         if let Some(owner) = record.exclusive_owner {
             let queues = self.exclusive.get(&owner).cloned().unwrap_or_else(RedBlackTreeSetSync::new_sync);
             self.exclusive.insert_mut(owner, queues.insert(record.id));
@@ -196,15 +203,15 @@ impl Topology {
         self.loads.get_mut(usize::from(shard.0).checked_sub(1)?)
     }
 
-    /// The binding a record stands for; `None` if its destination is not there.
+    /// The binding a record stands for, its names shared with its ends; `None` if one of these is not there.
     fn resolve(&self, record: &BindingRecord) -> Option<Binding> {
         let vhost = self.vhost(&record.vhost)?;
+        let source = Arc::clone(&vhost.exchange(&record.source)?.name);
         let hop = match &record.destination {
             Destination::Queue(id) => Hop::Queue(route_to(self.queue_by_id(*id)?)),
             Destination::Exchange(name) => Hop::Exchange(Arc::clone(&vhost.exchange(name)?.name)),
         };
-        let (source, routing_key) = (Arc::clone(&record.source), Arc::clone(&record.routing_key));
-        Some(Binding::new(hop, source, routing_key, record.arguments.clone(), record.logged))
+        Some(Binding::new(hop, source, Arc::clone(&record.routing_key), record.arguments.clone(), record.logged))
     }
 
     fn exclusive_queues(&self, connection: ConnectionId) -> Vec<Arc<QueueRecord>> {

@@ -67,23 +67,46 @@ fn any_failed_sync_stops_the_log_and_is_not_tried_again() {
 }
 
 #[test]
-fn full_disk_stops_the_log_with_everything_synced_kept() {
-    for segments in 1..5 {
+fn full_disk_is_said_and_the_log_goes_on_once_there_is_room() {
+    let set: [fn(&FaultyDisk, u64); 2] = [FaultyDisk::set_capacity, FaultyDisk::set_quota];
+    for (segments, set) in (1..5).flat_map(|segments| set.map(|set| (segments, set))) {
         let disk = FaultyDisk::new(512);
-        disk.set_capacity(segments * 8192 + 100);
-        let (synced, appended, error) = run_until_failure(&disk);
-        assert!(matches!(error, LogError::Io { source, .. } if source.kind() == ErrorKind::StorageFull));
-        assert!(synced as u64 >= segments * 10, "only {synced} records in {segments} segments");
-        promises_hold(&disk, synced, &appended);
+        set(&disk, segments * 8192 + 100);
+        let (mut log, _) = open(disk.clone(), small(8192, 1)).unwrap();
+        let items: Vec<Item> = (0..200).map(|index| item(index, 300)).collect();
+        let full = items.iter().position(|item| match log.append(&record(item)) {
+            Ok(_) => false,
+            Err(LogError::NoSpace { .. }) => true,
+            Err(error) => panic!("{error}"),
+        });
+        let full = full.expect("the disk is smaller than the records");
+        assert!(full as u64 >= segments * 10, "only {full} records in {segments} segments");
+        assert!(matches!(log.append(&record(&items[full])), Err(LogError::NoSpace { .. })));
+        assert_eq!(disk.names().len() as u64, segments, "an unfinished file is left");
+        log.mark().unwrap();
+        // What came before is synced, also without a further call.
+        assert_eq!(open(disk.crash(&mut |_| 0), small(8192, 2)).unwrap().1, items[..full]);
+        set(&disk, 1 << 20);
+        for item in &items[full..] {
+            log.append(&record(item)).unwrap();
+        }
+        log.sync().unwrap();
+        assert_eq!(open(disk.crash(&mut |_| 0), small(8192, 2)).unwrap().1, items);
     }
 }
 
 #[test]
-fn record_too_long_for_the_segments_is_refused_and_the_log_goes_on() {
-    let (mut log, _) = open(FaultyDisk::new(512), small(8192, 1)).unwrap();
-    let error = log.append(&record(&item(0, 5000))).unwrap_err();
-    assert!(matches!(error, LogError::DoesNotFit { len: 5000, max: 4016 }), "{error}");
-    log.append(&record(&item(0, 4016))).unwrap();
-    log.append(&record(&item(1, 4016))).unwrap();
+fn record_longer_than_segments_gets_a_segment_of_its_own_length() {
+    let disk = FaultyDisk::new(512);
+    let (mut log, _) = open(disk.clone(), small(8192, 1)).unwrap();
+    let items = [item(0, 100), item(1, 50_000), item(2, 100), item(3, 4016), item(4, 4017)];
+    let positions: Vec<_> = items.iter().map(|item| log.append(&record(item)).unwrap()).collect();
     log.sync().unwrap();
+    for (position, item) in positions.iter().zip(&items) {
+        assert_eq!(log.reader().read(*position).unwrap(), item.1);
+    }
+    let len = |seq| disk.contents(&warren_storage::segment::file_name(seq)).unwrap().len();
+    assert_eq!([len(0), len(1), len(2), len(3)], [8192, 57_344, 8192, 12_288]);
+    drop(log);
+    assert_eq!(open(disk.restart(), small(8192, 2)).unwrap().1, items);
 }

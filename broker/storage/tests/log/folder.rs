@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use warren_storage::{FaultyDisk, FileDisk, FolderError, Options, ReadError};
 
-use crate::world::{Random, item, open, record, small};
+use crate::world::{item, open, record, small};
 
 /// A folder of its own for a test, removed afterwards.
 pub(crate) struct Scratch(pub(crate) PathBuf);
@@ -93,53 +93,6 @@ fn more_parts_than_one_write_call_takes_are_written_whole() {
     let part = log.reader().read_part(position.part(7_000_003, 64).unwrap()).unwrap();
     assert_eq!(part, whole.slice(7_000_003..7_000_067));
     assert_eq!(position.part(1500 * 5000, 1), None);
-}
-
-#[test]
-fn given_up_segments_are_gone_and_the_rest_stays() {
-    let disk = FaultyDisk::new(512);
-    let (mut log, _) = open(disk.clone(), small(8192, 1)).unwrap();
-    let positions: Vec<_> = (0..20).map(|index| log.append(&record(&item(index, 1000))).unwrap()).collect();
-    log.sync().unwrap();
-    assert_eq!(log.retention().segments(), [0, 1, 2, 3, 4, 5, 6]);
-    assert_eq!(log.retention().remove_segments_before(5).unwrap(), 5);
-    assert_eq!(log.retention().segments(), [5, 6]);
-    assert!(matches!(log.reader().read(positions[0]), Err(ReadError::Gone { segment: 0 })));
-    assert_eq!(log.reader().read(positions[19]).unwrap(), item(19, 1000).1);
-    assert_eq!(log.retention().remove_segments_before(100).unwrap(), 1, "the active segment stays");
-    drop(log);
-    let (_, found) = open(disk.restart(), small(8192, 2)).unwrap();
-    assert_eq!(found, [item(18, 1000), item(19, 1000)]);
-}
-
-#[test]
-fn recycled_segments_never_show_what_they_held_before() {
-    const SEGMENT_LEN: u32 = 20 << 10;
-    // Each record fills a page, so that an old one lies untouched right behind the newest.
-    let disk = FaultyDisk::new(512);
-    let mut random = Random(3);
-    let (mut log, _) = open(disk.clone(), small(SEGMENT_LEN, 1)).unwrap();
-    let mut recycled = 0;
-    for index in 0..120 {
-        let before = disk.changes();
-        log.append(&record(&item(index, 4056))).unwrap();
-        log.sync().unwrap();
-        log.retention().remove_segments_before(log.active_segment().saturating_sub(1)).unwrap();
-        recycled += usize::from(disk.names().iter().any(|name| name.starts_with("spare-")));
-        let changes = disk.changes();
-        // A power cut now, or in the middle of giving up, recycling and beginning segments.
-        for moment in [changes, changes - random.below(changes - before)] {
-            let crashed = disk.at(moment).crash(&mut |outcomes| random.below(outcomes));
-            let (_, found) = open(crashed, small(SEGMENT_LEN, 5000 + index)).unwrap();
-            let numbers: Vec<u64> = found.iter().map(|(tag, _)| tag.index).collect();
-            let synced = if moment == changes { index } else { index.saturating_sub(1) };
-            assert!(index == 0 || numbers.last() >= Some(&synced), "{synced} is lost: {numbers:?}");
-            for (number, found) in (numbers.first().copied().unwrap_or(0)..).zip(&found) {
-                assert_eq!(*found, item(number, 4056));
-            }
-        }
-    }
-    assert!(recycled > 0, "nothing was recycled");
 }
 
 #[test]

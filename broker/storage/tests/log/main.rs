@@ -6,6 +6,7 @@
     reason = "helpers of tests fail and speak like the tests themselves"
 )]
 
+mod checkpoint;
 mod crash;
 mod damage;
 mod faults;

@@ -27,7 +27,7 @@ fn step() -> impl Strategy<Value = Step> {
         Just(Kind::Truncate),
         Just(Kind::CommitHint),
         Just(Kind::Purge),
-        Just(Kind::Reloc)
+        Just(Kind::Relocation)
     ];
     let payload = vec(vec(any::<u8>(), 0..900), 0..4);
     let append = (kind, any::<u16>(), any::<u64>(), any::<u64>(), payload)

@@ -8,12 +8,15 @@ pub(crate) type Item = (Tag, Bytes);
 
 /// A log of small segments. `seed` must differ between openings of one folder, as it does in life.
 pub(crate) fn small(segment_len: u32, seed: u64) -> Options {
-    Options { segment_len, first_segment_len: segment_len, epoch_seed: seed, ..Options::default() }
+    Options { segment_len, first_segment_len: segment_len, reserve: 0, epoch_seed: seed, ..Options::default() }
 }
 
 pub(crate) fn open<D: Disk>(disk: D, options: Options) -> Result<(Log<D>, Vec<Item>), OpenError> {
     let mut found = Vec::new();
-    let log = Log::open(disk, options, |Recovered { tag, payload, .. }| found.push((tag, payload)))?;
+    let log = Log::open(disk, options, |recovered| match recovered {
+        Recovered::Record { tag, payload, .. } => found.push((tag, payload)),
+        Recovered::Snapshot(snapshot) => panic!("a log without checkpoints gave {snapshot:?}"),
+    })?;
     Ok((log, found))
 }
 

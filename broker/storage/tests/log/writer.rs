@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use warren_storage::faulty::FaultyFile;
 use warren_storage::{
-    AppendError, Appended, Batch, Completion, Disk, FaultyDisk, Kind, Log, LogError, LogWriter, Record, Tag,
+    AppendError, Appended, Batch, Completion, Disk, FaultyDisk, Kind, Log, LogError, LogWriter, Record, Space, Tag,
 };
 
 use crate::world::{item, open, record, small};
@@ -57,8 +57,14 @@ impl Disk for GatedDisk {
     fn create(&self, name: &str, len: u64) -> io::Result<FaultyFile> {
         self.disk.create(name, len)
     }
+    fn len(&self, file: &FaultyFile) -> io::Result<u64> {
+        self.disk.len(file)
+    }
     fn read_at(&self, file: &FaultyFile, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.disk.read_at(file, buf, offset)
+    }
+    fn read_cached_at(&self, file: &FaultyFile, buf: &mut [u8], offset: u64) -> io::Result<bool> {
+        self.disk.read_cached_at(file, buf, offset)
     }
     fn write_at(&self, file: &FaultyFile, slices: &mut [IoSlice<'_>], offset: u64) -> io::Result<()> {
         self.disk.write_at(file, slices, offset)
@@ -81,6 +87,9 @@ impl Disk for GatedDisk {
     }
     fn sync_dir(&self) -> io::Result<()> {
         self.disk.sync_dir()
+    }
+    fn space(&self) -> io::Result<Space> {
+        self.disk.space()
     }
 }
 
