@@ -16,18 +16,25 @@
 //! A varint is LEB128, least significant group first, at most ten octets. `flags` bit 0 marks the first entry of an
 //! epoch, that is of a leader's time in office. A publish is encoded by the session that received it, in the same
 //! form whether it will be logged or not, and shared from there on: between client and log nothing copies a body twice.
+//!
+//! The log holds a message only there, in its publish command, and queues remember where that is. When the segment that
+//! has it is to be given up, what still lives in it is written again, as a *relocation*, which is a record of its own:
+//!
+//! ```text
+//! relocation  messages u32, then that many
+//! message     references u32 | references × (queue u32 | sequence u64) | publish, octet for octet as it was
+//! ```
 
 use alloc::vec::Vec;
 
-use bytes::{Buf, Bytes};
-
 use crate::identity::QueueId;
-use crate::message::Message;
+use crate::varint::{put_varint, take_varint};
 
 /// The rules by which entries are applied. A node refuses entries of a version it does not know.
 pub const MACHINE_VERSION: u16 = 1;
 
-const ENTRY_HEADER_LEN: usize = 24;
+/// Octets of an entry before its first command.
+pub(crate) const ENTRY_HEADER_LEN: usize = 24;
 const FLAG_EPOCH_START: u16 = 1;
 const PUBLISH: u8 = 1;
 const SETTLE: u8 = 2;
@@ -35,6 +42,7 @@ const CREATE: u8 = 3;
 const DELETE: u8 = 4;
 const ATTACH: u8 = 5;
 const PUBLISH_HEADER_LEN: usize = 16;
+const REFERENCE_LEN: usize = 12;
 
 /// Why an entry cannot be read. The log's checksums have passed, so this is a newer version or a defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,9 +56,12 @@ pub enum EntryError {
     /// A command of unknown kind.
     #[error("entry has a command of unknown kind {0}")]
     Kind(u8),
-    /// A message's lengths or names contradict each other.
+    /// A message's length is not the one that was logged for it, or its names are not text.
     #[error("entry has a malformed message")]
     Message,
+    /// There is more than the commands that it says it has.
+    #[error("entry goes on behind its last command")]
+    Trailing,
 }
 
 /// The fixed part of an entry.
@@ -80,18 +91,15 @@ impl EntryHeader {
     }
 
     /// Reads the header off the front of `entry`.
-    pub fn decode(entry: &mut Bytes) -> Result<Self, EntryError> {
-        if entry.len() < ENTRY_HEADER_LEN {
-            return Err(EntryError::Truncated);
-        }
-        let commands = entry.get_u32_le();
-        let version = entry.get_u16_le();
-        let flags = entry.get_u16_le();
+    pub fn decode(entry: &mut &[u8]) -> Result<Self, EntryError> {
+        let commands = take_u32(entry)?;
+        let version = u16::from_le_bytes(take(entry)?);
+        let flags = u16::from_le_bytes(take(entry)?);
         if version != MACHINE_VERSION {
             return Err(EntryError::Version(version));
         }
         let epoch_start = flags & FLAG_EPOCH_START != 0;
-        Ok(Self { commands, epoch_start, now_ms: entry.get_u64_le(), epoch: entry.get_u64_le() })
+        Ok(Self { commands, epoch_start, now_ms: take_u64(entry)?, epoch: take_u64(entry)? })
     }
 }
 
@@ -106,14 +114,9 @@ pub struct SequenceRange {
 
 /// One command of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
-    /// Append the message to each of the queues.
-    Publish {
-        /// Queues of this shard; those that no longer exist are skipped.
-        queues: Vec<QueueId>,
-        /// The message.
-        message: Message,
-    },
+pub enum Command<'a> {
+    /// Append the message to each of its queues; those that no longer exist are skipped.
+    Publish(Publish<'a>),
     /// Messages of a queue that are done with: acknowledged, discarded, purged.
     Settle {
         /// The queue.
@@ -127,6 +130,82 @@ pub enum Command {
     Delete(QueueId),
     /// The queue is about to hand out messages; after a restart they count as redelivered.
     Attach(QueueId),
+}
+
+/// A publish where it lies: its lengths are read and checked, nothing is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Publish<'a> {
+    /// All of the command.
+    octets: &'a [u8],
+    queue_count: usize,
+    pub(crate) exchange_len: u8,
+    pub(crate) routing_key_len: u8,
+    pub(crate) header_len: u32,
+}
+
+impl<'a> Publish<'a> {
+    /// Reads the publish at the front of `octets`.
+    ///
+    /// # Errors
+    /// It is another command, or longer than `octets`.
+    pub fn decode(octets: &'a [u8]) -> Result<Self, EntryError> {
+        let (head, rest) = octets.split_first_chunk::<PUBLISH_HEADER_LEN>().ok_or(EntryError::Truncated)?;
+        let [kind, exchange_len, routing_key_len, _, q0, q1, q2, q3, h0, h1, h2, h3, b0, b1, b2, b3] = *head;
+        if kind != PUBLISH {
+            return Err(EntryError::Kind(kind));
+        }
+        let queue_count = u32::from_le_bytes([q0, q1, q2, q3]);
+        let header_len = u32::from_le_bytes([h0, h1, h2, h3]);
+        let body_len = u32::from_le_bytes([b0, b1, b2, b3]);
+        let names = u64::from(exchange_len) + u64::from(routing_key_len);
+        let len = 4 * u64::from(queue_count) + names + u64::from(header_len) + u64::from(body_len);
+        if (rest.len() as u64) < len {
+            return Err(EntryError::Truncated);
+        }
+        let octets = &octets[..PUBLISH_HEADER_LEN + len as usize];
+        Ok(Self { octets, queue_count: queue_count as usize, exchange_len, routing_key_len, header_len })
+    }
+
+    /// Octets of the command.
+    #[expect(clippy::len_without_is_empty, reason = "a command is never empty")]
+    pub fn len(&self) -> usize {
+        self.octets.len()
+    }
+
+    /// The queues of this shard that it goes to.
+    pub fn queues(&self) -> impl ExactSizeIterator<Item = QueueId> + use<'a> {
+        let (queues, _) = self.octets[PUBLISH_HEADER_LEN..self.message_start()].as_chunks();
+        queues.iter().map(|queue| QueueId(u32::from_le_bytes(*queue)))
+    }
+
+    /// The queue, if it is only one.
+    pub(crate) fn only_queue(&self) -> Option<QueueId> {
+        let mut queues = self.queues();
+        queues.next().filter(|_| queues.len() == 0)
+    }
+
+    /// How far into the command the message begins.
+    pub(crate) fn message_start(&self) -> usize {
+        PUBLISH_HEADER_LEN + 4 * self.queue_count
+    }
+
+    /// Makes sure that exchange and routing key are text, each for itself. Sessions have done so for what they encode.
+    pub(crate) fn check_names(&self) -> Result<(), EntryError> {
+        let names = &self.octets[self.message_start()..];
+        let (exchange, rest) = names.split_at(usize::from(self.exchange_len));
+        let routing_key = &rest[..usize::from(self.routing_key_len)];
+        let both = core::str::from_utf8(exchange).and(core::str::from_utf8(routing_key));
+        both.map_or(Err(EntryError::Message), |_| Ok(()))
+    }
+}
+
+/// Names a logged message for as long as it lives, wherever its octets lie.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Reference {
+    /// The queue that it waits in.
+    pub queue: QueueId,
+    /// Its number among that queue's logged messages.
+    pub sequence: u64,
 }
 
 /// Writes the head of a publish to `queues` (how many, and which); the caller appends exchange, routing key, header
@@ -177,69 +256,77 @@ pub fn encode_attach(queue: QueueId, out: &mut Vec<u8>) {
     put_queue(ATTACH, queue, out);
 }
 
-/// Reads the next command off the front of `octets`; its message shares the buffer.
-pub fn decode_command(octets: &mut Bytes) -> Result<Command, EntryError> {
-    let kind = *octets.first().ok_or(EntryError::Truncated)?;
-    match kind {
-        PUBLISH => decode_publish(octets),
+/// Writes a relocation: publish commands, each with who refers to it.
+pub fn encode_relocation<'a>(moved: impl ExactSizeIterator<Item = (&'a [Reference], &'a [u8])>, out: &mut Vec<u8>) {
+    out.extend_from_slice(&(moved.len() as u32).to_le_bytes());
+    for (references, publish) in moved {
+        out.extend_from_slice(&(references.len() as u32).to_le_bytes());
+        for reference in references {
+            out.extend_from_slice(&reference.queue.0.to_le_bytes());
+            out.extend_from_slice(&reference.sequence.to_le_bytes());
+        }
+        out.extend_from_slice(publish);
+    }
+}
+
+/// Reads a relocation: `visit` is told of each reference, with where in `payload` its publish command begins and ends.
+pub(crate) fn decode_relocation(
+    payload: &[u8],
+    mut visit: impl FnMut(Reference, core::ops::Range<usize>),
+) -> Result<(), EntryError> {
+    let mut rest = payload;
+    for _ in 0..take_u32(&mut rest)? {
+        let count = take_u32(&mut rest)? as usize;
+        let len = count.checked_mul(REFERENCE_LEN).ok_or(EntryError::Truncated)?;
+        let (references, publish) = rest.split_at_checked(len).ok_or(EntryError::Truncated)?;
+        let start = payload.len() - publish.len();
+        let end = start + Publish::decode(publish)?.len();
+        let (references, _) = references.as_chunks::<REFERENCE_LEN>();
+        for [q0, q1, q2, q3, sequence @ ..] in references {
+            let queue = QueueId(u32::from_le_bytes([*q0, *q1, *q2, *q3]));
+            visit(Reference { queue, sequence: u64::from_le_bytes(*sequence) }, start..end);
+        }
+        rest = &payload[end..];
+    }
+    if rest.is_empty() { Ok(()) } else { Err(EntryError::Trailing) }
+}
+
+/// Reads the next command off the front of `octets`.
+pub fn decode_command<'a>(octets: &mut &'a [u8]) -> Result<Command<'a>, EntryError> {
+    let (kind, rest) = octets.split_first().ok_or(EntryError::Truncated)?;
+    if *kind == PUBLISH {
+        let publish = Publish::decode(octets)?;
+        *octets = &octets[publish.len()..];
+        return Ok(Command::Publish(publish));
+    }
+    *octets = rest;
+    match *kind {
         SETTLE => decode_settle(octets),
-        CREATE => decode_queue(octets).map(Command::Create),
-        DELETE => decode_queue(octets).map(Command::Delete),
-        ATTACH => decode_queue(octets).map(Command::Attach),
+        CREATE => take_u32(octets).map(|queue| Command::Create(QueueId(queue))),
+        DELETE => take_u32(octets).map(|queue| Command::Delete(QueueId(queue))),
+        ATTACH => take_u32(octets).map(|queue| Command::Attach(QueueId(queue))),
         other => Err(EntryError::Kind(other)),
     }
 }
 
 /// The first queue of the publish at the front of `commands`.
 pub fn first_queue(commands: &[u8]) -> Option<QueueId> {
-    let octets = commands.get(PUBLISH_HEADER_LEN..PUBLISH_HEADER_LEN + 4)?;
-    Some(QueueId(u32::from_le_bytes(octets.try_into().ok()?)))
+    Publish::decode(commands).ok()?.queues().next()
 }
 
-fn decode_publish(octets: &mut Bytes) -> Result<Command, EntryError> {
-    if octets.len() < PUBLISH_HEADER_LEN {
-        return Err(EntryError::Truncated);
-    }
-    octets.advance(1);
-    let (exchange_len, routing_key_len) = (octets.get_u8(), octets.get_u8());
-    octets.advance(1);
-    let count = octets.get_u32_le() as usize;
-    let (header_len, body_len) = (octets.get_u32_le(), octets.get_u32_le());
-    if octets.len() / 4 < count {
-        return Err(EntryError::Truncated);
-    }
-    let queues = (0..count).map(|_| QueueId(octets.get_u32_le())).collect();
-    let names = usize::from(exchange_len) + usize::from(routing_key_len);
-    let len = names as u64 + u64::from(header_len) + u64::from(body_len);
-    let len = usize::try_from(len).map_err(|_| EntryError::Truncated)?;
-    if octets.len() < len {
-        return Err(EntryError::Truncated);
-    }
-    let message = Message::new(octets.split_to(len), exchange_len, routing_key_len, header_len);
-    Ok(Command::Publish { queues, message: message.ok_or(EntryError::Message)? })
-}
-
-fn decode_settle(octets: &mut Bytes) -> Result<Command, EntryError> {
-    octets.advance(1);
-    let queue = QueueId(u32::try_from(take_varint(octets)?).map_err(|_| EntryError::Truncated)?);
-    let count = take_varint(octets)?;
+fn decode_settle<'a>(octets: &mut &[u8]) -> Result<Command<'a>, EntryError> {
+    let mut number = || take_varint(octets).ok_or(EntryError::Truncated);
+    let queue = QueueId(u32::try_from(number()?).map_err(|_| EntryError::Truncated)?);
+    let count = number()?;
     let mut ranges = Vec::new();
     let mut end = 0_u64;
     for _ in 0..count {
-        let first = end.checked_add(take_varint(octets)?).ok_or(EntryError::Truncated)?;
-        let len = take_varint(octets)?;
+        let first = end.checked_add(number()?).ok_or(EntryError::Truncated)?;
+        let len = number()?;
         end = first.checked_add(len).ok_or(EntryError::Truncated)?;
         ranges.push(SequenceRange { first, len });
     }
     Ok(Command::Settle { queue, ranges })
-}
-
-fn decode_queue(octets: &mut Bytes) -> Result<QueueId, EntryError> {
-    if octets.len() < 5 {
-        return Err(EntryError::Truncated);
-    }
-    octets.advance(1);
-    Ok(QueueId(octets.get_u32_le()))
 }
 
 fn put_queue(kind: u8, queue: QueueId, out: &mut Vec<u8>) {
@@ -247,33 +334,28 @@ fn put_queue(kind: u8, queue: QueueId, out: &mut Vec<u8>) {
     out.extend_from_slice(&queue.0.to_le_bytes());
 }
 
-fn put_varint(mut value: u64, out: &mut Vec<u8>) {
-    while value >= 0x80 {
-        out.push((value as u8 & 0x7f) | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
+fn take_u32(octets: &mut &[u8]) -> Result<u32, EntryError> {
+    take(octets).map(u32::from_le_bytes)
 }
 
-fn take_varint(octets: &mut Bytes) -> Result<u64, EntryError> {
-    let mut value = 0_u64;
-    for shift in (0..64).step_by(7) {
-        if octets.is_empty() {
-            return Err(EntryError::Truncated);
-        }
-        let octet = octets.get_u8();
-        value |= u64::from(octet & 0x7f) << shift;
-        if octet & 0x80 == 0 {
-            return Ok(value);
-        }
-    }
-    Err(EntryError::Truncated)
+fn take_u64(octets: &mut &[u8]) -> Result<u64, EntryError> {
+    take(octets).map(u64::from_le_bytes)
+}
+
+fn take<const N: usize>(octets: &mut &[u8]) -> Result<[u8; N], EntryError> {
+    let (taken, rest) = octets.split_first_chunk().ok_or(EntryError::Truncated)?;
+    *octets = rest;
+    Ok(*taken)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use alloc::vec;
+
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::message::Message;
 
     fn publish(queues: &[u32], body: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
@@ -285,11 +367,13 @@ mod tests {
 
     #[test]
     fn a_publish_comes_back_with_its_queues_and_octets() {
-        let mut octets = Bytes::from(publish(&[7, 9], b"hello"));
-        let Ok(Command::Publish { queues, message }) = decode_command(&mut octets) else { panic!("not a publish") };
-        assert_eq!(queues, vec![QueueId(7), QueueId(9)]);
+        let octets = publish(&[7, 9], b"hello");
+        let mut rest = &octets[..];
+        let Ok(Command::Publish(publish)) = decode_command(&mut rest) else { panic!("not a publish") };
+        assert_eq!(publish.queues().collect::<Vec<_>>(), [QueueId(7), QueueId(9)]);
+        assert_eq!((publish.len(), rest.len()), (octets.len(), 0));
+        let message = Message::from_publish(Bytes::from(octets)).expect("it is one publish");
         assert_eq!((message.exchange(), message.routing_key(), message.body()), ("ex", "k", &b"hello"[..]));
-        assert!(octets.is_empty());
     }
 
     #[test]
@@ -297,7 +381,7 @@ mod tests {
         let ranges = vec![SequenceRange { first: 3, len: 2 }, SequenceRange { first: 500, len: 1_000_000 }];
         let mut out = Vec::new();
         encode_settle(QueueId(4), &ranges, &mut out);
-        let mut octets = Bytes::from(out);
+        let mut octets = &out[..];
         assert_eq!(decode_command(&mut octets), Ok(Command::Settle { queue: QueueId(4), ranges }));
         assert!(octets.is_empty());
     }
@@ -312,18 +396,17 @@ mod tests {
                 Command::Attach(queue) => encode_attach(queue, &mut out),
                 _ => encode_create(queue, &mut out),
             }
-            assert_eq!(decode_command(&mut Bytes::from(out)), Ok(expected));
+            assert_eq!(decode_command(&mut &out[..]), Ok(expected));
         }
     }
 
     #[test]
     fn an_entry_header_comes_back_and_other_versions_are_refused() {
         let header = EntryHeader { commands: 5, epoch_start: true, now_ms: 12, epoch: 3 };
-        let mut octets = Bytes::copy_from_slice(&header.encode());
-        assert_eq!(EntryHeader::decode(&mut octets), Ok(header));
+        assert_eq!(EntryHeader::decode(&mut &header.encode()[..]), Ok(header));
         let mut newer = header.encode();
         newer[4] = 9;
-        assert_eq!(EntryHeader::decode(&mut Bytes::copy_from_slice(&newer)), Err(EntryError::Version(9)));
+        assert_eq!(EntryHeader::decode(&mut &newer[..]), Err(EntryError::Version(9)));
     }
 
     #[test]
@@ -332,8 +415,28 @@ mod tests {
         encode_settle(QueueId(4), &[SequenceRange { first: 300, len: 300 }], &mut settle);
         for whole in [publish(&[1, 2, 3], b"body"), settle, vec![CREATE, 1, 0, 0, 0]] {
             for cut in 0..whole.len() {
-                assert!(decode_command(&mut Bytes::copy_from_slice(&whole[..cut])).is_err(), "cut at {cut}");
+                assert!(decode_command(&mut &whole[..cut]).is_err(), "cut at {cut}");
             }
         }
+    }
+
+    #[test]
+    fn a_relocation_comes_back_with_each_reference_and_where_its_message_lies() {
+        let (first, second) = (publish(&[7, 9], b"one"), publish(&[7], b"two"));
+        let references =
+            [(7, 5), (9, u64::MAX), (7, 6)].map(|(queue, sequence)| Reference { queue: QueueId(queue), sequence });
+        let moved = [(&references[..2], &first[..]), (&references[2..], &second[..])];
+        let mut payload = Vec::new();
+        encode_relocation(moved.into_iter(), &mut payload);
+        let mut found = Vec::new();
+        let visit = |reference, at: core::ops::Range<usize>| found.push((reference, payload[at].to_vec()));
+        assert_eq!(decode_relocation(&payload, visit), Ok(()));
+        let expected = [(references[0], first.clone()), (references[1], first), (references[2], second)];
+        assert_eq!(found, expected);
+        for cut in 0..payload.len() {
+            assert!(decode_relocation(&payload[..cut], |_, _| ()).is_err(), "cut at {cut}");
+        }
+        payload.push(0);
+        assert_eq!(decode_relocation(&payload, |_, _| ()), Err(EntryError::Trailing));
     }
 }

@@ -17,16 +17,20 @@ extern crate std;
 
 pub mod command;
 mod error;
+#[cfg(test)]
+mod fake_log;
 mod identity;
 pub mod limits;
+mod location;
 mod message;
 pub mod queue;
 pub mod session;
 mod time;
-
 pub mod topology;
+mod varint;
 
 pub use error::Exception;
 pub use identity::{ConnectionId, ConsumerKey, QueueId, ShardId};
+pub use location::{Bodies, Location};
 pub use message::Message;
 pub use time::Instant;

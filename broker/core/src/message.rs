@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::command::{EntryError, Publish};
+
 /// A routed message. Its parts lie one behind the other in one shared buffer:
 /// exchange name, routing key, content header payload (as received), body.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,15 +15,27 @@ pub struct Message {
 }
 
 impl Message {
-    /// Takes `octets` apart by the three lengths; what is left is the body.
-    /// `None` if the lengths exceed the buffer or the names are not UTF-8.
-    pub fn new(octets: Bytes, exchange_len: u8, routing_key_len: u8, header_len: u32) -> Option<Self> {
-        let names = usize::from(exchange_len) + usize::from(routing_key_len);
-        let head = names.checked_add(usize::try_from(header_len).ok()?)?;
-        let boundary = usize::from(exchange_len);
-        core::str::from_utf8(octets.get(..boundary)?).ok()?;
-        core::str::from_utf8(octets.get(boundary..names)?).ok()?;
-        (head <= octets.len()).then_some(Self { octets, exchange_len, routing_key_len, header_len })
+    /// The message of a publish command (see [`crate::command`]), whose octets it shares.
+    ///
+    /// # Errors
+    /// `command` is not one publish command from end to end, or its names are not text.
+    pub fn from_publish(command: Bytes) -> Result<Self, EntryError> {
+        let publish = Publish::decode(&command)?;
+        if publish.len() != command.len() {
+            return Err(EntryError::Message);
+        }
+        publish.check_names()?;
+        Ok(Self::within(&command, 0, &publish))
+    }
+
+    /// The message of `publish`, which was read `from` octets into `commands`. Its names were checked when they came in.
+    pub(crate) fn within(commands: &Bytes, from: usize, publish: &Publish<'_>) -> Self {
+        Self {
+            octets: commands.slice(from + publish.message_start()..from + publish.len()),
+            exchange_len: publish.exchange_len,
+            routing_key_len: publish.routing_key_len,
+            header_len: publish.header_len,
+        }
     }
 
     /// The exchange it was published to.
@@ -56,33 +70,53 @@ impl Message {
     }
 
     fn name(&self, start: usize, end: usize) -> &str {
-        // `new` checked both names; an empty name in their place would be a bug of ours, not the client's.
+        // The session that received it or the log's reader checked both names; an empty name in their place would be a
+        // bug of ours, not the client's.
         core::str::from_utf8(&self.octets[start..end]).unwrap_or_default()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
+    use crate::QueueId;
+    use crate::command::encode_publish_head;
+
+    fn publish(names: (&[u8], &[u8]), header: &[u8], body: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        let (exchange_len, key_len) = (names.0.len() as u8, names.1.len() as u8);
+        let queues = (2, [QueueId(1), QueueId(2)].into_iter());
+        encode_publish_head(queues, exchange_len, key_len, header.len() as u32, body.len() as u32, &mut out);
+        [names.0, names.1, header, body].iter().for_each(|part| out.extend_from_slice(part));
+        out
+    }
 
     #[test]
     fn parts_come_back_as_they_were_laid_down() {
-        let message = Message::new(Bytes::from_static(b"exkeyHDRbody"), 2, 3, 3).expect("lengths fit");
+        let octets = publish((b"ex", b"key"), b"HDR", b"body");
+        let message = Message::from_publish(Bytes::from(octets)).expect("it is a publish");
         assert_eq!((message.exchange(), message.routing_key()), ("ex", "key"));
         assert_eq!((message.header(), message.body()), (&b"HDR"[..], &b"body"[..]));
         assert_eq!(message.size(), 12);
     }
 
     #[test]
-    fn lengths_beyond_the_buffer_are_refused() {
-        assert_eq!(Message::new(Bytes::from_static(b"abc"), 2, 1, 1), None);
-        assert_eq!(Message::new(Bytes::from_static(b"abc"), 4, 0, 0), None);
-        assert_eq!(Message::new(Bytes::from_static(b"abc"), 0, 0, u32::MAX), None);
+    fn what_is_not_one_publish_from_end_to_end_is_refused() {
+        let whole = publish((b"ex", b"key"), b"HDR", b"body");
+        for cut in 0..whole.len() {
+            assert!(Message::from_publish(Bytes::copy_from_slice(&whole[..cut])).is_err(), "cut at {cut}");
+        }
+        let longer = [&whole[..], b"x"].concat();
+        assert_eq!(Message::from_publish(Bytes::from(longer)), Err(EntryError::Message));
     }
 
     #[test]
     fn names_that_are_not_text_are_refused() {
-        assert_eq!(Message::new(Bytes::from_static(b"\xffab"), 1, 1, 0), None);
-        assert_eq!(Message::new(Bytes::from_static(b"a\xffb"), 1, 1, 0), None);
+        for names in [(&b"\xff"[..], &b"k"[..]), (b"e", b"\xff"), (b"\xc3", b"\xa4")] {
+            let octets = Bytes::from(publish(names, b"", b""));
+            assert_eq!(Message::from_publish(octets), Err(EntryError::Message));
+        }
     }
 }

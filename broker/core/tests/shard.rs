@@ -19,7 +19,7 @@ use warren_core::queue::{
     Delivery, Event, PositionRange, PublishRun, QueueSettings, Receipt, Settlement, Shard, ShardInput, ShardOutput,
     Subscription,
 };
-use warren_core::{ConnectionId, ConsumerKey, QueueId};
+use warren_core::{Bodies, ConnectionId, ConsumerKey, Location, QueueId};
 
 /// 64 runs of 400 steps.
 const CASES: u32 = 64;
@@ -157,6 +157,28 @@ struct Entry {
     numbers: Vec<u64>,
 }
 
+/// Entries in segments of one each.
+#[derive(Default)]
+struct FakeLog(Vec<Bytes>);
+
+impl FakeLog {
+    fn append(&mut self, entry: Bytes) -> Location {
+        self.0.push(entry);
+        self.place(self.0.len() - 1)
+    }
+
+    fn place(&self, segment: usize) -> Location {
+        Location { segment: segment as u32, offset: 0, len: self.0[segment].len() as u32 }
+    }
+}
+
+impl Bodies for FakeLog {
+    fn read(&mut self, at: Location) -> warren_core::Message {
+        let octets = self.0[at.segment as usize].slice(at.offset as usize..(at.offset + at.len) as usize);
+        warren_core::Message::from_publish(octets).expect("it is the location of a publish")
+    }
+}
+
 struct World {
     shard: Shard,
     queues: BTreeMap<u32, Vec<Message>>,
@@ -167,7 +189,7 @@ struct World {
     purges: BTreeMap<u64, (u32, usize)>,
     filling: Entry,
     in_flight: VecDeque<(Bytes, Entry)>,
-    durable: Vec<Bytes>,
+    durable: FakeLog,
     durable_published: BTreeSet<(u32, u64)>,
     durable_settled: BTreeSet<(u32, u64)>,
     /// Publishes not confirmed yet; true: it may be.
@@ -199,7 +221,7 @@ impl World {
             purges: BTreeMap::new(),
             filling: Entry::default(),
             in_flight: VecDeque::new(),
-            durable: Vec::new(),
+            durable: FakeLog::default(),
             durable_published: BTreeSet::new(),
             durable_settled: BTreeSet::new(),
             unconfirmed: BTreeMap::new(),
@@ -222,7 +244,7 @@ impl World {
 
     fn put(&mut self, input: ShardInput) {
         let mut output = ShardOutput::default();
-        self.shard.handle(input, &mut output);
+        self.shard.handle(input, &mut self.durable, &mut output);
         self.observe(output, None);
     }
 
@@ -377,11 +399,12 @@ impl World {
         let mut output = ShardOutput::default();
         let left: Vec<Option<u32>> = if at_once { vec![None] } else { QUEUES.map(Some).to_vec() };
         for queue in left.into_iter().map(|queue| queue.map(QueueId)) {
-            self.shard.handle(ShardInput::Detach { connection: ConnectionId(connection), queue }, &mut output);
+            let input = ShardInput::Detach { connection: ConnectionId(connection), queue };
+            self.shard.handle(input, &mut self.durable, &mut output);
         }
         while self.take_entry() || !self.in_flight.is_empty() {
-            self.note_commit();
-            self.shard.committed(&mut output);
+            let at = self.note_commit().expect("an entry is in flight");
+            self.shard.committed(at, &mut self.durable, &mut output);
         }
         self.observe(output, Some(connection));
         self.consumers.retain(|key, _| key.connection.0 != connection);
@@ -412,25 +435,23 @@ impl World {
     }
 
     /// Makes the oldest entry in flight durable, in the model.
-    fn note_commit(&mut self) -> bool {
-        let Some((octets, entry)) = self.in_flight.pop_front() else { return false };
-        self.durable.push(octets);
+    fn note_commit(&mut self) -> Option<Location> {
+        let Some((octets, entry)) = self.in_flight.pop_front() else { return None };
+        let at = self.durable.append(octets);
         self.durable_published.extend(entry.published);
         self.durable_settled.extend(entry.settled);
         for number in entry.numbers {
             *self.unconfirmed.get_mut(&number).expect("it is not confirmed before its commit") = true;
         }
-        true
+        Some(at)
     }
 
     fn commit(&mut self) -> bool {
-        let commits = self.note_commit();
-        if commits {
-            let mut output = ShardOutput::default();
-            self.shard.committed(&mut output);
-            self.observe(output, None);
-        }
-        commits
+        let Some(at) = self.note_commit() else { return false };
+        let mut output = ShardOutput::default();
+        self.shard.committed(at, &mut self.durable, &mut output);
+        self.observe(output, None);
+        true
     }
 
     fn commit_all(&mut self) {
@@ -447,8 +468,8 @@ impl World {
             self.note_commit();
         });
         self.shard = Shard::new();
-        for entry in &self.durable {
-            self.shard.replay(entry.clone()).expect("what it has written it can read");
+        for (segment, entry) in self.durable.0.iter().enumerate() {
+            self.shard.replay(self.durable.place(segment), entry).expect("what it has written it can read");
         }
         self.shard.lead();
         for (queue, messages) in &mut self.queues {

@@ -11,6 +11,7 @@ mod event;
 mod input;
 mod ready;
 mod shard;
+mod snapshot;
 
 #[cfg(test)]
 mod tests;
@@ -22,12 +23,15 @@ pub use consumer::Subscription;
 pub use event::{DeleteRefusal, Deleted, Event, ShardOutput, ShardTotals, SubscribeRefusal};
 pub use input::{PublishRun, Receipt, ShardInput};
 pub use shard::Shard;
+pub use snapshot::{Snapshot, SnapshotError, Survivor};
 
 use crate::command::SequenceRange;
 use crate::identity::{ConnectionId, ConsumerKey, QueueId};
+use crate::location::{Bodies, Location};
 use crate::message::Message;
 use consumer::Consumer;
 use ready::Ready;
+use snapshot::{QueueHead, QueueSnapshot};
 
 /// What becomes of a message that was handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,7 +80,24 @@ struct Slot {
     /// `None`: it is not in the log.
     sequence: Option<u64>,
     redelivered: bool,
-    message: Message,
+    body: Body,
+}
+
+/// Where a queue's message is.
+#[derive(Debug, Clone)]
+enum Body {
+    Memory(Message),
+    Log { location: Location, shared: bool },
+}
+
+/// A logged message of a queue, as snapshots know it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Logged {
+    sequence: u64,
+    /// Its publish command.
+    location: Location,
+    /// Other queues refer to the same command.
+    shared: bool,
 }
 
 /// A message that a client holds.
@@ -97,6 +118,8 @@ struct Queue {
     settings: QueueSettings,
     next_position: u64,
     next_sequence: u64,
+    /// Logged messages below may have been handed out in an earlier epoch.
+    redelivered_below: u64,
     ready: Ready,
     unacked: BTreeMap<u64, Unacked>,
     consumers: BTreeMap<ConsumerKey, Consumer>,
@@ -114,6 +137,7 @@ impl Queue {
             settings,
             next_position: 0,
             next_sequence: 0,
+            redelivered_below: 0,
             ready: Ready::default(),
             unacked: BTreeMap::new(),
             consumers: BTreeMap::new(),
@@ -124,18 +148,18 @@ impl Queue {
     }
 
     /// Appends a message. `logged` says that it came through the log.
-    fn enqueue(&mut self, message: Message, logged: bool) {
-        let sequence = (logged && self.settings.logged).then(|| {
+    fn enqueue(&mut self, body: Body) {
+        let sequence = matches!(body, Body::Log { .. }).then(|| {
             self.next_sequence += 1;
             self.next_sequence - 1
         });
         let position = self.next_position;
         self.next_position += 1;
-        self.ready.push(Slot { position, sequence, redelivered: false, message });
+        self.ready.push(Slot { position, sequence, redelivered: false, body });
     }
 
     /// Hands out ready messages while a consumer can take one: each in turn.
-    fn dispatch(&mut self, out: &mut impl Deliver, done: &mut Vec<u64>) {
+    fn dispatch(&mut self, bodies: &mut dyn Bodies, out: &mut impl Deliver, done: &mut Vec<u64>) {
         while !self.ready.is_empty() {
             let Some(key) = self.turn.pop_front() else {
                 return;
@@ -147,8 +171,9 @@ impl Queue {
             consumer.begin_turn();
             while consumer.can_take() {
                 let Some(slot) = self.ready.pop() else { break };
-                consumer.took(slot.message.size());
-                out.deliver(key, slot.delivery(self.id));
+                let delivery = slot.delivery(self.id, bodies);
+                consumer.took(delivery.message.size());
+                out.deliver(key, delivery);
                 if consumer.no_ack() {
                     done.extend(slot.sequence);
                 } else {
@@ -165,9 +190,15 @@ impl Queue {
     }
 
     /// Takes the message at the head for `basic.get`; without acknowledgement its sequence number goes to `done`.
-    fn take(&mut self, holder: ConsumerKey, no_ack: bool, done: &mut Vec<u64>) -> Option<Delivery> {
+    fn take(
+        &mut self,
+        holder: ConsumerKey,
+        no_ack: bool,
+        bodies: &mut dyn Bodies,
+        done: &mut Vec<u64>,
+    ) -> Option<Delivery> {
         let slot = self.ready.pop()?;
-        let delivery = slot.delivery(self.id);
+        let delivery = slot.delivery(self.id, bodies);
         if no_ack {
             done.extend(slot.sequence);
         } else {
@@ -271,14 +302,66 @@ impl Queue {
     /// Flags everything as redelivered if messages may have been handed out before the epoch began.
     fn start_epoch(&mut self) {
         if core::mem::take(&mut self.attached) {
+            self.redelivered_below = self.next_sequence;
             self.ready.mark_redelivered();
+        }
+    }
+
+    fn snapshot(&self) -> QueueSnapshot {
+        let held = self.unacked.values().map(|unacked| &unacked.slot);
+        let mut messages: Vec<Logged> = self.ready.iter().chain(held).filter_map(Slot::logged).collect();
+        messages.sort_unstable_by_key(|message| message.sequence);
+        QueueSnapshot {
+            id: self.id,
+            attached: self.attached,
+            next_sequence: self.next_sequence,
+            redelivered_below: self.redelivered_below,
+            messages,
+        }
+    }
+
+    fn restore(head: &QueueHead) -> Self {
+        let mut queue = Self::new(head.id, QueueSettings { logged: true, auto_delete: false });
+        queue.attached = head.attached;
+        queue.redelivered_below = head.redelivered_below;
+        queue
+    }
+
+    /// Appends a message of a snapshot.
+    fn restore_message(&mut self, message: Logged) {
+        let Logged { sequence, location, shared } = message;
+        let redelivered = sequence < self.redelivered_below;
+        let position = self.next_position;
+        self.next_position += 1;
+        let body = Body::Log { location, shared };
+        self.ready.push(Slot { position, sequence: Some(sequence), redelivered, body });
+    }
+
+    /// The message `sequence` lies at `location` from now on, if it is still live.
+    fn relocate(&mut self, sequence: u64, location: Location) {
+        let held = self.unacked.values_mut().map(|unacked| &mut unacked.slot);
+        if let Some(slot) = self.ready.iter_mut().chain(held).find(|slot| slot.sequence == Some(sequence))
+            && let Body::Log { location: old, .. } = &mut slot.body
+        {
+            *old = location;
         }
     }
 }
 
 impl Slot {
-    fn delivery(&self, queue: QueueId) -> Delivery {
-        Delivery { queue, position: self.position, redelivered: self.redelivered, message: self.message.clone() }
+    fn logged(&self) -> Option<Logged> {
+        match self.body {
+            Body::Memory(_) => None,
+            Body::Log { location, shared } => self.sequence.map(|sequence| Logged { sequence, location, shared }),
+        }
+    }
+
+    fn delivery(&self, queue: QueueId, bodies: &mut dyn Bodies) -> Delivery {
+        let message = match &self.body {
+            Body::Memory(message) => message.clone(),
+            Body::Log { location, .. } => bodies.read(*location),
+        };
+        Delivery { queue, position: self.position, redelivered: self.redelivered, message }
     }
 }
 

@@ -49,7 +49,15 @@ impl Ready {
         self.fresh.drain(start..stop);
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Slot> {
+        self.returned.values().chain(&self.fresh)
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Slot> {
+        self.returned.values_mut().chain(&mut self.fresh)
+    }
+
     pub(super) fn mark_redelivered(&mut self) {
-        self.fresh.iter_mut().chain(self.returned.values_mut()).for_each(|slot| slot.redelivered = true);
+        self.iter_mut().for_each(|slot| slot.redelivered = true);
     }
 }

@@ -16,10 +16,13 @@ use bytes::Bytes;
 
 use super::event::{DeleteRefusal, Deleted, Event, ShardOutput, ShardTotals, SubscribeRefusal};
 use super::input::{PublishRun, Receipt, ShardInput};
-use super::{Queue, QueueSettings, Subscription, sequence_ranges};
-use crate::command::{self, Command, EntryError, EntryHeader};
+use super::snapshot::{self, Snapshot, SnapshotError};
+use super::{Body, Queue, QueueSettings, Subscription, sequence_ranges};
+use crate::command::{self, Command, ENTRY_HEADER_LEN, EntryError, EntryHeader, Publish};
 use crate::identity::{ConnectionId, ConsumerKey, QueueId};
 use crate::limits::{ENTRY_BYTES, ENTRY_COMMANDS, SETTLE_RANGES};
+use crate::location::{Bodies, Location};
+use crate::message::Message;
 
 /// A part of an entry, or what waits behind it.
 #[derive(Debug)]
@@ -27,7 +30,7 @@ enum Step {
     /// Publishes, applied when the entry is committed.
     Run(PublishRun),
     /// Commands that took effect here when they were written.
-    Own { commands: Vec<u8>, count: u32 },
+    Own { commands: Vec<u8>, count: u32, urgent: bool },
     /// Not logged; carried out in its turn.
     Deferred(ShardInput),
 }
@@ -46,7 +49,7 @@ impl Step {
     fn take_commands(&mut self) -> Option<(Bytes, u32)> {
         match self {
             Self::Run(run) => Some((run.commands.clone(), run.count)),
-            Self::Own { commands, count } => Some((Bytes::from(core::mem::take(commands)), *count)),
+            Self::Own { commands, count, .. } => Some((Bytes::from(core::mem::take(commands)), *count)),
             Self::Deferred(_) => None,
         }
     }
@@ -57,7 +60,8 @@ impl Step {
 pub struct Shard {
     queues: BTreeMap<QueueId, Queue>,
     filling: VecDeque<Step>,
-    in_flight: VecDeque<Vec<Step>>,
+    /// The steps of each entry, with how far into the entry they begin.
+    in_flight: VecDeque<Vec<(usize, Step)>>,
     /// Runs and deferred inputs in `filling` and `in_flight`.
     unapplied: usize,
     epoch: u64,
@@ -70,25 +74,83 @@ impl Shard {
         Self::default()
     }
 
-    /// Applies an entry of the log. Only before the first [`Self::handle`].
-    pub fn replay(&mut self, mut entry: Bytes) -> Result<(), EntryError> {
-        let header = EntryHeader::decode(&mut entry)?;
+    /// What a snapshot says. The entries behind it are still to be replayed.
+    ///
+    /// # Errors
+    /// `octets` are not a snapshot that this version can read.
+    pub fn restore(octets: &[u8]) -> Result<Self, SnapshotError> {
+        let mut shard = Self::default();
+        shard.epoch = snapshot::decode(
+            octets,
+            |head| {
+                let queue = Queue::restore(&head);
+                (queue, head.next_sequence)
+            },
+            |(queue, _), message| queue.restore_message(message),
+            |id, (mut queue, next_sequence)| {
+                queue.next_sequence = next_sequence;
+                shard.queues.insert(id, queue);
+            },
+        )?;
+        Ok(shard)
+    }
+
+    /// The logged state as it is now, cheaply.
+    pub fn snapshot(&self) -> Snapshot {
+        let queues = self.queues.values().filter(|queue| queue.settings.logged).map(Queue::snapshot).collect();
+        Snapshot { epoch: self.epoch, queues }
+    }
+
+    /// The log holds messages again at `at`, the payload of a relocation (see [`command`]). Those that are still live
+    /// are read from there from now on.
+    ///
+    /// # Errors
+    /// `payload` is not a relocation.
+    pub fn relocated(&mut self, at: Location, payload: &[u8]) -> Result<(), EntryError> {
+        command::decode_relocation(payload, |reference, publish| {
+            let location = at.part(publish.start as u32, publish.len() as u32);
+            if let (Some(queue), Some(location)) = (self.queues.get_mut(&reference.queue), location) {
+                queue.relocate(reference.sequence, location);
+            }
+        })
+    }
+
+    /// True if something waits for the log that somebody waits for. Settlements alone are not urgent: nobody is told
+    /// when they are durable.
+    pub fn has_urgent(&self) -> bool {
+        let urgent = |step: &Step| !matches!(step, Step::Own { urgent: false, .. });
+        self.epoch_starts || self.filling.iter().any(urgent)
+    }
+
+    /// Applies `entry`, the payload of a log record at `at`. Only before the first [`Self::handle`].
+    ///
+    /// # Errors
+    /// `entry` is not an entry that this version can read; the shard is of no further use.
+    pub fn replay(&mut self, at: Location, entry: &[u8]) -> Result<(), EntryError> {
+        let mut rest = entry;
+        let header = EntryHeader::decode(&mut rest)?;
         self.epoch = header.epoch;
         if header.epoch_start {
             self.queues.values_mut().for_each(Queue::start_epoch);
         }
         for _ in 0..header.commands {
-            self.replay_command(command::decode_command(&mut entry)?);
+            let start = entry.len() - rest.len();
+            let command = command::decode_command(&mut rest)?;
+            let len = entry.len() - rest.len() - start;
+            let location = at.part(start as u32, len as u32).ok_or(EntryError::Truncated)?;
+            self.replay_command(command, location)?;
         }
-        Ok(())
+        if rest.is_empty() { Ok(()) } else { Err(EntryError::Trailing) }
     }
 
-    fn replay_command(&mut self, command: Command) {
+    fn replay_command(&mut self, command: Command<'_>, location: Location) -> Result<(), EntryError> {
         match command {
-            Command::Publish { queues, message } => {
-                for id in queues {
+            Command::Publish(publish) => {
+                publish.check_names()?;
+                let shared = publish.only_queue().is_none();
+                for id in publish.queues() {
                     if let Some(queue) = self.queues.get_mut(&id) {
-                        queue.enqueue(message.clone(), true);
+                        queue.enqueue(Body::Log { location, shared });
                     }
                 }
             }
@@ -108,6 +170,7 @@ impl Shard {
                 }
             }
         }
+        Ok(())
     }
 
     /// Ends the replay: this node now leads. The epoch's first entry says so to later replays.
@@ -145,15 +208,15 @@ impl Shard {
         self.filling.iter().map(Step::len).sum()
     }
 
-    /// Takes in one input.
-    pub fn handle(&mut self, input: ShardInput, out: &mut ShardOutput) {
+    /// Takes in one input. `bodies` reads what it hands out.
+    pub fn handle(&mut self, input: ShardInput, bodies: &mut dyn Bodies, out: &mut ShardOutput) {
         match input {
             ShardInput::Publish(run) if run.logged => {
                 self.unapplied += 1;
                 self.filling.push_back(Step::Run(run));
             }
             input if self.must_wait(&input) => self.defer(input),
-            input => self.perform(input, out),
+            input => self.perform(input, bodies, out),
         }
     }
 
@@ -188,7 +251,7 @@ impl Shard {
         };
         let first = !core::mem::replace(&mut queue.attached, true);
         if first {
-            self.log_own(|commands| command::encode_attach(id, commands));
+            self.log_own(true, |commands| command::encode_attach(id, commands));
         }
         first
     }
@@ -198,7 +261,7 @@ impl Shard {
         self.unapplied += 1;
         self.announce(&input);
         match self.in_flight.back_mut() {
-            Some(steps) if self.filling.is_empty() => steps.push(Step::Deferred(input)),
+            Some(steps) if self.filling.is_empty() => steps.push((0, Step::Deferred(input))),
             _ => self.filling.push_back(Step::Deferred(input)),
         }
     }
@@ -220,27 +283,27 @@ impl Shard {
         }
     }
 
-    fn perform(&mut self, input: ShardInput, out: &mut ShardOutput) {
+    fn perform(&mut self, input: ShardInput, bodies: &mut dyn Bodies, out: &mut ShardOutput) {
         match input {
-            ShardInput::Publish(run) => self.apply_run(run, out),
+            ShardInput::Publish(run) => self.apply_run(run, None, bodies, out),
             ShardInput::Settle { queue, ranges, settlement } => {
-                self.with(queue, out, |queue, _, done| queue.settle(&ranges, settlement, done));
+                self.with(queue, bodies, out, |queue, _, done| queue.settle(&ranges, settlement, done));
             }
             ShardInput::Subscribe { queue, consumer, subscription } => {
-                self.subscribe(queue, consumer, subscription, out);
+                self.subscribe(queue, consumer, subscription, bodies, out);
             }
-            ShardInput::Unsubscribe { queue, consumer } => self.unsubscribe(queue, consumer, out),
+            ShardInput::Unsubscribe { queue, consumer } => self.unsubscribe(queue, consumer, bodies, out),
             ShardInput::Grant { queue, consumer, messages, bytes } => {
-                self.with(queue, out, |queue, _, _| queue.grant(consumer, messages, bytes));
+                self.with(queue, bodies, out, |queue, _, _| queue.grant(consumer, messages, bytes));
             }
-            ShardInput::Get { queue, holder, no_ack } => self.get(queue, holder, no_ack, out),
+            ShardInput::Get { queue, holder, no_ack } => self.get(queue, holder, no_ack, bodies, out),
             ShardInput::Count { queue, connection } => {
                 let counts = self.queues.get(&queue).map(|q| (q.ready.len() as u64, q.consumers.len() as u64));
                 out.tell(connection, Event::Counted(counts));
             }
             ShardInput::Purge { queue, connection } => {
                 let mut count = 0;
-                self.with(queue, out, |queue, _, done| count = queue.purge(done));
+                self.with(queue, bodies, out, |queue, _, done| count = queue.purge(done));
                 out.tell(connection, Event::Purged(count));
             }
             ShardInput::Create { queue, settings } => self.create(queue, settings),
@@ -248,7 +311,7 @@ impl Shard {
                 let deleted = self.delete(queue, if_unused, if_empty, out);
                 out.deleted.push((request, deleted));
             }
-            ShardInput::Detach { connection, queue } => self.detach(connection, queue, out),
+            ShardInput::Detach { connection, queue } => self.detach(connection, queue, bodies, out),
         }
     }
 
@@ -256,6 +319,7 @@ impl Shard {
     fn with(
         &mut self,
         id: QueueId,
+        bodies: &mut dyn Bodies,
         out: &mut ShardOutput,
         work: impl FnOnce(&mut Queue, &mut ShardOutput, &mut Vec<u64>),
     ) {
@@ -264,36 +328,49 @@ impl Shard {
         };
         let mut done = Vec::new();
         work(queue, out, &mut done);
-        queue.dispatch(out, &mut done);
+        queue.dispatch(bodies, out, &mut done);
         self.log_settled(id, done);
     }
 
-    fn apply_run(&mut self, run: PublishRun, out: &mut ShardOutput) {
-        let mut octets = run.commands;
+    /// `at`: where the run lies in the log, if it does.
+    fn apply_run(&mut self, run: PublishRun, at: Option<Location>, bodies: &mut dyn Bodies, out: &mut ShardOutput) {
+        let mut from = 0;
         let mut touched: Vec<QueueId> = Vec::new();
         // A session of this process encoded the run, so it decodes; were it defective, the run would end there.
-        while let Ok(Command::Publish { queues, message }) = command::decode_command(&mut octets) {
-            for id in queues {
+        while let Ok(publish) = Publish::decode(&run.commands[from..]) {
+            let location = at.and_then(|at| at.part(from as u32, publish.len() as u32));
+            for id in publish.queues() {
                 let Some(queue) = self.queues.get_mut(&id) else {
                     continue;
                 };
-                queue.enqueue(message.clone(), run.logged);
+                queue.enqueue(match location.filter(|_| queue.settings.logged) {
+                    Some(location) => Body::Log { location, shared: publish.only_queue().is_none() },
+                    None => Body::Memory(Message::within(&run.commands, from, &publish)),
+                });
                 if touched.last() != Some(&id) {
                     touched.push(id);
                 }
             }
+            from += publish.len();
         }
         touched.sort_unstable();
         touched.dedup();
         for id in touched {
-            self.with(id, out, |_, _, _| ());
+            self.with(id, bodies, out, |_, _, _| ());
         }
         for Receipt { connection, channel, first, len } in run.receipts {
             out.tell(connection, Event::Confirmed { channel, first, len });
         }
     }
 
-    fn subscribe(&mut self, id: QueueId, key: ConsumerKey, subscription: Subscription, out: &mut ShardOutput) {
+    fn subscribe(
+        &mut self,
+        id: QueueId,
+        key: ConsumerKey,
+        subscription: Subscription,
+        bodies: &mut dyn Bodies,
+        out: &mut ShardOutput,
+    ) {
         let refusal = match self.queues.get(&id) {
             None => Some(SubscribeRefusal::QueueGone),
             Some(queue) if queue.has_exclusive_consumer() => Some(SubscribeRefusal::ExclusiveUse),
@@ -304,12 +381,12 @@ impl Shard {
         };
         out.tell(key.connection, Event::Subscribed(key, refusal.map_or(Ok(()), Err)));
         if refusal.is_none() {
-            self.with(id, out, |queue, _, _| queue.subscribe(key, subscription));
+            self.with(id, bodies, out, |queue, _, _| queue.subscribe(key, subscription));
         }
     }
 
-    fn unsubscribe(&mut self, id: QueueId, key: ConsumerKey, out: &mut ShardOutput) {
-        self.with(id, out, |queue, out, _| {
+    fn unsubscribe(&mut self, id: QueueId, key: ConsumerKey, bodies: &mut dyn Bodies, out: &mut ShardOutput) {
+        self.with(id, bodies, out, |queue, out, _| {
             queue.unsubscribe(key);
             if queue.is_unused() {
                 out.unused.push(id);
@@ -318,11 +395,13 @@ impl Shard {
         out.tell(key.connection, Event::Unsubscribed(key));
     }
 
-    fn get(&mut self, id: QueueId, holder: ConsumerKey, no_ack: bool, out: &mut ShardOutput) {
-        let mut got = None;
-        self.with(id, out, |queue, _, done| {
-            got = queue.take(holder, no_ack, done).map(|delivery| (delivery, queue.ready.len() as u64));
+    fn get(&mut self, id: QueueId, holder: ConsumerKey, no_ack: bool, bodies: &mut dyn Bodies, out: &mut ShardOutput) {
+        let mut done = Vec::new();
+        let got = self.queues.get_mut(&id).and_then(|queue| {
+            let delivery = queue.take(holder, no_ack, bodies, &mut done)?;
+            Some((delivery, queue.ready.len() as u64))
         });
+        self.log_settled(id, done);
         out.tell(holder.connection, Event::Got(got));
     }
 
@@ -332,7 +411,7 @@ impl Shard {
         }
         self.queues.insert(id, Queue::new(id, settings));
         if settings.logged {
-            self.log_own(|commands| command::encode_create(id, commands));
+            self.log_own(true, |commands| command::encode_create(id, commands));
         }
     }
 
@@ -352,15 +431,21 @@ impl Shard {
         let (count, logged) = (queue.ready.len() as u64, queue.settings.logged);
         self.queues.remove(&id);
         if logged {
-            self.log_own(|commands| command::encode_delete(id, commands));
+            self.log_own(true, |commands| command::encode_delete(id, commands));
         }
         Ok(count)
     }
 
-    fn detach(&mut self, connection: ConnectionId, queue: Option<QueueId>, out: &mut ShardOutput) {
+    fn detach(
+        &mut self,
+        connection: ConnectionId,
+        queue: Option<QueueId>,
+        bodies: &mut dyn Bodies,
+        out: &mut ShardOutput,
+    ) {
         let ids: Vec<QueueId> = queue.map_or_else(|| self.queue_ids().collect(), |id| Vec::from([id]));
         for id in ids {
-            self.with(id, out, |queue, out, _| {
+            self.with(id, bodies, out, |queue, out, _| {
                 queue.detach(connection);
                 if queue.is_unused() {
                     out.unused.push(id);
@@ -374,21 +459,22 @@ impl Shard {
             return;
         }
         for ranges in sequence_ranges(done).chunks(SETTLE_RANGES) {
-            self.log_own(|commands| command::encode_settle(id, ranges, commands));
+            self.log_own(false, |commands| command::encode_settle(id, ranges, commands));
         }
     }
 
     /// Adds a command of the shard's own to the step at the end that takes such commands, unless that is full.
-    fn log_own(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
+    fn log_own(&mut self, urgent: bool, write: impl FnOnce(&mut Vec<u8>)) {
         match self.filling.back_mut() {
-            Some(Step::Own { commands, count }) if commands.len() < ENTRY_BYTES => {
+            Some(Step::Own { commands, count, urgent: waited_for }) if commands.len() < ENTRY_BYTES => {
                 write(commands);
                 *count += 1;
+                *waited_for |= urgent;
             }
             _ => {
                 let mut commands = Vec::new();
                 write(&mut commands);
-                self.filling.push_back(Step::Own { commands, count: 1 });
+                self.filling.push_back(Step::Own { commands, count: 1, urgent });
             }
         }
     }
@@ -416,26 +502,31 @@ impl Shard {
             let Some(mut step) = self.filling.pop_front() else {
                 break;
             };
+            let start = ENTRY_HEADER_LEN + size;
             if let Some((commands, count)) = step.take_commands() {
                 size += commands.len();
                 header.commands += count;
                 slices.push(commands);
             }
-            steps.push(step);
+            steps.push((start, step));
         }
         slices[0] = Bytes::copy_from_slice(&header.encode());
         self.in_flight.push_back(steps);
         Some(slices)
     }
 
-    /// The oldest entry in flight is durable: it takes effect, and so does what waited behind it.
-    pub fn committed(&mut self, out: &mut ShardOutput) {
-        for step in self.in_flight.pop_front().into_iter().flatten() {
+    /// The oldest entry in flight is durable, its payload at `at` in the log: it takes effect, and so does what waited
+    /// behind it.
+    pub fn committed(&mut self, at: Location, bodies: &mut dyn Bodies, out: &mut ShardOutput) {
+        for (start, step) in self.in_flight.pop_front().into_iter().flatten() {
             self.unapplied -= usize::from(!matches!(step, Step::Own { .. }));
             match step {
-                Step::Run(run) => self.apply_run(run, out),
+                Step::Run(run) => {
+                    let at = at.part(start as u32, run.commands.len() as u32);
+                    self.apply_run(run, at, bodies, out);
+                }
                 Step::Own { .. } => {}
-                Step::Deferred(input) => self.perform(input, out),
+                Step::Deferred(input) => self.perform(input, bodies, out),
             }
         }
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::*;
 use crate::command::encode_publish_head;
+use crate::fake_log::FakeLog;
 
 const QUEUE: QueueId = QueueId(1);
 
@@ -29,7 +30,7 @@ fn publish(bodies: &[&str], logged: bool) -> PublishRun {
 /// A shard with one queue, and what it said.
 struct World {
     shard: Shard,
-    log: Vec<Bytes>,
+    log: FakeLog,
     events: Vec<(ConnectionId, Event)>,
     unused: Vec<QueueId>,
     deleted: Vec<(u64, Deleted)>,
@@ -37,7 +38,8 @@ struct World {
 
 impl World {
     fn with_queue(logged: bool, auto_delete: bool) -> Self {
-        let mut world = Self { shard: Shard::new(), log: vec![], events: vec![], unused: vec![], deleted: vec![] };
+        let mut world =
+            Self { shard: Shard::new(), log: FakeLog::default(), events: vec![], unused: vec![], deleted: vec![] };
         world.put(ShardInput::Create { queue: QUEUE, settings: QueueSettings { logged, auto_delete } });
         world.commit();
         world
@@ -45,7 +47,7 @@ impl World {
 
     fn put(&mut self, input: ShardInput) {
         let mut out = ShardOutput::default();
-        self.shard.handle(input, &mut out);
+        self.shard.handle(input, &mut self.log, &mut out);
         self.collect(out);
     }
 
@@ -54,9 +56,9 @@ impl World {
         let Some(slices) = self.shard.take_entry(0) else {
             return false;
         };
-        self.log.push(Bytes::from(slices.concat()));
+        let at = self.log.append(&slices);
         let mut out = ShardOutput::default();
-        self.shard.committed(&mut out);
+        self.shard.committed(at, &mut self.log, &mut out);
         self.collect(out);
         true
     }
@@ -99,8 +101,8 @@ impl World {
     /// The shard as a restart finds it: replayed from what was logged.
     fn restarted(&self) -> Self {
         let mut shard = Shard::new();
-        for entry in &self.log {
-            shard.replay(entry.clone()).expect("own entries can be replayed");
+        for (at, entry) in self.log.payloads() {
+            shard.replay(at, entry).expect("own entries can be replayed");
         }
         shard.lead();
         Self { shard, log: self.log.clone(), events: vec![], unused: vec![], deleted: vec![] }
@@ -219,10 +221,11 @@ fn a_logged_publish_is_neither_confirmed_nor_delivered_before_its_commit() {
     world.events.clear();
     world.put(ShardInput::Publish(publish(&["a"], true)));
     assert_eq!(world.events, []);
-    assert!(world.shard.take_entry(0).is_some());
+    let entry = world.shard.take_entry(0).expect("the publish is to be logged");
     assert_eq!(world.events, [], "in the log's hands is not yet durable");
+    let at = world.log.append(&entry);
     let mut out = ShardOutput::default();
-    world.shard.committed(&mut out);
+    world.shard.committed(at, &mut world.log, &mut out);
     world.collect(out);
     let kinds: Vec<String> = world.events.iter().map(|(_, event)| format!("{event:.9?}")).collect();
     assert_eq!(world.events.len(), 2, "{kinds:?}");

@@ -16,6 +16,7 @@ use warren_amqp::{
 };
 
 use crate::Exception;
+use crate::fake_log::FakeLog;
 use crate::identity::{ConnectionId, ShardId};
 use crate::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
 use crate::queue::{DeleteRefusal, Event, QueueSettings, Shard, ShardInput, ShardOutput};
@@ -40,6 +41,7 @@ pub(super) struct World {
     /// Requests that wait, with who asked.
     requests: VecDeque<(usize, MetadataRequest)>,
     shards: BTreeMap<ShardId, Shard>,
+    log: FakeLog,
     random: u128,
 }
 
@@ -99,6 +101,7 @@ impl World {
             metadata_answers: true,
             requests: VecDeque::new(),
             shards: (1..=SHARDS.get()).map(|id| (ShardId(id), Shard::new())).collect(),
+            log: FakeLog::default(),
             random: 0,
         }
     }
@@ -371,8 +374,9 @@ impl World {
         let (mut outputs, mut moved) = (vec![], false);
         for (id, shard) in &mut self.shards {
             let mut output = ShardOutput::default();
-            while shard.take_entry(0).is_some() {
-                shard.committed(&mut output);
+            while let Some(entry) = shard.take_entry(0) {
+                let at = self.log.append(&entry);
+                shard.committed(at, &mut self.log, &mut output);
                 moved = true;
             }
             outputs.push((*id, output));
@@ -406,7 +410,8 @@ impl World {
     /// Hands a shard one input; answers with what it says to deletes.
     fn tell(&mut self, shard: ShardId, input: ShardInput) -> Option<Result<u64, DeleteRefusal>> {
         let mut output = ShardOutput::default();
-        self.shards.get_mut(&shard).expect("queues are in shards that exist").handle(input, &mut output);
+        let machine = self.shards.get_mut(&shard).expect("queues are in shards that exist");
+        machine.handle(input, &mut self.log, &mut output);
         let deleted = output.deleted.pop().map(|(_, deleted)| deleted);
         self.post(shard, output);
         deleted

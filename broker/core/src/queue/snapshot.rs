@@ -1,0 +1,274 @@
+//! What a shard's log says, put together: enough to begin a replay behind it, and to know which parts of the log hold
+//! messages that are still wanted. The format stands here and nowhere else.
+//!
+//! ```text
+//! snapshot   version u8 = 1 | epoch varint | queues varint, then that many, ascending by id
+//! queue      id varint, from the id before + 1 | flags u8 | next_sequence varint | redelivered_below varint
+//!            | messages varint, then that many, in the order of the queue
+//! message    mark u8, then what differs from what the message before lets expect:
+//!            bit 0  numbers skipped varint                       else it has the number that follows
+//!            bit 1  segment, signed, from the one before         else it is in the same segment
+//!            bit 2  offset, signed, from the end of the one before   else it begins there
+//!            bit 3  len, signed, from the one before             else it is as long
+//!            bit 4  several queues refer to the same octets
+//! ```
+//!
+//! Signed numbers are varints with their sign in the lowest bit. A queue's first message is measured from number -1 and
+//! an empty location at 0. `flags` bit 0 says that an attach is in the log since the epoch began. Messages below
+//! `redelivered_below` may have been handed out in an earlier epoch.
+//!
+//! Only logged queues and messages are here, ready or held alike. What is settled is left out, also if the settlement is
+//! not committed yet: a replay skips numbers that it does not find.
+
+use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::vec::Vec;
+
+use super::Logged;
+use crate::command::Reference;
+use crate::identity::QueueId;
+use crate::location::Location;
+use crate::varint::{put_signed, put_varint, take_signed, take_varint};
+
+const VERSION: u8 = 1;
+const ATTACHED: u8 = 1;
+
+const SKIPS: u8 = 1;
+const SEGMENT: u8 = 1 << 1;
+const OFFSET: u8 = 1 << 2;
+const LEN: u8 = 1 << 3;
+const SHARED: u8 = 1 << 4;
+
+/// Why a snapshot cannot be read. Its checksum has passed, so this is a newer version or a defect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum SnapshotError {
+    /// It was written by a version of the format that this binary does not have.
+    #[error("snapshot has version {0}, this binary reads {VERSION}; run a newer warren-broker")]
+    Version(u8),
+    /// It ends early, or a number in it has no end.
+    #[error("snapshot ends within a field")]
+    Truncated,
+    /// It goes on behind its last queue.
+    #[error("snapshot goes on behind its last queue")]
+    Trailing,
+    /// A number leaves the range that its meaning gives it.
+    #[error("snapshot has an impossible {0}")]
+    Impossible(&'static str),
+}
+
+/// A message that lives in the log, and who waits for it there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Survivor {
+    /// Its publish command.
+    pub location: Location,
+    /// The queues that hold it, ascending; at least one.
+    pub references: Vec<Reference>,
+}
+
+/// The logged state of a shard between two entries. Made of pointers to what the shard had then; the shard goes on and
+/// copies what it changes.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub(super) epoch: u64,
+    pub(super) queues: Vec<QueueSnapshot>,
+}
+
+/// A queue in a snapshot.
+#[derive(Debug, Clone)]
+pub(super) struct QueueSnapshot {
+    pub(super) id: QueueId,
+    pub(super) attached: bool,
+    pub(super) next_sequence: u64,
+    pub(super) redelivered_below: u64,
+    pub(super) messages: Vec<Logged>,
+}
+
+impl Snapshot {
+    /// The snapshot's octets. Takes a few nanoseconds a message.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::from([VERSION]);
+        put_varint(self.epoch, &mut out);
+        put_varint(self.queues.len() as u64, &mut out);
+        let mut least = 0;
+        for queue in &self.queues {
+            put_varint(u64::from(queue.id.0) - least, &mut out);
+            least = u64::from(queue.id.0) + 1;
+            queue.encode(&mut out);
+        }
+        out
+    }
+
+    /// Octets of the log that are still wanted, by segment: of each live message its publish command, once.
+    pub fn live(&self) -> BTreeMap<u32, u64> {
+        let mut live = BTreeMap::new();
+        let mut shared = BTreeSet::new();
+        let mut count = |location: Location| *live.entry(location.segment).or_insert(0) += u64::from(location.len);
+        for message in self.queues.iter().flat_map(QueueSnapshot::messages) {
+            if !message.shared || shared.insert(message.location) {
+                count(message.location);
+            }
+        }
+        live
+    }
+
+    /// The live messages that lie in `segments`, in the order in which they lie there.
+    pub fn survivors(&self, segments: &BTreeSet<u32>) -> Vec<Survivor> {
+        let mut all = Vec::new();
+        for queue in &self.queues {
+            let wanted = queue.messages().filter(|message| segments.contains(&message.location.segment));
+            all.extend(
+                wanted.map(|message| (message.location, Reference { queue: queue.id, sequence: message.sequence })),
+            );
+        }
+        all.sort_unstable();
+        let mut survivors: Vec<Survivor> = Vec::new();
+        for (location, reference) in all {
+            match survivors.last_mut() {
+                Some(last) if last.location == location => last.references.push(reference),
+                _ => survivors.push(Survivor { location, references: Vec::from([reference]) }),
+            }
+        }
+        survivors
+    }
+}
+
+impl QueueSnapshot {
+    fn messages(&self) -> impl Iterator<Item = Logged> {
+        self.messages.iter().copied()
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        out.push(if self.attached { ATTACHED } else { 0 });
+        put_varint(self.next_sequence, out);
+        put_varint(self.redelivered_below, out);
+        put_varint(self.messages.len() as u64, out);
+        let mut expected = Expected::default();
+        for message in self.messages() {
+            expected.encode(message, out);
+        }
+    }
+}
+
+/// What the message before lets expect of a message.
+#[derive(Debug, Clone, Copy, Default)]
+struct Expected {
+    sequence: u64,
+    segment: u32,
+    offset: u64,
+    len: u32,
+}
+
+impl Expected {
+    fn encode(&mut self, message: Logged, out: &mut Vec<u8>) {
+        let Logged { sequence, location, shared } = message;
+        let mark = out.len();
+        out.push(if shared { SHARED } else { 0 });
+        if sequence != self.sequence {
+            out[mark] |= SKIPS;
+            put_varint(sequence - self.sequence, out);
+        }
+        let mut difference = |bit: u8, difference: i64| {
+            if difference != 0 {
+                out[mark] |= bit;
+                put_signed(difference, out);
+            }
+        };
+        difference(SEGMENT, i64::from(location.segment) - i64::from(self.segment));
+        difference(OFFSET, i64::from(location.offset) - self.offset as i64);
+        difference(LEN, i64::from(location.len) - i64::from(self.len));
+        self.follow(message);
+    }
+
+    fn decode(&mut self, octets: &mut &[u8]) -> Result<Logged, SnapshotError> {
+        let mark = take_octet(octets)?;
+        if mark & !(SKIPS | SEGMENT | OFFSET | LEN | SHARED) != 0 {
+            return Err(SnapshotError::Impossible("mark of a message"));
+        }
+        let skipped = if mark & SKIPS == 0 { 0 } else { take_number(octets)? };
+        let sequence = self.sequence.checked_add(skipped).filter(|sequence| *sequence < u64::MAX);
+        let mut field = |bit: u8, before: u64| {
+            let difference = if mark & bit == 0 { 0 } else { take_signed(octets).ok_or(SnapshotError::Truncated)? };
+            let value = before.checked_add_signed(difference).and_then(|value| u32::try_from(value).ok());
+            value.ok_or(SnapshotError::Impossible("location"))
+        };
+        let segment = field(SEGMENT, self.segment.into())?;
+        let offset = field(OFFSET, self.offset)?;
+        let len = field(LEN, self.len.into())?;
+        let message = Logged {
+            sequence: sequence.ok_or(SnapshotError::Impossible("sequence number"))?,
+            location: Location { segment, offset, len },
+            shared: mark & SHARED != 0,
+        };
+        self.follow(message);
+        Ok(message)
+    }
+
+    fn follow(&mut self, message: Logged) {
+        let location = message.location;
+        let (sequence, offset) = (message.sequence + 1, location.end());
+        *self = Self { sequence, segment: location.segment, offset, len: location.len };
+    }
+}
+
+/// A queue as it is read, before its messages are.
+pub(super) struct QueueHead {
+    pub(super) id: QueueId,
+    pub(super) attached: bool,
+    pub(super) next_sequence: u64,
+    pub(super) redelivered_below: u64,
+}
+
+/// Reads a snapshot: `queue` makes a queue, `message` appends to it, in this order. Answers the epoch.
+pub(super) fn decode<Q>(
+    mut octets: &[u8],
+    mut queue: impl FnMut(QueueHead) -> Q,
+    mut message: impl FnMut(&mut Q, Logged),
+    mut done: impl FnMut(QueueId, Q),
+) -> Result<u64, SnapshotError> {
+    let version = take_octet(&mut octets)?;
+    if version != VERSION {
+        return Err(SnapshotError::Version(version));
+    }
+    let epoch = take_number(&mut octets)?;
+    let mut least = 0;
+    for _ in 0..take_number(&mut octets)? {
+        let (head, messages) = decode_queue_head(&mut octets, &mut least)?;
+        let (id, next_sequence) = (head.id, head.next_sequence);
+        let mut made = queue(head);
+        let mut expected = Expected::default();
+        for _ in 0..messages {
+            message(&mut made, expected.decode(&mut octets)?);
+        }
+        if expected.sequence > next_sequence {
+            return Err(SnapshotError::Impossible("sequence number"));
+        }
+        done(id, made);
+    }
+    if octets.is_empty() { Ok(epoch) } else { Err(SnapshotError::Trailing) }
+}
+
+/// Reads a queue up to its messages, and how many these are. `least` is the smallest id that it may have.
+fn decode_queue_head(octets: &mut &[u8], least: &mut u64) -> Result<(QueueHead, u64), SnapshotError> {
+    let id = least.checked_add(take_number(octets)?).and_then(|id| u32::try_from(id).ok());
+    let id = id.ok_or(SnapshotError::Impossible("queue id"))?;
+    *least = u64::from(id) + 1;
+    let flags = take_octet(octets)?;
+    if flags & !ATTACHED != 0 {
+        return Err(SnapshotError::Impossible("flag of a queue"));
+    }
+    let (next_sequence, redelivered_below) = (take_number(octets)?, take_number(octets)?);
+    if redelivered_below > next_sequence {
+        return Err(SnapshotError::Impossible("number of redelivered messages"));
+    }
+    let attached = flags & ATTACHED != 0;
+    Ok((QueueHead { id: QueueId(id), attached, next_sequence, redelivered_below }, take_number(octets)?))
+}
+
+fn take_octet(octets: &mut &[u8]) -> Result<u8, SnapshotError> {
+    let (octet, rest) = octets.split_first().ok_or(SnapshotError::Truncated)?;
+    *octets = rest;
+    Ok(*octet)
+}
+
+fn take_number(octets: &mut &[u8]) -> Result<u64, SnapshotError> {
+    take_varint(octets).ok_or(SnapshotError::Truncated)
+}
