@@ -38,7 +38,8 @@ pub(crate) struct LogBodies {
 
 impl LogBodies {
     pub(crate) fn new(reader: LogReader<FileDisk>, synced: SyncedEnd) -> Self {
-        Self { reader, synced, ahead: Location::default(), octets: Bytes::new() }
+        let nothing = Location { segment: 0, offset: 0, len: 0 };
+        Self { reader, synced, ahead: nothing, octets: Bytes::new() }
     }
 
     /// What has been read ahead, if `at` is in it.
@@ -49,15 +50,15 @@ impl LogBodies {
     }
 
     /// How much to read at `at`: more than asked if it lies close behind what was read before.
-    fn len_to_read(&self, at: Location) -> u32 {
+    fn len_to_read(&self, at: Location) -> Result<u32, ReadError> {
         let behind = at.offset.checked_sub(self.ahead.offset).and_then(|gap| gap.checked_sub(self.ahead.len));
         let continues = at.segment == self.ahead.segment && behind.is_some_and(|gap| gap < READ_AHEAD_BYTES);
         if !continues {
-            return at.len;
+            return Ok(at.len);
         }
         let synced = self.synced.get();
-        let end = if synced.segment == at.segment { synced.offset } else { self.reader.segment_len(at.segment) };
-        at.len.max(READ_AHEAD_BYTES.min(end.saturating_sub(at.offset)))
+        let end = if synced.segment == at.segment { synced.offset } else { self.reader.segment_len(at.segment)? };
+        Ok(at.len.max(READ_AHEAD_BYTES.min(end.saturating_sub(at.offset))))
     }
 }
 
@@ -66,7 +67,7 @@ impl LogBodies {
         if let Some(octets) = self.slice(at) {
             return Ok(octets);
         }
-        let ahead = Location { len: self.len_to_read(at), ..at };
+        let ahead = Location { len: self.len_to_read(at)?, ..at };
         self.octets = read(&self.reader, ahead)?;
         self.ahead = ahead;
         Ok(self.octets.slice(..at.len as usize))

@@ -10,6 +10,7 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::process;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -17,11 +18,11 @@ use bytes::Bytes;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::task::spawn_blocking;
 use tracing::{debug, error, warn};
-use warren_core::{Location, ShardId};
 use warren_core::command::encode_relocation;
 use warren_core::queue::{Snapshot, Survivor};
+use warren_core::{Location, ShardId};
 use warren_replication::LastEntry;
-use warren_storage::{CheckpointPlan, FileDisk, LogPoint, LogReader, Position, Reclaimed, Retention};
+use warren_storage::{CheckpointPlan, FileDisk, LogError, LogPoint, LogReader, Position, Reclaimed, Retention};
 
 use crate::bodies::SyncedEnd;
 use crate::limits::{RELOCATION_BYTES, RELOCATIONS_BYTES};
@@ -83,7 +84,7 @@ impl Checkpointer {
                     self.due.set_enough(self.min_bytes.max(4 * finished.bytes));
                     self.relocate(finished.moved);
                 }
-                Err(error) => warn!(error = format!("{error:#}"), "no checkpoint; the log grows until one succeeds"),
+                Err(error) => give_up_or_go_on(&error),
             }
         }
     }
@@ -112,6 +113,19 @@ impl Checkpointer {
                 // A shard that has stopped does so because the node stops.
                 let _ = signals.send(LogSignal::Relocate(payload));
             }
+        }
+    }
+}
+
+/// Without space there is no checkpoint now, and one later. Anything else means that the disk cannot be trusted.
+fn give_up_or_go_on(error: &anyhow::Error) {
+    match error.downcast_ref::<LogError>() {
+        Some(log) if !log.is_final() => {
+            warn!(error = format!("{error:#}"), "no checkpoint now; the log grows until one succeeds")
+        }
+        _ => {
+            error!(error = format!("{error:#}"), "a checkpoint failed; ending the process");
+            process::abort();
         }
     }
 }
@@ -148,15 +162,15 @@ fn to_empty(reclaimed: &Reclaimed) -> BTreeSet<u32> {
     let mut retained = reclaimed.retained.clone();
     retained.sort_unstable_by_key(|segment| segment.live);
     let live: u64 = retained.iter().map(|segment| segment.live).sum();
-    let mut size: u64 = retained.iter().map(|segment| segment.len).sum();
-    let spare = retained.iter().map(|segment| segment.len).max().unwrap_or_default() * SPARE_SEGMENTS;
+    let mut size: u64 = retained.iter().map(|segment| u64::from(segment.len)).sum();
+    let spare = retained.iter().map(|segment| u64::from(segment.len)).max().unwrap_or_default() * SPARE_SEGMENTS;
     let mut moved = 0;
     let mut chosen = BTreeSet::new();
     for segment in retained {
         if size <= SIZE_PER_LIVE * live + spare || moved + segment.live > RELOCATIONS_BYTES {
             break;
         }
-        size -= segment.len;
+        size -= u64::from(segment.len);
         moved += segment.live;
         chosen.insert(segment.segment);
     }

@@ -77,7 +77,12 @@ pub enum ConfigError {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { data_dir: PathBuf::from("warren-data"), listeners: Listeners::default(), log: LogConfig::default(), default_user: None }
+        Self {
+            data_dir: PathBuf::from("warren-data"),
+            listeners: Listeners::default(),
+            log: LogConfig::default(),
+            default_user: None,
+        }
     }
 }
 

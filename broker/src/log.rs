@@ -14,8 +14,8 @@ use tracing::{error, info, warn};
 use warren_core::{Location, ShardId};
 use warren_replication::LastEntry;
 use warren_storage::{
-    Batch, Completion, Disk, FileDisk, Kind, Log, LogError, LogPoint, LogReader, LogWriter, Options, Position, Recovered,
-    Retention,
+    Batch, Completion, Disk, FileDisk, Kind, Log, LogError, LogPoint, LogReader, LogWriter, Options, Position,
+    Recovered, Retention,
 };
 
 use crate::bodies::{LogBodies, SyncedEnd};
@@ -243,7 +243,9 @@ impl Completion for Completions {
 
     fn out_of_space(&mut self, waiting: bool) {
         if waiting {
-            warn!("the volume is full: the log waits for space; messages that are consumed and acknowledged give it back");
+            warn!(
+                "the volume is full: the log waits for space; messages that are consumed and acknowledged give it back"
+            );
             self.space.look();
         } else {
             info!("there is space again: the log goes on");

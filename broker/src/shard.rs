@@ -128,7 +128,6 @@ impl ShardTask {
         match Record::new(tag, vec![payload.clone()]).map(|record| self.log.try_append(record)) {
             Ok(Ok(())) => self.relocations.push_back(payload),
             Ok(Err(AppendError::Full(_) | AppendError::Stopped)) => debug!("no room to move messages; the next time"),
-            Ok(Err(error)) => error!(%error, "messages cannot be moved; their segment stays"),
             Err(error) => error!(%error, "messages cannot be moved; their segment stays"),
         }
     }
@@ -172,7 +171,7 @@ impl ShardTask {
     fn stop(&self, error: &ProposeError) {
         match error {
             ProposeError::Stopped(_) => info!(shard = self.id.0, "the log has stopped, and so does the shard"),
-            ProposeError::Unfit(_) | ProposeError::TooLong(_) => {
+            ProposeError::Unfit(_) => {
                 // The machines bound every entry below what the log takes, so this is a defect; going on would
                 // leave clients waiting for confirms that never come.
                 error!(shard = self.id.0, %error, "an entry cannot be logged; ending the process");

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::watch;
 use tracing::{info, warn};
 use warren_storage::{FileDisk, Retention};
 
@@ -120,7 +120,10 @@ mod tests {
     fn on_a_small_volume_everything_under_way_fits_into_the_reserve() {
         let bounds = LogBounds::new(&LogConfig::default(), 64 << 20);
         assert_eq!((bounds.segment_bytes, bounds.reserve_bytes), (1 << 20, 8 << 20));
-        assert!((bounds.queue_bytes + bounds.waiting_bytes) as u64 + 4 * u64::from(bounds.segment_bytes) <= bounds.reserve_bytes);
+        assert!(
+            (bounds.queue_bytes + bounds.waiting_bytes) as u64 + 4 * u64::from(bounds.segment_bytes)
+                <= bounds.reserve_bytes
+        );
     }
 
     #[test]

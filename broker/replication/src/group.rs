@@ -27,9 +27,6 @@ pub enum ProposeError {
     /// The entry can never be a record of the log.
     #[error("an entry does not fit into the log: {0}")]
     Unfit(#[from] RecordError),
-    /// The entry is longer than this log's segments allow.
-    #[error("an entry does not fit into the log: {0}")]
-    TooLong(AppendError),
     /// The log takes nothing any more: it failed, or the node is stopping.
     #[error("the log takes no entries any more: {0}")]
     Stopped(AppendError),
@@ -114,7 +111,6 @@ impl Group {
                 self.refused = Some(record);
                 Ok(())
             }
-            Err(too_long @ AppendError::TooLong { .. }) => Err(ProposeError::TooLong(too_long)),
             Err(stopped) => Err(ProposeError::Stopped(stopped)),
         }
     }

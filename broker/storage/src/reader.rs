@@ -99,6 +99,11 @@ impl<D: Disk> LogReader<D> {
         Ok(now.then(|| bytes.freeze()))
     }
 
+    /// Bytes of a whole segment: nothing can be read beyond.
+    pub fn segment_len(&self, segment: u32) -> Result<u32, ReadError> {
+        Ok(self.folder.segment(segment).ok_or(ReadError::Gone { segment })?.len)
+    }
+
     fn segment(&self, position: Position) -> Result<Arc<Segment<D::File>>, ReadError> {
         let segment = self.folder.segment(position.segment).ok_or(ReadError::Gone { segment: position.segment })?;
         let first = SEGMENT_HEADER_LEN + RECORD_HEADER_LEN;
