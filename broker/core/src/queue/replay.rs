@@ -34,14 +34,8 @@ impl Shard {
     /// The logged state as it is now, cheaply.
     pub fn snapshot(&self) -> Snapshot {
         let logged = self.queues.values().filter(|queue| queue.settings.logged);
-        let share = |queue: &Box<Queue>| QueueSnapshot {
-            id: queue.id,
-            attached: queue.attached,
-            next_sequence: queue.store.next_sequence(),
-            redelivered_below: queue.store.redelivered_below(),
-            messages: queue.store.share(),
-        };
-        Snapshot { epoch: self.epoch, queues: logged.map(share).collect() }
+        let queues = logged.map(|queue| queue.share()).collect();
+        Snapshot { epoch: self.epoch, queues }
     }
 
     /// The log holds messages again at `at`, the payload of a relocation (see [`command`]). Those that are still live
@@ -106,5 +100,17 @@ impl Shard {
             }
         }
         Ok(())
+    }
+}
+
+impl Queue {
+    fn share(&self) -> QueueSnapshot {
+        QueueSnapshot {
+            id: self.id,
+            attached: self.attached,
+            next_sequence: self.store.next_sequence(),
+            redelivered_below: self.store.redelivered_below(),
+            messages: self.store.share(),
+        }
     }
 }
