@@ -384,7 +384,14 @@ impl Connection {
     /// # Errors
     /// Something else comes; the number of the newest that was confirmed otherwise.
     pub fn wait_for_confirms(&mut self, last: u64) -> Result<u64> {
-        let mut confirmed = 0;
+        self.wait_for_confirms_after(0, last)
+    }
+
+    /// [`Self::wait_for_confirms`] when those up to `confirmed` have come already.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wait_for_confirms_after(&mut self, mut confirmed: u64, last: u64) -> Result<u64> {
         while confirmed < last {
             let Event::Method { payload, .. } = self.receive()? else { bail!("expected a confirm") };
             let ToClient::BasicAck(ack) = ToClient::decode(&payload)? else { bail!("expected a confirm") };
