@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, prlimit, setrlimit};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -22,7 +23,20 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A data folder that is removed with the value. Brokers may run in it one after the other.
 #[derive(Debug)]
-pub struct DataFolder(TempDir);
+pub struct DataFolder {
+    folder: TempDir,
+    /// A volume of its own is mounted there.
+    is_volume: bool,
+}
+
+/// How a broker is started, where that is not as usual.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Settings<'a> {
+    /// Text of its configuration file, without data folder and ports.
+    pub config: &'a str,
+    /// What [`Broker::limit_file_size`] forbids is an error for it, and not its end by a signal.
+    pub takes_file_limit: bool,
+}
 
 /// A running broker on ports of its own. It is killed when the value is dropped.
 #[derive(Debug)]
@@ -35,6 +49,8 @@ pub struct Broker {
     /// From the start of the process to the line that says that the ports are open.
     pub start_duration: Duration,
     said: Arc<Mutex<Vec<String>>>,
+    /// Ends when the broker does.
+    reader: Option<JoinHandle<()>>,
 }
 
 impl DataFolder {
@@ -43,12 +59,58 @@ impl DataFolder {
     /// # Errors
     /// It cannot be made.
     pub fn new() -> Result<Self> {
-        TempDir::with_prefix("warren-").map(Self).context("make a data folder")
+        let folder = TempDir::with_prefix("warren-").context("make a data folder")?;
+        Ok(Self { folder, is_volume: false })
+    }
+
+    /// An empty volume of this size, in memory.
+    ///
+    /// # Errors
+    /// It cannot be mounted: that takes root.
+    pub fn on_volume(mebibytes: u32) -> Result<Self> {
+        let mut folder = Self::new()?;
+        let size = format!("size={mebibytes}m");
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &size, "tmpfs"]).arg(folder.path()).status();
+        ensure!(
+            mounted.context("start mount")?.success(),
+            "a volume of {mebibytes} MiB cannot be mounted: are you root?"
+        );
+        folder.is_volume = true;
+        Ok(folder)
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        self.0.path()
+        self.folder.path()
+    }
+
+    /// Octets that its files occupy.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn occupied_bytes(&self) -> Result<u64> {
+        fn of(folder: &Path) -> std::io::Result<u64> {
+            std::fs::read_dir(folder)?.try_fold(0, |sum, entry| {
+                let entry = entry?;
+                // What is there may be gone when it is looked at.
+                let bytes = if entry.file_type()?.is_dir() { of(&entry.path())? } else { occupied(&entry.path()) };
+                Ok(sum + bytes)
+            })
+        }
+        fn occupied(file: &Path) -> u64 {
+            use std::os::unix::fs::MetadataExt;
+            std::fs::metadata(file).map_or(0, |metadata| metadata.blocks() * 512)
+        }
+        of(self.path()).context("measure the data folder")
+    }
+}
+
+impl Drop for DataFolder {
+    fn drop(&mut self) {
+        if self.is_volume {
+            // It fails only if somebody has unmounted it already.
+            Command::new("umount").arg("--lazy").arg(self.path()).status().ok();
+        }
     }
 }
 
@@ -58,9 +120,18 @@ impl Broker {
     /// # Errors
     /// There is no program, or it ends, or says nothing for 30 seconds; the error carries what it said.
     pub fn start(folder: &DataFolder) -> Result<Self> {
+        Self::start_with(folder, Settings::default())
+    }
+
+    /// [`Self::start`] with settings.
+    ///
+    /// # Errors
+    /// As for [`Self::start`].
+    pub fn start_with(folder: &DataFolder, settings: Settings<'_>) -> Result<Self> {
         raise_file_limit();
+        let mut command = serve(folder, settings)?;
         let begin = Instant::now();
-        let mut process = serve(folder)?
+        let mut process = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -68,7 +139,7 @@ impl Broker {
             .context("start the broker")?;
         let errors = process.stderr.take().context("the broker has an output")?;
         let said = Arc::new(Mutex::new(Vec::new()));
-        let ready = watch(errors, said.clone());
+        let (reader, ready) = watch(errors, said.clone());
         let line = ready.recv_timeout(PATIENCE);
         let start_duration = begin.elapsed();
         let addresses = line.ok().and_then(|line| Some((address(&line, "amqp")?, address(&line, "metrics")?)));
@@ -77,7 +148,20 @@ impl Broker {
             process.wait().ok();
             bail!("the broker did not open its ports; it said:\n{}", lock(&said).join("\n"));
         };
-        Ok(Self { process, address, metrics, start_duration, said })
+        Ok(Self { process, address, metrics, start_duration, said, reader: Some(reader) })
+    }
+
+    /// Starts a broker on `folder` and kills it after that time, whatever it is doing then.
+    ///
+    /// # Errors
+    /// There is no program.
+    pub fn kill_while_it_starts(folder: &DataFolder, settings: Settings<'_>, after: Duration) -> Result<()> {
+        let mut command = serve(folder, settings)?;
+        let mut process = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        std::thread::sleep(after);
+        process.kill().context("kill the broker")?;
+        process.wait().context("wait for the broker")?;
+        Ok(())
     }
 
     /// `kill -9`.
@@ -95,8 +179,20 @@ impl Broker {
     /// # Errors
     /// The process is not there any more.
     pub fn terminate(&self) -> Result<()> {
-        let pid = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).context("a process has a number")?;
-        kill_process(pid, Signal::TERM).context("send SIGTERM to the broker")
+        kill_process(self.pid()?, Signal::TERM).context("send SIGTERM to the broker")
+    }
+
+    fn pid(&self) -> Result<Pid> {
+        i32::try_from(self.process.id()).ok().and_then(Pid::from_raw).context("a process has a number")
+    }
+
+    /// From now on no write succeeds beyond so many octets of a file, as if the disk failed there.
+    ///
+    /// # Errors
+    /// The process is not there any more.
+    pub fn limit_file_size(&self, bytes: u64) -> Result<()> {
+        let limit = Rlimit { current: Some(bytes), maximum: None };
+        prlimit(Some(self.pid()?), Resource::Fsize, limit).context("limit the broker's files").map(drop)
     }
 
     /// Waits for the end of a broker that was asked to end.
@@ -110,6 +206,33 @@ impl Broker {
             Ok(status.is_some())
         })?;
         status.context("the broker runs on")
+    }
+
+    /// Waits for the end of a broker that ends by itself; with what it said.
+    ///
+    /// # Errors
+    /// It runs on for 30 seconds.
+    pub fn wait_for_last_words(mut self) -> Result<(ExitStatus, String)> {
+        let (said, reader) = (self.said.clone(), self.reader.take());
+        let status = self.wait()?;
+        if reader.is_some_and(|reader| reader.join().is_err()) {
+            bail!("the thread that reads what the broker says panicked");
+        }
+        let words = lock(&said).join("\n");
+        Ok((status, words))
+    }
+
+    /// True if it has said a line with these words.
+    pub fn has_said(&self, words: &str) -> bool {
+        lock(&self.said).iter().any(|line| line.contains(words))
+    }
+
+    /// False once it has ended, however that came.
+    ///
+    /// # Errors
+    /// The process cannot be asked.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.process.try_wait().context("look at the broker")?.is_none())
     }
 
     /// Octets of memory that it occupies now (`VmRSS` in proc(5)).
@@ -157,10 +280,22 @@ impl Drop for Broker {
     }
 }
 
-fn serve(folder: &DataFolder) -> Result<Command> {
-    let mut command = Command::new(program()?);
+fn serve(folder: &DataFolder, settings: Settings<'_>) -> Result<Command> {
+    let mut command = if settings.takes_file_limit {
+        let mut shell = Command::new("sh");
+        // What is ignored stays ignored in the program that takes the shell's place.
+        shell.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#]).arg(program()?);
+        shell
+    } else {
+        Command::new(program()?)
+    };
     command.arg("serve").args(["--amqp", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--log-format", "json"]);
     command.arg("--data-dir").arg(folder.path()).env_remove("WARREN_CONFIG").env_remove("WARREN_LOG");
+    if !settings.config.is_empty() {
+        let file = folder.path().join("warren.toml");
+        std::fs::write(&file, settings.config).with_context(|| format!("write {}", file.display()))?;
+        command.arg("--config").arg(file);
+    }
     Ok(command)
 }
 
@@ -175,9 +310,9 @@ fn program() -> Result<&'static Path> {
 }
 
 /// Reads the log in a thread of its own, and hands on the line that says that the ports are open.
-fn watch(errors: impl Read + Send + 'static, said: Arc<Mutex<Vec<String>>>) -> Receiver<Value> {
+fn watch(errors: impl Read + Send + 'static, said: Arc<Mutex<Vec<String>>>) -> (JoinHandle<()>, Receiver<Value>) {
     let (sender, ready) = channel();
-    std::thread::spawn(move || {
+    let reader = std::thread::spawn(move || {
         for line in BufReader::new(errors).lines().map_while(Result::ok) {
             if let Ok(value) = serde_json::from_str::<Value>(&line)
                 && value["message"] == "ready"
@@ -188,7 +323,7 @@ fn watch(errors: impl Read + Send + 'static, said: Arc<Mutex<Vec<String>>>) -> R
             lock(&said).push(line);
         }
     });
-    ready
+    (reader, ready)
 }
 
 /// The first address in a field of a log line, which may be a list.
@@ -200,7 +335,7 @@ fn lock(said: &Mutex<Vec<String>>) -> std::sync::MutexGuard<'_, Vec<String>> {
     said.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A thousand connections need as many descriptors, at both ends.
+/// Thousands of connections need as many descriptors, at both ends.
 fn raise_file_limit() {
     let limit = getrlimit(Resource::Nofile);
     // A test that needs more will say so when it cannot connect.

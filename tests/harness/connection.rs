@@ -88,6 +88,7 @@ impl Connection {
         let properties = TableBuilder::build(|table| {
             table.table("capabilities", |table| {
                 table.put("authentication_failure_close", true).put("consumer_cancel_notify", true);
+                table.put("connection.blocked", true);
             });
         });
         let client_properties = Table::new(&properties);
@@ -132,6 +133,12 @@ impl Connection {
     /// There are no descriptors left.
     pub fn sender(&self) -> Result<Self> {
         Ok(Self { stream: self.stream.try_clone()?, buffer: Vec::new(), taken: 0, incoming: None })
+    }
+
+    /// The socket, and what came on it and was not handed out, for a caller that reads and writes octets itself from now on.
+    pub fn into_parts(mut self) -> (TcpStream, Vec<u8>) {
+        self.buffer.drain(..self.taken);
+        (self.stream, self.buffer)
     }
 
     /// How long a blocked send may take; then it fails with [`ErrorKind::WouldBlock`].
@@ -273,19 +280,52 @@ impl Connection {
     /// # Errors
     /// It is refused.
     pub fn declare_queue(&mut self, name: &str, durable: bool, passive: bool) -> Result<(u32, u32)> {
-        let declare = queue::Declare {
-            queue: name,
-            passive,
-            durable,
-            exclusive: false,
-            auto_delete: false,
-            no_wait: false,
-            arguments: NO_ARGUMENTS,
-        };
+        let declare = queue::Declare { passive, durable, ..declare_durable(name) };
         let answer = self.call(1, ToServer::QueueDeclare(declare))?;
         match ToClient::decode(&answer)? {
             ToClient::QueueDeclareOk(ok) => Ok((ok.message_count, ok.consumer_count)),
             other => bail!("queue.declare was answered by {other:?}"),
+        }
+    }
+
+    /// Declares many durable queues on channel 1, each without waiting for the one before.
+    ///
+    /// # Errors
+    /// One of them is refused.
+    pub fn declare_queues<'a>(&mut self, names: impl IntoIterator<Item = &'a str>) -> Result<()> {
+        let mut octets = Vec::new();
+        for queue in names {
+            let declare = queue::Declare { no_wait: true, ..declare_durable(queue) };
+            ToServer::QueueDeclare(declare).encode(1, &mut octets);
+        }
+        self.send_octets(&octets)?;
+        // What closes the channel meanwhile comes instead of this answer.
+        self.send(1, ToServer::BasicQos(basic::Qos { prefetch_size: 0, prefetch_count: 0, global: false }))?;
+        self.expect(1, |method| matches!(method, ToClient::BasicQosOk(_)))
+    }
+
+    /// Deletes a queue on channel 1; answers with the messages that went with it.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn delete_queue(&mut self, queue: &str) -> Result<u32> {
+        let delete = queue::Delete { queue, if_unused: false, if_empty: false, no_wait: false };
+        let answer = self.call(1, ToServer::QueueDelete(delete))?;
+        match ToClient::decode(&answer)? {
+            ToClient::QueueDeleteOk(ok) => Ok(ok.message_count),
+            other => bail!("queue.delete was answered by {other:?}"),
+        }
+    }
+
+    /// Purges a queue on channel 1; answers with the messages that went.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn purge_queue(&mut self, queue: &str) -> Result<u32> {
+        let answer = self.call(1, ToServer::QueuePurge(queue::Purge { queue, no_wait: false }))?;
+        match ToClient::decode(&answer)? {
+            ToClient::QueuePurgeOk(ok) => Ok(ok.message_count),
+            other => bail!("queue.purge was answered by {other:?}"),
         }
     }
 
@@ -324,12 +364,34 @@ impl Connection {
         self.send_octets(&octets)
     }
 
+    /// Publishes many messages on channel 1 with one send.
+    ///
+    /// # Errors
+    /// The socket is lost.
+    pub fn publish_all<'a>(
+        &mut self,
+        messages: impl IntoIterator<Item = (basic::Publish<'a>, bool, Vec<u8>)>,
+    ) -> std::io::Result<()> {
+        let mut octets = Vec::new();
+        for (publish, persistent, body) in messages {
+            encode_publish(publish, persistent, &body, &mut octets);
+        }
+        self.send_octets(&octets)
+    }
+
     /// Reads confirms of channel 1, and nothing else, until the publish number `last` is confirmed.
     ///
     /// # Errors
     /// Something else comes; the number of the newest that was confirmed otherwise.
     pub fn wait_for_confirms(&mut self, last: u64) -> Result<u64> {
-        let mut confirmed = 0;
+        self.wait_for_confirms_after(0, last)
+    }
+
+    /// [`Self::wait_for_confirms`] when those up to `confirmed` have come already.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn wait_for_confirms_after(&mut self, mut confirmed: u64, last: u64) -> Result<u64> {
         while confirmed < last {
             let Event::Method { payload, .. } = self.receive()? else { bail!("expected a confirm") };
             let ToClient::BasicAck(ack) = ToClient::decode(&payload)? else { bail!("expected a confirm") };
@@ -365,7 +427,19 @@ impl Connection {
     /// # Errors
     /// It is refused.
     pub fn get(&mut self, queue: &str) -> Result<Option<Message>> {
-        self.send(1, ToServer::BasicGet(basic::Get { queue, no_ack: true }))?;
+        self.get_message(queue, true)
+    }
+
+    /// Gets a message on channel 1 that has to be acknowledged.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn get_to_acknowledge(&mut self, queue: &str) -> Result<Option<Message>> {
+        self.get_message(queue, false)
+    }
+
+    fn get_message(&mut self, queue: &str, no_ack: bool) -> Result<Option<Message>> {
+        self.send(1, ToServer::BasicGet(basic::Get { queue, no_ack }))?;
         match self.receive()? {
             Event::Message(message) => Ok(Some(message)),
             Event::Method { payload, .. } if matches!(ToClient::decode(&payload)?, ToClient::BasicGetEmpty(_)) => {
@@ -375,12 +449,32 @@ impl Connection {
         }
     }
 
+    /// Gives back a message of channel 1, or with `multiple` all up to it, to be delivered again.
+    ///
+    /// # Errors
+    /// The socket is lost.
+    pub fn requeue(&mut self, delivery_tag: u64, multiple: bool) -> std::io::Result<()> {
+        self.send(1, ToServer::BasicNack(basic::Nack { delivery_tag, multiple, requeue: true }))
+    }
+
     /// Acknowledges a message of channel 1.
     ///
     /// # Errors
     /// The socket is lost.
     pub fn ack(&mut self, delivery_tag: u64, multiple: bool) -> std::io::Result<()> {
         self.send(1, ToServer::BasicAck(basic::Ack { delivery_tag, multiple }))
+    }
+}
+
+fn declare_durable(queue: &str) -> queue::Declare<'_> {
+    queue::Declare {
+        queue,
+        passive: false,
+        durable: true,
+        exclusive: false,
+        auto_delete: false,
+        no_wait: false,
+        arguments: NO_ARGUMENTS,
     }
 }
 

@@ -5,6 +5,6 @@ mod broker;
 mod connection;
 mod history;
 
-pub use broker::{Broker, DataFolder};
+pub use broker::{Broker, DataFolder, Settings};
 pub use connection::{Connection, Event, Message};
 pub use history::{History, Verdict};

@@ -194,8 +194,8 @@ impl<'a> Publish<'a> {
         let names = &self.octets[self.message_start()..];
         let (exchange, rest) = names.split_at(usize::from(self.exchange_len));
         let routing_key = &rest[..usize::from(self.routing_key_len)];
-        let both = core::str::from_utf8(exchange).and(core::str::from_utf8(routing_key));
-        both.map_or(Err(EntryError::Message), |_| Ok(()))
+        let are_text = [exchange, routing_key].into_iter().all(|name| core::str::from_utf8(name).is_ok());
+        if are_text { Ok(()) } else { Err(EntryError::Message) }
     }
 }
 

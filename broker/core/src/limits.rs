@@ -15,6 +15,10 @@ pub const ENTRY_COMMANDS: u32 = 1_024;
 /// Ranges in one logged settlement; more are logged as further settlements.
 pub const SETTLE_RANGES: usize = 4_096;
 
+/// Octets of what a shard committed last that it keeps in memory for consumers that keep up; older messages are read
+/// from the log.
+pub const RECENT_BYTES: usize = 1 << 20;
+
 /// Queues that a connection has consumed or got from and remembers one by one; beyond, it remembers their shards and
 /// gives back by shard.
 pub const TOUCHED_QUEUES: usize = 1_024;

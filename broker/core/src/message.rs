@@ -38,6 +38,16 @@ impl Message {
         }
     }
 
+    /// The same message in a buffer of its own: `octets`, of which it takes its part off the front.
+    pub(crate) fn moved_to(&self, octets: &mut Bytes) -> Self {
+        Self { octets: octets.split_to(self.octets.len()), ..*self }
+    }
+
+    /// All parts, one behind the other.
+    pub(crate) fn octets(&self) -> &[u8] {
+        &self.octets
+    }
+
     /// The exchange it was published to.
     pub fn exchange(&self) -> &str {
         self.name(0, usize::from(self.exchange_len))

@@ -436,7 +436,7 @@ impl World {
 
     /// Makes the oldest entry in flight durable, in the model.
     fn note_commit(&mut self) -> Option<Location> {
-        let Some((octets, entry)) = self.in_flight.pop_front() else { return None };
+        let (octets, entry) = self.in_flight.pop_front()?;
         let at = self.durable.append(octets);
         self.durable_published.extend(entry.published);
         self.durable_settled.extend(entry.settled);

@@ -34,6 +34,8 @@ pub(crate) struct Folder<D: Disk> {
     /// By sequence number. The last one is being written.
     segments: RwLock<BTreeMap<u32, Arc<Segment<D::File>>>>,
     spares: Mutex<Spares>,
+    /// Held while a spare file is filled.
+    filling: Mutex<()>,
     /// Bytes of a spare file.
     spare_len: u32,
     /// What new files leave free on the volume, at least.
@@ -98,6 +100,7 @@ impl<D: Disk> Folder<D> {
             disk,
             segments: RwLock::default(),
             spares: Mutex::new(spares),
+            filling: Mutex::default(),
             spare_len: options.segment_len,
             reserve: options.reserve,
             checkpoints: Mutex::default(),
@@ -153,13 +156,7 @@ impl<D: Disk> Folder<D> {
     /// has a whole header. Where there is no room for it, nothing has happened.
     pub(crate) fn begin_segment(&self, header: &SegmentHeader) -> Result<Arc<Segment<D::File>>, LogError> {
         let name = file_name(header.seq);
-        let (unfinished, file) = match self.take_spare(header.segment_len) {
-            Some(spare) => {
-                let file = self.disk.open(&spare).map_err(LogError::io("open the spare file", &spare))?;
-                (spare, file)
-            }
-            None => self.new_file(header.segment_len)?,
-        };
+        let (unfinished, file) = self.raw_file(header.segment_len)?;
         let begun = self
             .disk
             .write_at(&file, &mut [IoSlice::new(&header.encode())], 0)
@@ -168,6 +165,26 @@ impl<D: Disk> Folder<D> {
         begun.map_err(|source| self.discarded(&unfinished, "begin the segment", &name, source))?;
         self.disk.sync_dir().map_err(LogError::io("sync the folder of", &name))?;
         Ok(self.insert(Segment::new(header, file)))
+    }
+
+    /// A file to make a segment of: a spare one, or a new one.
+    fn raw_file(&self, len: u32) -> Result<(String, D::File), LogError> {
+        if let Some(spare) = self.take_spare(len) {
+            return self.open_spare(spare);
+        }
+        match self.new_file(len) {
+            Err(full @ LogError::NoSpace { .. }) => {
+                // What is missing may be in the spare file that is being filled.
+                drop(self.filling.lock());
+                self.take_spare(len).map_or(Err(full), |spare| self.open_spare(spare))
+            }
+            done => done,
+        }
+    }
+
+    fn open_spare(&self, name: String) -> Result<(String, D::File), LogError> {
+        let file = self.disk.open(&name).map_err(LogError::io("open the spare file", &name))?;
+        Ok((name, file))
     }
 
     /// A file for a segment that is begun while the log waits: only a short one is filled, for the sake of its syncs.
@@ -219,6 +236,7 @@ impl<D: Disk> Folder<D> {
     /// cheaper than writing to a new one: no blocks to allocate, no metadata in the sync.
     pub(crate) fn prepare_spare(&self) -> io::Result<()> {
         let len = self.spare_len;
+        let _filling = self.filling.lock().unwrap_or_else(PoisonError::into_inner);
         if !self.spares().ready.is_empty() {
             return Ok(());
         }

@@ -383,9 +383,10 @@ impl<D: Disk, C: Completion> Worker<D, C> {
             let closed = !waited.unwrap_or_else(PoisonError::into_inner).1.timed_out();
             match self.log.append(record) {
                 Err(LogError::NoSpace { .. }) if !closed => {}
-                done => {
+                Err(error) => return Err(error),
+                Ok(position) => {
                     self.completion.out_of_space(false);
-                    return done;
+                    return Ok(position);
                 }
             }
         }

@@ -13,14 +13,14 @@ pub struct Subscription {
     pub prefetch_count: u32,
 }
 
-/// A consumer and its two limits: what it holds unacknowledged, and what its connection has not yet passed on to
-/// the socket. The second keeps a slow reader's deliveries in the queue instead of in our memory.
+/// A consumer's limit beside what it holds unacknowledged: what its connection has not yet passed on to the socket. It
+/// keeps a slow reader's deliveries in the queue instead of in our memory.
 #[derive(Debug)]
 pub(super) struct Consumer {
     subscription: Subscription,
-    unacked: u32,
     window_messages: u32,
     window_bytes: u64,
+    /// It is waiting for its turn.
     in_turn: bool,
     /// Its end waits for the log; it is handed nothing more.
     leaving: bool,
@@ -29,7 +29,7 @@ pub(super) struct Consumer {
 impl Consumer {
     /// A consumer that is in the turn queue.
     pub(super) fn new(subscription: Subscription) -> Self {
-        Self { subscription, unacked: 0, window_messages: 0, window_bytes: 0, in_turn: true, leaving: false }
+        Self { subscription, window_messages: 0, window_bytes: 0, in_turn: true, leaving: false }
     }
 
     pub(super) fn no_ack(&self) -> bool {
@@ -44,27 +44,20 @@ impl Consumer {
         self.leaving = true;
     }
 
-    pub(super) fn can_take(&self) -> bool {
+    /// True if it may be sent another message while it holds so many.
+    pub(super) fn can_take(&self, held: u32) -> bool {
         if self.leaving {
             return false;
         }
         let prefetch = self.subscription.prefetch_count;
-        let below_prefetch = self.no_ack() || prefetch == 0 || self.unacked < prefetch;
+        let below_prefetch = self.no_ack() || prefetch == 0 || held < prefetch;
         below_prefetch && self.window_messages < DELIVERY_WINDOW_MESSAGES && self.window_bytes < DELIVERY_WINDOW_BYTES
     }
 
     /// Counts a message that was sent to it.
     pub(super) fn took(&mut self, bytes: usize) {
-        if !self.no_ack() {
-            self.unacked += 1;
-        }
         self.window_messages += 1;
         self.window_bytes += bytes as u64;
-    }
-
-    /// Counts one message that it no longer holds.
-    pub(super) fn settled_one(&mut self) {
-        self.unacked = self.unacked.saturating_sub(1);
     }
 
     /// Counts what left for the socket.
@@ -74,15 +67,14 @@ impl Consumer {
     }
 
     /// True if it can take a message and is not waiting for its turn yet; then it counts as waiting.
-    /// Called after its turn and after everything that may have given it room.
-    pub(super) fn rejoin_turn(&mut self) -> bool {
-        let joins = !self.in_turn && self.can_take();
+    pub(super) fn rejoin_turn(&mut self, held: u32) -> bool {
+        let joins = !self.in_turn && self.can_take(held);
         self.in_turn |= joins;
         joins
     }
 
-    /// Its turn has come: it left the turn queue.
-    pub(super) fn begin_turn(&mut self) {
+    /// It has left the turn queue.
+    pub(super) fn end_turn(&mut self) {
         self.in_turn = false;
     }
 }

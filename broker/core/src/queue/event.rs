@@ -3,7 +3,7 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::{Deliver, Delivery};
+use super::Delivery;
 use crate::identity::{ConnectionId, ConsumerKey, QueueId};
 
 /// What a shard tells a session.
@@ -72,6 +72,8 @@ pub struct ShardTotals {
 #[derive(Debug, Default)]
 pub struct ShardOutput {
     events: Vec<(ConnectionId, Vec<Event>)>,
+    /// Whom the last event is for, as an index into `events`.
+    last: usize,
     index: BTreeMap<ConnectionId, usize>,
     /// Auto-delete queues that have lost their last consumer.
     pub unused: Vec<QueueId>,
@@ -87,16 +89,17 @@ impl ShardOutput {
     }
 
     pub(super) fn tell(&mut self, connection: ConnectionId, event: Event) {
-        let at = *self.index.entry(connection).or_insert_with(|| {
+        match self.events.get_mut(self.last) {
+            Some((last, events)) if *last == connection => events.push(event),
+            _ => self.tell_another(connection, event),
+        }
+    }
+
+    fn tell_another(&mut self, connection: ConnectionId, event: Event) {
+        self.last = *self.index.entry(connection).or_insert_with(|| {
             self.events.push((connection, Vec::new()));
             self.events.len() - 1
         });
-        self.events[at].1.push(event);
-    }
-}
-
-impl Deliver for ShardOutput {
-    fn deliver(&mut self, to: ConsumerKey, delivery: Delivery) {
-        self.tell(to.connection, Event::Deliver(to, delivery));
+        self.events[self.last].1.push(event);
     }
 }

@@ -23,7 +23,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::Logged;
+use super::store::{Logged, SharedStore};
 use crate::command::Reference;
 use crate::identity::QueueId;
 use crate::location::Location;
@@ -31,6 +31,9 @@ use crate::varint::{put_signed, put_varint, take_signed, take_varint};
 
 const VERSION: u8 = 1;
 const ATTACHED: u8 = 1;
+
+/// No queue gets so far; a snapshot that says so is refused before sums with it overflow.
+const SEQUENCE_MAX: u64 = u64::MAX >> 1;
 
 const SKIPS: u8 = 1;
 const SEGMENT: u8 = 1 << 1;
@@ -79,7 +82,7 @@ pub(super) struct QueueSnapshot {
     pub(super) attached: bool,
     pub(super) next_sequence: u64,
     pub(super) redelivered_below: u64,
-    pub(super) messages: Vec<Logged>,
+    pub(super) messages: SharedStore,
 }
 
 impl Snapshot {
@@ -102,7 +105,7 @@ impl Snapshot {
         let mut live = BTreeMap::new();
         let mut shared = BTreeSet::new();
         let mut count = |location: Location| *live.entry(location.segment).or_insert(0) += u64::from(location.len);
-        for message in self.queues.iter().flat_map(QueueSnapshot::messages) {
+        for message in self.queues.iter().flat_map(|queue| queue.messages.logged()) {
             if !message.shared || shared.insert(message.location) {
                 count(message.location);
             }
@@ -114,7 +117,7 @@ impl Snapshot {
     pub fn survivors(&self, segments: &BTreeSet<u32>) -> Vec<Survivor> {
         let mut all = Vec::new();
         for queue in &self.queues {
-            let wanted = queue.messages().filter(|message| segments.contains(&message.location.segment));
+            let wanted = queue.messages.logged().filter(|message| segments.contains(&message.location.segment));
             all.extend(
                 wanted.map(|message| (message.location, Reference { queue: queue.id, sequence: message.sequence })),
             );
@@ -132,17 +135,13 @@ impl Snapshot {
 }
 
 impl QueueSnapshot {
-    fn messages(&self) -> impl Iterator<Item = Logged> {
-        self.messages.iter().copied()
-    }
-
     fn encode(&self, out: &mut Vec<u8>) {
         out.push(if self.attached { ATTACHED } else { 0 });
         put_varint(self.next_sequence, out);
         put_varint(self.redelivered_below, out);
-        put_varint(self.messages.len() as u64, out);
+        put_varint(self.messages.logged().count() as u64, out);
         let mut expected = Expected::default();
-        for message in self.messages() {
+        for message in self.messages.logged() {
             expected.encode(message, out);
         }
     }
@@ -183,8 +182,8 @@ impl Expected {
         if mark & !(SKIPS | SEGMENT | OFFSET | LEN | SHARED) != 0 {
             return Err(SnapshotError::Impossible("mark of a message"));
         }
-        let skipped = if mark & SKIPS == 0 { 0 } else { take_number(octets)? };
-        let sequence = self.sequence.checked_add(skipped).filter(|sequence| *sequence < u64::MAX);
+        let skipped = if mark & SKIPS == 0 { 0 } else { take_varint(octets).ok_or(SnapshotError::Truncated)? };
+        let sequence = self.sequence.checked_add(skipped).filter(|sequence| *sequence < SEQUENCE_MAX);
         let mut field = |bit: u8, before: u64| {
             let difference = if mark & bit == 0 { 0 } else { take_signed(octets).ok_or(SnapshotError::Truncated)? };
             let value = before.checked_add_signed(difference).and_then(|value| u32::try_from(value).ok());
@@ -209,66 +208,82 @@ impl Expected {
     }
 }
 
-/// A queue as it is read, before its messages are.
+/// Reads a snapshot: its queues one by one, and the messages of each before the next queue.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    octets: &'a [u8],
+    epoch: u64,
+    queues: u64,
+    /// The smallest id that the next queue may have.
+    least: u64,
+}
+
+/// A queue without its messages.
+#[derive(Debug)]
 pub(super) struct QueueHead {
     pub(super) id: QueueId,
     pub(super) attached: bool,
     pub(super) next_sequence: u64,
     pub(super) redelivered_below: u64,
+    messages: u64,
 }
 
-/// Reads a snapshot: `queue` makes a queue, `message` appends to it, in this order. Answers the epoch.
-pub(super) fn decode<Q>(
-    mut octets: &[u8],
-    mut queue: impl FnMut(QueueHead) -> Q,
-    mut message: impl FnMut(&mut Q, Logged),
-    mut done: impl FnMut(QueueId, Q),
-) -> Result<u64, SnapshotError> {
-    let version = take_octet(&mut octets)?;
-    if version != VERSION {
-        return Err(SnapshotError::Version(version));
-    }
-    let epoch = take_number(&mut octets)?;
-    let mut least = 0;
-    for _ in 0..take_number(&mut octets)? {
-        let (head, messages) = decode_queue_head(&mut octets, &mut least)?;
-        let (id, next_sequence) = (head.id, head.next_sequence);
-        let mut made = queue(head);
-        let mut expected = Expected::default();
-        for _ in 0..messages {
-            message(&mut made, expected.decode(&mut octets)?);
+impl<'a> Reader<'a> {
+    pub(super) fn new(mut octets: &'a [u8]) -> Result<Self, SnapshotError> {
+        let version = take_octet(&mut octets)?;
+        if version != VERSION {
+            return Err(SnapshotError::Version(version));
         }
-        if expected.sequence > next_sequence {
+        let epoch = take_varint(&mut octets).ok_or(SnapshotError::Truncated)?;
+        let queues = take_varint(&mut octets).ok_or(SnapshotError::Truncated)?;
+        Ok(Self { octets, epoch, queues, least: 0 })
+    }
+
+    pub(super) fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// The next queue; `None` at the end of the snapshot.
+    pub(super) fn queue(&mut self) -> Result<Option<QueueHead>, SnapshotError> {
+        if self.queues == 0 {
+            return if self.octets.is_empty() { Ok(None) } else { Err(SnapshotError::Trailing) };
+        }
+        self.queues -= 1;
+        let id = self.least.checked_add(self.number()?).and_then(|id| u32::try_from(id).ok());
+        let id = id.ok_or(SnapshotError::Impossible("queue id"))?;
+        self.least = u64::from(id) + 1;
+        let flags = take_octet(&mut self.octets)?;
+        let (next_sequence, redelivered_below) = (self.number()?, self.number()?);
+        if flags & !ATTACHED != 0 {
+            return Err(SnapshotError::Impossible("flag of a queue"));
+        }
+        if redelivered_below > next_sequence || next_sequence > SEQUENCE_MAX {
             return Err(SnapshotError::Impossible("sequence number"));
         }
-        done(id, made);
+        let (id, attached) = (QueueId(id), flags & ATTACHED != 0);
+        Ok(Some(QueueHead { id, attached, next_sequence, redelivered_below, messages: self.number()? }))
     }
-    if octets.is_empty() { Ok(epoch) } else { Err(SnapshotError::Trailing) }
-}
 
-/// Reads a queue up to its messages, and how many these are. `least` is the smallest id that it may have.
-fn decode_queue_head(octets: &mut &[u8], least: &mut u64) -> Result<(QueueHead, u64), SnapshotError> {
-    let id = least.checked_add(take_number(octets)?).and_then(|id| u32::try_from(id).ok());
-    let id = id.ok_or(SnapshotError::Impossible("queue id"))?;
-    *least = u64::from(id) + 1;
-    let flags = take_octet(octets)?;
-    if flags & !ATTACHED != 0 {
-        return Err(SnapshotError::Impossible("flag of a queue"));
+    /// Hands the messages of the queue that was read last to `each`, in order.
+    pub(super) fn messages(&mut self, queue: &QueueHead, mut each: impl FnMut(Logged)) -> Result<(), SnapshotError> {
+        let mut expected = Expected::default();
+        for _ in 0..queue.messages {
+            let message = expected.decode(&mut self.octets)?;
+            if message.sequence >= queue.next_sequence {
+                return Err(SnapshotError::Impossible("sequence number"));
+            }
+            each(message);
+        }
+        Ok(())
     }
-    let (next_sequence, redelivered_below) = (take_number(octets)?, take_number(octets)?);
-    if redelivered_below > next_sequence {
-        return Err(SnapshotError::Impossible("number of redelivered messages"));
+
+    fn number(&mut self) -> Result<u64, SnapshotError> {
+        take_varint(&mut self.octets).ok_or(SnapshotError::Truncated)
     }
-    let attached = flags & ATTACHED != 0;
-    Ok((QueueHead { id: QueueId(id), attached, next_sequence, redelivered_below }, take_number(octets)?))
 }
 
 fn take_octet(octets: &mut &[u8]) -> Result<u8, SnapshotError> {
     let (octet, rest) = octets.split_first().ok_or(SnapshotError::Truncated)?;
     *octets = rest;
     Ok(*octet)
-}
-
-fn take_number(octets: &mut &[u8]) -> Result<u64, SnapshotError> {
-    take_varint(octets).ok_or(SnapshotError::Truncated)
 }

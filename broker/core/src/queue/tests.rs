@@ -318,10 +318,3 @@ fn an_entry_is_cut_at_its_bounds_and_nothing_is_lost_by_it() {
     assert_eq!(world.log.len() - before, 3, "three of 100 KiB reach 256 KiB");
     assert_eq!(world.restarted().drain().len(), 7);
 }
-
-#[test]
-fn settlements_become_ascending_ranges() {
-    let ranges = sequence_ranges(vec![5, 1, 2, 9, 3]);
-    let expected = [(1, 3), (5, 1), (9, 1)].map(|(first, len)| SequenceRange { first, len });
-    assert_eq!(ranges, expected);
-}

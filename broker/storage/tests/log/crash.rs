@@ -83,13 +83,13 @@ impl Story {
 
 /// Goes through all combinations of outcomes, like an odometer whose wheels appear as they are asked for.
 #[derive(Default)]
-struct Outcomes {
+pub(crate) struct Outcomes {
     wheels: Vec<(usize, usize)>,
     at: usize,
 }
 
 impl Outcomes {
-    fn choose(&mut self, outcomes: usize) -> usize {
+    pub(crate) fn choose(&mut self, outcomes: usize) -> usize {
         if self.at == self.wheels.len() {
             self.wheels.push((0, outcomes));
         }
@@ -98,7 +98,7 @@ impl Outcomes {
     }
 
     /// Turns to the next combination, or says that there is none.
-    fn turn(&mut self) -> bool {
+    pub(crate) fn turn(&mut self) -> bool {
         self.at = 0;
         while let Some((outcome, outcomes)) = self.wheels.pop() {
             if outcome + 1 < outcomes {

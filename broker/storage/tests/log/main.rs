@@ -13,5 +13,6 @@ mod faults;
 mod folder;
 mod kill;
 mod model;
+mod store;
 mod world;
 mod writer;

@@ -1,12 +1,14 @@
 //! The log thread: group commit, back-pressure, fail-stop.
 
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
 use warren_storage::faulty::FaultyFile;
 use warren_storage::{
-    AppendError, Appended, Batch, Completion, Disk, FaultyDisk, Kind, Log, LogError, LogWriter, Record, Space, Tag,
+    AppendError, Appended, Batch, CheckpointPlan, Completion, Disk, FaultyDisk, Kind, Log, LogError, LogPoint,
+    LogWriter, Options, Record, Space, Tag,
 };
 
 use crate::world::{item, open, record, small};
@@ -16,6 +18,7 @@ enum Told {
     Synced(Vec<Appended>),
     Failed(LogError),
     Writable,
+    OutOfSpace(bool),
 }
 
 struct Teller(Sender<Told>);
@@ -31,6 +34,10 @@ impl Completion for Teller {
 
     fn writable(&mut self) {
         self.0.send(Told::Writable).unwrap();
+    }
+
+    fn out_of_space(&mut self, out: bool) {
+        self.0.send(Told::OutOfSpace(out)).unwrap();
     }
 }
 
@@ -257,4 +264,149 @@ fn prepared_segments_are_used_when_rolling_over() {
     let (log, found) = open(disk.restart(), small(64 << 10, 2)).unwrap();
     assert_eq!(found.len(), 500);
     assert_eq!(log.active_segment(), 8);
+}
+
+/// A log thread on a disk that has room for two segments of 8 KiB, and the first three records of 3000 bytes appended at
+/// once.
+fn full() -> (FaultyDisk, LogWriter, Receiver<Told>) {
+    let disk = FaultyDisk::new(512);
+    disk.set_capacity(2 * 8192);
+    let (log, _) = open(disk.clone(), small(8192, 1)).unwrap();
+    let (sender, told) = channel();
+    let writer = LogWriter::spawn(log, Teller(sender)).unwrap();
+    for index in 0..3 {
+        writer.handle().append(record(&item(index, 3000))).unwrap();
+    }
+    (disk, writer, told)
+}
+
+/// Waits for the log to be out of space, and gives what was synced until then.
+fn synced_until_full(told: &Receiver<Told>) -> Vec<u64> {
+    let mut synced = Vec::new();
+    loop {
+        match told.recv().unwrap() {
+            Told::Synced(records) => synced.extend(records.iter().map(|record| record.tag.index)),
+            Told::OutOfSpace(true) => return synced,
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn full_volume_is_said_and_waited_for() {
+    let (disk, writer, told) = full();
+    assert_eq!(synced_until_full(&told), [0, 1], "what is synced is reported before the log waits");
+    let handle = writer.handle();
+    handle.append(record(&item(3, 10))).unwrap();
+    assert_eq!(handle.queued_bytes(), 3040 + 56);
+    assert!(handle.unsynced_for().is_some());
+    assert_eq!(open(disk.crash(&mut |_| 0), small(8192, 2)).unwrap().1, [item(0, 3000), item(1, 3000)]);
+    disk.set_capacity(1 << 20);
+    assert!(matches!(told.recv().unwrap(), Told::OutOfSpace(false)));
+    let mut synced = synced_indexes(&told);
+    if synced.len() == 1 {
+        synced.extend(synced_indexes(&told));
+    }
+    assert_eq!(synced, [2, 3]);
+    writer.close();
+    assert_eq!(open(disk.restart(), small(8192, 3)).unwrap().1.len(), 4);
+}
+
+#[test]
+fn checkpoint_that_gives_up_segments_makes_room() {
+    let disk = FaultyDisk::new(512);
+    disk.set_capacity(4 * 8192 + 1000);
+    let (log, _) = open(disk.clone(), Options { reserve: 500, ..small(8192, 1) }).unwrap();
+    let (sender, told) = channel();
+    let ends = Arc::new(Mutex::new(Vec::new()));
+    let retention = log.retention();
+    let writer = LogWriter::spawn(log, Ends { told: Teller(sender), ends: Arc::clone(&ends) }).unwrap();
+    let handle = writer.handle();
+    for index in 0..16 {
+        handle.append(record(&item(index, 3000))).unwrap();
+    }
+    let mut synced = 0;
+    while synced < 16 {
+        match told.recv().unwrap() {
+            Told::Synced(records) => synced += records.len(),
+            Told::OutOfSpace(true) => {
+                let replay_from = *ends.lock().unwrap().last().unwrap();
+                let plan = CheckpointPlan { replay_from, snapshots: Vec::new(), live: BTreeMap::new() };
+                assert!(retention.checkpoint(plan).unwrap().given_up > 0);
+            }
+            Told::OutOfSpace(false) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    writer.close();
+    assert!(retention.segments().len() <= 4);
+    let (_, found) = open(disk.restart(), small(8192, 2)).unwrap();
+    assert_eq!(found.last(), Some(&item(15, 3000)));
+}
+
+/// As its teller, and keeps the end of each batch.
+struct Ends {
+    told: Teller,
+    ends: Arc<Mutex<Vec<LogPoint>>>,
+}
+
+impl Completion for Ends {
+    fn synced(&mut self, batch: Batch<'_>) {
+        let last = batch.records.last().unwrap().position;
+        assert_eq!(batch.end.segment, last.segment);
+        assert_eq!(batch.end.offset, (last.offset + last.len).next_multiple_of(8));
+        self.ends.lock().unwrap().push(batch.end);
+        self.told.synced(batch);
+    }
+
+    fn failed(&mut self, error: LogError) {
+        self.told.failed(error);
+    }
+
+    fn out_of_space(&mut self, out: bool) {
+        self.told.out_of_space(out);
+    }
+}
+
+#[test]
+fn closing_a_log_that_is_out_of_space_says_that_the_rest_is_not_durable() {
+    let (disk, writer, told) = full();
+    assert_eq!(synced_until_full(&told), [0, 1]);
+    writer.close();
+    assert!(matches!(told.recv().unwrap(), Told::Failed(LogError::NoSpace { .. })));
+    assert!(told.recv().is_err(), "something was told after the failure");
+    assert_eq!(open(disk.restart(), small(8192, 2)).unwrap().1.len(), 2);
+}
+
+#[test]
+fn checkpoints_beside_a_busy_log_lose_nothing_behind_them() {
+    let disk = FaultyDisk::new(4096);
+    let (log, _) = open(disk.clone(), small(16 << 10, 1)).unwrap();
+    let (sender, told) = channel();
+    let ends = Arc::new(Mutex::new(Vec::new()));
+    let (retention, reader) = (log.retention(), log.reader());
+    let writer = LogWriter::spawn(log, Ends { told: Teller(sender), ends: Arc::clone(&ends) }).unwrap();
+    let handle = writer.handle();
+    let appending = std::thread::spawn(move || {
+        for index in 0..2000 {
+            handle.append(record(&item(index, 700))).unwrap();
+        }
+    });
+    let (mut next, mut kept) = (0, None);
+    while next < 2000 {
+        let Told::Synced(records) = told.recv().unwrap() else { panic!("the log failed") };
+        next += records.len() as u64;
+        // One body stays in the log for good, in the segment where it was written.
+        let body = *kept.get_or_insert(records[0].position);
+        assert_eq!(reader.read(body).unwrap(), item(0, 700).1);
+        let replay_from = *ends.lock().unwrap().last().unwrap();
+        let live = BTreeMap::from([(body.segment, 700)]);
+        retention.checkpoint(CheckpointPlan { replay_from, snapshots: Vec::new(), live }).unwrap();
+    }
+    appending.join().unwrap();
+    writer.close();
+    assert!(retention.segments().len() <= 3, "{:?}", retention.segments());
+    let (log, found) = open(disk.restart(), small(16 << 10, 2)).unwrap();
+    assert!(found.len() < 2000);
+    assert_eq!(log.reader().read(kept.unwrap()).unwrap(), item(0, 700).1);
 }

@@ -1,5 +1,7 @@
 //! A real broker process: what it costs, how it takes bad input, slow clients and signals, and what pika makes of it.
 
+mod limits;
+
 use std::io::Write;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -343,9 +345,9 @@ fn uri(broker: &Broker) -> String {
     format!("amqp://guest:guest@{}/%2f", broker.address)
 }
 
-const PRODUCER: &str = include_str!("demo/producer.py");
-const CONSUMER: &str = include_str!("demo/consumer.py");
-const FORGETFUL_CONSUMER: &str = include_str!("demo/forgetful_consumer.py");
+const PRODUCER: &str = include_str!("../demo/producer.py");
+const CONSUMER: &str = include_str!("../demo/consumer.py");
+const FORGETFUL_CONSUMER: &str = include_str!("../demo/forgetful_consumer.py");
 
 fn consumer(broker: &Broker, source: &str) -> Result<Client<'static>> {
     Client::here(&uri(broker), Program { name: "consumer", source, arguments: &[] })

@@ -1,0 +1,72 @@
+//! Handing messages out: to consumers in turn, or to one channel that asks.
+
+use super::event::{Event, ShardOutput};
+use super::holders::Holders;
+use super::recent::Recent;
+use super::store::{Body, Found, Taker, Terms};
+use super::{Delivery, QueueId};
+use crate::location::Bodies;
+use crate::message::Message;
+
+/// Where the octets of messages are.
+pub(super) struct Source<'a> {
+    pub(super) recent: &'a mut Recent,
+    pub(super) bodies: &'a mut dyn Bodies,
+}
+
+impl Source<'_> {
+    fn message(&mut self, body: Body) -> Message {
+        match body {
+            Body::Memory(message) => message,
+            Body::Log { location, .. } => self.recent.message(location).unwrap_or_else(|| self.bodies.read(location)),
+        }
+    }
+
+    fn delivery(&mut self, queue: QueueId, found: Found) -> Delivery {
+        let Found { position, redelivered, body } = found;
+        Delivery { queue, position, redelivered, message: self.message(body) }
+    }
+}
+
+/// The consumers of a queue, each in turn.
+pub(super) struct Turn<'a, 's> {
+    pub(super) queue: QueueId,
+    pub(super) holders: &'a mut Holders,
+    pub(super) source: &'a mut Source<'s>,
+    pub(super) out: &'a mut ShardOutput,
+    /// Whose turn it is.
+    pub(super) number: u32,
+}
+
+impl Taker for Turn<'_, '_> {
+    fn next(&mut self) -> Option<Terms> {
+        let (number, no_ack) = self.holders.next()?;
+        self.number = number;
+        Some(if no_ack { Terms::Finish } else { Terms::Hold(number) })
+    }
+
+    fn take(&mut self, found: Found) {
+        let delivery = self.source.delivery(self.queue, found);
+        let key = self.holders.took(self.number, delivery.message.size());
+        self.out.tell(key.connection, Event::Deliver(key, delivery));
+    }
+}
+
+/// A channel that gets one message (`basic.get`).
+pub(super) struct Getter<'a, 's> {
+    pub(super) queue: QueueId,
+    /// Taken by the first message.
+    pub(super) terms: Option<Terms>,
+    pub(super) source: &'a mut Source<'s>,
+    pub(super) got: Option<Delivery>,
+}
+
+impl Taker for Getter<'_, '_> {
+    fn next(&mut self) -> Option<Terms> {
+        self.terms.take()
+    }
+
+    fn take(&mut self, found: Found) {
+        self.got = Some(self.source.delivery(self.queue, found));
+    }
+}

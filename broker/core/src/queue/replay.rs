@@ -1,0 +1,116 @@
+//! A shard's logged state: built from the log, and put together for it.
+
+use alloc::boxed::Box;
+
+use super::shard::Shard;
+use super::snapshot::{QueueSnapshot, Reader, Snapshot, SnapshotError};
+use super::store::{Body, Store};
+use super::{Queue, QueueSettings};
+use crate::command::{self, Command, EntryError, EntryHeader};
+use crate::location::Location;
+
+/// The settings of a queue that the log knows. One that is deleted with its last consumer is never logged.
+const LOGGED: QueueSettings = QueueSettings { logged: true, auto_delete: false };
+
+impl Shard {
+    /// What a snapshot says. The entries behind it are still to be replayed.
+    ///
+    /// # Errors
+    /// `octets` are not a snapshot that this version can read.
+    pub fn restore(octets: &[u8]) -> Result<Self, SnapshotError> {
+        let mut reader = Reader::new(octets)?;
+        let mut shard = Self::new();
+        shard.epoch = reader.epoch();
+        while let Some(head) = reader.queue()? {
+            let mut queue = Queue::new(head.id, LOGGED);
+            queue.attached = head.attached;
+            queue.store = Store::restored(head.next_sequence, head.redelivered_below);
+            reader.messages(&head, |message| queue.store.restore(message))?;
+            shard.queues.insert(head.id, Box::new(queue));
+        }
+        Ok(shard)
+    }
+
+    /// The logged state as it is now, cheaply.
+    pub fn snapshot(&self) -> Snapshot {
+        let logged = self.queues.values().filter(|queue| queue.settings.logged);
+        let queues = logged.map(|queue| queue.share()).collect();
+        Snapshot { epoch: self.epoch, queues }
+    }
+
+    /// The log holds messages again at `at`, the payload of a relocation (see [`command`]). Those that are still live
+    /// are read from there from now on.
+    ///
+    /// # Errors
+    /// `payload` is not a relocation.
+    pub fn relocated(&mut self, at: Location, payload: &[u8]) -> Result<(), EntryError> {
+        command::decode_relocation(payload, |reference, publish| {
+            let location = at.part(publish.start as u32, publish.len() as u32);
+            if let (Some(queue), Some(location)) = (self.queues.get_mut(&reference.queue), location) {
+                queue.store.relocate(reference.sequence, location);
+            }
+        })
+    }
+
+    /// Applies `entry`, the payload of a log record at `at`. Only before the first [`Self::handle`].
+    ///
+    /// # Errors
+    /// `entry` is not an entry that this version can read; the shard is of no further use.
+    pub fn replay(&mut self, at: Location, entry: &[u8]) -> Result<(), EntryError> {
+        let mut rest = entry;
+        let header = EntryHeader::decode(&mut rest)?;
+        self.epoch = header.epoch;
+        if header.epoch_start {
+            self.queues.values_mut().for_each(|queue| queue.start_epoch());
+        }
+        for _ in 0..header.commands {
+            let start = entry.len() - rest.len();
+            let command = command::decode_command(&mut rest)?;
+            let len = entry.len() - rest.len() - start;
+            let location = at.part(start as u32, len as u32).ok_or(EntryError::Truncated)?;
+            self.replay_command(command, location)?;
+        }
+        if rest.is_empty() { Ok(()) } else { Err(EntryError::Trailing) }
+    }
+
+    fn replay_command(&mut self, command: Command<'_>, location: Location) -> Result<(), EntryError> {
+        match command {
+            Command::Publish(publish) => {
+                publish.check_names()?;
+                let shared = publish.only_queue().is_none();
+                for id in publish.queues() {
+                    if let Some(queue) = self.queues.get_mut(&id) {
+                        queue.store.push(Body::Log { location, shared });
+                    }
+                }
+            }
+            Command::Settle { queue, ranges } => {
+                if let Some(queue) = self.queues.get_mut(&queue) {
+                    ranges.into_iter().for_each(|range| queue.store.forget(range));
+                }
+            }
+            Command::Create(id) => {
+                self.queues.entry(id).or_insert_with(|| Box::new(Queue::new(id, LOGGED)));
+            }
+            Command::Delete(id) => drop(self.queues.remove(&id)),
+            Command::Attach(id) => {
+                if let Some(queue) = self.queues.get_mut(&id) {
+                    queue.attached = true;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Queue {
+    fn share(&self) -> QueueSnapshot {
+        QueueSnapshot {
+            id: self.id,
+            attached: self.attached,
+            next_sequence: self.store.next_sequence(),
+            redelivered_below: self.store.redelivered_below(),
+            messages: self.store.share(),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Brokers that are killed, disks that fail and disks that are full: no confirmed message may be lost, and none invented.
+
+mod disk;
+mod kills;
+mod world;
