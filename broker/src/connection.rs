@@ -22,10 +22,10 @@ use warren_core::topology::{Action, Request};
 use warren_core::{ConnectionId, Exception};
 
 use crate::connections::ShardEvents;
-use crate::limits::{SEND_TIMEOUT, UNSENT_BYTES};
+use crate::limits::{PARTIAL_SLACK_BYTES, READ_BYTES, SEND_TIMEOUT, UNSENT_BYTES};
 use crate::metadata::Answer;
 use crate::node::Shared;
-use crate::scratch::with_scratch;
+use crate::scratch::{self, with_scratch};
 use crate::shard::ShardMessage;
 
 /// Serves a connection until it ends, and cleans up whatever way it ends.
@@ -63,12 +63,15 @@ struct Connection<S> {
     events: mpsc::UnboundedReceiver<ShardEvents>,
     answer: Option<oneshot::Receiver<Answer>>,
     stopping: watch::Receiver<bool>,
+    alarm: watch::Receiver<Option<&'static str>>,
     output: SessionOutput,
     /// How much of `output.octets` has been written.
     written: usize,
     /// Octets read; the session has taken those before `taken`.
     partial: Vec<u8>,
     taken: usize,
+    /// The session stopped reading, so `partial` may hold whole frames.
+    held: bool,
     /// When the client's socket has to have taken something.
     send_deadline: Option<Instant>,
     told_to_stop: bool,
@@ -116,6 +119,7 @@ enum Wake {
     Events(ShardEvents),
     Answer(Answer),
     Deadline,
+    Alarm,
     Stopping,
     /// The socket is of no use any more.
     Lost(io::Error),
@@ -129,8 +133,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         shared: Arc<Shared>,
         events: mpsc::UnboundedReceiver<ShardEvents>,
     ) -> Self {
+        let mut alarm = shared.alarm.subscribe();
+        // One that is on already is noticed at once.
+        alarm.mark_changed();
         Self {
             presence: Presence::new(shared.clone()),
+            alarm,
             session: Session::new(id, shared.now()),
             stopping: shared.stopping(),
             stream,
@@ -142,6 +150,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             written: 0,
             partial: Vec::new(),
             taken: 0,
+            held: false,
             send_deadline: None,
             told_to_stop: false,
         }
@@ -150,10 +159,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn run(mut self) {
         while !(self.session.is_closed() && self.unsent() == 0) {
             let wake = self.wait().await;
+            if self.output.octets.capacity() == 0 {
+                self.output.octets = scratch::write_buffer();
+            }
             if !self.wake(wake) {
                 break;
             }
             self.carry_out().await;
+            self.keep_no_idle_buffer();
         }
         self.end().await;
     }
@@ -167,9 +180,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Wake::Answer(answer) => {
                 self.answer = None;
                 self.session.metadata_answered(answer, &mut self.output);
-                self.resume();
             }
             Wake::Deadline => return self.deadline_passed(),
+            Wake::Alarm => {
+                let reason = *self.alarm.borrow_and_update();
+                self.session.alarm(reason, &mut self.output);
+            }
             Wake::Stopping => {
                 self.told_to_stop = true;
                 let text = "broker forced connection closure with reason 'shutdown'";
@@ -207,7 +223,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn wait(&mut self) -> Wake {
         let deadline = self.deadline();
         let (has_room, reads, hears) = (self.has_room(), self.reads(), !self.told_to_stop);
-        let Self { stream, events, answer, stopping, output, written, partial, taken, .. } = self;
+        let Self { stream, events, answer, stopping, alarm, output, written, partial, taken, .. } = self;
         let (unsent, partial) = (&output.octets[*written..], &partial[*taken..]);
         tokio::select! {
             wake = poll_fn(|context| poll_socket(stream, unsent, reads.then_some(partial), context)) => wake,
@@ -216,6 +232,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Wake::Answer(answer.unwrap_or_else(|| Err(stopped())))
             }
             () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Wake::Deadline,
+            _ = alarm.changed() => Wake::Alarm,
             _ = stopping.wait_for(|stopping| *stopping), if hears => Wake::Stopping,
         }
     }
@@ -235,7 +252,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn reads(&self) -> bool {
-        self.has_room() && !self.session.is_waiting() && !self.session.is_closed()
+        self.has_room() && self.session.is_reading()
     }
 
     /// Hands the session what has been read: `len` octets in the scratch buffer, behind the partial ones.
@@ -250,20 +267,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             partial.extend_from_slice(&octets[taken..]);
         });
         self.taken = 0;
-        self.keep_no_empty_buffer();
+        self.held = !self.session.is_reading();
     }
 
-    /// Goes on with what has been read already, after the answer that the session waited for.
+    /// Hands the session again what it has not looked at.
     fn resume(&mut self) {
         let topology = self.shared.topology.load();
         let mut world = World { now: self.shared.now(), topology: &topology, random: &mut random };
         self.taken += self.session.receive(&mut world, &self.partial[self.taken..], &mut self.output);
-        self.keep_no_empty_buffer();
+        self.held = !self.session.is_reading();
     }
 
-    fn keep_no_empty_buffer(&mut self) {
+    /// Keeps no buffer for nothing, and no large one for little.
+    fn keep_no_idle_buffer(&mut self) {
         if self.taken == self.partial.len() {
             (self.partial, self.taken) = (Vec::new(), 0);
+        }
+        self.partial.shrink_to(self.partial.len() + PARTIAL_SLACK_BYTES);
+        if self.output.octets.is_empty() {
+            scratch::give_back(std::mem::take(&mut self.output.octets));
         }
     }
 
@@ -272,7 +294,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.send_deadline = None;
         if self.unsent() == 0 {
             self.written = 0;
-            self.output.octets = Vec::new();
+            self.output.octets.clear();
             self.session.flushed(&mut self.output);
         } else if self.written >= UNSENT_BYTES {
             // A client that is always a little behind never lets the buffer run empty.
@@ -290,16 +312,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             next = if self.has_room() { self.events.try_recv().ok() } else { None };
         }
-        self.resume();
     }
 
     /// Does what the session wants done.
     async fn carry_out(&mut self) {
-        self.session.finish_batch(&mut self.output);
-        while let Some(login) = self.output.login.take() {
-            self.check(&login);
-            self.resume();
-        }
+        self.go_on();
         self.hand_over().await;
         if let Some(request) = self.output.request.take() {
             self.answer = Some(self.shared.metadata.request(request));
@@ -308,6 +325,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.send_deadline = Some(Instant::now() + SEND_TIMEOUT);
         }
         self.count();
+    }
+
+    /// Checks who logs in, sends the confirms that are due, and goes on with what has been read already if that, or
+    /// what woke the task, is what the session waited for.
+    fn go_on(&mut self) {
+        loop {
+            if let Some(login) = self.output.login.take() {
+                self.check(&login);
+            }
+            self.session.finish_batch(&mut self.output);
+            if !self.held || !self.session.is_reading() {
+                return;
+            }
+            self.resume();
+        }
     }
 
     fn check(&mut self, login: &Login) {
@@ -328,7 +360,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Sends the shards their inputs, waiting for those that have enough to do. They never wait for us.
     async fn hand_over(&mut self) {
-        for (shard, inputs) in self.output.take_shard_inputs() {
+        while let Some((shard, inputs)) = self.output.next_shard_inputs() {
             if let Some(sender) = self.shared.shards.get(usize::from(shard.0)) {
                 // A shard that has stopped does so because the node stops.
                 let _ = sender.send(ShardMessage::Inputs(inputs)).await;
@@ -376,7 +408,8 @@ fn poll_socket<S: AsyncRead + AsyncWrite + Unpin>(
     let Some(partial) = partial else { return Poll::Pending };
     let read = with_scratch(|scratch| {
         let (front, room) = scratch.split_at_mut(partial.len());
-        let mut buffer = ReadBuf::new(room);
+        let len = READ_BYTES.min(room.len());
+        let mut buffer = ReadBuf::new(&mut room[..len]);
         let result = ready!(Pin::new(stream).poll_read(context, &mut buffer));
         let len = buffer.filled().len();
         if len > 0 {

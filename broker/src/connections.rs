@@ -11,7 +11,8 @@ use warren_core::{ConnectionId, ShardId};
 pub(crate) type ShardEvents = (ShardId, Vec<Event>);
 
 /// The live connections. Channels to them are unbounded because what goes through them is not: deliveries are bounded
-/// by windows, confirms by publishes that we chose to read, answers by one question at a time.
+/// by each consumer's window and the number of consumers, confirms by the publishes that may be unconfirmed at once,
+/// answers by one question at a time (all in `warren_core::limits`).
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
     live: RwLock<HashMap<ConnectionId, UnboundedSender<ShardEvents>>>,

@@ -17,6 +17,7 @@ pub mod config;
 mod connection;
 mod connections;
 mod http;
+mod inbox;
 mod limits;
 mod listener;
 mod log;

@@ -2,8 +2,15 @@
 
 use std::time::Duration;
 
-/// Octets read from a socket at once; what is left of a frame waits in front of the next read.
-pub(crate) const READ_BYTES: usize = 256 << 10;
+/// Octets read from a socket at once; what is left of a frame waits in front of the next read. What becomes of one read
+/// (frames, runs, events, deliveries) should fit a core's second-level cache: four times as much takes a third longer.
+pub(crate) const READ_BYTES: usize = 128 << 10;
+
+/// Octets that the front of a frame may leave unused in the buffer it waits in; a larger buffer is shrunk.
+pub(crate) const PARTIAL_SLACK_BYTES: usize = 8 << 10;
+
+/// Octets that a write buffer may have room for and still be kept by its thread, to be used again; a larger one is freed.
+pub(crate) const KEPT_BUFFER_BYTES: usize = 2 << 20;
 
 /// Octets waiting for a client's socket; beyond, we stop reading from that client until it reads.
 pub(crate) const UNSENT_BYTES: usize = 1 << 20;
@@ -11,8 +18,10 @@ pub(crate) const UNSENT_BYTES: usize = 1 << 20;
 /// How long a client may leave its socket full before it is dropped (RabbitMQ's `send_timeout` is 15 s).
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Batches of inputs waiting for a shard; beyond, their senders wait.
-pub(crate) const SHARD_BATCHES: usize = 256;
+/// Octets of inputs waiting for a shard, rounded up to 1 KiB for each batch; beyond, their senders wait. A batch that is
+/// larger alone waits until it is alone. A read or two: more would put a publisher ahead of the consumers, whose grants
+/// wait behind it.
+pub(crate) const SHARD_INBOX_BYTES: usize = 256 << 10;
 
 /// How long settlements may wait for something else to be logged with. After a crash, messages that were acknowledged in
 /// that time may be delivered again.

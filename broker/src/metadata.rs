@@ -20,6 +20,7 @@ use warren_core::{ConnectionId, Exception, QueueId, ShardId};
 use warren_replication::Group;
 
 use crate::checkpoint::{Contribution, ShardState};
+use crate::inbox::InboxSender;
 use crate::limits::METADATA_REQUESTS_AT_ONCE;
 use crate::log::LogSignal;
 use crate::node;
@@ -89,7 +90,7 @@ pub(crate) struct MetadataTask {
     pub(crate) group: Group,
     pub(crate) signals: mpsc::UnboundedReceiver<LogSignal>,
     /// By shard number; the first is the metadata's own and takes nothing.
-    pub(crate) shards: Vec<mpsc::Sender<ShardMessage>>,
+    pub(crate) shards: Vec<InboxSender>,
     pub(crate) last_delete: u64,
 }
 

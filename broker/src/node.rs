@@ -27,7 +27,8 @@ use crate::bodies::LogBodies;
 use crate::checkpoint::Checkpointer;
 use crate::config::Config;
 use crate::connections::Connections;
-use crate::limits::{SHARD_BATCHES, SHUTDOWN_TIMEOUT};
+use crate::inbox::{InboxSender, inbox};
+use crate::limits::SHUTDOWN_TIMEOUT;
 use crate::log::{self, LogSignal, NodeLog, Opened};
 use crate::metadata::{self, Mailbox, MetadataHandle, MetadataTask};
 use crate::metrics::Metrics;
@@ -47,7 +48,7 @@ const NODE: NodeId = NodeId(1);
 pub(crate) struct Shared {
     pub(crate) topology: Arc<ArcSwap<Topology>>,
     /// By shard number; the first is the metadata's and takes nothing.
-    pub(crate) shards: Vec<mpsc::Sender<ShardMessage>>,
+    pub(crate) shards: Vec<InboxSender>,
     pub(crate) metadata: MetadataHandle,
     pub(crate) connections: Arc<Connections>,
     pub(crate) users: Users,
@@ -59,8 +60,8 @@ pub(crate) struct Shared {
     /// The origin of the machines' time.
     pub(crate) started: Instant,
     stopping: watch::Sender<bool>,
-    /// Why publishers are held back; `None`: they are not.
-    pub(crate) alarm: Arc<watch::Sender<Option<&'static str>>>,
+    /// Why the node takes no publishes now, as clients read it in `connection.blocked`.
+    pub(crate) alarm: watch::Sender<Option<&'static str>>,
 }
 
 impl Shared {
@@ -178,10 +179,10 @@ fn start_machines(
     let metrics = Metrics::new()?;
     let (bounds, last) = (opened.bounds, opened.last.clone());
     let (senders, signals): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| mpsc::unbounded_channel()).unzip();
-    let alarm = Arc::new(watch::Sender::new(None));
+    let alarm = watch::Sender::new(None);
     let log = NodeLog::start(opened, senders, alarm.clone(), metrics.clone())?;
     let (metadata, deletions, mailbox) = metadata::mailbox();
-    let (senders, inputs): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| mpsc::channel(SHARD_BATCHES)).unzip();
+    let (senders, inputs): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| inbox()).unzip();
     let shared = Arc::new(Shared {
         topology: Arc::new(ArcSwap::from_pointee(state.topology.clone())),
         shards: senders,

@@ -16,6 +16,7 @@ use warren_storage::{AppendError, Kind, LogHandle, Position, Record, Tag};
 use crate::bodies::LogBodies;
 use crate::checkpoint::{Contribution, ShardState};
 use crate::connections::Connections;
+use crate::inbox::Inbox;
 use crate::limits::{SETTLE_DELAY, SHARD_BATCHES_AT_ONCE};
 use crate::log::{LogSignal, location};
 use crate::metadata::{Deletions, MetadataHandle};
@@ -38,7 +39,7 @@ pub(crate) struct ShardTask {
     pub(crate) group: Group,
     pub(crate) bodies: LogBodies,
     pub(crate) log: LogHandle,
-    pub(crate) inputs: mpsc::Receiver<ShardMessage>,
+    pub(crate) inputs: Inbox,
     pub(crate) signals: mpsc::UnboundedReceiver<LogSignal>,
     pub(crate) connections: Arc<Connections>,
     pub(crate) metadata: MetadataHandle,

@@ -46,6 +46,19 @@ impl<'a> Header<'a> {
     }
 }
 
+/// What a broker looks at in the properties of a message that is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Inspected<'a> {
+    /// 1 transient, 2 persistent.
+    pub delivery_mode: Option<u8>,
+    /// The application's field table, within the limits.
+    pub headers: Option<Table<'a>>,
+    /// Milliseconds as a decimal number, but any octets here.
+    pub expiration: Option<&'a [u8]>,
+    /// The publishing user, but any octets here.
+    pub user_id: Option<&'a [u8]>,
+}
+
 /// Flags and properties of class `basic` as received, looked up without decoding the others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Properties<'a>(&'a [u8]);
@@ -118,55 +131,33 @@ impl<'a> Properties<'a> {
         self.find(USER_ID, |reader| reader.shortstr("user-id"))
     }
 
-    /// Whether there is a `headers` table. `false` also if the flags are cut short, as for every `has_…`.
-    #[inline]
-    pub fn has_headers(self) -> bool {
-        self.has(HEADERS)
-    }
-
-    /// Whether there is an `expiration`.
-    #[inline]
-    pub fn has_expiration(self) -> bool {
-        self.has(EXPIRATION)
-    }
-
-    /// Whether there is a `priority`.
-    #[inline]
-    pub fn has_priority(self) -> bool {
-        self.has(PRIORITY)
-    }
-
-    /// Whether there is a `user-id`.
-    #[inline]
-    pub fn has_user_id(self) -> bool {
-        self.has(USER_ID)
-    }
-
-    /// Whether there is a `reply-to`.
-    #[inline]
-    pub fn has_reply_to(self) -> bool {
-        self.has(REPLY_TO)
-    }
-
     /// Checks what RabbitMQ checks when a message is published: every property is there to its end, nothing follows
-    /// the last one, and `headers` is a table within the limits. Texts may be any octets.
+    /// the last one, and `headers` is a table within the limits. Texts may be any octets. Answers with those that
+    /// concern a broker.
     ///
     /// # Errors
     /// The first thing wrong.
-    pub fn validate(self, limits: &TableLimits) -> Result<(), DecodeError> {
-        let (flags, mut reader) = self.split()?;
-        if flags & HEADERS != 0 {
-            skip(&mut reader, flags & (CONTENT_TYPE | CONTENT_ENCODING))?;
-            reader.table("headers")?.validate(limits)?;
-        }
-        let rest = if flags & HEADERS != 0 { flags & (HEADERS - 1) } else { flags };
-        skip(&mut reader, rest)?;
-        reader.finish()
-    }
-
     #[inline]
-    fn has(self, property: u16) -> bool {
-        matches!(self.0, &[high, low, ..] if u16::from_be_bytes([high, low]) & property != 0)
+    pub fn inspect(self, limits: &TableLimits) -> Result<Inspected<'a>, DecodeError> {
+        let (mut flags, mut reader) = self.split()?;
+        let mut inspected = Inspected::default();
+        while flags != 0 {
+            let property = 1 << 15 >> flags.leading_zeros();
+            flags &= !property;
+            match property {
+                HEADERS => {
+                    let headers = reader.table("headers")?;
+                    headers.validate(limits)?;
+                    inspected.headers = Some(headers);
+                }
+                DELIVERY_MODE => inspected.delivery_mode = Some(reader.octet("delivery-mode")?),
+                EXPIRATION => inspected.expiration = Some(reader.shortstr_octets("expiration")?),
+                USER_ID => inspected.user_id = Some(reader.shortstr_octets("user-id")?),
+                other => skip(&mut reader, other)?,
+            }
+        }
+        reader.finish()?;
+        Ok(inspected)
     }
 
     #[inline]

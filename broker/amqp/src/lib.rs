@@ -7,7 +7,7 @@
 //! - [`frame`] splits a stream of octets into frames,
 //! - [`spec`] turns a method frame's payload into [`ToServer`] or [`ToClient`] and back (generated, checked in),
 //! - [`content`] reads and writes what follows `basic.publish` and its like: header and body frames,
-//! - [`delivery`] writes a whole delivery in one go,
+//! - [`publish`] reads a whole publish, and [`delivery`] writes a whole delivery, in one go,
 //! - [`table`] walks field tables without recursion,
 //! - [`error`] says what a peer's mistake costs it, [`limits`] names every bound.
 //!
@@ -33,6 +33,7 @@ pub mod delivery;
 pub mod error;
 pub mod frame;
 pub mod limits;
+pub mod publish;
 pub mod spec;
 pub mod table;
 mod wire;
@@ -41,5 +42,6 @@ pub use content::{BasicProperties, Header};
 pub use error::{DecodeError, ReplyCode, Severity};
 pub use frame::{Frame, FrameError, decode_frame};
 pub use limits::TableLimits;
+pub use publish::{WholePublish, decode_whole_publish};
 pub use spec::{ToClient, ToServer, access, basic, channel, confirm, connection, exchange, queue, tx};
 pub use table::{Array, Table, TableBuilder, TableError, Value};

@@ -2,11 +2,15 @@
 
 use proptest::prelude::*;
 use warren_amqp::content::{
-    BasicProperties, Header, Properties, encode_body_frames, encode_header, encode_header_payload, encode_header_raw,
+    BasicProperties, Header, Inspected, Properties, encode_body_frames, encode_header, encode_header_payload,
+    encode_header_raw,
 };
 use warren_amqp::delivery::{Content, encode_deliver, encode_get_ok, encode_return};
 use warren_amqp::limits::TABLE;
-use warren_amqp::{DecodeError, Frame, ReplyCode, Table, TableError, ToClient, basic, decode_frame};
+use warren_amqp::{
+    DecodeError, Frame, ReplyCode, Table, TableError, ToClient, ToServer, WholePublish, basic, decode_frame,
+    decode_whole_publish,
+};
 
 fn split(mut octets: &[u8], frame_max: u32) -> Vec<Frame<'_>> {
     let mut frames = Vec::new();
@@ -70,9 +74,13 @@ fn each_property_is_found_behind_all_the_others() {
     assert_eq!(properties.expiration(), Ok(Some("60000")));
     assert_eq!(properties.timestamp(), Ok(Some(1_600_000_000)));
     assert_eq!(properties.user_id(), Ok(Some("guest")));
-    assert!(properties.has_headers() && properties.has_priority() && properties.has_reply_to());
-    assert!(properties.has_expiration() && properties.has_user_id());
-    assert_eq!(properties.validate(&TABLE), Ok(()));
+    let inspected = Inspected {
+        delivery_mode: Some(2),
+        headers: Some(Table::new(HEADERS)),
+        expiration: Some(b"60000"),
+        user_id: Some(b"guest"),
+    };
+    assert_eq!(properties.inspect(&TABLE), Ok(inspected));
     assert_eq!(BasicProperties::decode(properties), Ok(all_properties()));
 }
 
@@ -86,9 +94,7 @@ fn absent_properties_are_none() {
     assert_eq!(properties.expiration(), Ok(None));
     assert_eq!(properties.timestamp(), Ok(None));
     assert_eq!(properties.user_id(), Ok(None));
-    assert!(!properties.has_headers() && !properties.has_priority() && !properties.has_reply_to());
-    assert!(!properties.has_expiration() && !properties.has_user_id());
-    assert_eq!(properties.validate(&TABLE), Ok(()));
+    assert_eq!(properties.inspect(&TABLE), Ok(Inspected::default()));
     assert_eq!(BasicProperties::decode(properties), Ok(BasicProperties::default()));
 }
 
@@ -112,10 +118,10 @@ fn malformed_headers_have_their_codes() {
         (b"\x00\x40\x00", ReplyCode::FrameError),
     ];
     for (octets, code) in cases {
-        let error = Properties::new(octets).validate(&TABLE).expect_err("malformed properties");
+        let error = Properties::new(octets).inspect(&TABLE).expect_err("malformed properties");
         assert_eq!(error.reply_code(), code, "{octets:?}: {error}");
     }
-    let error = Properties::new(b"\x20\x00\x00\x00\x00\x01\x01").validate(&TABLE);
+    let error = Properties::new(b"\x20\x00\x00\x00\x00\x01\x01").inspect(&TABLE);
     assert_eq!(error, Err(DecodeError::Table(TableError::Truncated)));
 }
 
@@ -123,7 +129,7 @@ fn malformed_headers_have_their_codes() {
 fn a_text_property_of_any_octets_is_passed_on_and_only_refused_when_read() {
     let octets = b"\x06\x00\x02\xff\xfe\x01r";
     let properties = Properties::new(octets);
-    assert_eq!(properties.validate(&TABLE), Ok(()));
+    assert!(properties.inspect(&TABLE).is_ok());
     assert_eq!(properties.reply_to(), Ok(Some("r")));
     let error = BasicProperties::decode(properties).expect_err("not UTF-8");
     assert_eq!(error, DecodeError::NotUtf8 { what: "content header", field: "correlation-id" });
@@ -227,7 +233,6 @@ proptest! {
         prop_assert_eq!(properties.expiration()?, text(4));
         prop_assert_eq!(properties.timestamp()?, timestamp);
         prop_assert_eq!(properties.user_id()?, text(7));
-        prop_assert_eq!(properties.has_expiration(), text(4).is_some());
     }
 
     #[test]
@@ -237,7 +242,7 @@ proptest! {
         let _ = BasicProperties::decode(properties);
         let _ = (properties.headers(), properties.delivery_mode(), properties.priority(), properties.user_id());
         let _ = (properties.reply_to(), properties.expiration(), properties.timestamp());
-        let _ = properties.validate(&TABLE);
+        let _ = properties.inspect(&TABLE);
     }
 
     #[test]
@@ -265,4 +270,68 @@ proptest! {
         encode_body_frames(channel, &body, 4_096, &mut parts);
         prop_assert_eq!(whole, parts);
     }
+
+    #[test]
+    fn a_whole_publish_is_what_its_frames_say_and_every_cut_of_it_is_none(
+        exchange in ".{0,60}", routing_key in ".{0,60}", mandatory: bool, channel: u16, size in 0..200_usize,
+    ) {
+        let method = basic::Publish { exchange: &exchange, routing_key: &routing_key, mandatory, immediate: false };
+        let body = vec![0x5A; size];
+        let octets = publish(channel, &method, &body);
+        let (whole, taken) = decode_whole_publish(&octets, 4_096).expect("a whole publish");
+        prop_assert_eq!(taken, octets.len());
+        let frames = split(&octets, 4_096);
+        let header_payload = match frames[1] { Frame::Header { payload, .. } => payload, other => panic!("{other:?}") };
+        let (exchange, routing_key) = (exchange.as_bytes(), routing_key.as_bytes());
+        let expected = WholePublish { channel, exchange, routing_key, mandatory, header_payload, body: &body };
+        prop_assert_eq!(whole, expected);
+        for cut in 0..octets.len() {
+            prop_assert_eq!(decode_whole_publish(&octets[..cut], 4_096), None);
+        }
+    }
+
+    #[test]
+    fn what_is_taken_for_a_whole_publish_decodes_frame_by_frame(at in 0..80_usize, octet: u8, size in 0..20_usize) {
+        let method = basic::Publish { exchange: "ex", routing_key: "key", mandatory: true, immediate: false };
+        let mut octets = publish(1, &method, &vec![7; size]);
+        let at = at % octets.len();
+        octets[at] = octet;
+        let Some((whole, taken)) = decode_whole_publish(&octets, 4_096) else { return Ok(()) };
+        let frames = split(&octets[..taken], 4_096);
+        let Frame::Method { channel, payload } = frames[0] else { panic!("{frames:?}") };
+        prop_assert!(frames.iter().all(|frame| frame.channel() == channel));
+        match ToServer::decode(payload) {
+            Ok(ToServer::BasicPublish(publish)) => {
+                prop_assert_eq!((publish.exchange.as_bytes(), publish.routing_key.as_bytes()), (whole.exchange, whole.routing_key));
+                prop_assert_eq!((publish.mandatory, publish.immediate), (whole.mandatory, false));
+            }
+            Err(error) => prop_assert!(matches!(error, DecodeError::NotUtf8 { .. }), "{}", error),
+            Ok(other) => panic!("{other:?}"),
+        }
+    }
+}
+
+/// The frames of a publish.
+fn publish(channel: u16, method: &basic::Publish<'_>, body: &[u8]) -> Vec<u8> {
+    let mut octets = Vec::new();
+    method.encode(channel, &mut octets);
+    encode_header(channel, u64::try_from(body.len()).expect("a small body"), &all_properties(), &mut octets);
+    encode_body_frames(channel, body, 4_096, &mut octets);
+    octets
+}
+
+#[test]
+fn what_is_not_a_plain_whole_publish_is_left_to_the_frames() {
+    let method = basic::Publish { exchange: "", routing_key: "q", mandatory: false, immediate: false };
+    let immediate = basic::Publish { immediate: true, ..method };
+    assert_eq!(decode_whole_publish(&publish(1, &immediate, b"body"), 4_096), None);
+    assert_eq!(decode_whole_publish(&publish(1, &method, &[7; 5_000]), 4_096), None, "two body frames");
+    let mut ack = Vec::new();
+    basic::Ack { delivery_tag: 1, multiple: false }.encode(1, &mut ack);
+    ack.extend_from_slice(&publish(1, &method, b"body"));
+    assert_eq!(decode_whole_publish(&ack, 4_096), None);
+    let whole = publish(1, &method, b"body");
+    let method_len = decode_frame(&whole, 4_096).expect("a good frame").expect("a whole one").1;
+    let elsewhere = [&whole[..method_len], &publish(2, &method, b"body")[method_len..]].concat();
+    assert_eq!(decode_whole_publish(&elsewhere, 4_096), None, "the content is another channel's");
 }

@@ -1,7 +1,7 @@
 //! Every bound of the machines, in one table, with what happens at it.
 
 /// Messages that may be on their way from a queue to one consumer's socket; more wait in the queue.
-pub const DELIVERY_WINDOW_MESSAGES: u32 = 4_096;
+pub const DELIVERY_WINDOW_MESSAGES: u32 = 8_192;
 
 /// Octets that may be on their way from a queue to one consumer's socket; the message that reaches it is the last.
 pub const DELIVERY_WINDOW_BYTES: u64 = 1 << 20;
@@ -49,6 +49,19 @@ pub const CLOSE_MILLIS: u64 = 5_000;
 
 /// Consumers on one channel; one more is refused with 406.
 pub const CONSUMERS_PER_CHANNEL: usize = 10_000;
+
+/// Consumers on one connection; one more is refused with 406. What its queues may have under way to a connection is this
+/// many times the delivery window, and practically two or three times.
+pub const CONSUMERS_PER_CONNECTION: usize = 65_536;
+
+/// Publishes of one connection that wait for their confirm; beyond, the connection is not read until some are confirmed.
+pub const UNCONFIRMED_PUBLISHES: u64 = 131_072;
+
+/// Ways of messages that a connection remembers until the topology changes; the oldest makes room for one more.
+pub const ROUTES_REMEMBERED: usize = 16;
+
+/// Queues at the end of a way that is remembered; longer ones are looked up for each message.
+pub const ROUTES_REMEMBERED_QUEUES: usize = 64;
 
 /// Octets of an exchange's, queue's or virtual host's name and of a binding key: a short string (AMQP 0-9-1 §4.2.5.3).
 pub const NAME_BYTES: usize = 255;

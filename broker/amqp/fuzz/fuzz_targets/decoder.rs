@@ -9,7 +9,9 @@ use libfuzzer_sys::fuzz_target;
 use warren_amqp::content::Properties;
 use warren_amqp::frame::decode_protocol_header;
 use warren_amqp::limits::{TABLE, TABLE_BEFORE_LOGIN};
-use warren_amqp::{Array, BasicProperties, Frame, Header, Table, ToClient, ToServer, Value, decode_frame};
+use warren_amqp::{
+    Array, BasicProperties, Frame, Header, Table, ToClient, ToServer, Value, decode_frame, decode_whole_publish,
+};
 
 fuzz_target!(|octets: &[u8]| {
     let _ = decode_protocol_header(octets);
@@ -30,8 +32,28 @@ fn stream(mut octets: &[u8]) {
             Frame::Header { payload, .. } => header(payload),
             Frame::Body { .. } | Frame::Heartbeat { .. } => {}
         }
+        whole_publish(octets);
         octets = &octets[taken..];
     }
+}
+
+/// What is taken at one go is what its frames are.
+fn whole_publish(octets: &[u8]) {
+    let Some((whole, len)) = decode_whole_publish(octets, 8_192) else {
+        return;
+    };
+    let (mut rest, mut payloads) = (&octets[..len], Vec::new());
+    while !rest.is_empty() {
+        let Ok(Some((frame, taken))) = decode_frame(rest, 8_192) else { panic!("not whole frames") };
+        assert_eq!(frame.channel(), whole.channel);
+        payloads.push(match frame {
+            Frame::Method { payload, .. } | Frame::Header { payload, .. } | Frame::Body { payload, .. } => payload,
+            Frame::Heartbeat { .. } => panic!("a heartbeat within a publish"),
+        });
+        rest = &rest[taken..];
+    }
+    assert_eq!(payloads[1], whole.header_payload);
+    assert_eq!(payloads.get(2).copied().unwrap_or_default(), whole.body);
 }
 
 fn method(payload: &[u8]) {
@@ -70,7 +92,7 @@ fn header(payload: &[u8]) {
 fn properties(properties: Properties<'_>) {
     let _ = (properties.delivery_mode(), properties.priority(), properties.reply_to(), properties.user_id());
     let _ = (properties.expiration(), properties.timestamp());
-    let valid = properties.validate(&TABLE);
+    let valid = properties.inspect(&TABLE);
     if let Ok(Some(headers)) = properties.headers() {
         table(headers);
     }

@@ -1,14 +1,12 @@
 //! `basic.ack`, `basic.nack`, `basic.reject` and `basic.recover`.
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 
 use warren_amqp::{ReplyCode, ToClient, basic};
 
-use super::channel::Held;
 use super::{Origin, Session, SessionOutput};
 use crate::error::Exception;
-use crate::queue::Settlement;
+use crate::queue::{PositionRange, Settlement};
 
 impl Session {
     pub(super) fn basic_ack(
@@ -50,20 +48,12 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<u64, Exception> {
         let unacked = &mut self.open_channel(origin)?.unacked;
-        if !multiple {
-            let held = unacked.remove(&tag).ok_or_else(|| unknown_tag(tag))?;
-            out.settle(held.shard, held.queue, held.position, settlement);
-            return Ok(1);
+        if multiple {
+            return unacked.settle_up_to(tag, settlement, out).ok_or_else(|| unknown_tag(tag));
         }
-        // Tag 0 with `multiple` is everything, also if that is nothing (spec `basic.ack`).
-        if tag != 0 && !unacked.contains_key(&tag) {
-            return Err(unknown_tag(tag));
-        }
-        let rest = if tag == 0 { BTreeMap::new() } else { unacked.split_off(&(tag + 1)) };
-        let settled = core::mem::replace(unacked, rest);
-        let count = settled.len() as u64;
-        settle_all(settled, settlement, out);
-        Ok(count)
+        let held = unacked.take(tag).ok_or_else(|| unknown_tag(tag))?;
+        out.settle(held.shard, held.queue, PositionRange { first: held.position, len: 1 }, settlement);
+        Ok(1)
     }
 
     /// `answered`: false for the deprecated `basic.recover-async`.
@@ -78,8 +68,7 @@ impl Session {
             // RabbitMQ's text for a redelivery to the original recipient, which it does not have either.
             return Err(Exception::connection(ReplyCode::NotImplemented, "requeue=false"));
         }
-        let unacked = core::mem::take(&mut self.open_channel(origin)?.unacked);
-        settle_all(unacked, Settlement::Requeue, out);
+        self.open_channel(origin)?.unacked.settle_up_to(0, Settlement::Requeue, out);
         if answered {
             out.send(origin.channel, &ToClient::BasicRecoverOk(basic::RecoverOk));
         }
@@ -89,12 +78,6 @@ impl Session {
 
 fn settlement(requeue: bool) -> Settlement {
     if requeue { Settlement::Requeue } else { Settlement::Done }
-}
-
-fn settle_all(held: BTreeMap<u64, Held>, settlement: Settlement, out: &mut SessionOutput) {
-    for held in held.into_values() {
-        out.settle(held.shard, held.queue, held.position, settlement);
-    }
 }
 
 fn unknown_tag(tag: u64) -> Exception {

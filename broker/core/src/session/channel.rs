@@ -8,18 +8,10 @@ use warren_amqp::{ReplyCode, ToClient, ToServer, access, basic, channel, confirm
 
 use super::confirm::Confirms;
 use super::publish::Assembly;
+use super::unacked::{Held, Unacked};
 use super::{Origin, Session, SessionOutput, World, reply_text};
 use crate::error::Exception;
-use crate::identity::{QueueId, ShardId};
 use crate::queue::{Settlement, ShardInput};
-
-/// A message that the client holds.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Held {
-    pub(super) shard: ShardId,
-    pub(super) queue: QueueId,
-    pub(super) position: u64,
-}
 
 /// The state of one channel.
 #[derive(Debug, Default)]
@@ -29,8 +21,7 @@ pub(super) struct Channel {
     /// The content that is being received.
     pub(super) assembly: Assembly,
     pub(super) confirms: Option<Confirms>,
-    /// By delivery tag.
-    pub(super) unacked: BTreeMap<u64, Held>,
+    pub(super) unacked: Unacked,
     pub(super) last_delivery_tag: u64,
     /// For consumers started from now on; 0 is unlimited.
     pub(super) prefetch_count: u16,
@@ -41,16 +32,23 @@ pub(super) struct Channel {
 }
 
 impl Channel {
+    /// Whether a publish may begin on it.
+    #[inline]
+    pub(super) fn takes_publish(&self) -> bool {
+        !self.closing && !self.assembly.is_under_way()
+    }
+
     /// The confirm that is due, and for how many publishes.
     pub(super) fn confirms_due(&mut self) -> Option<(ToClient<'static>, u64)> {
         self.confirms.as_mut().filter(|_| !self.closing).and_then(Confirms::due)
     }
 
     /// Remembers a delivery that has to be acknowledged, or only counts it.
+    #[inline]
     pub(super) fn next_delivery_tag(&mut self, held: Option<Held>) -> u64 {
         self.last_delivery_tag += 1;
         if let Some(held) = held {
-            self.unacked.insert(self.last_delivery_tag, held);
+            self.unacked.push(self.last_delivery_tag, held);
         }
         self.last_delivery_tag
     }
@@ -59,7 +57,7 @@ impl Channel {
 impl Session {
     /// The channel, unless it is unknown or closing.
     pub(super) fn channel(&mut self, number: u16) -> Option<&mut Channel> {
-        self.channels.get_mut(&number).filter(|channel| !channel.closing)
+        self.channels.get_mut(number).filter(|channel| !channel.closing)
     }
 
     /// The channel that a method came on. `channel_method` has made sure that it is open.
@@ -74,7 +72,7 @@ impl Session {
         method: ToServer<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        match self.channels.get(&origin.channel) {
+        match self.channels.get(origin.channel) {
             None => return self.first_method(origin, &method, out),
             Some(channel) if channel.closing => {
                 self.closing_method(origin.channel, &method, out);
@@ -84,6 +82,10 @@ impl Session {
             Some(_) => {}
         }
         match method {
+            ToServer::BasicPublish(_) if self.alarm.is_on() => {
+                self.block(out);
+                Ok(())
+            }
             ToServer::BasicPublish(publish) => self.basic_publish(origin, &publish),
             ToServer::BasicAck(ack) => self.basic_ack(origin, ack, out),
             ToServer::BasicNack(nack) => self.basic_nack(origin, nack, out),
@@ -149,9 +151,9 @@ impl Session {
 
     fn closing_method(&mut self, number: u16, method: &ToServer<'_>, out: &mut SessionOutput) {
         match method {
-            ToServer::ChannelCloseOk(_) => drop(self.channels.remove(&number)),
+            ToServer::ChannelCloseOk(_) => drop(self.channels.remove(number)),
             ToServer::ChannelClose(_) => {
-                self.channels.remove(&number);
+                self.channels.remove(number);
                 out.send(number, &ToClient::ChannelCloseOk(channel::CloseOk));
             }
             _ => {}
@@ -175,19 +177,17 @@ impl Session {
 
     /// Removes a channel: its consumers end and what it holds unacknowledged goes back to its place.
     fn forget_channel(&mut self, number: u16, out: &mut SessionOutput) {
-        let Some(channel) = self.channels.remove(&number) else {
+        let Some(mut channel) = self.channels.remove(number) else {
             return;
         };
         self.unfinished_bytes -= channel.assembly.unfinished_bytes();
-        for serial in channel.consumer_tags.into_values() {
-            if let Some(consumer) = self.consumers.remove(&serial) {
-                let (queue, key) = (consumer.queue, consumer.key(self.id, serial));
-                out.tell(consumer.shard, ShardInput::Unsubscribe { queue, consumer: key });
-            }
+        self.unconfirmed -= channel.confirms.as_ref().map_or(0, Confirms::outstanding);
+        let id = self.id;
+        for (serial, consumer) in self.consumers.remove_where(|consumer| consumer.is_on(number)) {
+            let (queue, key) = (consumer.queue, consumer.key(id, serial));
+            out.tell(consumer.shard, ShardInput::Unsubscribe { queue, consumer: key });
         }
-        for held in channel.unacked.into_values() {
-            out.settle(held.shard, held.queue, held.position, Settlement::Requeue);
-        }
+        channel.unacked.settle_up_to(0, Settlement::Requeue, out);
     }
 
     fn basic_qos(&mut self, origin: Origin, qos: basic::Qos, out: &mut SessionOutput) -> Result<(), Exception> {

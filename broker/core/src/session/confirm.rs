@@ -32,6 +32,11 @@ impl Confirms {
         self.oldest + self.outstanding.len() as u64
     }
 
+    /// How many publishes wait for their answer.
+    pub(super) fn outstanding(&self) -> u64 {
+        self.outstanding.len() as u64
+    }
+
     /// Adds the next publish, which went to `runs` runs; 0 if it was not routed.
     pub(super) fn published(&mut self, runs: u16) {
         self.outstanding.push_back(runs);

@@ -7,13 +7,13 @@ use alloc::sync::Arc;
 use warren_amqp::delivery::{Content, encode_deliver, encode_get_ok};
 use warren_amqp::{ReplyCode, ToClient, basic, limits, queue};
 
-use super::channel::Held;
 use super::declare::base64url;
+use super::unacked::Held;
 use super::{Origin, Session, SessionOutput, Waiting, World};
 use crate::error::Exception;
 use crate::identity::{ConnectionId, ConsumerKey, QueueId, ShardId};
-use crate::limits::{CONSUMERS_PER_CHANNEL, DELIVERY_WINDOW_BYTES, DELIVERY_WINDOW_MESSAGES};
-use crate::queue::{Delivery, Event, Settlement, ShardInput, SubscribeRefusal, Subscription};
+use crate::limits::{CONSUMERS_PER_CHANNEL, CONSUMERS_PER_CONNECTION, DELIVERY_WINDOW_BYTES, DELIVERY_WINDOW_MESSAGES};
+use crate::queue::{Delivery, Event, PositionRange, Settlement, ShardInput, SubscribeRefusal, Subscription};
 use crate::topology::{QueueRecord, Topology};
 
 /// The queue name by which RabbitMQ's clients ask for direct reply-to.
@@ -43,6 +43,10 @@ pub(super) enum Reply {
 }
 
 impl Consumer {
+    pub(super) fn is_on(&self, channel: u16) -> bool {
+        self.channel == channel
+    }
+
     pub(super) fn key(&self, connection: ConnectionId, serial: u32) -> ConsumerKey {
         ConsumerKey { connection, channel: self.channel, serial }
     }
@@ -82,6 +86,7 @@ impl Session {
             tag => tag.to_string(),
         };
         let serial = self.last_serial.wrapping_add(1);
+        let on_connection = self.consumers.len();
         let channel = self.open_channel(origin)?;
         if channel.consumer_tags.contains_key(&tag) {
             let text = format!("attempt to reuse consumer tag '{tag}'");
@@ -89,6 +94,10 @@ impl Session {
         }
         if channel.consumer_tags.len() >= CONSUMERS_PER_CHANNEL {
             let text = format!("consumer limit per channel of {CONSUMERS_PER_CHANNEL} reached");
+            return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
+        }
+        if on_connection >= CONSUMERS_PER_CONNECTION {
+            let text = format!("consumer limit per connection of {CONSUMERS_PER_CONNECTION} reached");
             return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
         }
         let prefetch_count = u32::from(channel.prefetch_count);
@@ -120,7 +129,7 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         let serial = self.open_channel(origin)?.consumer_tags.get(cancel.consumer_tag).copied();
-        let Some((serial, consumer)) = serial.and_then(|serial| Some((serial, self.consumers.get(&serial)?))) else {
+        let Some((serial, consumer)) = serial.and_then(|serial| Some((serial, self.consumers.get(serial)?))) else {
             // Cancelling an unknown tag is answered as if it had been known (RabbitMQ).
             if !cancel.no_wait {
                 let ok = basic::CancelOk { consumer_tag: cancel.consumer_tag };
@@ -262,7 +271,7 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         let Err(refusal) = result else {
-            if let (Some(consumer), false) = (self.consumers.get(&serial), no_wait) {
+            if let (Some(consumer), false) = (self.consumers.get(serial), no_wait) {
                 let ok = basic::ConsumeOk { consumer_tag: &consumer.tag };
                 out.send(origin.channel, &ToClient::BasicConsumeOk(ok));
             }
@@ -309,14 +318,14 @@ impl Session {
     /// Sends a message to a consumer; one whose consumer has ended goes back.
     pub(super) fn deliver(&mut self, shard: ShardId, serial: u32, delivery: Delivery, out: &mut SessionOutput) {
         let Delivery { queue, position, redelivered, message } = delivery;
-        let Some(consumer) = self.consumers.get_mut(&serial) else {
+        let Some(consumer) = self.consumers.get_mut(serial) else {
             // Unless everything of the queue has been given back: then the message may be with another by now.
             if self.touched.contains(shard, queue) {
-                out.settle(shard, queue, position, Settlement::Requeue);
+                out.settle(shard, queue, PositionRange { first: position, len: 1 }, Settlement::Requeue);
             }
             return;
         };
-        let Some(channel) = self.channels.get_mut(&consumer.channel) else {
+        let Some(channel) = self.channels.get_mut(consumer.channel) else {
             return;
         };
         let held = (!consumer.no_ack).then_some(Held { shard, queue, position });
@@ -347,8 +356,8 @@ impl Session {
     }
 
     fn forget_consumer(&mut self, serial: u32) -> Option<Consumer> {
-        let consumer = self.consumers.remove(&serial)?;
-        if let Some(channel) = self.channels.get_mut(&consumer.channel) {
+        let consumer = self.consumers.remove(serial)?;
+        if let Some(channel) = self.channels.get_mut(consumer.channel) {
             channel.consumer_tags.remove(&*consumer.tag);
         }
         Some(consumer)

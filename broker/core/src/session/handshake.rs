@@ -195,16 +195,18 @@ fn read_capabilities(client_properties: Table<'_>) -> Capabilities {
     Capabilities {
         authentication_failure_close: has("authentication_failure_close"),
         consumer_cancel_notify: has("consumer_cancel_notify"),
+        connection_blocked: has("connection.blocked"),
     }
 }
 
 /// Product and version are those of the RabbitMQ that we behave like, for clients key on both; ours stand beside.
 fn server_properties() -> Vec<u8> {
-    const CAPABILITIES: [&str; 6] = [
+    const CAPABILITIES: [&str; 7] = [
         "publisher_confirms",
         "exchange_exchange_bindings",
         "basic.nack",
         "consumer_cancel_notify",
+        "connection.blocked",
         "authentication_failure_close",
         "per_consumer_qos",
     ];

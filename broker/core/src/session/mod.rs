@@ -9,6 +9,8 @@
 //! confirms go on. Publishes and acknowledgements need no answer and never wait.
 
 mod acknowledge;
+mod blocked;
+mod by_number;
 mod channel;
 mod confirm;
 mod consume;
@@ -16,32 +18,36 @@ mod declare;
 mod handshake;
 mod output;
 mod publish;
+mod routing;
 mod sasl;
 mod touched;
+mod unacked;
 
 #[cfg(test)]
 mod tests;
 
-use alloc::collections::BTreeMap;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use warren_amqp::limits::FRAME_OVERHEAD;
-use warren_amqp::{DecodeError, Frame, ReplyCode, ToClient, ToServer, connection, decode_frame};
+use warren_amqp::{DecodeError, Frame, ReplyCode, ToClient, ToServer, connection, decode_frame, decode_whole_publish};
 
 pub use output::{Counts, Login, MetadataAnswer, MetadataRequest, SessionOutput};
 
 use crate::error::Exception;
 use crate::identity::{ConnectionId, ShardId};
-use crate::limits::{CLOSE_MILLIS, FRAME_MAX_BEFORE_OPEN, HANDSHAKE_MILLIS};
+use crate::limits::{CLOSE_MILLIS, FRAME_MAX_BEFORE_OPEN, HANDSHAKE_MILLIS, UNCONFIRMED_PUBLISHES};
 use crate::queue::{Event, ShardInput};
 use crate::time::Instant;
-use crate::topology::{Action, Request, Routes, Topology};
+use crate::topology::{Action, Request, Topology};
+use blocked::Alarm;
+use by_number::ByNumber;
 use channel::Channel;
 use consume::Consumer;
 use handshake::Handshake;
+use routing::RouteMemory;
 use touched::Touched;
 
 /// What a session sees of the world while it reads.
@@ -59,6 +65,7 @@ pub struct World<'a> {
 struct Capabilities {
     authentication_failure_close: bool,
     consumer_cancel_notify: bool,
+    connection_blocked: bool,
 }
 
 /// Where the connection is between accept and close.
@@ -113,11 +120,14 @@ pub struct Session {
     /// Milliseconds; 0 is off.
     heartbeat_millis: u64,
     next_heartbeat: Instant,
-    channels: BTreeMap<u16, Channel>,
-    consumers: BTreeMap<u32, Consumer>,
+    channels: ByNumber<u16, Channel>,
+    consumers: ByNumber<u32, Consumer>,
     last_serial: u32,
     /// Octets of bodies that have begun and not ended, on all channels.
     unfinished_bytes: u64,
+    /// Publishes that wait for their confirm, on all channels.
+    unconfirmed: u64,
+    alarm: Alarm,
     /// Channels so far that have asked for confirms.
     confirm_generation: u64,
     /// Consumers that have enough passed on to be worth a grant.
@@ -127,7 +137,7 @@ pub struct Session {
     /// Queues that may hold something of this connection.
     touched: Touched,
     owns_queues: bool,
-    routes: Routes,
+    routes: RouteMemory,
 }
 
 impl Session {
@@ -147,16 +157,18 @@ impl Session {
             negotiated_frame_max: FRAME_MAX_BEFORE_OPEN,
             heartbeat_millis: 0,
             next_heartbeat: now,
-            channels: BTreeMap::new(),
-            consumers: BTreeMap::new(),
+            channels: ByNumber::new(),
+            consumers: ByNumber::new(),
             last_serial: 0,
             unfinished_bytes: 0,
+            unconfirmed: 0,
+            alarm: Alarm::default(),
             confirm_generation: 0,
             grants_due: Vec::new(),
             confirms_due: Vec::new(),
             touched: Touched::default(),
             owns_queues: false,
-            routes: Routes::new(),
+            routes: RouteMemory::new(),
         }
     }
 
@@ -168,6 +180,14 @@ impl Session {
     /// True while it reads no frames because an answer is due.
     pub fn is_waiting(&self) -> bool {
         self.waiting.is_some()
+    }
+
+    /// True while it reads frames: no answer is due, the node takes what the client publishes, and not too many
+    /// publishes wait for their confirm.
+    #[inline]
+    pub fn is_reading(&self) -> bool {
+        let held = self.is_open() && self.unconfirmed >= UNCONFIRMED_PUBLISHES;
+        !held && !self.is_blocked() && !self.is_waiting() && !self.is_closed()
     }
 
     /// True once the socket can go, after what is left to send.
@@ -203,12 +223,17 @@ impl Session {
             // RabbitMQ gives a silent client up after a bit more than two heartbeat timeouts.
             self.deadline = world.now.after_millis(self.heartbeat_millis.saturating_mul(3));
         }
+        out.expect(octets.len());
         let mut taken = 0;
-        while !self.is_waiting() && !self.is_closed() {
+        while self.is_reading() {
             let rest = &octets[taken..];
             let step = match self.state {
                 State::Opening(Handshake::Header) => self.protocol_header(rest, out),
-                _ => self.next_frame(world, rest, out),
+                State::Running => match self.next_publish(world.topology, rest, out) {
+                    Some(octets) => octets,
+                    None => self.next_frame(world, rest, out),
+                },
+                State::Opening(_) | State::Closing | State::Closed => self.next_frame(world, rest, out),
             };
             match step {
                 0 => break,
@@ -218,14 +243,21 @@ impl Session {
         taken
     }
 
-    /// Acts on the frame at the front of `octets`; 0: it is not complete, or can never be.
+    /// Acts on the publish at the front of `octets`, if it is there as a whole; answers how many octets it took.
+    #[inline]
+    fn next_publish(&mut self, topology: &Topology, octets: &[u8], out: &mut SessionOutput) -> Option<usize> {
+        let (publish, len) = decode_whole_publish(octets, self.frame_max + FRAME_OVERHEAD)?;
+        self.whole_publish(&publish, topology, out).then_some(len)
+    }
+
+    /// Acts on the frame at the front of `octets`; 0: it is not complete, can never be, or is left for later.
     fn next_frame(&mut self, world: &mut World<'_>, octets: &[u8], out: &mut SessionOutput) -> usize {
         // RabbitMQ counts a frame's payload against frame-max, not the eight octets around it.
         match decode_frame(octets, self.frame_max + FRAME_OVERHEAD) {
             Ok(None) => 0,
             Ok(Some((frame, len))) => {
                 self.frame(world, frame, out);
-                len
+                if self.is_blocked() { 0 } else { len }
             }
             Err(_) if matches!(self.state, State::Closing) => {
                 self.state = State::Closed;
@@ -332,7 +364,7 @@ impl Session {
     /// Ends a channel or the connection over a client's mistake.
     fn fail(&mut self, origin: Origin, exception: Exception, out: &mut SessionOutput) {
         match exception {
-            Exception::Channel { code, text } if self.channels.contains_key(&origin.channel) => {
+            Exception::Channel { code, text } if self.channels.contains(origin.channel) => {
                 self.close_channel(origin, code, &text, out);
             }
             Exception::Channel { code, text } | Exception::Connection { code, text } => {
@@ -405,10 +437,11 @@ impl Session {
     /// Sends what has come due: confirms for all that was applied since the last call. The shell calls it after each
     /// batch of events.
     pub fn finish_batch(&mut self, out: &mut SessionOutput) {
-        for number in core::mem::take(&mut self.confirms_due) {
-            let due = self.channels.get_mut(&number).and_then(|channel| channel.confirms_due());
+        while let Some(number) = self.confirms_due.pop() {
+            let due = self.channels.get_mut(number).and_then(Channel::confirms_due);
             if let Some((ack, count)) = due {
                 out.counts.confirmed += count;
+                self.unconfirmed -= count;
                 out.send(number, &ack);
             }
         }
@@ -416,8 +449,8 @@ impl Session {
 
     /// All octets so far have left for the socket: consumers may be sent more.
     pub fn flushed(&mut self, out: &mut SessionOutput) {
-        for serial in core::mem::take(&mut self.grants_due) {
-            if let Some(consumer) = self.consumers.get_mut(&serial) {
+        while let Some(serial) = self.grants_due.pop() {
+            if let Some(consumer) = self.consumers.get_mut(serial) {
                 let (shard, grant) = consumer.grant(self.id, serial);
                 out.tell(shard, grant);
             }
@@ -432,7 +465,7 @@ impl Session {
         if self.next_deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
-        if now >= self.deadline && self.is_open() && self.is_waiting() {
+        if now >= self.deadline && self.is_open() && !self.is_reading() {
             // It is we who do not read. The client has another chance to be heard.
             self.deadline = now.after_millis(self.heartbeat_millis);
         } else if now >= self.deadline {
@@ -475,6 +508,7 @@ impl Session {
         }
         self.channels.clear();
         self.unfinished_bytes = 0;
+        self.unconfirmed = 0;
         self.consumers.clear();
     }
 }

@@ -96,6 +96,12 @@ pub struct SessionOutput {
     /// What somebody who looks after the broker would want to read in its log: why channels and connections were closed.
     pub notices: Vec<String>,
     batches: Vec<ShardBatch>,
+    /// Where in `batches` the last input went.
+    last: usize,
+    /// How many octets of publishes may come in this go.
+    expected: usize,
+    /// How long the last run was: so long is the next, mostly.
+    last_run: usize,
 }
 
 /// Inputs for one shard, in order.
@@ -139,6 +145,7 @@ impl RunKind {
     }
 
     /// The kinds of run that a message to `routes` needs, each with its queues: how many, and which.
+    #[inline]
     pub(super) fn split(
         routes: &[Route],
         persistent: bool,
@@ -154,17 +161,21 @@ impl RunKind {
 /// The parts of a message, not yet laid behind each other.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Parts<'a> {
-    pub(super) exchange: &'a str,
-    pub(super) routing_key: &'a str,
+    pub(super) exchange: &'a [u8],
+    pub(super) routing_key: &'a [u8],
     pub(super) header: &'a [u8],
     pub(super) body: &'a [u8],
 }
 
 impl SessionOutput {
-    /// Takes what is for the shards, each with its inputs in order.
-    pub fn take_shard_inputs(&mut self) -> Vec<(ShardId, Vec<ShardInput>)> {
-        let batches = core::mem::take(&mut self.batches);
-        batches.into_iter().map(ShardBatch::finish).collect()
+    /// Takes what is for a shard, in order; `None`: there is no more for any.
+    pub fn next_shard_inputs(&mut self) -> Option<(ShardId, Vec<ShardInput>)> {
+        self.batches.pop().map(ShardBatch::finish)
+    }
+
+    /// The session is about to read this many octets: the runs that they become get their memory at once.
+    pub(super) fn expect(&mut self, octets: usize) {
+        self.expected = octets;
     }
 
     pub(super) fn send(&mut self, channel: u16, method: &ToClient<'_>) {
@@ -186,21 +197,24 @@ impl SessionOutput {
         parts: Parts<'_>,
         receipt: Option<Receipt>,
     ) {
-        let run = self.batch(shard).run(kind);
+        let capacity = self.last_run.min(self.expected);
+        let run = self.batch(shard).run(kind, capacity);
         // Names came in short strings; header and body are bounded by frame-max and the largest message.
         let (exchange_len, key_len) = (parts.exchange.len() as u8, parts.routing_key.len() as u8);
         let (header_len, body_len) = (parts.header.len() as u32, parts.body.len() as u32);
         encode_publish_head(queues, exchange_len, key_len, header_len, body_len, &mut run.commands);
-        run.commands.extend_from_slice(parts.exchange.as_bytes());
-        run.commands.extend_from_slice(parts.routing_key.as_bytes());
+        run.commands.extend_from_slice(parts.exchange);
+        run.commands.extend_from_slice(parts.routing_key);
         run.commands.extend_from_slice(parts.header);
         run.commands.extend_from_slice(parts.body);
         run.count += 1;
+        let len = run.commands.len();
         if let Some(receipt) = receipt
             && !run.receipts.last_mut().is_some_and(|last| last.extend(receipt))
         {
             run.receipts.push(receipt);
         }
+        self.last_run = len;
     }
 
     pub(super) fn count_delivery(&mut self, redelivered: bool) {
@@ -208,8 +222,8 @@ impl SessionOutput {
         self.counts.redelivered += u64::from(redelivered);
     }
 
-    /// Settles one message; neighbours end up in one input.
-    pub(super) fn settle(&mut self, shard: ShardId, queue: QueueId, position: u64, settlement: Settlement) {
+    /// Settles messages; neighbours end up in one input.
+    pub(super) fn settle(&mut self, shard: ShardId, queue: QueueId, range: PositionRange, settlement: Settlement) {
         let batch = self.batch(shard);
         batch.close_run();
         match batch.inputs.last_mut() {
@@ -217,37 +231,42 @@ impl SessionOutput {
                 if *last == queue && *same == settlement =>
             {
                 match ranges.last_mut() {
-                    Some(range) if range.first + range.len == position => range.len += 1,
-                    _ => ranges.push(PositionRange { first: position, len: 1 }),
+                    Some(last) if last.first + last.len == range.first => last.len += range.len,
+                    _ => ranges.push(range),
                 }
             }
-            _ => {
-                let ranges = Vec::from([PositionRange { first: position, len: 1 }]);
-                batch.inputs.push(ShardInput::Settle { queue, ranges, settlement });
-            }
+            _ => batch.inputs.push(ShardInput::Settle { queue, ranges: Vec::from([range]), settlement }),
         }
     }
 
+    #[inline]
     fn batch(&mut self, shard: ShardId) -> &mut ShardBatch {
-        let at = self.batches.iter().position(|batch| batch.shard == shard).unwrap_or_else(|| {
-            self.batches.push(ShardBatch { shard, inputs: Vec::new(), open: None });
-            self.batches.len() - 1
-        });
-        &mut self.batches[at]
+        if self.batches.get(self.last).is_none_or(|batch| batch.shard != shard) {
+            self.last = self.batches.iter().position(|batch| batch.shard == shard).unwrap_or_else(|| {
+                self.batches.push(ShardBatch { shard, inputs: Vec::new(), open: None });
+                self.batches.len() - 1
+            });
+        }
+        &mut self.batches[self.last]
     }
 }
 
 impl ShardBatch {
     /// The run that publishes of this kind join: the open one, or a new one if it differs or is large enough.
-    fn run(&mut self, kind: RunKind) -> &mut OpenRun {
+    fn run(&mut self, kind: RunKind, capacity: usize) -> &mut OpenRun {
         if self.open.as_ref().is_some_and(|run| run.kind != kind || run.commands.len() >= RUN_BYTES) {
             self.close_run();
         }
-        self.open.get_or_insert_with(|| OpenRun { kind, commands: Vec::new(), count: 0, receipts: Vec::new() })
+        let open = || OpenRun { kind, commands: Vec::with_capacity(capacity), count: 0, receipts: Vec::new() };
+        self.open.get_or_insert_with(open)
     }
 
     fn close_run(&mut self) {
-        if let Some(OpenRun { kind, commands, count, receipts }) = self.open.take() {
+        if let Some(OpenRun { kind, mut commands, count, receipts }) = self.open.take() {
+            if commands.len() < commands.capacity() / 2 {
+                // Messages in memory keep it, so it must not be much larger than they are.
+                commands.shrink_to_fit();
+            }
             let logged = kind == RunKind::Logged;
             let run = PublishRun { logged, commands: Bytes::from(commands), count, receipts };
             self.inputs.push(ShardInput::Publish(run));

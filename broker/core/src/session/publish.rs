@@ -5,21 +5,23 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use warren_amqp::delivery::{Content, encode_return};
-use warren_amqp::{DecodeError, Header, ReplyCode, Table, basic, limits};
+use warren_amqp::{DecodeError, Header, ReplyCode, Table, WholePublish, basic, limits};
 
 use super::output::{Parts, RunKind};
+use super::routing::{Names, Unroutable};
 use super::{Origin, Session, SessionOutput};
 use crate::error::Exception;
 use crate::limits::{MESSAGE_BYTES, UNFINISHED_BYTES};
 use crate::queue::Receipt;
-use crate::topology::{Route, Routes, Topology};
+use crate::topology::{Route, Topology};
 
 /// The class of `basic`, which a content header has to name.
 const BASIC_CLASS: u16 = 60;
 /// `delivery-mode` of a message that is to survive a restart.
 const PERSISTENT: u8 = 2;
 
-/// A content on its way in. Names and header reuse their buffers; a body that came in one frame needs none.
+/// A content on its way in, frame by frame. Names and header reuse their buffers; a body that came in one frame needs
+/// none.
 #[derive(Debug, Default)]
 pub(super) struct Assembly {
     awaited: Awaited,
@@ -79,6 +81,31 @@ impl Session {
         Origin { channel: number, class_id, method_id }
     }
 
+    /// Takes in a publish whose frames are all there, which is how nearly all of them come. False: nothing has been
+    /// done, and the frames have to be looked at one by one; all mistakes are found there.
+    #[inline]
+    pub(super) fn whole_publish(
+        &mut self,
+        publish: &WholePublish<'_>,
+        topology: &Topology,
+        out: &mut SessionOutput,
+    ) -> bool {
+        let channel = self.channels.get(publish.channel);
+        if self.alarm.is_on() || !channel.is_some_and(|channel| channel.takes_publish()) {
+            return false;
+        }
+        let Ok(content) = check_header(publish.header_payload, &self.user) else {
+            return false;
+        };
+        let parts = Parts {
+            exchange: publish.exchange,
+            routing_key: publish.routing_key,
+            header: publish.header_payload,
+            body: publish.body,
+        };
+        self.published(publish.channel, parts, publish.mandatory, content, topology, out).is_ok()
+    }
+
     pub(super) fn content_header(
         &mut self,
         number: u16,
@@ -92,21 +119,11 @@ impl Session {
         if assembly.awaited != Awaited::Header {
             return Err(unexpected("content header", number));
         }
-        let header =
-            Header::decode(payload).map_err(|error| Exception::connection(error.reply_code(), format!("{error}")))?;
-        if header.class_id != BASIC_CLASS {
-            let text = format!("content header for class {}, expected class {BASIC_CLASS}", header.class_id);
-            return Err(Exception::connection(ReplyCode::UnexpectedFrame, text));
-        }
-        if header.body_size > MESSAGE_BYTES {
-            // The body follows and is dropped with the closing channel.
-            let text = format!("message size {} is larger than configured max size {MESSAGE_BYTES}", header.body_size);
-            return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
-        }
+        let body_size = check_size(payload)?;
         assembly.header.extend_from_slice(payload);
-        assembly.awaited = Awaited::Body(header.body_size);
-        if header.body_size == 0 {
-            return self.published(number, &[], topology, out);
+        assembly.awaited = Awaited::Body(body_size);
+        if body_size == 0 {
+            return self.assembled(number, &[], topology, out);
         }
         Ok(())
     }
@@ -136,12 +153,12 @@ impl Session {
         }
         // The common case, a body in one frame, is taken from the frame without a copy here.
         if assembly.body.is_empty() {
-            return self.published(number, payload, topology, out);
+            return self.assembled(number, payload, topology, out);
         }
         assembly.body.extend_from_slice(payload);
         let body = core::mem::take(&mut assembly.body);
         self.unfinished_bytes -= (body.len() - payload.len()) as u64;
-        self.published(number, &body, topology, out)
+        self.assembled(number, &body, topology, out)
     }
 
     /// A client may begin a body on every channel and finish none of them.
@@ -155,39 +172,64 @@ impl Session {
 
     /// The assembly of an open channel; `None`: the channel is closing and its contents are dropped.
     fn assembly(&mut self, number: u16) -> Result<Option<&mut Assembly>, Exception> {
-        if !self.channels.contains_key(&number) {
+        if !self.channels.contains(number) {
             return Err(unexpected("content", number));
         }
         Ok(self.channel(number).map(|channel| &mut channel.assembly))
     }
 
-    /// Routes a complete message and hands it to its shards.
-    fn published(
+    /// All frames of a message have come.
+    fn assembled(
         &mut self,
         number: u16,
         body: &[u8],
         topology: &Topology,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        let connection = self.id;
-        let Some(channel) = self.channels.get_mut(&number) else {
+        let Some(channel) = self.channels.get_mut(number) else {
             return Ok(());
         };
-        let assembly = &mut channel.assembly;
+        let mut assembly = core::mem::take(&mut channel.assembly);
         assembly.awaited = Awaited::Method;
-        let persistent = check_properties(&assembly.header, &self.user)?;
-        route(topology, &self.vhost, assembly, &mut self.routes)?;
-        let parts =
-            Parts { exchange: &assembly.exchange, routing_key: &assembly.routing_key, header: &assembly.header, body };
+        let parts = Parts {
+            exchange: assembly.exchange.as_bytes(),
+            routing_key: assembly.routing_key.as_bytes(),
+            header: &assembly.header,
+            body,
+        };
+        let result = check_header(parts.header, &self.user)
+            .and_then(|content| self.published(number, parts, assembly.mandatory, content, topology, out));
+        if let Some(channel) = self.channels.get_mut(number) {
+            channel.assembly = assembly;
+        }
+        result
+    }
+
+    /// Routes a complete message and hands it to its shards; without effect if it cannot be routed.
+    #[inline]
+    fn published(
+        &mut self,
+        number: u16,
+        parts: Parts<'_>,
+        mandatory: bool,
+        content: Checked<'_>,
+        topology: &Topology,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        let connection = self.id;
+        let Some(channel) = self.channels.get_mut(number) else {
+            return Ok(());
+        };
+        let names = Names { exchange: parts.exchange, routing_key: parts.routing_key };
+        let routes = self
+            .routes
+            .find(topology, &self.vhost, names, || content.headers)
+            .map_err(|error| unroutable(error, &self.vhost, parts.exchange))?;
         out.counts.received += 1;
         out.counts.received_confirm += u64::from(channel.confirms.is_some());
-        out.counts.routed += self.routes.len() as u64;
-        if self.routes.is_empty() && !assembly.mandatory {
-            out.counts.unroutable_dropped += 1;
-        } else if self.routes.is_empty() {
-            // Before the confirm, which says no more than that the broker is done with it (RabbitMQ, confirms).
-            out.counts.unroutable_returned += 1;
-            return_unroutable(number, parts, self.frame_max, out);
+        out.counts.routed += routes.len() as u64;
+        if routes.is_empty() {
+            drop_or_return(number, parts, mandatory, self.frame_max, out);
         }
         let receipt = channel.confirms.as_ref().map(|confirms| Receipt {
             connection,
@@ -196,37 +238,68 @@ impl Session {
             len: 1,
         });
         let mut runs = 0;
-        for routes in self.routes.by_shard() {
-            runs += hand_over(routes, persistent, parts, receipt, out);
+        for routes in routes.by_shard() {
+            runs += hand_over(routes, content.persistent, parts, receipt, out);
         }
         if let Some(confirms) = &mut channel.confirms {
             confirms.published(runs);
-            self.confirms_due(number);
+            self.unconfirmed += 1;
+            if runs == 0 {
+                self.confirms_due(number);
+            }
         }
         Ok(())
     }
 }
 
-/// Looks at the few properties that concern the broker; true if the message is persistent.
-fn check_properties(header: &[u8], user: &str) -> Result<bool, Exception> {
-    let malformed = |error: DecodeError| Exception::connection(error.reply_code(), format!("{error}"));
-    let properties = Header::decode(header).map_err(malformed)?.properties;
-    properties.validate(&limits::TABLE).map_err(malformed)?;
-    if properties.has_user_id() {
-        let claimed = properties.user_id().map_err(malformed)?.unwrap_or_default();
-        if claimed != user {
-            let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
-            return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
-        }
+/// The body's size that a content header announces, if it may.
+fn check_size(payload: &[u8]) -> Result<u64, Exception> {
+    let header = Header::decode(payload).map_err(malformed)?;
+    if header.class_id != BASIC_CLASS {
+        let text = format!("content header for class {}, expected class {BASIC_CLASS}", header.class_id);
+        return Err(Exception::connection(ReplyCode::UnexpectedFrame, text));
     }
-    if properties.has_expiration() {
+    if header.body_size > MESSAGE_BYTES {
+        // The body follows and is dropped with the closing channel.
+        let text = format!("message size {} is larger than configured max size {MESSAGE_BYTES}", header.body_size);
+        return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
+    }
+    Ok(header.body_size)
+}
+
+/// The properties of a message that concern the broker, found good.
+#[derive(Debug, Clone, Copy)]
+struct Checked<'a> {
+    persistent: bool,
+    headers: Option<Table<'a>>,
+}
+
+/// Looks at the few properties that concern the broker.
+#[inline]
+fn check_header<'a>(payload: &'a [u8], user: &str) -> Result<Checked<'a>, Exception> {
+    let header = Header::decode(payload).map_err(malformed)?;
+    if header.class_id != BASIC_CLASS || header.body_size > MESSAGE_BYTES {
+        check_size(payload)?;
+    }
+    let properties = header.properties.inspect(&limits::TABLE).map_err(malformed)?;
+    if let Some(claimed) = properties.user_id.filter(|claimed| *claimed != user.as_bytes()) {
+        let claimed = String::from_utf8_lossy(claimed);
+        let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
+        return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
+    }
+    if properties.expiration.is_some() {
         let text = "the expiration property (per-message TTL) is not available in this version; publish without it";
         return Err(Exception::channel(ReplyCode::NotImplemented, text));
     }
-    if properties.has_headers() {
-        refuse_sender_selected(properties.headers().map_err(malformed)?.unwrap_or_default())?;
+    if let Some(headers) = properties.headers {
+        refuse_sender_selected(headers)?;
     }
-    Ok(properties.delivery_mode().map_err(malformed)? == Some(PERSISTENT))
+    Ok(Checked { persistent: properties.delivery_mode == Some(PERSISTENT), headers: properties.headers })
+}
+
+#[cold]
+fn malformed(error: DecodeError) -> Exception {
+    Exception::connection(error.reply_code(), format!("{error}"))
 }
 
 /// RabbitMQ's sender-selected distribution: further routing keys in the headers `CC` and `BCC`.
@@ -240,18 +313,13 @@ fn refuse_sender_selected(headers: Table<'_>) -> Result<(), Exception> {
     Ok(())
 }
 
-fn route(topology: &Topology, vhost: &str, assembly: &Assembly, routes: &mut Routes) -> Result<(), Exception> {
-    routes.clear();
-    let Some(vhost_state) = topology.vhost(vhost) else {
-        return Err(Exception::connection(ReplyCode::NotAllowed, format!("vhost {vhost} not found")));
-    };
-    vhost_state
-        .route(&assembly.exchange, &assembly.routing_key, || headers(&assembly.header), routes)
-        .map_err(|error| error.into_exception(&assembly.exchange, vhost))
-}
-
-fn headers(header: &[u8]) -> Option<Table<'_>> {
-    Header::decode(header).ok()?.properties.headers().ok()?
+#[cold]
+fn unroutable(error: Unroutable, vhost: &str, exchange: &[u8]) -> Exception {
+    match error {
+        Unroutable::NotUtf8 => Exception::connection(ReplyCode::SyntaxError, "exchange or routing key is not UTF-8"),
+        Unroutable::NoVhost => Exception::connection(ReplyCode::NotAllowed, format!("vhost {vhost} not found")),
+        Unroutable::Refused(error) => error.into_exception(&String::from_utf8_lossy(exchange), vhost),
+    }
 }
 
 /// Adds the message to the runs of one shard; answers to how many.
@@ -272,12 +340,21 @@ fn hand_over(
     runs
 }
 
-fn return_unroutable(number: u16, parts: Parts<'_>, frame_max: u32, out: &mut SessionOutput) {
+/// No queue wants the message. What is returned goes out before the confirm, which says no more than that the broker
+/// is done with it (RabbitMQ, confirms).
+fn drop_or_return(number: u16, parts: Parts<'_>, mandatory: bool, frame_max: u32, out: &mut SessionOutput) {
+    if !mandatory {
+        out.counts.unroutable_dropped += 1;
+        return;
+    }
+    out.counts.unroutable_returned += 1;
+    // Routing has found that both are text.
+    let text = |octets| core::str::from_utf8(octets).unwrap_or_default();
     let method = basic::Return {
         reply_code: ReplyCode::NoRoute.code(),
         reply_text: ReplyCode::NoRoute.name(),
-        exchange: parts.exchange,
-        routing_key: parts.routing_key,
+        exchange: text(parts.exchange),
+        routing_key: text(parts.routing_key),
     };
     let content = Content { header_payload: parts.header, body: parts.body };
     encode_return(number, &method, content, frame_max, &mut out.octets);

@@ -1,6 +1,7 @@
 //! The rules of a connection, with a real topology and real shards around it and nothing else: no socket, no clock.
 
 mod acknowledge;
+mod blocked;
 mod channel;
 mod confirm;
 mod consume;

@@ -258,6 +258,10 @@ impl World {
         self.clients[client].session.is_closed()
     }
 
+    pub(super) fn is_reading(&self, client: usize) -> bool {
+        self.clients[client].session.is_reading()
+    }
+
     pub(super) fn is_waiting(&self, client: usize) -> bool {
         self.clients[client].session.is_waiting()
     }
@@ -281,6 +285,16 @@ impl World {
     pub(super) fn shut_down(&mut self, client: usize) {
         let Client { session, output, .. } = &mut self.clients[client];
         session.shut_down(ReplyCode::ConnectionForced, "stopping", output);
+        self.run();
+    }
+
+    /// Begins or ends an alarm, for all connections.
+    pub(super) fn alarm(&mut self, reason: Option<&'static str>) {
+        for client in 0..self.clients.len() {
+            let Client { session, output, .. } = &mut self.clients[client];
+            session.alarm(reason, output);
+            self.read(client);
+        }
         self.run();
     }
 
@@ -397,9 +411,9 @@ impl World {
     }
 
     fn hand_over(&mut self, client: usize) -> bool {
-        let batches = self.clients[client].output.take_shard_inputs();
-        let moved = !batches.is_empty();
-        for (shard, inputs) in batches {
+        let mut moved = false;
+        while let Some((shard, inputs)) = self.clients[client].output.next_shard_inputs() {
+            moved = true;
             for input in inputs {
                 self.tell(shard, input);
             }

@@ -1,0 +1,189 @@
+//! What a channel's client holds, by delivery tag.
+
+use alloc::collections::VecDeque;
+
+use super::SessionOutput;
+use crate::identity::{QueueId, ShardId};
+use crate::queue::{PositionRange, Settlement};
+
+/// Holes that are not worth closing.
+const HOLES_MIN: usize = 64;
+
+/// A message that the client holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) shard: ShardId,
+    pub(super) queue: QueueId,
+    pub(super) position: u64,
+}
+
+/// Deliveries that are not settled yet, oldest first. Tags only grow, so a delivery is added at the end; mostly they
+/// follow each other, so a tag's place is its distance from the first. One that is settled out of its turn leaves a
+/// hole; holes are closed when they are more than the rest.
+#[derive(Debug, Default)]
+pub(super) struct Unacked {
+    entries: VecDeque<Entry>,
+    holes: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    tag: u64,
+    position: u64,
+    queue: QueueId,
+    /// The metadata's shard, which has no messages, marks a hole.
+    shard: ShardId,
+}
+
+const _: () = assert!(size_of::<Entry>() == 24);
+
+impl Entry {
+    fn is_hole(&self) -> bool {
+        self.shard == ShardId::METADATA
+    }
+}
+
+impl Unacked {
+    /// Adds a delivery; `tag` is larger than all before.
+    #[inline]
+    pub(super) fn push(&mut self, tag: u64, held: Held) {
+        let Held { shard, queue, position } = held;
+        self.entries.push_back(Entry { tag, position, queue, shard });
+    }
+
+    /// Takes out one delivery; `None`: there is none of that tag.
+    pub(super) fn take(&mut self, tag: u64) -> Option<Held> {
+        let at = self.find(tag)?;
+        let Entry { shard, queue, position, .. } = self.entries[at];
+        self.entries[at].shard = ShardId::METADATA;
+        self.holes += 1;
+        self.close_holes();
+        Some(Held { shard, queue, position })
+    }
+
+    /// Settles everything up to `tag`, or everything if that is 0, also if that is nothing (spec `basic.ack`).
+    /// Answers how many; `None`: there is none of that tag, and nothing is settled.
+    pub(super) fn settle_up_to(&mut self, tag: u64, settlement: Settlement, out: &mut SessionOutput) -> Option<u64> {
+        let end = if tag == 0 { self.entries.len() } else { self.find(tag)? + 1 };
+        let mut settled = 0;
+        let mut run: Option<(ShardId, QueueId, PositionRange)> = None;
+        for Entry { shard, queue, position, .. } in self.entries.drain(..end) {
+            if shard == ShardId::METADATA {
+                self.holes -= 1;
+                continue;
+            }
+            settled += 1;
+            match &mut run {
+                Some((of, from, range)) if (*of, *from) == (shard, queue) && range.first + range.len == position => {
+                    range.len += 1;
+                }
+                _ => {
+                    let next = (shard, queue, PositionRange { first: position, len: 1 });
+                    if let Some((shard, queue, range)) = run.replace(next) {
+                        out.settle(shard, queue, range, settlement);
+                    }
+                }
+            }
+        }
+        if let Some((shard, queue, range)) = run {
+            out.settle(shard, queue, range, settlement);
+        }
+        Some(settled)
+    }
+
+    /// The place of a delivery.
+    #[inline]
+    fn find(&self, tag: u64) -> Option<usize> {
+        let first = self.entries.front()?.tag;
+        let guess = usize::try_from(tag.checked_sub(first)?).ok()?;
+        let at = match self.entries.get(guess) {
+            Some(entry) if entry.tag == tag => guess,
+            _ => self.entries.binary_search_by_key(&tag, |entry| entry.tag).ok()?,
+        };
+        (!self.entries[at].is_hole()).then_some(at)
+    }
+
+    fn close_holes(&mut self) {
+        while self.entries.front().is_some_and(Entry::is_hole) {
+            self.entries.pop_front();
+            self.holes -= 1;
+        }
+        if self.holes > HOLES_MIN && self.holes > self.entries.len() / 2 {
+            self.entries.retain(|entry| !entry.is_hole());
+            self.holes = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use alloc::collections::BTreeMap;
+    use alloc::vec::Vec;
+    use proptest::prelude::*;
+
+    fn held(position: u64) -> Held {
+        Held {
+            shard: ShardId(1 + u16::from(position.is_multiple_of(3))),
+            queue: QueueId(position as u32 % 2),
+            position,
+        }
+    }
+
+    /// What was settled, by position.
+    fn settled(out: &mut SessionOutput) -> Vec<u64> {
+        let mut positions = Vec::new();
+        while let Some((_, inputs)) = out.next_shard_inputs() {
+            for input in inputs {
+                let crate::queue::ShardInput::Settle { ranges, .. } = input else { panic!("{input:?}") };
+                positions.extend(ranges.iter().flat_map(|range| range.first..range.first + range.len));
+            }
+        }
+        positions.sort_unstable();
+        positions
+    }
+
+    proptest! {
+        #[test]
+        fn it_holds_what_a_sorted_map_holds(steps in prop::collection::vec((0..6_u8, 0..300_u64), 0..900)) {
+            let (mut unacked, mut model, mut last) = (Unacked::default(), BTreeMap::new(), 0);
+            for (action, tag) in steps {
+                match action {
+                    0..=2 => {
+                        // Deliveries without acknowledgement take tags too.
+                        last += 1 + tag % 2;
+                        unacked.push(last, held(last));
+                        model.insert(last, held(last));
+                    }
+                    3 | 4 => prop_assert_eq!(unacked.take(tag), model.remove(&tag)),
+                    _ => {
+                        let mut out = SessionOutput::default();
+                        let known = tag == 0 || model.contains_key(&tag);
+                        let count = unacked.settle_up_to(tag, Settlement::Done, &mut out);
+                        prop_assert_eq!(count.is_some(), known);
+                        if let Some(count) = count {
+                            let rest = if tag == 0 { BTreeMap::new() } else { model.split_off(&(tag + 1)) };
+                            let gone = core::mem::replace(&mut model, rest);
+                            prop_assert_eq!(settled(&mut out), gone.into_keys().collect::<Vec<_>>());
+                            let _ = count;
+                        }
+                    }
+                }
+                prop_assert!(unacked.entries.len() <= 2 * (model.len() + HOLES_MIN + 1));
+            }
+        }
+    }
+
+    #[test]
+    fn one_that_is_held_for_ever_costs_nothing_for_those_after_it() {
+        let mut unacked = Unacked::default();
+        unacked.push(1, held(1));
+        for tag in 2..100_000 {
+            unacked.push(tag, held(tag));
+            assert_eq!(unacked.take(tag), Some(held(tag)));
+            assert!(unacked.entries.len() <= 2 * HOLES_MIN + 2);
+        }
+        assert_eq!(unacked.take(1), Some(held(1)));
+        assert!(unacked.entries.is_empty());
+    }
+}
