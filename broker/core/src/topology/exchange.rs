@@ -7,9 +7,9 @@ use warren_amqp::Table;
 
 use super::binding::Binding;
 use super::headers::MessageHeaders;
-use super::name_map::NameMap;
 use super::records::{ExchangeKind, ExchangeRecord};
 use super::topic::TopicTree;
+use super::trie::NameMap;
 
 /// Some bindings of one exchange.
 pub(super) type Bucket = RedBlackTreeSetSync<Arc<Binding>>;

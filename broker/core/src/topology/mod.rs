@@ -13,7 +13,7 @@
 //!
 //! In reading order: `records` is what is remembered, `request` what is asked, `prepare` the rules with `names` and
 //! `arguments`, `change` what may happen and its form in the log, `snapshot` all of it in that form, `vhost`, `exchange`,
-//! `topic` and `headers` the routing over `name_map`, `routes` its answer.
+//! `topic` and `headers` the routing over `trie`, `routes` its answer.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -28,7 +28,6 @@ mod binding;
 mod change;
 mod exchange;
 mod headers;
-mod name_map;
 mod names;
 mod prepare;
 mod records;
@@ -36,6 +35,7 @@ mod request;
 mod routes;
 mod snapshot;
 mod topic;
+mod trie;
 mod vhost;
 
 #[cfg(test)]
@@ -48,6 +48,7 @@ pub use routes::{Logging, Route, RouteError, Routes};
 pub use vhost::Vhost;
 
 use binding::{Binding, Hop};
+use trie::Trie;
 use vhost::route_to;
 
 /// The virtual host that is always there.
@@ -63,7 +64,7 @@ pub struct Topology {
     version: u64,
     limits: TopologyLimits,
     vhosts: RedBlackTreeMapSync<Arc<str>, Vhost>,
-    queues: RedBlackTreeMapSync<QueueId, Arc<QueueRecord>>,
+    queues: Trie<QueueId, Arc<QueueRecord>>,
     exclusive: RedBlackTreeMapSync<ConnectionId, RedBlackTreeSetSync<QueueId>>,
     /// Queues in each shard; the first is shard 1.
     loads: VectorSync<u32>,
@@ -81,7 +82,7 @@ impl Topology {
             version: 0,
             limits,
             vhosts,
-            queues: RedBlackTreeMapSync::new_sync(),
+            queues: Trie::new(),
             exclusive: RedBlackTreeMapSync::new_sync(),
             loads: (0..shards.get()).map(|_| 0).collect(),
             next_logged_id: 1,
@@ -114,7 +115,7 @@ impl Topology {
         self.queues.get(&id)
     }
 
-    /// All queues of all virtual hosts, by id.
+    /// All queues of all virtual hosts, in no order.
     pub fn queues(&self) -> impl Iterator<Item = &Arc<QueueRecord>> {
         self.queues.values()
     }
@@ -163,7 +164,7 @@ impl Topology {
             // It comes from the log, with a copy of the virtual host's name for itself alone.
             Arc::make_mut(&mut record).vhost = Arc::clone(vhost.name());
         }
-        self.queues.insert_mut(record.id, Arc::clone(&record));
+        self.queues.insert(record.id, Arc::clone(&record));
         self.change_vhost(&record.vhost, |vhost| vhost.insert_queue(Arc::clone(&record)));
         if let Some(owner) = record.exclusive_owner {
             let queues = self.exclusive.get(&owner).cloned().unwrap_or_else(RedBlackTreeSetSync::new_sync);
@@ -183,7 +184,7 @@ impl Topology {
         let Some(record) = self.queue_by_id(id).map(Arc::clone) else {
             return;
         };
-        self.queues.remove_mut(&id);
+        self.queues.remove(&id);
         self.change_vhost(&record.vhost, |vhost| vhost.remove_queue(&record));
         if let Some(owner) = record.exclusive_owner
             && let Some(queues) = self.exclusive.get_mut(&owner)
@@ -225,7 +226,7 @@ impl Topology {
             return (self.next_logged_id < FIRST_UNLOGGED_ID).then_some(QueueId(self.next_logged_id));
         }
         let mut id = QueueId(self.next_unlogged_id);
-        while self.queues.contains_key(&id) {
+        while self.queues.get(&id).is_some() {
             id = QueueId(id.0.checked_add(1).unwrap_or(FIRST_UNLOGGED_ID));
         }
         Some(id)

@@ -41,8 +41,9 @@ impl Topology {
             records.sort_unstable_by(|one, other| one.name.cmp(&other.name));
             records.into_iter().map(Change::CreateExchange)
         });
-        let queues = self.queues().filter(|record| record.is_logged());
-        let queues = queues.map(|record| Change::CreateQueue(Arc::clone(record)));
+        let mut queues: Vec<_> = self.queues().filter(|record| record.is_logged()).map(Arc::clone).collect();
+        queues.sort_unstable_by_key(|record| record.id);
+        let queues = queues.into_iter().map(Change::CreateQueue);
         let bindings = self.vhosts().flat_map(Vhost::bindings).filter(|record| record.logged).map(Change::Bind);
         let ids = Change::QueueIds { next: self.next_logged_id };
         core::iter::once(ids).chain(exchanges).chain(queues).chain(bindings)

@@ -16,7 +16,7 @@ use core::ptr;
 use rpds::RedBlackTreeSetSync;
 
 use super::binding::Binding;
-use super::name_map::{self, NameMap};
+use super::trie::{Key, NameMap};
 
 /// One node of the tree, with all below it.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ impl TopicTree {
         walk.enter(self);
         let mut next = Vec::new();
         for word in words(routing_key) {
-            let hash = name_map::hash(word);
+            let hash = <Arc<str>>::hash(word);
             for node in walk.here.iter().chain(&walk.anywhere) {
                 next.extend(node.words.get_hashed(hash, word).map(Arc::as_ref));
                 next.extend(node.any_word.as_deref());

@@ -13,9 +13,9 @@ use super::arguments::QueueType;
 use super::binding::{Binding, Hop};
 use super::exchange::{Bucket, Exchange};
 use super::headers::MessageHeaders;
-use super::name_map::NameMap;
 use super::records::{BindingRecord, ExchangeKind, ExchangeRecord, QueueRecord};
 use super::routes::{Logging, Route, RouteError, Routes};
+use super::trie::NameMap;
 
 /// The exchanges that every virtual host begins with. All are durable, and none can be deleted.
 const PREDECLARED: [(&str, ExchangeKind); 6] = [

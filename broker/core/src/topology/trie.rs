@@ -1,7 +1,7 @@
-//! A persistent map from names, made for being read.
+//! A persistent map from names, or from queues' ids, made for being read and for being small.
 //!
-//! A tree that spends six bits of the name's hash on each level. A node keeps only the children it has, side by side
-//! in one allocation, and a name with its value is a child like any other: with 50,000 names a lookup touches three
+//! A tree that spends six bits of the key's hash on each level. A node keeps only the children it has, side by side
+//! in one allocation, and a key with its value is a child like any other: with 50,000 names a lookup touches three
 //! nodes and the name. A change copies the nodes on the way to it and nothing else, so a clone is free and stays what
 //! it was.
 //!
@@ -11,37 +11,77 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::hash::{BuildHasher, BuildHasherDefault};
 
+use crate::QueueId;
+
+/// Bits of the hash for one level.
+const BITS: u32 = 6;
+
+/// The map. Keys and values are copied with the nodes they are in, so they should be small or shared.
+#[derive(Debug, Clone)]
+pub(super) struct Trie<K, V> {
+    root: Node<K, V>,
+    len: usize,
+}
+
+/// The map from names.
+pub(super) type NameMap<V> = Trie<Arc<str>, V>;
+
+/// What a map may be from.
+pub(super) trait Key: Clone {
+    /// The form in which keys are looked up.
+    type Lookup: PartialEq + ?Sized;
+
+    fn lookup(&self) -> &Self::Lookup;
+
+    fn hash(key: &Self::Lookup) -> u64;
+}
+
 /// SipHash with a fixed key. Names whose whole hash agrees are searched one by one; nobody can make many of these at
 /// a sensible price, so no random key is needed.
 #[expect(deprecated, reason = "the standard library's other hashers are not in core")]
 type NameHash = BuildHasherDefault<core::hash::SipHasher>;
 
-/// Bits of the hash for one level.
-const BITS: u32 = 6;
+impl Key for Arc<str> {
+    type Lookup = str;
 
-/// The map. Values are copied with the nodes they are in, so they should be small or shared.
-#[derive(Debug, Clone)]
-pub(super) struct NameMap<V> {
-    root: Node<V>,
-    len: usize,
+    fn lookup(&self) -> &str {
+        self
+    }
+
+    fn hash(name: &str) -> u64 {
+        NameHash::default().hash_one(name)
+    }
+}
+
+/// Ids are given one after the other, so that they spread by themselves.
+impl Key for QueueId {
+    type Lookup = Self;
+
+    fn lookup(&self) -> &Self {
+        self
+    }
+
+    fn hash(id: &Self) -> u64 {
+        id.0.into()
+    }
 }
 
 /// Below the last bits of the hash `present` is 0 and all children are leaves in no order.
 #[derive(Debug, Clone)]
-struct Node<V> {
+struct Node<K, V> {
     /// Which of the 64 children there are.
     present: u64,
     /// Those, in order.
-    children: Arc<[Child<V>]>,
+    children: Arc<[Child<K, V>]>,
 }
 
 #[derive(Debug, Clone)]
-enum Child<V> {
-    Leaf(Arc<str>, V),
-    Branch(Node<V>),
+enum Child<K, V> {
+    Leaf(K, V),
+    Branch(Node<K, V>),
 }
 
-impl<V: Clone> NameMap<V> {
+impl<K: Key, V: Clone> Trie<K, V> {
     pub(super) fn new() -> Self {
         Self { root: Node::empty(), len: 0 }
     }
@@ -50,37 +90,37 @@ impl<V: Clone> NameMap<V> {
         self.len
     }
 
-    pub(super) fn get(&self, name: &str) -> Option<&V> {
-        self.get_hashed(hash(name), name)
+    pub(super) fn get(&self, key: &K::Lookup) -> Option<&V> {
+        self.get_hashed(K::hash(key), key)
     }
 
-    /// [`Self::get`] for a name that is looked up in many maps: `hash` is [`hash`] of it.
-    pub(super) fn get_hashed(&self, hash: u64, name: &str) -> Option<&V> {
-        self.root.get(hash, 0, name)
+    /// [`Self::get`] for a key that is looked up in many maps: `hash` is [`Key::hash`] of it.
+    pub(super) fn get_hashed(&self, hash: u64, key: &K::Lookup) -> Option<&V> {
+        self.root.get(hash, 0, key)
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut V> {
-        self.get(name)?; // a miss must not copy the way to it
-        self.root.get_mut(hash(name), 0, name)
+    pub(super) fn get_mut(&mut self, key: &K::Lookup) -> Option<&mut V> {
+        self.get(key)?; // a miss must not copy the way to it
+        self.root.get_mut(K::hash(key), 0, key)
     }
 
-    /// Puts a value in, in the place of the one of that name.
-    pub(super) fn insert(&mut self, name: Arc<str>, value: V) {
-        if let Some(present) = self.get_mut(&name) {
+    /// Puts a value in, in the place of the one of that key.
+    pub(super) fn insert(&mut self, key: K, value: V) {
+        if let Some(present) = self.get_mut(key.lookup()) {
             *present = value;
             return;
         }
-        self.root.insert(hash(&name), 0, Child::Leaf(name, value));
+        self.root.insert(K::hash(key.lookup()), 0, Child::Leaf(key, value));
         self.len += 1;
     }
 
-    pub(super) fn remove(&mut self, name: &str) {
-        if self.get(name).is_some() {
-            self.root.remove(hash(name), 0, name);
+    pub(super) fn remove(&mut self, key: &K::Lookup) {
+        if self.get(key).is_some() {
+            self.root.remove(K::hash(key), 0, key);
             self.len -= 1;
         }
     }
@@ -99,27 +139,22 @@ impl<V: Clone> NameMap<V> {
     }
 }
 
-/// The hash that the map goes by.
-pub(super) fn hash(name: &str) -> u64 {
-    NameHash::default().hash_one(name)
-}
-
 /// The child of a node at this depth that the hash leads to; `None` if its bits are used up.
 fn bit(hash: u64, depth: u32) -> Option<u64> {
     hash.checked_shr(depth * BITS).map(|rest| 1 << (rest % (1 << BITS)))
 }
 
-impl<V: Clone> Node<V> {
+impl<K: Key, V: Clone> Node<K, V> {
     /// Costs no allocation.
     fn empty() -> Self {
         Self { present: 0, children: Arc::default() }
     }
 
-    /// The position of the child on the way to the name, if there is one.
-    fn position(&self, hash: u64, depth: u32, name: &str) -> Option<usize> {
+    /// The position of the child on the way to the key, if there is one.
+    fn position(&self, hash: u64, depth: u32, key: &K::Lookup) -> Option<usize> {
         match bit(hash, depth) {
             Some(bit) => (self.present & bit != 0).then(|| self.rank(bit)),
-            None => self.children.iter().position(|child| child.is_leaf_of(name)),
+            None => self.children.iter().position(|child| child.is_leaf_of(key)),
         }
     }
 
@@ -128,23 +163,23 @@ impl<V: Clone> Node<V> {
         (self.present & (bit - 1)).count_ones() as usize
     }
 
-    fn get(&self, hash: u64, depth: u32, name: &str) -> Option<&V> {
-        match self.children.get(self.position(hash, depth, name)?)? {
-            Child::Leaf(found, value) => (**found == *name).then_some(value),
-            Child::Branch(node) => node.get(hash, depth + 1, name),
+    fn get(&self, hash: u64, depth: u32, key: &K::Lookup) -> Option<&V> {
+        match self.children.get(self.position(hash, depth, key)?)? {
+            Child::Leaf(found, value) => (found.lookup() == key).then_some(value),
+            Child::Branch(node) => node.get(hash, depth + 1, key),
         }
     }
 
-    fn get_mut(&mut self, hash: u64, depth: u32, name: &str) -> Option<&mut V> {
-        let position = self.position(hash, depth, name)?;
+    fn get_mut(&mut self, hash: u64, depth: u32, key: &K::Lookup) -> Option<&mut V> {
+        let position = self.position(hash, depth, key)?;
         match Arc::make_mut(&mut self.children).get_mut(position)? {
-            Child::Leaf(found, value) => (**found == *name).then_some(value),
-            Child::Branch(node) => node.get_mut(hash, depth + 1, name),
+            Child::Leaf(found, value) => (found.lookup() == key).then_some(value),
+            Child::Branch(node) => node.get_mut(hash, depth + 1, key),
         }
     }
 
-    /// Inserts a leaf whose name is not in the map.
-    fn insert(&mut self, hash: u64, depth: u32, leaf: Child<V>) {
+    /// Inserts a leaf whose key is not in the map.
+    fn insert(&mut self, hash: u64, depth: u32, leaf: Child<K, V>) {
         let Some(bit) = bit(hash, depth) else {
             self.splice(self.children.len(), leaf);
             return;
@@ -162,26 +197,26 @@ impl<V: Clone> Node<V> {
     }
 
     /// A node of two leaves, the second with its hash.
-    fn of_two(depth: u32, first: Child<V>, hash: u64, second: Child<V>) -> Self {
+    fn of_two(depth: u32, first: Child<K, V>, hash: u64, second: Child<K, V>) -> Self {
         let mut node = Self::empty();
         node.insert(first.hash(), depth, first);
         node.insert(hash, depth, second);
         node
     }
 
-    fn splice(&mut self, position: usize, child: Child<V>) {
+    fn splice(&mut self, position: usize, child: Child<K, V>) {
         let (before, after) = self.children.split_at(position);
         self.children = before.iter().cloned().chain([child]).chain(after.iter().cloned()).collect();
     }
 
-    /// Removes a name that is in the map. A branch left with one leaf becomes that leaf, so that no shape depends on
+    /// Removes a key that is in the map. A branch left with one leaf becomes that leaf, so that no shape depends on
     /// what has been.
-    fn remove(&mut self, hash: u64, depth: u32, name: &str) {
-        let Some(position) = self.position(hash, depth, name) else {
+    fn remove(&mut self, hash: u64, depth: u32, key: &K::Lookup) {
+        let Some(position) = self.position(hash, depth, key) else {
             return;
         };
         if let Child::Branch(node) = &mut Arc::make_mut(&mut self.children)[position] {
-            node.remove(hash, depth + 1, name);
+            node.remove(hash, depth + 1, key);
             if let [Child::Leaf(..)] = &*node.children {
                 let only = node.children[0].clone();
                 Arc::make_mut(&mut self.children)[position] = only;
@@ -194,15 +229,15 @@ impl<V: Clone> Node<V> {
     }
 }
 
-impl<V> Child<V> {
-    fn is_leaf_of(&self, name: &str) -> bool {
-        matches!(self, Self::Leaf(found, _) if **found == *name)
+impl<K: Key, V> Child<K, V> {
+    fn is_leaf_of(&self, key: &K::Lookup) -> bool {
+        matches!(self, Self::Leaf(found, _) if found.lookup() == key)
     }
 
-    /// The hash of a leaf's name. A branch is never moved down.
+    /// The hash of a leaf's key. A branch is never moved down.
     fn hash(&self) -> u64 {
         match self {
-            Self::Leaf(name, _) => hash(name),
+            Self::Leaf(key, _) => K::hash(key.lookup()),
             Self::Branch(_) => 0,
         }
     }
@@ -256,7 +291,7 @@ mod tests {
     #[test]
     fn names_whose_whole_hash_agrees_are_all_kept() {
         let mut node = Node::empty();
-        let leaf = |index: u8| Child::Leaf(Arc::from(format!("{index}")), index);
+        let leaf = |index: u8| Child::Leaf(Arc::<str>::from(format!("{index}")), index);
         let below_the_last_bits = u64::BITS.div_ceil(BITS);
         (0..5).for_each(|index| node.insert(7, below_the_last_bits, leaf(index)));
         node.remove(7, below_the_last_bits, "2");
@@ -268,7 +303,7 @@ mod tests {
     fn two_names_that_differ_in_the_last_bits_only_are_told_apart() {
         let (one, other) = (1 << 60, 2 << 60);
         let mut node = Node::empty();
-        node.insert(one, 10, Child::Leaf(Arc::from("one"), 1));
+        node.insert(one, 10, Child::Leaf(Arc::<str>::from("one"), 1));
         node.insert(other, 10, Child::Leaf(Arc::from("other"), 2));
         assert_eq!(node.get(one, 10, "one"), Some(&1));
         assert_eq!(node.get(other, 10, "other"), Some(&2));
@@ -281,5 +316,15 @@ mod tests {
         (0..1_000).for_each(|index| map.insert(Arc::from(format!("{index}")), index));
         (1..1_000).for_each(|index| map.remove(&format!("{index}")));
         assert!(matches!(&*map.root.children, [Child::Leaf(..)]), "one name needs one leaf");
+    }
+
+    #[test]
+    fn ids_that_follow_one_another_fill_nodes() {
+        let mut map = Trie::new();
+        (1..=4_096).for_each(|id| map.insert(QueueId(id), id));
+        map.insert(QueueId(1 << 31), 0);
+        assert_eq!(map.root.children.len(), 64);
+        assert!((1..=4_096).all(|id| map.get(&QueueId(id)) == Some(&id)));
+        assert_eq!((map.get(&QueueId(1 << 31)), map.get(&QueueId(0)), map.len()), (Some(&0), None, 4_097));
     }
 }
