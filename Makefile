@@ -3,7 +3,7 @@
 SUITE := cargo run --quiet -p warren-tests --bin suite --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check e2e faults fuzz cluster clean-cluster image chart crds
+.PHONY: help demo test check e2e faults fuzz bench cluster clean-cluster image chart crds
 
 help: ## List the recipes
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -25,6 +25,9 @@ faults: ## kill -9 under load: no confirmed message may be lost
 
 fuzz: ## Fuzz the frame decoder and the log's recovery, a minute each
 	@$(SUITE) fuzz
+
+bench: ## Measure beside RabbitMQ: QUICK=1 for six minutes, PUBLISH=1 to write docs/benchmarks.md
+	@cargo run --quiet --release -p warren-tests --bin bench -- run $(if $(QUICK),--quick) $(if $(PUBLISH),--publish) $(BENCH)
 
 cluster: ## Bring up a real Kubernetes: kind, or processes of this machine
 	@cargo run --quiet -p warren-tests --bin cluster -- up

@@ -5,7 +5,7 @@
 
 pub mod client;
 pub mod cluster;
-mod command;
+pub mod command;
 pub mod harness;
 pub mod image;
 pub mod installation;

@@ -171,7 +171,7 @@ pub fn cache_folder() -> Result<PathBuf> {
 ///
 /// # Errors
 /// The machine has no apt-get, or it fails; the error names the programs that are missing.
-pub(crate) fn install_missing(commands: &[(&str, &str)]) -> Result<()> {
+pub fn install_missing(commands: &[(&str, &str)]) -> Result<()> {
     let has =
         |program: &str| if program.starts_with('/') { Path::new(program).exists() } else { is_installed(program) };
     let missing: Vec<_> = commands.iter().filter(|(program, _)| !has(program)).collect();
@@ -196,14 +196,14 @@ pub(crate) fn install_missing(commands: &[(&str, &str)]) -> Result<()> {
 
 /// Holds a file locked, among all processes of the machine, until it is dropped.
 #[derive(Debug)]
-pub(crate) struct Lock {
+pub struct Lock {
     path: PathBuf,
     file: File,
 }
 
 impl Lock {
     /// Waits for the lock and says so, with `reason`, if another process has it.
-    pub(crate) fn of(path: &Path, reason: &str) -> Result<Self> {
+    pub fn of(path: &Path, reason: &str) -> Result<Self> {
         let failed = || format!("lock {}", path.display());
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).with_context(failed)?;
@@ -222,7 +222,7 @@ impl Lock {
     }
 
     /// Removes the file. Whoever waits for it makes a new one.
-    pub(crate) fn remove(self) -> Result<()> {
+    pub fn remove(self) -> Result<()> {
         std::fs::remove_file(&self.path).with_context(|| format!("remove {}", self.path.display()))
     }
 
