@@ -20,7 +20,7 @@ check: ## The fast loop: format, lints, licences, unit tests
 e2e: ## Chart, operator, broker and clients on a real cluster
 	@$(SUITE) e2e
 
-faults: ## kill -9 under load: no confirmed message may be lost
+faults: ## kill -9 under load, full and failing disks (root): no confirmed message may be lost
 	@$(SUITE) faults
 
 fuzz: ## Fuzz the frame decoder and the log's recovery, a minute each

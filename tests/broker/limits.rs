@@ -3,15 +3,58 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
-use warren_tests::harness::{Broker, Connection, DataFolder};
+use warren_tests::harness::{Broker, Connection, DataFolder, Event, Settings};
 
-use super::{MIB, bystander, is_served};
+use super::{MIB, bystander, is_served, to_queue};
 
 /// Far more than a start takes with what these tests leave behind.
 const START: Duration = Duration::from_secs(15);
 
 fn load_average() -> String {
     std::fs::read_to_string("/proc/loadavg").unwrap_or_default().split(' ').next().unwrap_or_default().to_owned()
+}
+
+#[test]
+fn a_million_queued_messages_of_1_kib_take_at_most_60_mib_and_so_does_a_restart_with_them() -> Result<()> {
+    const MESSAGES: u64 = 1_000_000;
+    const BATCH: u64 = 1_000;
+    const LIMIT: u64 = 60 * MIB;
+    let folder = DataFolder::new()?;
+    let broker = Broker::start(&folder)?;
+    let mut publisher = bystander(&broker)?;
+    let body = |number: u64| format!("{number:<1024}").into_bytes();
+    let begin = Instant::now();
+    for first in (1..=MESSAGES).step_by(BATCH as usize) {
+        let batch = first..first + BATCH;
+        publisher.publish_all(batch.map(|number| (to_queue("bystander"), true, body(number))))?;
+        let last = first + BATCH - 1;
+        ensure!(publisher.wait_for_confirms_after(first - 1, last)? == last);
+    }
+    let filled = broker.resident_bytes()?;
+    println!("1 M messages of 1 KiB in {:?}; resident: {} KiB; load {}", begin.elapsed(), filled >> 10, load_average());
+    ensure!(filled <= LIMIT, "{filled} octets are resident with a million messages");
+    broker.kill()?;
+
+    let broker = Broker::start(&folder)?;
+    let restarted = broker.resident_bytes()?;
+    println!("restart: {:?}; resident: {} KiB; load {}", broker.start_duration, restarted >> 10, load_average());
+    ensure!(restarted <= LIMIT, "{restarted} octets are resident after a restart with a million messages");
+    ensure!(broker.start_duration <= START, "the start took {:?}", broker.start_duration);
+    let mut consumer = Connection::with_channel(broker.address)?;
+    ensure!(u64::from(consumer.declare_queue("bystander", true, true)?.0) == MESSAGES);
+    let begin = Instant::now();
+    consumer.consume("bystander", false, 2_000)?;
+    for number in 1..=MESSAGES {
+        let Event::Message(message) = consumer.receive()? else { bail!("expected a message") };
+        ensure!(message.body == body(number), "message {number} is not as it was sent");
+        if number.is_multiple_of(1_000) {
+            consumer.ack(number, true)?;
+        }
+    }
+    let drained = broker.resident_bytes()?;
+    println!("drained in {:?}; resident: {} KiB; load {}", begin.elapsed(), drained >> 10, load_average());
+    ensure!(drained <= LIMIT, "{drained} octets are resident after a million messages have gone");
+    Ok(())
 }
 
 #[test]
@@ -41,8 +84,10 @@ fn fifty_thousand_idle_durable_queues_take_at_most_60_mib_and_so_does_a_restart_
     const QUEUES: usize = 50_000;
     const CONNECTIONS: usize = 50;
     const LIMIT: u64 = 60 * MIB;
+    // So that snapshots of them are made, and the restart begins with one.
+    let settings = Settings { config: "[log]\ncheckpoint_bytes = 1048576\n", ..Settings::default() };
     let folder = DataFolder::new()?;
-    let broker = Broker::start(&folder)?;
+    let broker = Broker::start_with(&folder, settings)?;
     let begin = Instant::now();
     let declaring = (0..CONNECTIONS).map(|part| {
         let connection = Connection::with_channel(broker.address);
@@ -63,8 +108,9 @@ fn fifty_thousand_idle_durable_queues_take_at_most_60_mib_and_so_does_a_restart_
         load_average()
     );
     ensure!(resident <= LIMIT, "{resident} octets are resident with {QUEUES} idle queues");
+    ensure!(folder.path().join("log").join("checkpoint").exists(), "there was no checkpoint");
     broker.kill()?;
-    let broker = Broker::start(&folder)?;
+    let broker = Broker::start_with(&folder, settings)?;
     let restarted = broker.resident_bytes()?;
     println!("restart: {:?}; resident: {} KiB; load {}", broker.start_duration, restarted >> 10, load_average());
     ensure!(restarted <= LIMIT, "{restarted} octets are resident after a restart with {QUEUES} idle queues");

@@ -2,4 +2,5 @@
 
 mod disk;
 mod kills;
+mod volume;
 mod world;

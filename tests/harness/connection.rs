@@ -379,7 +379,8 @@ impl Connection {
         self.send_octets(&octets)
     }
 
-    /// Reads confirms of channel 1, and nothing else, until the publish number `last` is confirmed.
+    /// Reads confirms of channel 1, and nothing else, until the publish number `last` is confirmed. The broker may hold
+    /// the connection back meanwhile (`connection.blocked`).
     ///
     /// # Errors
     /// Something else comes; the number of the newest that was confirmed otherwise.
@@ -394,7 +395,11 @@ impl Connection {
     pub fn wait_for_confirms_after(&mut self, mut confirmed: u64, last: u64) -> Result<u64> {
         while confirmed < last {
             let Event::Method { payload, .. } = self.receive()? else { bail!("expected a confirm") };
-            let ToClient::BasicAck(ack) = ToClient::decode(&payload)? else { bail!("expected a confirm") };
+            let ack = match ToClient::decode(&payload)? {
+                ToClient::BasicAck(ack) => ack,
+                ToClient::ConnectionBlocked(_) | ToClient::ConnectionUnblocked(_) => continue,
+                other => bail!("expected a confirm, got {other:?}"),
+            };
             ensure!(ack.multiple || ack.delivery_tag == confirmed + 1, "{} came after {confirmed}", ack.delivery_tag);
             confirmed = ack.delivery_tag;
         }
