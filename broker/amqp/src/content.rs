@@ -328,7 +328,11 @@ pub fn encode_header_raw(channel: u16, payload: &[u8], out: &mut Vec<u8>) {
 /// `frame_max` below [`FRAME_MIN_SIZE`] counts as that.
 #[inline]
 pub fn encode_body_frames(channel: u16, body: &[u8], frame_max: u32, out: &mut Vec<u8>) {
-    for part in body.chunks(body_frame_payload(frame_max)) {
+    let payload = body_frame_payload(frame_max);
+    if !body.is_empty() && body.len() <= payload {
+        return wire::put_frame(out, FRAME_BODY, channel, body);
+    }
+    for part in body.chunks(payload) {
         wire::put_frame(out, FRAME_BODY, channel, part);
     }
 }

@@ -83,7 +83,9 @@ pub fn encode_content(channel: u16, content: Content<'_>, frame_max: u32, out: &
 #[inline]
 fn reserve(content: Content<'_>, frame_max: u32, out: &mut Vec<u8>) {
     let overhead = usize::try_from(FRAME_OVERHEAD).unwrap_or(usize::MAX);
-    let frames = content.body.len().div_ceil(body_frame_payload(frame_max));
+    let payload = body_frame_payload(frame_max);
+    // A division is dear beside a small delivery, and most bodies fit one frame.
+    let frames = if content.body.len() <= payload { 1 } else { content.body.len().div_ceil(payload) };
     let body = content.body.len().saturating_add(frames.saturating_mul(overhead));
     let header = content.header_payload.len().saturating_add(overhead);
     out.reserve(METHOD_FRAME_MAX.saturating_add(header).saturating_add(body));

@@ -10,10 +10,19 @@ use warren_core::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
 use warren_core::queue::{QueueSettings, Shard, ShardInput, ShardOutput};
 use warren_core::session::{MetadataRequest, Session, SessionOutput, World};
 use warren_core::topology::{Change, Topology};
-use warren_core::{ConnectionId, Instant};
+use warren_core::{Bodies, ConnectionId, Instant, Location, Message};
 
 /// Messages of one read of the socket.
 const BATCH: u64 = 500;
+
+/// The queue is transient, so nothing is read back.
+struct NothingLogged;
+
+impl Bodies for NothingLogged {
+    fn read(&mut self, at: Location) -> Message {
+        panic!("nothing was logged, and {at:?} was asked for");
+    }
+}
 
 /// A session, and the shard that holds its queue.
 struct Broker {
@@ -99,7 +108,8 @@ impl Broker {
         self.topology.apply(change);
         if let Change::CreateQueue(queue) = change {
             let settings = QueueSettings { logged: false, auto_delete: false };
-            self.shard.handle(ShardInput::Create { queue: queue.id, settings }, &mut ShardOutput::default());
+            let create = ShardInput::Create { queue: queue.id, settings };
+            self.shard.handle(create, &mut NothingLogged, &mut ShardOutput::default());
         }
     }
 
@@ -112,7 +122,7 @@ impl Broker {
             self.allocations += measure(|| batch = self.output.next_shard_inputs()).count_total;
             let Some((shard, inputs)) = batch.take() else { break };
             moved = true;
-            inputs.into_iter().for_each(|input| self.shard.handle(input, &mut shard_output));
+            inputs.into_iter().for_each(|input| self.shard.handle(input, &mut NothingLogged, &mut shard_output));
             for (_, events) in shard_output.take_events() {
                 let counted = measure(|| {
                     events.into_iter().for_each(|event| self.session.shard_event(shard, event, &mut self.output));
