@@ -349,3 +349,41 @@ impl Spare {
         self.name.split('-').nth(1).and_then(|number| number.parse().ok()).unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faulty::FaultyDisk;
+
+    const LEN: u32 = 8192;
+
+    /// A folder with segments 0 to 4.
+    fn five() -> Folder<FaultyDisk> {
+        let options = Options { segment_len: LEN, first_segment_len: LEN, ..Options::default() };
+        let folder = Folder::open(FaultyDisk::new(512), &options).unwrap().0;
+        for seq in 0..5 {
+            folder.begin_segment(&options.header(seq, 0, 0)).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn segment_that_is_being_read_is_not_used_again() {
+        let folder = five();
+        let read = folder.segment(0).unwrap();
+        assert_eq!(folder.give_up(|seq| seq != 0).unwrap(), 1);
+        assert!(folder.spares().ready.is_empty());
+        assert_eq!(folder.disk.names().len(), 4);
+        assert_eq!(read.len, LEN);
+        assert_eq!(folder.give_up(|seq| seq != 1).unwrap(), 1);
+        assert_eq!(folder.spares().ready.len(), 1);
+    }
+
+    #[test]
+    fn no_more_than_two_files_are_kept_for_later() {
+        let folder = five();
+        assert_eq!(folder.give_up(|seq| seq == 4).unwrap(), 4);
+        assert_eq!(folder.disk.names(), ["spare-5-8192", "spare-6-8192", "wal-00000004"]);
+        assert_eq!(folder.give_up(|seq| seq == 4).unwrap(), 0);
+    }
+}
