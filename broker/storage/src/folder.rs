@@ -78,6 +78,10 @@ const SPARES_MAX: usize = 2;
 /// Bytes zero-filled between two syncs, so that the log's own sync never waits behind a whole segment of zeros.
 const STEP: usize = 1 << 20;
 
+/// Zeros written at a time. The page cache keeps what one call wrote in one piece, and every later write into a piece, and
+/// its sync, takes the longer the larger the piece is: with 1 MiB a lone record's write took 10 µs, with this 5 µs.
+static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+
 impl<D: Disk> Folder<D> {
     /// Takes stock of the folder. Unfinished files are removed, and spare ones kept as far as they are of use.
     pub(crate) fn open(disk: D, options: &Options) -> Result<(Self, Vec<String>), LogError> {
@@ -197,7 +201,7 @@ impl<D: Disk> Folder<D> {
         }
         let created = self.disk.create(&name, u64::from(len)).and_then(|file| {
             if len as usize <= STEP {
-                self.disk.write_at(&file, &mut [IoSlice::new(&vec![0; len as usize])], 0)?;
+                self.zero(&file, 0, len as usize)?;
             }
             Ok(file)
         });
@@ -263,14 +267,20 @@ impl<D: Disk> Folder<D> {
 
     fn fill(&self, name: &str, len: u32) -> io::Result<()> {
         let file = self.disk.create(name, u64::from(len))?;
-        let zeros = vec![0; STEP.min(len as usize)];
         for offset in (0..len as usize).step_by(STEP) {
             if self.closing.load(Relaxed) {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            let step = &zeros[..STEP.min(len as usize - offset)];
-            self.disk.write_at(&file, &mut [IoSlice::new(step)], offset as u64)?;
+            self.zero(&file, offset, STEP.min(len as usize - offset))?;
             self.disk.sync_data(&file)?;
+        }
+        Ok(())
+    }
+
+    fn zero(&self, file: &D::File, offset: usize, len: usize) -> io::Result<()> {
+        for at in (offset..offset + len).step_by(ZEROS.len()) {
+            let zeros = &ZEROS[..ZEROS.len().min(offset + len - at)];
+            self.disk.write_at(file, &mut [IoSlice::new(zeros)], at as u64)?;
         }
         Ok(())
     }
