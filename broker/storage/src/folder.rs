@@ -293,31 +293,25 @@ impl<D: Disk> Folder<D> {
             segments.extract_if(.., |seq, _| !needed(*seq)).map(|(_, segment)| segment).collect()
         };
         let count = given_up.len() as u32;
-        let mut spares = Vec::new();
-        for segment in given_up {
-            let room = SPARES_MAX.saturating_sub(self.spares().ready.len() + spares.len());
-            spares.extend(self.retire(segment, room > 0)?);
-        }
-        if count > 0 {
-            // Only a file that is a segment no more, for good, may be overwritten.
-            self.disk.sync_dir().map_err(LogError::io("sync", "the log folder"))?;
-        }
-        self.spares().ready.extend(spares);
+        given_up.into_iter().try_for_each(|segment| self.retire(segment))?;
+        // The folder need not be synced: should a crash bring a name back, even with new contents, the checkpoint says that
+        // nobody needs it.
         Ok(count)
     }
 
-    fn retire(&self, segment: Arc<Segment<D::File>>, wanted: bool) -> Result<Option<Spare>, LogError> {
+    fn retire(&self, segment: Arc<Segment<D::File>>) -> Result<(), LogError> {
         let name = file_name(segment.seq);
         let len = segment.len;
         // A reader that still holds the segment must not see the file's next life.
         let unread = Arc::into_inner(segment).is_some();
-        if !(unread && wanted && len == self.spare_len) {
-            self.disk.remove(&name).map_err(LogError::io("remove the file", &name))?;
-            return Ok(None);
+        let few = self.spares().ready.len() < SPARES_MAX;
+        if !(unread && few && len == self.spare_len) {
+            return self.disk.remove(&name).map_err(LogError::io("remove the file", &name));
         }
         let spare = Spare { name: Spare::name(self.spares().next_number(), len), len };
         self.disk.rename(&name, &spare.name).map_err(LogError::io("rename the file", &name))?;
-        Ok(Some(spare))
+        self.spares().ready.push(spare);
+        Ok(())
     }
 
     fn take_spare(&self, len: u32) -> Option<String> {

@@ -2,7 +2,10 @@
 //!
 //! While one `fdatasync` runs, whatever is appended gathers in the queue; the thread then takes all of it, writes it
 //! with few calls and makes it durable with one sync. No timer is involved: a lone record is synced at once, and under
-//! load batches grow by themselves.
+//! load batches grow by themselves. When lone records follow each other closely, the thread looks out for the next one
+//! before it goes to sleep; when there are none, it sleeps.
+//!
+//! A full volume is not a failure: the log waits for space, and says so.
 //!
 //! A second thread prepares the next segment's file, so that rolling over is a rename.
 
