@@ -1,4 +1,5 @@
-//! What group commit gives on a disk: `fdatasync` alone beside the log, with so many records in flight.
+//! What group commit gives on a disk: `fdatasync` alone beside the log, with so many records in flight; and what a lone
+//! record costs besides its sync.
 //!
 //! `cargo run --release -p warren-storage --example group_commit [FOLDER]` (default: a folder in the target directory,
 //! removed afterwards). Each figure is the best of three rounds of two seconds, because other users of a disk only ever
@@ -21,12 +22,18 @@ const ROUND: Duration = Duration::from_secs(2);
 const ROUNDS: usize = 3;
 
 /// Passes on how many records each sync covered.
-struct Counter(Sender<usize>);
+struct Counter(Sender<Synced>);
+
+struct Synced {
+    records: usize,
+    sync: Duration,
+    at: Instant,
+}
 
 impl Completion for Counter {
     fn synced(&mut self, batch: Batch<'_>) {
         // Nobody listens any more once a round is over.
-        let _ = self.0.send(batch.records.len());
+        let _ = self.0.send(Synced { records: batch.records.len(), sync: batch.sync_duration, at: Instant::now() });
     }
 
     fn failed(&mut self, error: LogError) {
@@ -47,6 +54,7 @@ fn main() -> anyhow::Result<()> {
 fn measure(folder: &Path) -> anyhow::Result<()> {
     opening(folder)?;
     bare_syncs(folder)?;
+    lone_records(folder)?;
     println!(
         "\n{:>8} {:>9} {:>12} {:>9} {:>8} {:>9} {:>12}   records/s of all rounds",
         "payload", "in flight", "records/s", "MB/s", "syncs/s", "sync µs", "reopen MB/s"
@@ -100,6 +108,31 @@ fn bare_syncs(folder: &Path) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// One record after the other: how long from appending until the log reports it, and how much of that is not the sync.
+fn lone_records(folder: &Path) -> anyhow::Result<()> {
+    let log = Log::open(FileDisk::open(folder.join("lone"))?, Options::default(), |_| {})?;
+    let (sender, synced) = channel();
+    let writer = LogWriter::spawn(log, Counter(sender))?;
+    let handle = writer.handle();
+    let (mut whole, mut besides) = (Vec::new(), Vec::new());
+    let begun = Instant::now();
+    while begun.elapsed() < ROUND {
+        let tag = Tag { kind: Kind::Entry, shard: 0, term: 1, index: 0 };
+        let one = Instant::now();
+        handle.append(Record::new(tag, vec![Bytes::from_static(&[7; 64])])?)?;
+        let Synced { sync, at, .. } = synced.recv().context("the log thread is gone")?;
+        whole.push(at - one);
+        besides.push((at - one).saturating_sub(sync));
+    }
+    writer.close();
+    for (name, times) in [("in all", &mut whole), ("besides the sync", &mut besides)] {
+        times.sort_unstable();
+        let at = |part: f64| times[(times.len() as f64 * part) as usize].as_micros();
+        println!("a lone record, {name}: p50 {} µs, p90 {} µs, p99 {} µs", at(0.5), at(0.9), at(0.99));
+    }
+    Ok(())
+}
+
 struct Figures {
     records: f64,
     bytes: f64,
@@ -139,7 +172,7 @@ fn payload_len(recovered: &Recovered) -> usize {
 
 fn keep_in_flight(
     writer: &LogWriter,
-    synced: &Receiver<usize>,
+    synced: &Receiver<Synced>,
     payload: &Bytes,
     in_flight: usize,
 ) -> anyhow::Result<(usize, f64)> {
@@ -152,7 +185,7 @@ fn keep_in_flight(
             handle.append(Record::new(tag, vec![payload.clone()])?)?;
             sent += 1;
         }
-        done += synced.recv().context("the log thread is gone")?;
+        done += synced.recv().context("the log thread is gone")?.records;
     }
     Ok((done, begun.elapsed().as_secs_f64()))
 }

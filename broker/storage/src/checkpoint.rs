@@ -366,3 +366,71 @@ impl<D: Disk> Source<'_, D> {
         Ok(bytes.freeze())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::faulty::FaultyDisk;
+
+    fn head() -> Head {
+        Head {
+            identity: Identity { cluster_id: 0xaabb, node_id: 5 },
+            number: 2,
+            replay_from: LogPoint { segment: 7, offset: 4136 },
+            replay_epoch: 0x1122_3344_5566_7788,
+            retained: BTreeMap::from([(3, 0x99)]),
+        }
+    }
+
+    /// The expected bytes were made by another program, from the format's description alone.
+    #[test]
+    fn checkpoint_is_as_the_format_says() {
+        let expected = [
+            0x57, 0x41, 0x52, 0x52, 0x45, 0x4e, 0x43, 0x50, 0x01, 0x00, 0x00, 0x00, 0x5c, 0x00, 0x00, 0x00, 0x99, 0x00,
+            0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xbb, 0xaa, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+            0x00, 0x00, 0x00, 0x00, 0x05, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x02, 0x00, 0x00, 0x00, 0x00, 0x00,
+            0x00, 0x00, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11, 0x07, 0x00, 0x00, 0x00, 0x28, 0x10, 0x00, 0x00,
+            0x01, 0x00, 0x00, 0x00, 0x03, 0x00, 0x00, 0x00, 0x99, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0xa0, 0x98,
+            0xd6, 0x03, 0x04, 0x00, 0x00, 0x00, 0x4c, 0xbb, 0x71, 0x9a, 0x09, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+            0xe8, 0x03, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x05, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00,
+            0x00, 0x00, 0x55, 0x86, 0x2d, 0x07, 0x68, 0x65, 0x6c, 0x6c, 0x6f, 0x57, 0x41, 0x52, 0x52, 0x45, 0x4e, 0x43,
+            0x45, 0x01, 0x00, 0x00, 0x00, 0x72, 0xa8, 0x77, 0x84,
+        ];
+        let snapshots = [Snapshot { shard: 4, term: 9, index: 1000, payload: Bytes::from_static(b"hello") }];
+        let disk = FaultyDisk::new(512);
+        let file = disk.create(FILE_NAME, head().file_len(&snapshots)).unwrap();
+        write(&disk, &file, &head(), &snapshots).unwrap();
+        assert_eq!(disk.contents(FILE_NAME).unwrap(), expected);
+        let restored = read(&disk).unwrap();
+        assert_eq!((restored.head, restored.snapshots.as_slice(), restored.len), (head(), snapshots.as_slice(), 153));
+    }
+
+    #[test]
+    fn snapshots_of_all_sizes_around_a_step_come_back() {
+        for len in [0, 1, STEP - 300, STEP - 200, STEP - 132, STEP, STEP + 1, 3 * STEP + 5] {
+            let payload: Vec<u8> = (0..len).map(|at| (at / 7) as u8).collect();
+            let snapshot = |shard| Snapshot { shard, term: 1, index: 2, payload: payload.clone().into() };
+            let snapshots = [snapshot(0), snapshot(1)];
+            let disk = FaultyDisk::new(4096);
+            let file = disk.create(FILE_NAME, head().file_len(&snapshots)).unwrap();
+            write(&disk, &file, &head(), &snapshots).unwrap();
+            let crashed = disk.crash(&mut |outcomes| outcomes - 1);
+            assert!(read(&crashed).unwrap().snapshots == snapshots, "{len} bytes differ");
+        }
+    }
+
+    #[test]
+    fn head_that_makes_no_sense_is_refused_though_its_checksum_matches() {
+        let point = |segment, offset| LogPoint { segment, offset };
+        for head in [
+            Head { replay_from: point(7, 4137), ..head() },
+            Head { replay_from: point(7, 8), ..head() },
+            Head { replay_from: point(3, 4136), ..head() },
+        ] {
+            let disk = FaultyDisk::new(512);
+            let file = disk.create(FILE_NAME, head.file_len(&[])).unwrap();
+            write(&disk, &file, &head, &[]).unwrap();
+            assert!(matches!(read(&disk), Err(OpenError::Corrupt { .. })), "{head:?}");
+        }
+    }
+}

@@ -1,6 +1,12 @@
 //! What a folder means after a crash.
 //!
-//! Segments are read in order, and so are the records in them. A record that does not parse ends the reading, and then
+//! If there is a [`checkpoint`], it is read first, and refused if anything in it is damaged: it was synced before it got
+//! its name. Segments before its `replay_from` are not read. Those that it retains must be there, told by their epochs;
+//! the others are what a crash left while they were given up, and are removed once opening has succeeded. From
+//! `replay_from` on, or from segment 0 where there is no checkpoint, every segment must be there and continue the one
+//! before it, told by their epochs.
+//!
+//! Those segments are read in order, and so are the records in them. A record that does not parse ends the reading, and then
 //! the question is whether it was ever synced:
 //! - In a segment that has a successor everything up to the seal was synced: opening is refused ([`OpenError::Corrupt`]).
 //! - In the last segment, if a valid record behind it says by its `synced_upto` that the bad one was synced: refused.
@@ -8,8 +14,8 @@
 //!   behind it were not synced either; they are overwritten, or they could come back to life once the log has grown up
 //!   to them.
 //!
-//! What is kept may have been only in the page cache of a killed process, so the last segment is synced before opening
-//! succeeds. Opening twice gives the same records.
+//! What is kept may have been only in the page cache of a killed process, and so may the names of its last files: the
+//! folder and the last segment are synced before opening succeeds. Opening twice gives the same.
 //!
 //! One case stays: rot in the very last synced batch, when the power failed before anything else was written, looks
 //! like a torn tail. [`Log::mark`](crate::Log::mark) narrows it to batches of the last moment.

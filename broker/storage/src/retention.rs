@@ -1,4 +1,8 @@
 //! Writing checkpoints, and giving up what they make unnecessary.
+//!
+//! The order is what makes it safe. The new checkpoint is whole and synced before it takes the old one's name, and that
+//! is durable before any segment is given up. So a crash leaves either checkpoint with all that it needs, and at worst
+//! some segments that it does not need, which are never read.
 
 use std::collections::BTreeMap;
 use std::io;

@@ -2,13 +2,18 @@
 //!
 //! While one `fdatasync` runs, whatever is appended gathers in the queue; the thread then takes all of it, writes it
 //! with few calls and makes it durable with one sync. No timer is involved: a lone record is synced at once, and under
-//! load batches grow by themselves.
+//! load batches grow by themselves. When lone records follow each other closely, the thread looks out for the next one
+//! before it goes to sleep; when there are none, it sleeps.
+//!
+//! A full volume is not a failure: the log waits for space, and says so.
 //!
 //! A second thread prepares the next segment's file, so that rolling over is a rename.
 
+use std::hint;
 use std::io;
 use std::mem;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -24,6 +29,18 @@ pub const QUEUE_BYTES_MAX: usize = 64 << 20;
 
 /// How long the log must have been idle before that is noted in it ([`Log::mark`]).
 const IDLE: Duration = Duration::from_secs(1);
+
+/// How long the log thread stays awake for the next record, when lone ones follow each other that closely: then each is
+/// the answer to the one before, and going to sleep and being woken takes as long as a good part of a sync. Otherwise it
+/// sleeps at once, so an idle log costs nothing.
+const LOOK_OUT: Duration = Duration::from_micros(200);
+
+/// Bytes of a batch (as on disk) up to which its records count as a lone one. Under load batches are larger, and the
+/// processor has better things to do.
+const LONE_BYTES_MAX: u64 = 4096;
+
+/// A turn of looking out that took this long was interrupted by somebody who needed the processor.
+const INTERRUPTED: Duration = Duration::from_micros(20);
 
 /// How often the log looks for room for the next segment when there was none.
 pub const SPACE_RETRY: Duration = Duration::from_millis(100);
@@ -114,6 +131,7 @@ impl LogWriter {
             queue: Mutex::default(),
             work: Condvar::new(),
             room: Condvar::new(),
+            news: AtomicBool::new(false),
             sums: Sums::default(),
         });
         let helper = Helper::spawn(Arc::clone(log.folder()))?;
@@ -126,6 +144,7 @@ impl LogWriter {
             records: 0,
             bytes: 0,
             done: Vec::new(),
+            soon: false,
             prepared_after: None,
         };
         let thread = thread::Builder::new().name("log".to_owned()).spawn(move || worker.run())?;
@@ -178,7 +197,9 @@ impl LogHandle {
     pub fn append(&self, record: Record) -> Result<(), AppendError> {
         let mut queue = self.shared.lock();
         while !queue.stopped && !self.shared.fits(&queue, &record) {
+            queue.waiting_for_room += 1;
             queue = self.shared.room.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.waiting_for_room -= 1;
         }
         if queue.stopped {
             return Err(AppendError::Stopped);
@@ -211,6 +232,8 @@ struct Shared {
     work: Condvar,
     /// There is room, or the log stopped.
     room: Condvar,
+    /// Something was queued, or the queue was closed, since the log thread last looked: to be seen without the lock.
+    news: AtomicBool,
     sums: Sums,
 }
 
@@ -225,6 +248,11 @@ struct Queue {
     refused: bool,
     /// Closed or failed: nothing more is taken.
     stopped: bool,
+    /// The log thread waits for `work`, and nobody has woken it yet. Waking costs a system call, even of a thread that
+    /// is awake.
+    asleep: bool,
+    /// How many appenders wait for `room`.
+    waiting_for_room: usize,
 }
 
 impl Shared {
@@ -237,18 +265,22 @@ impl Shared {
     }
 
     fn push(&self, mut queue: MutexGuard<'_, Queue>, record: Record) {
-        let first = queue.records.is_empty();
+        if queue.records.is_empty() {
+            queue.waiting_since = Some(Instant::now());
+            self.news.store(true, Release);
+        }
         queue.bytes += record.disk_len() as usize;
         queue.records.push(record);
-        if first {
-            queue.waiting_since = Some(Instant::now());
-            drop(queue);
+        let asleep = mem::take(&mut queue.asleep);
+        drop(queue);
+        if asleep {
             self.work.notify_one();
         }
     }
 
     fn close(&self) {
         self.lock().stopped = true;
+        self.news.store(true, Release);
         self.work.notify_one();
         self.room.notify_all();
     }
@@ -284,6 +316,8 @@ struct Worker<D: Disk, C> {
     records: u64,
     bytes: u64,
     done: Vec<Appended>,
+    /// The last record was a lone one and came within [`LOOK_OUT`], so it is worth staying awake for the next.
+    soon: bool,
     /// The segment during which the helper was last asked to prepare the next one.
     prepared_after: Option<u32>,
 }
@@ -314,25 +348,48 @@ impl<D: Disk, C: Completion> Worker<D, C> {
 
     /// Waits for something to do. All records that are waiting become the batch.
     fn take(&mut self) -> Work {
+        let begun = Instant::now();
+        let alone = self.look_out(begun);
         let mut queue = self.shared.lock();
         while queue.records.is_empty() {
             if queue.stopped {
                 return Work::Closed;
             }
+            queue.asleep = true;
             if self.log.wants_mark() {
                 let (reacquired, timeout) =
                     self.shared.work.wait_timeout(queue, IDLE).unwrap_or_else(PoisonError::into_inner);
                 queue = reacquired;
                 if timeout.timed_out() && queue.records.is_empty() {
+                    queue.asleep = false;
                     return Work::Idle;
                 }
             } else {
                 queue = self.shared.work.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
         }
+        queue.asleep = false;
         mem::swap(&mut queue.records, &mut self.batch);
         queue.under_way_since = queue.waiting_since.take();
+        self.shared.news.store(false, Relaxed);
+        drop(queue);
+        self.soon = alone && begun.elapsed() <= LOOK_OUT;
         Work::Batch
+    }
+
+    /// Stays awake for a moment, if a lone record came soon the last time. It is over, with false, when somebody else
+    /// needed the processor.
+    fn look_out(&self, begun: Instant) -> bool {
+        let (mut last, end) = (begun, begun + LOOK_OUT);
+        while self.soon && last < end && !self.shared.news.load(Acquire) {
+            hint::spin_loop();
+            let now = Instant::now();
+            if now - last > INTERRUPTED {
+                return false;
+            }
+            last = now;
+        }
+        true
     }
 
     fn commit(&mut self) -> Result<(), LogError> {
@@ -350,6 +407,7 @@ impl<D: Disk, C: Completion> Worker<D, C> {
             }
         }
         self.batch = batch;
+        self.soon &= self.bytes <= LONE_BYTES_MAX;
         self.report()?;
         self.shared.lock().under_way_since = None;
         Ok(())
@@ -418,8 +476,11 @@ impl<D: Disk, C: Completion> Worker<D, C> {
         if tell {
             queue.refused = false;
         }
+        let waited_for = queue.waiting_for_room > 0;
         drop(queue);
-        self.shared.room.notify_all();
+        if waited_for {
+            self.shared.room.notify_all();
+        }
         if tell {
             self.completion.writable();
         }

@@ -385,7 +385,7 @@ fn random_steps(random: &mut Random) -> Vec<Step> {
 
 #[test]
 fn random_crashes_of_long_lives_keep_checkpoints_records_and_bodies() {
-    for_each_seed(30, "random_crashes_of_long_lives", |seed| {
+    for_each_seed(20, "random_crashes_of_long_lives", |seed| {
         let mut random = Random(seed);
         let block_len = [512, 4096][random.below(2)];
         let mut store = Store::new(block_len, 4096 * (2 + random.below(4) as u32));
