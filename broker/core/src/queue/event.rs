@@ -68,6 +68,9 @@ pub struct ShardTotals {
     pub consumers: u64,
 }
 
+/// Connections that are looked for one by one; beyond, an index is kept.
+const FEW: usize = 8;
+
 /// What a shard wants done, in order.
 #[derive(Debug, Default)]
 pub struct ShardOutput {
@@ -89,17 +92,63 @@ impl ShardOutput {
     }
 
     pub(super) fn tell(&mut self, connection: ConnectionId, event: Event) {
-        match self.events.get_mut(self.last) {
-            Some((last, events)) if *last == connection => events.push(event),
-            _ => self.tell_another(connection, event),
+        if self.events.get(self.last).is_none_or(|(last, _)| *last != connection) {
+            self.last = self.find(connection);
         }
+        let events = &mut self.events[self.last].1;
+        if events.len() == events.capacity() {
+            // Most are told one thing or hundreds: few steps from the one to the other.
+            events.reserve(3 * events.len().max(1));
+        }
+        events.push(event);
     }
 
-    fn tell_another(&mut self, connection: ConnectionId, event: Event) {
-        self.last = *self.index.entry(connection).or_insert_with(|| {
-            self.events.push((connection, Vec::new()));
-            self.events.len() - 1
-        });
-        self.events[self.last].1.push(event);
+    /// The index of the events for `connection`, which are new if need be.
+    fn find(&mut self, connection: ConnectionId) -> usize {
+        let next = self.events.len();
+        if next < FEW {
+            let known = self.events.iter().position(|(to, _)| *to == connection);
+            return known.unwrap_or_else(|| self.begin(connection));
+        }
+        if self.index.is_empty() {
+            self.index.extend(self.events.iter().enumerate().map(|(at, (to, _))| (*to, at)));
+        }
+        let known = self.index.get(&connection).copied();
+        known.unwrap_or_else(|| {
+            self.index.insert(connection, next);
+            self.begin(connection)
+        })
+    }
+
+    fn begin(&mut self, connection: ConnectionId) -> usize {
+        self.events.push((connection, Vec::new()));
+        self.events.len() - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_connection_gets_its_events_in_order_however_many_there_are() {
+        let mut out = ShardOutput::default();
+        for _ in 0..2 {
+            for count in 0..500 {
+                out.tell(ConnectionId(count % 7 % 5), Event::Purged(count));
+                out.tell(ConnectionId(count % 50), Event::Purged(count));
+                out.tell(ConnectionId(count % 50), Event::Purged(count));
+            }
+            let events = out.take_events();
+            assert_eq!(events.len(), 50);
+            assert_eq!(events.iter().map(|(_, events)| events.len()).sum::<usize>(), 1_500);
+            for (connection, events) in events {
+                let numbers = events.iter().map(|event| match event {
+                    Event::Purged(count) => *count,
+                    other => panic!("nobody was told {other:?}"),
+                });
+                assert!(numbers.is_sorted(), "{connection:?}");
+            }
+        }
     }
 }

@@ -287,3 +287,126 @@ fn take_octet(octets: &mut &[u8]) -> Result<u8, SnapshotError> {
     *octets = rest;
     Ok(*octet)
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::super::store::{Body, Store};
+    use super::*;
+    use crate::queue::Shard;
+
+    fn location(segment: u32, offset: u32, len: u32) -> Location {
+        Location { segment, offset, len }
+    }
+
+    fn snapshot(queues: &[(u32, &[(u64, Location, bool)])]) -> Snapshot {
+        let queue = |(id, messages): &(u32, &[(u64, Location, bool)])| {
+            let mut store = Store::restored(1_000_000, 3);
+            for (sequence, location, shared) in *messages {
+                store.restore(Logged { sequence: *sequence, location: *location, shared: *shared });
+            }
+            let messages = store.share();
+            QueueSnapshot { id: QueueId(*id), attached: true, next_sequence: 1_000_000, redelivered_below: 3, messages }
+        };
+        Snapshot { epoch: 5, queues: queues.iter().map(queue).collect() }
+    }
+
+    /// Two queues, one message that both have, and all kinds of steps from one message to the next.
+    fn two_queues() -> Snapshot {
+        let first = [
+            (0, location(1, 24, 60), false),
+            (1, location(1, 84, 60), false),
+            (9, location(1, 300, 70), true),
+            (10, location(0, 5_000, 10), false),
+            (400, location(u32::MAX, u32::MAX, u32::MAX), false),
+        ];
+        snapshot(&[(3, &first), (4, &[]), (900, &[(7, location(1, 300, 70), true)])])
+    }
+
+    #[test]
+    fn a_snapshot_comes_back_octet_for_octet() {
+        let octets = two_queues().encode();
+        let shard = Shard::restore(&octets).expect("it was encoded");
+        assert_eq!(shard.snapshot().encode(), octets);
+        assert!(shard.queue_ids().eq([3, 4, 900].map(QueueId)));
+        assert_eq!(shard.totals().ready, 6);
+    }
+
+    #[test]
+    fn the_format_is_what_is_written_above() {
+        let octets = snapshot(&[(2, &[(1, location(7, 24, 50), false), (2, location(7, 74, 50), true)])]).encode();
+        let million = [0xc0, 0x84, 0x3d];
+        let head = [&[1, 5, 1, 2, 1][..], &million, &[3, 2]].concat();
+        let messages = [SKIPS | SEGMENT | OFFSET | LEN, 1, 14, 48, 100, SHARED];
+        assert_eq!(octets, [&head[..], &messages].concat());
+    }
+
+    #[test]
+    fn messages_of_like_size_one_behind_the_other_take_an_octet_each() {
+        let mut store = Store::default();
+        for number in 0..10_000 {
+            store.push(Body::Log { location: location(1, 100 * number, 100), shared: false });
+        }
+        let queue = QueueSnapshot {
+            id: QueueId(1),
+            attached: false,
+            next_sequence: 10_000,
+            redelivered_below: 0,
+            messages: store.share(),
+        };
+        let octets = Snapshot { epoch: 1, queues: vec![queue] }.encode();
+        assert!(octets.len() < 10_020, "{}", octets.len());
+    }
+
+    #[test]
+    fn every_cut_is_refused_and_so_is_anything_behind_the_end() {
+        let octets = two_queues().encode();
+        for cut in 0..octets.len() {
+            assert!(Shard::restore(&octets[..cut]).is_err(), "cut at {cut}");
+        }
+        let longer = [&octets[..], &[0]].concat();
+        assert_eq!(Shard::restore(&longer).err(), Some(SnapshotError::Trailing));
+    }
+
+    #[test]
+    fn what_cannot_be_is_refused() {
+        let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
+        let cases: [(&[u8], SnapshotError); 7] = [
+            (&[2], SnapshotError::Version(2)),
+            (&[1, 0, 1, 0, 2, 0, 0, 0], SnapshotError::Impossible("flag of a queue")),
+            (&[1, 0, 1, 0, 0, 3, 4, 0], SnapshotError::Impossible("sequence number")),
+            (&[1, 0, 1, 0, 0, 1, 0, 1, SKIPS, 1], SnapshotError::Impossible("sequence number")),
+            (&[1, 0, 1, 0, 0, 1, 0, 1, SEGMENT, 1], SnapshotError::Impossible("location")),
+            (&[1, 0, 1, 0, 0, 1, 0, 1, 0x80], SnapshotError::Impossible("mark of a message")),
+            (&[1, 0, 2, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f], SnapshotError::Impossible("queue id")),
+        ];
+        for (octets, expected) in cases {
+            assert_eq!(Shard::restore(octets).err(), Some(expected), "{octets:?}");
+        }
+        // Counts that nothing follows must not be believed.
+        for head in [&[1, 0][..], &[1, 0, 1, 0, 0, 5, 0]] {
+            assert_eq!(Shard::restore(&[head, &huge].concat()).err(), Some(SnapshotError::Truncated));
+        }
+    }
+
+    #[test]
+    fn what_several_queues_refer_to_lives_once() {
+        let live = two_queues().live();
+        let expected = [(0, 10), (1, 60 + 60 + 70), (u32::MAX, u64::from(u32::MAX))];
+        assert!(live.into_iter().eq(expected));
+    }
+
+    #[test]
+    fn survivors_come_in_the_order_of_the_log_each_with_who_refers_to_it() {
+        let survivors = two_queues().survivors(&BTreeSet::from([0, 1]));
+        let reference = |queue, sequence| Reference { queue: QueueId(queue), sequence };
+        let expected = [
+            (location(0, 5_000, 10), vec![reference(3, 10)]),
+            (location(1, 24, 60), vec![reference(3, 0)]),
+            (location(1, 84, 60), vec![reference(3, 1)]),
+            (location(1, 300, 70), vec![reference(3, 9), reference(900, 7)]),
+        ];
+        assert_eq!(survivors, expected.map(|(location, references)| Survivor { location, references }));
+    }
+}

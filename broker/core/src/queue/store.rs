@@ -562,3 +562,6 @@ impl SharedStore {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
