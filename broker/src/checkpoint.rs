@@ -21,7 +21,7 @@ use tracing::{debug, error, warn};
 use warren_core::command::encode_relocation;
 use warren_core::queue::{Snapshot, Survivor};
 use warren_core::{Location, ShardId};
-use warren_replication::LastEntry;
+use warren_replication::EntryId;
 use warren_storage::{CheckpointPlan, FileDisk, LogError, LogPoint, LogReader, Position, Reclaimed, Retention};
 
 use crate::bodies::SyncedEnd;
@@ -33,7 +33,7 @@ use crate::log::{CheckpointDue, LogSignal};
 pub(crate) struct Contribution {
     pub(crate) shard: ShardId,
     /// The last entry that is in it.
-    pub(crate) last: LastEntry,
+    pub(crate) last: EntryId,
     pub(crate) state: ShardState,
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, watch};
 use tracing::{error, info, warn};
 use warren_core::{Location, ShardId};
-use warren_replication::LastEntry;
+use warren_replication::{EntryId, Restored};
 use warren_storage::{
     Batch, Completion, Disk, FileDisk, Kind, Log, LogError, LogPoint, LogReader, LogWriter, Options, Position,
     Recovered, Retention,
@@ -54,10 +54,10 @@ pub(crate) trait Replay {
     fn relocation(&mut self, shard: ShardId, at: Location, octets: &[u8]) -> anyhow::Result<()>;
 }
 
-/// The log, where it ended for each shard, and the bounds that its volume sets.
+/// The log, what it says about each shard's group, and the bounds that its volume sets.
 pub(crate) struct Opened {
     log: Log<FileDisk>,
-    pub(crate) last: BTreeMap<ShardId, LastEntry>,
+    pub(crate) restored: BTreeMap<ShardId, Restored>,
     pub(crate) bounds: LogBounds,
 }
 
@@ -69,25 +69,26 @@ pub(crate) fn open(data_dir: &Path, config: &LogConfig, replay: &mut impl Replay
     let volume = disk.space().with_context(|| format!("the volume of {} does not say its size", folder.display()))?;
     let bounds = LogBounds::new(config, volume.total);
     let options = Options { segment_len: bounds.segment_bytes, ..Options::default() };
-    let mut last = BTreeMap::new();
+    let mut restored = BTreeMap::new();
     let mut failure = None;
     let log = Log::open(disk, options, |found| {
         if failure.is_none() {
-            failure = recovered(found, &mut last, replay).err();
+            failure = recovered(found, &mut restored, replay).err();
         }
     })?;
-    failure.map_or(Ok(Opened { log, last, bounds }), Err)
+    failure.map_or(Ok(Opened { log, restored, bounds }), Err)
 }
 
 fn recovered(
     found: Recovered,
-    last: &mut BTreeMap<ShardId, LastEntry>,
+    restored: &mut BTreeMap<ShardId, Restored>,
     replay: &mut impl Replay,
 ) -> anyhow::Result<()> {
     match found {
         Recovered::Snapshot(snapshot) => {
             let shard = ShardId(snapshot.shard);
-            last.insert(shard, LastEntry { term: snapshot.term, index: snapshot.index });
+            let last = EntryId { term: snapshot.term, index: snapshot.index };
+            restored.entry(shard).or_default().with_snapshot(last);
             let place = || format!("the snapshot of shard {} cannot be read", shard.0);
             replay.snapshot(shard, &snapshot.payload).with_context(place)
         }
@@ -95,11 +96,15 @@ fn recovered(
             let shard = ShardId(tag.shard);
             let place = || format!("log record {:?} {} of shard {} cannot be applied", tag.kind, tag.index, shard.0);
             match tag.kind {
-                Kind::Entry if last.get(&shard).is_some_and(|last| tag.index <= last.index) => Ok(()),
                 Kind::Entry => {
-                    last.insert(shard, LastEntry { term: tag.term, index: tag.index });
-                    replay.entry(shard, location(position), &payload).with_context(place)
+                    let entry = EntryId { term: tag.term, index: tag.index };
+                    let group = restored.entry(shard).or_default();
+                    if group.with_entry(entry, &payload).with_context(place)? {
+                        replay.entry(shard, location(position), &payload).with_context(place)?;
+                    }
+                    Ok(())
                 }
+                Kind::Vote => restored.entry(shard).or_default().with_vote(tag.term, &payload).with_context(place),
                 Kind::Relocation => replay.relocation(shard, location(position), &payload).with_context(place),
                 _ => Ok(()),
             }

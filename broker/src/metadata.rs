@@ -239,8 +239,8 @@ impl MetadataTask {
     /// Takes in what the log says; `None` if it has ended. Answers how many entries that committed.
     fn signal(&mut self, signal: Option<LogSignal>) -> Result<u64, Stopped> {
         match signal.ok_or(Stopped)? {
-            LogSignal::Synced { index, position, .. } => {
-                self.group.synced(index, position);
+            LogSignal::Synced { kind, index, position } => {
+                self.group.synced(kind, index, position);
                 let mut committed = 0;
                 while self.group.take_committed().is_some() {
                     committed += 1;

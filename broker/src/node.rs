@@ -177,7 +177,7 @@ fn start_machines(
     started: Instant,
 ) -> anyhow::Result<(Arc<Shared>, LogWriter)> {
     let metrics = Metrics::new()?;
-    let (bounds, last) = (opened.bounds, opened.last.clone());
+    let (bounds, restored) = (opened.bounds, opened.restored.clone());
     let (senders, signals): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| mpsc::unbounded_channel()).unzip();
     let alarm = watch::Sender::new(None);
     let log = NodeLog::start(opened, senders, alarm.clone(), metrics.clone())?;
@@ -198,7 +198,7 @@ fn start_machines(
         alarm,
     });
     let group = |shard: ShardId| {
-        Group::lead_alone(shard, NODE, last.get(&shard).copied().unwrap_or_default(), log.writer.handle())
+        Group::lead_alone(shard, NODE, &restored.get(&shard).copied().unwrap_or_default(), log.writer.handle())
     };
     let mut signals = signals.into_iter();
     let metadata_signals = signals.next();
@@ -206,7 +206,7 @@ fn start_machines(
         let task = ShardTask {
             id,
             shard,
-            group: group(id),
+            group: group(id)?,
             bodies: LogBodies::new(log.reader.clone(), log.synced.clone()),
             log: log.writer.handle(),
             inputs,
@@ -222,7 +222,7 @@ fn start_machines(
         spawn_vital("shard", task.run());
     }
     if let Some(signals) = metadata_signals {
-        spawn_metadata(mailbox, state.topology, group(ShardId::METADATA), signals, &shared);
+        spawn_metadata(mailbox, state.topology, group(ShardId::METADATA)?, signals, &shared);
     }
     Ok((shared.clone(), look_after(log, bounds)))
 }

@@ -107,8 +107,8 @@ impl ShardTask {
         match signal {
             LogSignal::Relocate(payload) => self.relocate(payload),
             LogSignal::Synced { kind: Kind::Relocation, position, .. } => self.relocated(position),
-            LogSignal::Synced { index, position, .. } => {
-                self.group.synced(index, position);
+            LogSignal::Synced { kind, index, position } => {
+                self.group.synced(kind, index, position);
                 while let Some(position) = self.group.take_committed() {
                     self.shard.committed(location(position), &mut self.bodies, output);
                 }
@@ -172,7 +172,7 @@ impl ShardTask {
     fn stop(&self, error: &ProposeError) {
         match error {
             ProposeError::Stopped(_) => info!(shard = self.id.0, "the log has stopped, and so does the shard"),
-            ProposeError::Unfit(_) => {
+            ProposeError::Unfit(_) | ProposeError::Empty | ProposeError::NotLeading(_) => {
                 // The machines bound every entry below what the log takes, so this is a defect; going on would
                 // leave clients waiting for confirms that never come.
                 error!(shard = self.id.0, %error, "an entry cannot be logged; ending the process");
