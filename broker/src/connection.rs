@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{debug, error, info};
 use warren_amqp::ReplyCode;
 use warren_core::queue::ShardInput;
@@ -74,6 +74,8 @@ struct Connection<S> {
     held: bool,
     /// When the client's socket has to have taken something.
     send_deadline: Option<Instant>,
+    /// Fires at the next deadline or before, so that it need not be set anew each time a deadline moves.
+    timer: Pin<Box<Sleep>>,
     told_to_stop: bool,
     presence: Presence,
 }
@@ -152,6 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             taken: 0,
             held: false,
             send_deadline: None,
+            timer: Box::pin(sleep_until(Instant::now())),
             told_to_stop: false,
         }
     }
@@ -221,9 +224,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     async fn wait(&mut self) -> Wake {
+        if let Some(wake) = self.write_now() {
+            return wake;
+        }
         let deadline = self.deadline();
+        if let Some(deadline) = deadline.filter(|at| *at < self.timer.deadline() || self.timer.is_elapsed()) {
+            self.timer.as_mut().reset(deadline);
+        }
         let (has_room, reads, hears) = (self.has_room(), self.reads(), !self.told_to_stop);
-        let Self { stream, events, answer, stopping, alarm, output, written, partial, taken, .. } = self;
+        let Self { stream, events, answer, stopping, alarm, output, written, partial, taken, timer, .. } = self;
         let (unsent, partial) = (&output.octets[*written..], &partial[*taken..]);
         tokio::select! {
             wake = poll_fn(|context| poll_socket(stream, unsent, reads.then_some(partial), context)) => wake,
@@ -231,10 +240,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             answer = async { answer.as_mut()?.await.ok() }, if answer.is_some() => {
                 Wake::Answer(answer.unwrap_or_else(|| Err(stopped())))
             }
-            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Wake::Deadline,
+            () = timer, if deadline.is_some() => Wake::Deadline,
             _ = alarm.changed() => Wake::Alarm,
             _ = stopping.wait_for(|stopping| *stopping), if hears => Wake::Stopping,
         }
+    }
+
+    /// Sends what there is to send, without setting up anything to wait for; `None`: the socket takes nothing now.
+    fn write_now(&mut self) -> Option<Wake> {
+        if self.unsent() == 0 {
+            return None;
+        }
+        let Self { stream, output, written, .. } = self;
+        let unsent = &output.octets[*written..];
+        let wake = poll_fn(|context| poll_write(stream, unsent, context)).now_or_never();
+        if wake.is_none() && self.send_deadline.is_none() {
+            self.send_deadline = Some(Instant::now() + SEND_TIMEOUT);
+        }
+        wake
     }
 
     /// The earlier of the session's deadline and the socket's.
@@ -321,9 +344,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(request) = self.output.request.take() {
             self.answer = Some(self.shared.metadata.request(request));
         }
-        if self.unsent() > 0 && self.send_deadline.is_none() {
-            self.send_deadline = Some(Instant::now() + SEND_TIMEOUT);
-        }
         self.count();
     }
 
@@ -397,13 +417,9 @@ fn poll_socket<S: AsyncRead + AsyncWrite + Unpin>(
     context: &mut Context<'_>,
 ) -> Poll<Wake> {
     if !unsent.is_empty()
-        && let Poll::Ready(result) = Pin::new(&mut *stream).poll_write(context, unsent)
+        && let Poll::Ready(wake) = poll_write(stream, unsent, context)
     {
-        return Poll::Ready(match result {
-            Ok(0) => Wake::Lost(io::ErrorKind::WriteZero.into()),
-            Ok(len) => Wake::Wrote(len),
-            Err(error) => Wake::Lost(error),
-        });
+        return Poll::Ready(wake);
     }
     let Some(partial) = partial else { return Poll::Pending };
     let read = with_scratch(|scratch| {
@@ -420,6 +436,14 @@ fn poll_socket<S: AsyncRead + AsyncWrite + Unpin>(
     Poll::Ready(match ready!(read) {
         Ok(0) => Wake::Lost(io::ErrorKind::UnexpectedEof.into()),
         Ok(len) => Wake::Read(len),
+        Err(error) => Wake::Lost(error),
+    })
+}
+
+fn poll_write<S: AsyncWrite + Unpin>(stream: &mut S, unsent: &[u8], context: &mut Context<'_>) -> Poll<Wake> {
+    Pin::new(stream).poll_write(context, unsent).map(|result| match result {
+        Ok(0) => Wake::Lost(io::ErrorKind::WriteZero.into()),
+        Ok(len) => Wake::Wrote(len),
         Err(error) => Wake::Lost(error),
     })
 }
