@@ -1,5 +1,6 @@
 //! Messages that are not in memory any more: read back from the log.
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +11,7 @@ use tracing::error;
 use warren_core::{Bodies, Location, Message};
 use warren_storage::{FileDisk, LogPoint, LogReader, Position, ReadError};
 
-use crate::limits::READ_AHEAD_BYTES;
+use crate::limits::{READ_AHEAD_BYTES, READ_AHEAD_GAP};
 
 /// How far the log is synced, as the log thread last said: what lies behind it may still change.
 #[derive(Debug, Clone, Default)]
@@ -49,20 +50,22 @@ impl LogBodies {
         inside.then(|| self.octets.slice(start..start + at.len as usize))
     }
 
-    /// How much to read at `at`: more than asked if it lies close behind what was read before.
+    /// How much to read at `at`: more than asked if it lies right behind what was read before. Messages of a queue that
+    /// lie apart are read one by one, or each would keep its neighbours in memory.
     fn len_to_read(&self, at: Location) -> Result<u32, ReadError> {
         let behind = at.offset.checked_sub(self.ahead.offset).and_then(|gap| gap.checked_sub(self.ahead.len));
-        let continues = at.segment == self.ahead.segment && behind.is_some_and(|gap| gap < READ_AHEAD_BYTES);
-        if !continues {
-            return Ok(at.len);
-        }
+        let continues = at.segment == self.ahead.segment && behind.is_some_and(|gap| gap < READ_AHEAD_GAP);
         let synced = self.synced.get();
-        let end = if synced.segment == at.segment { synced.offset } else { self.reader.segment_len(at.segment)? };
+        let end = match synced.segment.cmp(&at.segment) {
+            _ if !continues => return Ok(at.len),
+            // The log thread has told us of `at` and not yet how far it is: nothing behind it is sure.
+            Less => return Ok(at.len),
+            Equal => synced.offset,
+            Greater => self.reader.segment_len(at.segment)?,
+        };
         Ok(at.len.max(READ_AHEAD_BYTES.min(end.saturating_sub(at.offset))))
     }
-}
 
-impl LogBodies {
     fn octets(&mut self, at: Location) -> Result<Bytes, ReadError> {
         if let Some(octets) = self.slice(at) {
             return Ok(octets);

@@ -11,6 +11,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process;
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::Context;
@@ -25,7 +26,7 @@ use warren_replication::EntryId;
 use warren_storage::{CheckpointPlan, FileDisk, LogError, LogPoint, LogReader, Position, Reclaimed, Retention};
 
 use crate::bodies::SyncedEnd;
-use crate::limits::{RELOCATION_BYTES, RELOCATIONS_BYTES};
+use crate::limits::RELOCATION_BYTES;
 use crate::log::{CheckpointDue, LogSignal};
 
 /// What one shard gives to a checkpoint.
@@ -46,6 +47,15 @@ pub(crate) enum ShardState {
     Queues(Snapshot),
 }
 
+/// Messages on their way to another place in the log.
+#[derive(Debug)]
+pub(crate) struct Relocation {
+    /// Of the record.
+    pub(crate) payload: Bytes,
+    /// Held while they are on their way: the next ones are chosen when these have arrived, or they would be chosen again.
+    _moving: Arc<()>,
+}
+
 /// The task that makes checkpoints.
 pub(crate) struct Checkpointer {
     pub(crate) due: CheckpointDue,
@@ -56,6 +66,10 @@ pub(crate) struct Checkpointer {
     pub(crate) reader: LogReader<FileDisk>,
     /// Where shards hear from the log; by number, the metadata's first.
     pub(crate) signals: Vec<UnboundedSender<LogSignal>>,
+    /// Octets of messages that may be moved after one checkpoint.
+    pub(crate) relocation_bytes: u64,
+    /// Others have it too while messages are being moved.
+    pub(crate) moving: Arc<()>,
 }
 
 /// What a finished checkpoint came to.
@@ -77,7 +91,8 @@ impl Checkpointer {
             let begun = Instant::now();
             let Some((point, contributions)) = self.collect().await else { return };
             let (retention, reader) = (self.retention.clone(), self.reader.clone());
-            let finished = spawn_blocking(move || finish(&retention, &reader, point, contributions)).await;
+            let room = if Arc::strong_count(&self.moving) == 1 { self.relocation_bytes } else { 0 };
+            let finished = spawn_blocking(move || finish(&retention, &reader, point, contributions, room)).await;
             match finished.context("the checkpoint was given up").flatten() {
                 Ok(finished) => {
                     debug!(elapsed = ?begun.elapsed(), bytes = finished.bytes, "checkpoint");
@@ -111,7 +126,7 @@ impl Checkpointer {
         for (shard, payload) in moved {
             if let Some(signals) = self.signals.get(usize::from(shard.0)) {
                 // A shard that has stopped does so because the node stops.
-                let _ = signals.send(LogSignal::Relocate(payload));
+                let _ = signals.send(LogSignal::Relocate(Relocation { payload, _moving: self.moving.clone() }));
             }
         }
     }
@@ -136,6 +151,7 @@ fn finish(
     reader: &LogReader<FileDisk>,
     replay_from: LogPoint,
     contributions: Vec<Contribution>,
+    room: u64,
 ) -> anyhow::Result<Finished> {
     let mut live: BTreeMap<u32, u64> = BTreeMap::new();
     let mut snapshots = Vec::with_capacity(contributions.len());
@@ -153,12 +169,12 @@ fn finish(
     }
     let bytes = snapshots.iter().map(|snapshot| snapshot.payload.len() as u64).sum();
     let reclaimed = retention.checkpoint(CheckpointPlan { replay_from, snapshots, live })?;
-    let moved = survivors(reader, &contributions, &to_empty(&reclaimed))?;
+    let moved = survivors(reader, &contributions, &to_empty(&reclaimed, room))?;
     Ok(Finished { bytes, moved })
 }
 
 /// The old segments to move survivors out of: those with the least, as long as the log is too large for what lives in it.
-fn to_empty(reclaimed: &Reclaimed) -> BTreeSet<u32> {
+fn to_empty(reclaimed: &Reclaimed, room: u64) -> BTreeSet<u32> {
     let mut retained = reclaimed.retained.clone();
     retained.sort_unstable_by_key(|segment| segment.live);
     let live: u64 = retained.iter().map(|segment| segment.live).sum();
@@ -167,7 +183,7 @@ fn to_empty(reclaimed: &Reclaimed) -> BTreeSet<u32> {
     let mut moved = 0;
     let mut chosen = BTreeSet::new();
     for segment in retained {
-        if size <= SIZE_PER_LIVE * live + spare || moved + segment.live > RELOCATIONS_BYTES {
+        if size <= SIZE_PER_LIVE * live + spare || moved + segment.live > room {
             break;
         }
         size -= u64::from(segment.len);

@@ -10,8 +10,8 @@ use tokio::sync::oneshot;
 use tracing::error;
 use warren_core::queue::ShardTotals;
 
+use crate::log::LogSignal;
 use crate::node::Shared;
-use crate::shard::ShardMessage;
 
 /// The routes.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -45,9 +45,9 @@ async fn metrics(
 /// Asks every shard what it holds; one that has stopped holds nothing.
 async fn totals(shared: &Shared) -> ShardTotals {
     let mut sum = ShardTotals::default();
-    for shard in &shared.shards[1..] {
+    for shard in &shared.signals[1..] {
         let (reply, answer) = oneshot::channel();
-        if shard.send(ShardMessage::Totals(reply)).await.is_err() {
+        if shard.send(LogSignal::Totals(reply)).is_err() {
             continue;
         }
         let totals = answer.await.unwrap_or_default();

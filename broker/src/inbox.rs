@@ -9,14 +9,10 @@ use std::sync::Arc;
 use tokio::sync::{Semaphore, TryAcquireError, mpsc};
 use warren_core::queue::ShardInput;
 
-use crate::limits::SHARD_INBOX_BYTES;
 use crate::shard::ShardMessage;
 
 /// Octets that one permit stands for.
 const UNIT: usize = 1 << 10;
-
-/// All the room there is.
-const UNITS: usize = SHARD_INBOX_BYTES / UNIT;
 
 /// The shard takes nothing any more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -28,6 +24,8 @@ pub(crate) struct ShardStopped;
 pub(crate) struct InboxSender {
     messages: mpsc::UnboundedSender<(usize, ShardMessage)>,
     room: Arc<Semaphore>,
+    /// All the room there is.
+    units: usize,
 }
 
 /// The end that the shard has.
@@ -39,11 +37,12 @@ pub(crate) struct Inbox {
     taken: Vec<(usize, ShardMessage)>,
 }
 
-/// An empty inbox.
-pub(crate) fn inbox() -> (InboxSender, Inbox) {
+/// An empty inbox with room for so many octets.
+pub(crate) fn inbox(octets: usize) -> (InboxSender, Inbox) {
     let (sender, receiver) = mpsc::unbounded_channel();
-    let room = Arc::new(Semaphore::new(UNITS));
-    (InboxSender { messages: sender, room: room.clone() }, Inbox { messages: receiver, room, taken: Vec::new() })
+    let units = octets / UNIT;
+    let room = Arc::new(Semaphore::new(units));
+    (InboxSender { messages: sender, room: room.clone(), units }, Inbox { messages: receiver, room, taken: Vec::new() })
 }
 
 impl InboxSender {
@@ -52,8 +51,8 @@ impl InboxSender {
     /// # Errors
     /// The shard has stopped, or does so meanwhile.
     pub(crate) async fn send(&self, message: ShardMessage) -> Result<(), ShardStopped> {
-        let units = units(&message);
-        // No message has more units than a 32-bit number holds: their sum is bounded by `UNITS`.
+        let units = units(&message).min(self.units);
+        // No message has more units than a 32-bit number holds: there are not so many.
         let permits = u32::try_from(units).unwrap_or(u32::MAX);
         let room = match self.room.try_acquire_many(permits) {
             Err(TryAcquireError::NoPermits) => self.room.acquire_many(permits).await.map_err(|_| ShardStopped)?,
@@ -91,9 +90,9 @@ impl Drop for Inbox {
 fn units(message: &ShardMessage) -> usize {
     let octets = match message {
         ShardMessage::Inputs(inputs) => inputs.iter().map(octets).sum(),
-        ShardMessage::Totals(_) | ShardMessage::Drain(_) => 0,
+        ShardMessage::Drain(_) => 0,
     };
-    (1 + octets / UNIT).min(UNITS)
+    1 + octets / UNIT
 }
 
 /// About how much memory an input takes.
@@ -113,6 +112,8 @@ mod tests {
     use warren_core::queue::PublishRun;
 
     use super::*;
+
+    const ROOM: usize = 256 << 10;
 
     fn publish(octets: usize) -> ShardMessage {
         let commands = Bytes::from(vec![0; octets]);
@@ -134,8 +135,8 @@ mod tests {
 
     #[test]
     fn what_waits_is_bounded_in_octets_and_taking_gives_the_room_back() {
-        let (sender, mut inbox) = inbox();
-        let half = SHARD_INBOX_BYTES / 2 - UNIT;
+        let (sender, mut inbox) = inbox(ROOM);
+        let half = ROOM / 2 - UNIT;
         assert!(sends(&sender, half) && sends(&sender, half));
         assert!(!sends(&sender, half), "the inbox is full");
         assert_eq!(takes(&mut inbox, 1), Some(1));
@@ -145,16 +146,16 @@ mod tests {
 
     #[test]
     fn small_messages_are_bounded_too() {
-        let (sender, _inbox) = inbox();
-        let sent = (0..2 * UNITS).take_while(|_| sends(&sender, 1)).count();
-        assert_eq!(sent, UNITS);
+        let (sender, _inbox) = inbox(ROOM);
+        let sent = (0..2 * ROOM / UNIT).take_while(|_| sends(&sender, 1)).count();
+        assert_eq!(sent, ROOM / UNIT);
     }
 
     #[test]
     fn a_message_larger_than_the_bound_waits_until_it_is_alone_and_then_goes_through() {
-        let (sender, mut inbox) = inbox();
+        let (sender, mut inbox) = inbox(ROOM);
         assert!(sends(&sender, 1));
-        let mut large = Box::pin(sender.send(publish(2 * SHARD_INBOX_BYTES)));
+        let mut large = Box::pin(sender.send(publish(2 * ROOM)));
         assert_eq!(large.as_mut().now_or_never(), None);
         assert!(!sends(&sender, 1), "it is not overtaken");
         assert_eq!(takes(&mut inbox, 64), Some(1));
@@ -165,8 +166,8 @@ mod tests {
 
     #[test]
     fn whoever_waits_hears_that_the_shard_has_stopped() {
-        let (sender, inbox) = inbox();
-        assert!(sends(&sender, 2 * SHARD_INBOX_BYTES));
+        let (sender, inbox) = inbox(ROOM);
+        assert!(sends(&sender, 2 * ROOM));
         let mut waiting = Box::pin(sender.send(publish(1)));
         assert_eq!(waiting.as_mut().now_or_never(), None);
         drop(inbox);

@@ -18,11 +18,6 @@ pub(crate) const UNSENT_BYTES: usize = 1 << 20;
 /// How long a client may leave its socket full before it is dropped (RabbitMQ's `send_timeout` is 15 s).
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// Octets of inputs waiting for a shard, rounded up to 1 KiB for each batch; beyond, their senders wait. A batch that is
-/// larger alone waits until it is alone. A read or two: more would put a publisher ahead of the consumers, whose grants
-/// wait behind it.
-pub(crate) const SHARD_INBOX_BYTES: usize = 256 << 10;
-
 /// How long settlements may wait for something else to be logged with. After a crash, messages that were acknowledged in
 /// that time may be delivered again.
 pub(crate) const SETTLE_DELAY: Duration = Duration::from_millis(50);
@@ -30,11 +25,11 @@ pub(crate) const SETTLE_DELAY: Duration = Duration::from_millis(50);
 /// Octets read from the log beyond what was asked for, when a backlog is delivered.
 pub(crate) const READ_AHEAD_BYTES: u32 = 256 << 10;
 
+/// Octets that may lie between two messages of a queue for the second to be read ahead with more.
+pub(crate) const READ_AHEAD_GAP: u32 = 4 << 10;
+
 /// Octets of messages in one relocation record; the message that reaches it is the last.
 pub(crate) const RELOCATION_BYTES: usize = 256 << 10;
-
-/// Octets of messages moved after one checkpoint; what is left waits for the next.
-pub(crate) const RELOCATIONS_BYTES: u64 = 64 << 20;
 
 /// How often the volume is asked for its free space, beside each new segment.
 pub(crate) const SPACE_INTERVAL: Duration = Duration::from_secs(1);

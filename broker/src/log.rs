@@ -7,10 +7,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
-use bytes::Bytes;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, oneshot, watch};
 use tracing::{error, info, warn};
+use warren_core::queue::ShardTotals;
 use warren_core::{Location, ShardId};
 use warren_replication::{EntryId, Restored};
 use warren_storage::{
@@ -19,12 +19,13 @@ use warren_storage::{
 };
 
 use crate::bodies::{LogBodies, SyncedEnd};
-use crate::checkpoint::Contribution;
+use crate::checkpoint::{Contribution, Relocation};
 use crate::config::LogConfig;
 use crate::metrics::Metrics;
 use crate::space::{LogBounds, SpaceWatch};
 
-/// What a shard is told about the log, in the order in which it became true.
+/// What a shard is told beside its inbox, which may be closed for a while: about the log, in the order in which it became
+/// true, and questions that must not wait.
 #[derive(Debug)]
 pub(crate) enum LogSignal {
     /// One of the shard's records is durable.
@@ -40,8 +41,10 @@ pub(crate) enum LogSignal {
     Writable,
     /// Answer with a snapshot of everything that was synced before.
     Checkpoint(UnboundedSender<Contribution>),
-    /// Write these messages again: the payload of a relocation record.
-    Relocate(Bytes),
+    /// Write these messages again.
+    Relocate(Relocation),
+    /// How many messages and consumers it has.
+    Totals(oneshot::Sender<ShardTotals>),
 }
 
 /// What was found in the log, in the order it has to be applied.
@@ -68,7 +71,8 @@ pub(crate) fn open(data_dir: &Path, config: &LogConfig, replay: &mut impl Replay
     let disk = FileDisk::open(&folder)?;
     let volume = disk.space().with_context(|| format!("the volume of {} does not say its size", folder.display()))?;
     let bounds = LogBounds::new(config, volume.total);
-    let options = Options { segment_len: bounds.segment_bytes, ..Options::default() };
+    let options =
+        Options { segment_len: bounds.segment_bytes, reserve: bounds.reserve_bytes / 8, ..Options::default() };
     let mut restored = BTreeMap::new();
     let mut failure = None;
     let log = Log::open(disk, options, |found| {
@@ -173,7 +177,7 @@ impl NodeLog {
     pub(crate) fn start(
         opened: Opened,
         signals: Vec<UnboundedSender<LogSignal>>,
-        alarm: Arc<watch::Sender<Option<&'static str>>>,
+        alarm: watch::Sender<Option<&'static str>>,
         metrics: Metrics,
     ) -> anyhow::Result<Self> {
         let Opened { log, bounds, .. } = opened;
@@ -219,6 +223,16 @@ impl Completions {
     }
 }
 
+impl Drop for Completions {
+    /// A log thread that panicked, which is a defect, would leave everybody waiting for it.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            error!("the log thread panicked; ending the process");
+            process::abort();
+        }
+    }
+}
+
 impl Completion for Completions {
     fn synced(&mut self, batch: Batch<'_>) {
         self.metrics.log_synced(batch.records.len(), batch.bytes, batch.sync_duration);
@@ -236,6 +250,10 @@ impl Completion for Completions {
 
     /// Nothing that we could still do would be true: what the disk holds is unknown. A restart reads it and knows.
     fn failed(&mut self, error: LogError) {
+        if !error.is_final() {
+            // The node stops while the log waits for space: what was not written was not confirmed either.
+            return warn!(%error, "the log ends without space for what waited");
+        }
         error!(%error, "the log failed; ending the process so that nothing unwritten is confirmed");
         process::abort();
     }
@@ -247,11 +265,11 @@ impl Completion for Completions {
     }
 
     fn out_of_space(&mut self, waiting: bool) {
+        self.space.log_waits(waiting);
         if waiting {
             warn!(
                 "the volume is full: the log waits for space; messages that are consumed and acknowledged give it back"
             );
-            self.space.look();
         } else {
             info!("there is space again: the log goes on");
         }

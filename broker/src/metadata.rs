@@ -251,7 +251,7 @@ impl MetadataTask {
             }
             LogSignal::Writable => self.group.retry().map_err(|_| Stopped)?,
             // Messages are not the metadata's.
-            LogSignal::Relocate(_) => {}
+            LogSignal::Relocate(_) | LogSignal::Totals(_) => {}
             LogSignal::Checkpoint(reply) => {
                 let state = ShardState::Metadata(self.committed.snapshot());
                 // A checkpoint that was given up misses nothing.

@@ -49,6 +49,8 @@ pub(crate) struct Shared {
     pub(crate) topology: Arc<ArcSwap<Topology>>,
     /// By shard number; the first is the metadata's and takes nothing.
     pub(crate) shards: Vec<InboxSender>,
+    /// By shard number, the metadata's first: what goes beside the inboxes.
+    pub(crate) signals: Vec<mpsc::UnboundedSender<LogSignal>>,
     pub(crate) metadata: MetadataHandle,
     pub(crate) connections: Arc<Connections>,
     pub(crate) users: Users,
@@ -182,10 +184,11 @@ fn start_machines(
     let alarm = watch::Sender::new(None);
     let log = NodeLog::start(opened, senders, alarm.clone(), metrics.clone())?;
     let (metadata, deletions, mailbox) = metadata::mailbox();
-    let (senders, inputs): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| inbox()).unzip();
+    let (senders, inputs): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| inbox(bounds.inbox_bytes)).unzip();
     let shared = Arc::new(Shared {
         topology: Arc::new(ArcSwap::from_pointee(state.topology.clone())),
         shards: senders,
+        signals: log.signals.clone(),
         metadata,
         connections: Arc::default(),
         users: Users::new(config.default_user),
@@ -215,6 +218,7 @@ fn start_machines(
             metadata: shared.metadata.clone(),
             deletions: deletions.clone(),
             waiting_bytes: bounds.waiting_bytes,
+            alarm: shared.alarm.subscribe(),
             draining: Vec::new(),
             relocations: VecDeque::new(),
             settle_at: None,
@@ -231,7 +235,16 @@ fn start_machines(
 fn look_after(log: NodeLog, bounds: LogBounds) -> LogWriter {
     let NodeLog { writer, reader, retention, synced, checkpoint, space, signals } = log;
     let min_bytes = bounds.checkpoint_bytes;
-    let checkpointer = Checkpointer { due: checkpoint.clone(), min_bytes, synced, retention, reader, signals };
+    let checkpointer = Checkpointer {
+        due: checkpoint.clone(),
+        min_bytes,
+        relocation_bytes: bounds.relocation_bytes,
+        synced,
+        retention,
+        reader,
+        signals,
+        moving: Arc::default(),
+    };
     spawn_vital("checkpoint", checkpointer.run());
     spawn_vital("space", space.run(checkpoint));
     writer

@@ -4,17 +4,16 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 use tracing::{debug, error, info};
 use warren_core::ShardId;
-use warren_core::queue::{Shard, ShardInput, ShardOutput, ShardTotals};
+use warren_core::queue::{Shard, ShardInput, ShardOutput};
 use warren_replication::{Group, ProposeError};
 use warren_storage::{AppendError, Kind, LogHandle, Position, Record, Tag};
 
 use crate::bodies::LogBodies;
-use crate::checkpoint::{Contribution, ShardState};
+use crate::checkpoint::{Contribution, Relocation, ShardState};
 use crate::connections::Connections;
 use crate::inbox::Inbox;
 use crate::limits::{SETTLE_DELAY, SHARD_BATCHES_AT_ONCE};
@@ -26,8 +25,6 @@ use crate::metadata::{Deletions, MetadataHandle};
 pub(crate) enum ShardMessage {
     /// Inputs, in order.
     Inputs(Vec<ShardInput>),
-    /// How many messages and consumers it has.
-    Totals(oneshot::Sender<ShardTotals>),
     /// Answer when the log has everything that came before.
     Drain(oneshot::Sender<()>),
 }
@@ -46,10 +43,12 @@ pub(crate) struct ShardTask {
     pub(crate) deletions: Deletions,
     /// Octets that may wait for the log; beyond, no inputs are taken.
     pub(crate) waiting_bytes: usize,
+    /// While publishers are held back all inputs are taken: among them are the acknowledgements that give space back.
+    pub(crate) alarm: watch::Receiver<Option<&'static str>>,
     /// Who waits for the log to have everything.
     pub(crate) draining: Vec<oneshot::Sender<()>>,
     /// Relocations on their way to the log, oldest first.
-    pub(crate) relocations: VecDeque<Bytes>,
+    pub(crate) relocations: VecDeque<Relocation>,
     /// When settlements that nothing urgent has taken along are logged by themselves.
     pub(crate) settle_at: Option<Instant>,
 }
@@ -60,7 +59,7 @@ impl ShardTask {
         let mut output = ShardOutput::default();
         let mut messages = Vec::with_capacity(SHARD_BATCHES_AT_ONCE);
         loop {
-            let takes_inputs = self.shard.waiting_bytes() < self.waiting_bytes;
+            let takes_inputs = self.takes_inputs();
             let settle_at = self.settle_at;
             tokio::select! {
                 biased;
@@ -73,6 +72,7 @@ impl ShardTask {
                     0 => return,
                     _ => self.take_in(&mut messages, &mut output),
                 },
+                _ = self.alarm.changed(), if !takes_inputs => {}
                 () = sleep_until(settle_at.unwrap_or_else(Instant::now)), if settle_at.is_some() => {}
             }
             self.post(&mut output);
@@ -88,6 +88,10 @@ impl ShardTask {
         }
     }
 
+    fn takes_inputs(&self) -> bool {
+        self.shard.waiting_bytes() < self.waiting_bytes || self.alarm.borrow().is_some()
+    }
+
     fn take_in(&mut self, messages: &mut Vec<ShardMessage>, output: &mut ShardOutput) {
         for message in messages.drain(..) {
             match message {
@@ -96,8 +100,6 @@ impl ShardTask {
                         self.shard.handle(input, &mut self.bodies, output);
                     }
                 }
-                // Whoever asked may have stopped waiting.
-                ShardMessage::Totals(reply) => drop(reply.send(self.shard.totals())),
                 ShardMessage::Drain(reply) => self.draining.push(reply),
             }
         }
@@ -105,7 +107,9 @@ impl ShardTask {
 
     fn signal(&mut self, signal: LogSignal, output: &mut ShardOutput) -> Result<(), ProposeError> {
         match signal {
-            LogSignal::Relocate(payload) => self.relocate(payload),
+            LogSignal::Relocate(relocation) => self.relocate(relocation),
+            // Whoever asked may have stopped waiting.
+            LogSignal::Totals(reply) => drop(reply.send(self.shard.totals())),
             LogSignal::Synced { kind: Kind::Relocation, position, .. } => self.relocated(position),
             LogSignal::Synced { kind, index, position } => {
                 self.group.synced(kind, index, position);
@@ -124,18 +128,18 @@ impl ShardTask {
     }
 
     /// Writes messages again, as this node's own affair: where a body lies differs from node to node.
-    fn relocate(&mut self, payload: Bytes) {
+    fn relocate(&mut self, relocation: Relocation) {
         let tag = Tag { kind: Kind::Relocation, shard: self.id.0, term: 0, index: 0 };
-        match Record::new(tag, vec![payload.clone()]).map(|record| self.log.try_append(record)) {
-            Ok(Ok(())) => self.relocations.push_back(payload),
+        match Record::new(tag, vec![relocation.payload.clone()]).map(|record| self.log.try_append(record)) {
+            Ok(Ok(())) => self.relocations.push_back(relocation),
             Ok(Err(AppendError::Full(_) | AppendError::Stopped)) => debug!("no room to move messages; the next time"),
             Err(error) => error!(%error, "messages cannot be moved; their segment stays"),
         }
     }
 
     fn relocated(&mut self, position: Position) {
-        let Some(payload) = self.relocations.pop_front() else { return };
-        if let Err(error) = self.shard.relocated(location(position), &payload) {
+        let Some(relocation) = self.relocations.pop_front() else { return };
+        if let Err(error) = self.shard.relocated(location(position), &relocation.payload) {
             error!(%error, "a relocation of our own cannot be read; ending the process");
             std::process::abort();
         }

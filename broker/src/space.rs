@@ -2,6 +2,7 @@
 //! using it up.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::watch;
 use tracing::{info, warn};
@@ -10,6 +11,7 @@ use warren_storage::{FileDisk, Retention};
 use crate::config::LogConfig;
 use crate::limits::SPACE_INTERVAL;
 use crate::log::CheckpointDue;
+use crate::node::SHARDS;
 
 /// Why publishers are held back (RabbitMQ's words in `connection.blocked`).
 pub(crate) const LOW_ON_DISK: &str = "low on disk";
@@ -27,8 +29,12 @@ pub(crate) struct LogBounds {
     pub(crate) reserve_bytes: u64,
     /// Records waiting for the log thread: at most a quarter of the reserve and 64 MiB.
     pub(crate) queue_bytes: usize,
-    /// Commands waiting in one shard: at most an eighth of the reserve and 8 MiB.
+    /// Commands waiting in one shard: its part of a quarter of the reserve, at most 8 MiB.
     pub(crate) waiting_bytes: usize,
+    /// Messages moved after one checkpoint; what is left waits for the next: an eighth of the reserve.
+    pub(crate) relocation_bytes: u64,
+    /// What waits in front of one shard: its part of another quarter of the reserve, at most 256 KiB.
+    pub(crate) inbox_bytes: usize,
 }
 
 const MIB: u64 = 1 << 20;
@@ -40,12 +46,16 @@ impl LogBounds {
         // Both are within u32: 64 MiB is.
         let power = 1_u64 << segment.ilog2();
         let reserve_bytes = (volume / 8).clamp(4 * MIB, 512 * MIB);
+        // What was taken in before the alarm is written after it, and must fit into the reserve beside the log's queue.
+        let shard_bytes = reserve_bytes / 4 / u64::from(SHARDS.get());
         Self {
             segment_bytes: config.segment_bytes.unwrap_or(power as u32),
-            checkpoint_bytes: config.checkpoint_bytes.unwrap_or((volume / 16).clamp(MIB, 64 * MIB)),
+            checkpoint_bytes: config.checkpoint_bytes.unwrap_or_else(|| (volume / 16).clamp(MIB, 64 * MIB)),
             reserve_bytes,
             queue_bytes: (reserve_bytes / 4).min(64 * MIB) as usize,
-            waiting_bytes: (reserve_bytes / 8).min(8 * MIB) as usize,
+            waiting_bytes: shard_bytes.min(8 * MIB) as usize,
+            relocation_bytes: reserve_bytes / 8,
+            inbox_bytes: shard_bytes.min(MIB / 4) as usize,
         }
     }
 }
@@ -56,16 +66,24 @@ pub(crate) struct SpaceWatch {
     retention: Retention<FileDisk>,
     /// Below so many free bytes the alarm begins.
     reserve: u64,
-    alarm: Arc<watch::Sender<Option<&'static str>>>,
+    alarm: watch::Sender<Option<&'static str>>,
+    /// The log waits for space, however much there seems to be: its next segment may be a long one.
+    log_waits: Arc<AtomicBool>,
 }
 
 impl SpaceWatch {
     pub(crate) fn new(
         retention: Retention<FileDisk>,
         reserve: u64,
-        alarm: Arc<watch::Sender<Option<&'static str>>>,
+        alarm: watch::Sender<Option<&'static str>>,
     ) -> Self {
-        Self { retention, reserve, alarm }
+        Self { retention, reserve, alarm, log_waits: Arc::default() }
+    }
+
+    /// The log begins or ends to wait for space.
+    pub(crate) fn log_waits(&self, waits: bool) {
+        self.log_waits.store(waits, Ordering::Relaxed);
+        self.look();
     }
 
     /// Looks now. Blocks for one `statvfs`.
@@ -76,7 +94,8 @@ impl SpaceWatch {
         };
         // It ends a little above where it begins, so that it does not flicker.
         let raised = self.alarm.borrow().is_some();
-        let low = space.available < if raised { self.reserve + self.reserve / 4 } else { self.reserve };
+        let enough = if raised { self.reserve + self.reserve / 4 } else { self.reserve };
+        let low = space.available < enough || self.log_waits.load(Ordering::Relaxed);
         if low == raised {
             return;
         }
@@ -113,17 +132,16 @@ mod tests {
     fn a_large_volume_gets_the_largest_parts() {
         let bounds = LogBounds::new(&LogConfig::default(), 1 << 40);
         assert_eq!((bounds.segment_bytes, bounds.checkpoint_bytes), (64 << 20, 64 << 20));
-        assert_eq!((bounds.reserve_bytes, bounds.queue_bytes, bounds.waiting_bytes), (512 << 20, 64 << 20, 8 << 20));
+        assert_eq!((bounds.reserve_bytes, bounds.queue_bytes), (512 << 20, 64 << 20));
+        assert_eq!((bounds.waiting_bytes, bounds.inbox_bytes), (4 << 20, 256 << 10));
     }
 
     #[test]
     fn on_a_small_volume_everything_under_way_fits_into_the_reserve() {
         let bounds = LogBounds::new(&LogConfig::default(), 64 << 20);
         assert_eq!((bounds.segment_bytes, bounds.reserve_bytes), (1 << 20, 8 << 20));
-        assert!(
-            (bounds.queue_bytes + bounds.waiting_bytes) as u64 + 4 * u64::from(bounds.segment_bytes)
-                <= bounds.reserve_bytes
-        );
+        let shards = usize::from(SHARDS.get()) * (bounds.waiting_bytes + bounds.inbox_bytes);
+        assert!((bounds.queue_bytes + shards) as u64 <= bounds.reserve_bytes / 4 * 3);
     }
 
     #[test]

@@ -122,7 +122,8 @@ impl Shard {
             ShardInput::Settle { .. } | ShardInput::Grant { .. } | ShardInput::Create { .. } => None,
         };
         let Some(queue) = queue.and_then(|id| self.queues.get(&id)) else {
-            return false;
+            // Of a run whose first queue has just been deleted, the others may still be logged ones.
+            return matches!(input, ShardInput::Publish(_)) && self.outbox.has_unapplied();
         };
         if !queue.settings.logged {
             return false;
