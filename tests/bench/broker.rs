@@ -13,7 +13,7 @@ use warren_tests::harness::Connection;
 
 use crate::chroot::Chroot;
 use crate::cores::Cores;
-use crate::usage::{Usage, find, resident};
+use crate::usage::{find, processor_time, resident};
 
 /// How long a broker may take until its port is open.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -129,12 +129,12 @@ impl Broker {
         Ok(broker)
     }
 
-    /// What it has used until now.
+    /// Seconds of processor time that it has used until now.
     ///
     /// # Errors
     /// It has ended.
-    pub(crate) fn usage(&self) -> Result<Usage> {
-        Usage::of(self.pid)
+    pub(crate) fn processor_time(&self) -> Result<f64> {
+        processor_time(self.pid)
     }
 
     /// Octets of memory that it occupies.

@@ -35,7 +35,7 @@ use perf_test::PerfTest;
 use report::Report;
 use run::Bench;
 use scenario::{Group, Scenario};
-use usage::Usage;
+use usage::{Disk, processor_time};
 
 /// Measure brokers.
 #[derive(Parser)]
@@ -103,6 +103,9 @@ struct LoadArguments {
     /// Process number of the broker, to say what it used per message.
     #[arg(long)]
     pid: Option<u32>,
+    /// The broker's data folder, to say what its disk wrote per message.
+    #[arg(long)]
+    data: Option<PathBuf>,
     /// Print the outcome as JSON.
     #[arg(long)]
     json: bool,
@@ -200,11 +203,13 @@ fn write(report: &Report, arguments: &RunArguments) -> Result<()> {
 }
 
 fn load(arguments: &LoadArguments) -> Result<()> {
-    let LoadArguments { port, pid, json, load } = arguments;
+    let LoadArguments { port, pid, data, json, load } = arguments;
     let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), *port);
-    let mut edges = Vec::new();
+    let disk = data.as_deref().map(Disk::under).transpose()?.flatten();
+    let written = || disk.as_ref().map(Disk::written).transpose();
+    let (mut edges, before) = (Vec::new(), written()?);
     let outcome = load::run(address, load, |_: Edge| {
-        edges.extend(pid.map(Usage::of).transpose()?);
+        edges.extend(pid.map(processor_time).transpose()?);
         Ok(())
     })?;
     let mut out = std::io::stdout().lock();
@@ -213,10 +218,13 @@ fn load(arguments: &LoadArguments) -> Result<()> {
         return Ok(());
     }
     write!(out, "{}", describe(&outcome))?;
-    if let [before, after] = edges[..] {
-        let (used, messages) = (after - before, outcome.rate() * outcome.seconds);
-        let (processor, written) = (used.processor * 1e6 / messages, used.written as f64 / messages);
-        writeln!(out, "broker     {processor:.2} µs of processor time and {written:.0} octets written per message")?;
+    if let [begin, end] = edges[..] {
+        let used = (end - begin) * 1e6 / (outcome.rate() * outcome.seconds);
+        writeln!(out, "broker     {used:.2} µs of processor time per message")?;
+    }
+    if let Some((before, after)) = before.zip(written()?) {
+        let each = after.saturating_sub(before) as f64 / outcome.verified as f64;
+        writeln!(out, "disk       {each:.0} octets written per message, by whomever")?;
     }
     Ok(())
 }

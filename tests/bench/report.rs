@@ -115,7 +115,8 @@ they are on the disk; both brokers get the same arguments. \"Window\" is how man
 
 \"Machine's limit\" is what the plainest code reached on the same machine a moment before: octets through one loopback connection,
 divided by what a message needs there and back; for persistent messages, a window per write and `fdatasync` (the mean of some hundred), if
-that is less; for latencies, one write of 1 KiB and its `fdatasync`; for bytes written, the body.
+that is less; for latencies, one write of 1 KiB and its `fdatasync`; for bytes written, the body. Bytes written are the disk's own count, the file
+system's journal included, and whatever else the machine wrote meanwhile.
 
 The generator of ours is `bench load`: one thread per connection, frames that were encoded once, every message looked for at the other
 end. PerfTest is RabbitMQ's own; on small messages it needs more processor time than the broker, and its numbers say so.

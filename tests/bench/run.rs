@@ -1,8 +1,8 @@
 //! Runs the scenarios: repeat after repeat, the brokers in turn, each on an empty folder.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use warren_amqp::{Table, ToClient, ToServer, queue};
 use warren_tests::harness::Connection;
@@ -14,10 +14,13 @@ use crate::load::{self, Edge, Load, Outcome};
 use crate::perf_test::PerfTest;
 use crate::sample::{Metric, Sample};
 use crate::scenario::{Deed, Group, Scenario};
-use crate::usage::{Usage, load_average};
+use crate::usage::{Disk, load_average};
 
 /// How long brokers may tidy up between two loads.
 const PAUSE: Duration = Duration::from_millis(500);
+/// Connections that declare queues at the same time.
+const DECLARERS: u64 = 16;
+const DECLARED_AT_ONCE: u64 = 100;
 /// Octets around a body: what frames, method and header take, when it is published and when it is delivered.
 const PUBLISH_OVERHEAD: f64 = 58.0;
 const DELIVER_OVERHEAD: f64 = 74.0;
@@ -36,6 +39,8 @@ pub(crate) struct Bench {
     /// How often each group runs.
     pub(crate) repeats: Repeats,
     sync_file: SyncFile,
+    /// None if it keeps no counters.
+    disk: Option<Disk>,
     /// What was measured.
     pub(crate) samples: Vec<Sample>,
     /// The machine's limits, beside each scenario.
@@ -88,12 +93,13 @@ impl Bench {
     ) -> Result<Self> {
         std::fs::create_dir_all(&installation.data).context("make a place for data")?;
         let sync_file = SyncFile::new(&installation.data)?;
+        let disk = Disk::under(&installation.data)?;
         stay_on(&installation.cores.load)?;
         let limit = getrlimit(Resource::Nofile);
         // Brokers inherit it: both need a descriptor per connection.
         setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }).context("raise the file limit")?;
         let (samples, limits, failures) = Default::default();
-        Ok(Self { installation, perf_test, scenarios, products, repeats, sync_file, samples, limits, failures })
+        Ok(Self { installation, perf_test, scenarios, products, repeats, sync_file, disk, samples, limits, failures })
     }
 
     /// Runs everything. A scenario that fails on a broker is noted, and the next begins.
@@ -188,17 +194,19 @@ impl Bench {
 
     /// Our own load, and what the broker uses for it.
     fn load(&mut self, place: &Place, broker: &Broker, load: &Load) -> Result<Outcome> {
-        let mut edges: Vec<Usage> = Vec::new();
+        let written = || self.disk.as_ref().map(Disk::written).transpose();
+        let (mut edges, before) = (Vec::new(), written()?);
         let outcome = load::run(Broker::ADDRESS, load, |_: Edge| {
-            edges.push(broker.usage()?);
+            edges.push(broker.processor_time()?);
             Ok(())
         })?;
-        let [before, after] = edges[..] else { anyhow::bail!("a load has two edges") };
-        let used = after - before;
-        let messages = outcome.rate() * outcome.seconds;
-        self.put(place, Metric::Processor, used.processor * 1e6 / messages, None);
-        if load.persistent {
-            self.put(place, Metric::Written, used.written as f64 / messages, Some(load.size as f64));
+        let after = written()?;
+        ensure!(outcome.rate() > 0.0, "no message came while it was measured");
+        let [begin, end] = edges[..] else { bail!("a load has two edges") };
+        self.put(place, Metric::Processor, (end - begin) * 1e6 / (outcome.rate() * outcome.seconds), None);
+        if let Some((before, after)) = before.zip(after).filter(|_| load.persistent) {
+            let written = after.saturating_sub(before) as f64 / outcome.verified as f64;
+            self.put(place, Metric::Written, written, Some(load.size as f64));
         }
         Ok(outcome)
     }
@@ -251,28 +259,16 @@ impl Bench {
 
     fn queues(&mut self, place: &Place, broker: &Broker, count: u64) -> Result<()> {
         let idle = broker.resident()?;
-        let mut connection = Connection::with_channel(Broker::ADDRESS)?;
-        let mut octets = Vec::new();
-        for index in 0..count {
-            let declare = queue::Declare {
-                queue: &format!("idle-{index}"),
-                passive: false,
-                durable: true,
-                exclusive: false,
-                auto_delete: false,
-                // Nobody waits for each of them; the last one is asked for below.
-                no_wait: true,
-                arguments: Table::new(&[]),
-            };
-            ToServer::QueueDeclare(declare).encode(1, &mut octets);
-        }
-        connection.send_octets(&octets).context("declare queues")?;
-        let last = format!("idle-{}", count - 1);
-        let begin = Instant::now();
-        while !is_declared(&last)? {
-            anyhow::ensure!(begin.elapsed() < Duration::from_secs(120), "{count} queues take more than 2 minutes");
-            std::thread::sleep(PAUSE);
-        }
+        std::thread::scope(|scope| {
+            let threads = (0..DECLARERS)
+                .map(|first| scope.spawn(move || declare_queues((first..count).step_by(DECLARERS as usize))));
+            // All have to run before the first is waited for.
+            for thread in threads.collect::<Vec<_>>() {
+                let Ok(declared) = thread.join() else { bail!("a thread that declares queues panicked") };
+                declared?;
+            }
+            Ok(())
+        })?;
         self.put_things(place, idle, broker.resident()?, count);
         Ok(())
     }
@@ -328,18 +324,28 @@ impl Place {
     }
 }
 
-/// Whether the queue exists.
-fn is_declared(name: &str) -> Result<bool> {
+/// Declares idle durable queues with these numbers and waits for every [`DECLARED_AT_ONCE`]th.
+fn declare_queues(numbers: impl Iterator<Item = u64>) -> Result<()> {
     let mut connection = Connection::with_channel(Broker::ADDRESS)?;
-    let declare = queue::Declare {
-        queue: name,
-        passive: true,
-        durable: true,
-        exclusive: false,
-        auto_delete: false,
-        no_wait: false,
-        arguments: Table::new(&[]),
-    };
-    let answer = connection.call(1, ToServer::QueueDeclare(declare))?;
-    Ok(matches!(ToClient::decode(&answer)?, ToClient::QueueDeclareOk(_)))
+    let mut numbers = numbers.zip(1_u64..).peekable();
+    let mut octets = Vec::new();
+    while let Some((number, position)) = numbers.next() {
+        let is_awaited = position.is_multiple_of(DECLARED_AT_ONCE) || numbers.peek().is_none();
+        let declare = queue::Declare {
+            queue: &format!("idle-{number}"),
+            passive: false,
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            no_wait: !is_awaited,
+            arguments: Table::new(&[]),
+        };
+        ToServer::QueueDeclare(declare).encode(1, &mut octets);
+        if is_awaited {
+            connection.send_octets(&octets).context("declare queues")?;
+            connection.expect(1, |method| matches!(method, ToClient::QueueDeclareOk(_))).context("declare queues")?;
+            octets.clear();
+        }
+    }
+    Ok(())
 }

@@ -24,7 +24,7 @@ pub(crate) enum Metric {
     DeliveryP99,
     /// Processor time of the broker per message, in microseconds.
     Processor,
-    /// Octets that the broker caused to be written to the disk per message.
+    /// Octets that the disk wrote per message.
     Written,
     /// Milliseconds from the start to the open port.
     Start,

@@ -87,9 +87,15 @@ pub(crate) fn all() -> Vec<Scenario> {
     let wide = |name, title, deed| scenario(name, title, Group::Wide, deed);
     let at_rate = |rate| Load { rate, ..persistent(16, 200) };
     // Without a bound, many producers fill queues that take minutes to drain.
-    let spread =
-        |producers, consumers, queues| Load { producers, consumers, queues, in_flight: 100_000, ..transient(16) };
-    let longer = |load| Load { seconds: 5.0, ..load };
+    let spread = |producers, consumers, queues| Load {
+        producers,
+        consumers,
+        queues,
+        in_flight: 50_000,
+        warm_up: 2.0,
+        ..transient(16)
+    };
+    let longer = |load| Load { seconds: 4.0, ..load };
     vec![
         one("start", "From the start to the open port, and idle", Deed::Start),
         one("transient-16", "Transient, 16 B", Deed::Throughput(transient(16))),

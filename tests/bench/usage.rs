@@ -1,39 +1,55 @@
-//! What a process has used of the machine, as proc(5) says it.
+//! What a process and a disk have done, as proc(5) and sysfs say it.
 
-use std::ops::Sub;
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use rustix::fs::{major, minor, syncfs};
 use rustix::param::clock_ticks_per_second;
 
-/// What a process has used until now, or, as a difference, meanwhile.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
-pub(crate) struct Usage {
-    /// Seconds of processor time, of the process and in the kernel for it.
-    pub(crate) processor: f64,
-    /// Octets that it caused to be written to disks.
-    pub(crate) written: u64,
+/// Octets of a sector, whatever the disk calls one.
+const SECTOR_LEN: u64 = 512;
+
+/// The disk that holds a folder. Its counters are the only honest ones: those of a process count what it made dirty in
+/// memory, which is up to a megabyte for one octet where the file system keeps files in large folios.
+#[derive(Debug)]
+pub(crate) struct Disk {
+    folder: File,
+    counters: PathBuf,
 }
 
-impl Usage {
-    /// Of the process with this number. Needs root, for what was written.
+impl Disk {
+    /// The disk under `folder`; none if it is in memory, or of many disks.
     ///
     /// # Errors
-    /// There is no such process.
-    pub(crate) fn of(pid: u32) -> Result<Self> {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("read what a process used")?;
-        let io = std::fs::read_to_string(format!("/proc/{pid}/io")).context("read what a process wrote")?;
-        let ticks = ticks(&stat).context("a process has processor times")?;
-        let written = field(&io, "write_bytes:").context("a process has written or not")?;
-        Ok(Self { processor: ticks as f64 / clock_ticks_per_second() as f64, written })
+    /// There is no such folder.
+    pub(crate) fn under(folder: &Path) -> Result<Option<Self>> {
+        let file = File::open(folder).with_context(|| format!("open {}", folder.display()))?;
+        let device = file.metadata().context("ask for a folder's disk")?.dev();
+        let counters = PathBuf::from(format!("/sys/dev/block/{}:{}/stat", major(device), minor(device)));
+        Ok(counters.exists().then_some(Self { folder: file, counters }))
+    }
+
+    /// Octets that were written to it, by whomever, after everything that waits in memory is written too.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(crate) fn written(&self) -> Result<u64> {
+        syncfs(&self.folder).context("write what waits for the disk")?;
+        let counters = std::fs::read_to_string(&self.counters).context("read the counters of a disk")?;
+        let sectors: Option<u64> = counters.split_whitespace().nth(6).and_then(|sectors| sectors.parse().ok());
+        Ok(sectors.context("a disk counts the sectors it writes")? * SECTOR_LEN)
     }
 }
 
-impl Sub for Usage {
-    type Output = Self;
-
-    fn sub(self, before: Self) -> Self {
-        Self { processor: self.processor - before.processor, written: self.written.saturating_sub(before.written) }
-    }
+/// Seconds of processor time that a process has used, itself and the kernel for it.
+///
+/// # Errors
+/// There is no such process.
+pub(crate) fn processor_time(pid: u32) -> Result<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("read what a process used")?;
+    Ok(ticks(&stat).context("a process has processor times")? as f64 / clock_ticks_per_second() as f64)
 }
 
 /// Octets of memory that the process occupies.
@@ -84,6 +100,7 @@ mod tests {
     #[test]
     fn this_process_has_used_something() {
         assert!(resident(std::process::id()).unwrap() > 100_000);
-        assert_eq!(field("rchar: 5\nwrite_bytes: 77\n", "write_bytes:"), Some(77));
+        assert!(processor_time(std::process::id()).is_ok());
+        assert_eq!(field("VmHWM: 5 kB\nVmRSS:\t77 kB\n", "VmRSS:"), Some(77));
     }
 }

@@ -294,10 +294,14 @@ impl Load {
         let queue = self.queue(index);
         let (exchange, routing_key) = if self.fanout { (EXCHANGE, "") } else { ("", queue.as_str()) };
         let share = self.count / self.producers + u64::from(index < self.count % self.producers);
+        let batch = Batch::new(exchange, routing_key, self.size, self.persistent)?;
+        // All producers may look at the same moment and find that there is room.
+        let fair = if self.in_flight == 0 { u64::MAX } else { (self.in_flight / self.producers).max(1) };
         Ok(Producer {
             stream,
             frames: Frames::new(&received),
-            batch: Batch::new(exchange, routing_key, self.size, self.persistent)?,
+            batch_max: batch.capacity().min(fair),
+            batch,
             index,
             window: self.window,
             rate: (self.rate > 0).then(|| self.rate as f64 / self.producers as f64),

@@ -25,6 +25,8 @@ pub(super) struct Producer {
     pub(super) stream: TcpStream,
     pub(super) frames: Frames,
     pub(super) batch: Batch,
+    /// How many messages one write brings at most; not more than `batch` holds.
+    pub(super) batch_max: u64,
     /// Number of this producer in its messages.
     pub(super) index: u64,
     /// How many messages may wait for their confirm; 0: without confirms.
@@ -110,7 +112,7 @@ impl Run<'_> {
                 continue;
             }
             let at = now();
-            let count = self.is_due(at).min(self.has_window()).min(self.left()).min(self.producer.batch.capacity());
+            let count = self.is_due(at).min(self.has_window()).min(self.left()).min(self.producer.batch_max);
             if count == 0 {
                 self.wait_until_due(at)?;
                 continue;
