@@ -11,7 +11,7 @@ use warren_core::queue::Shard;
 use warren_core::{Location, Message};
 
 fuzz_target!(|octets: &[u8]| {
-    let at = Location { segment: 1, offset: 24, len: octets.len() as u32 };
+    let at = Location { segment: 1, offset: 24, len: 1 << 20 };
     let _ = Message::from_publish(octets.to_vec().into());
     // An entry needs queues to be about; the first octet says how many there are.
     let Some((count, rest)) = octets.split_first() else { return };
