@@ -56,8 +56,8 @@ enum Kind {
 }
 
 /// A fuzz target: its package's folder, its name, and the longest input that makes sense for it.
-const FUZZ_TARGETS: [(&str, &str, u32); 2] =
-    [("broker/amqp", "decoder", 16_384), ("broker/storage", "recovery", 65_536)];
+const FUZZ_TARGETS: [(&str, &str, u32); 3] =
+    [("broker/amqp", "decoder", 16_384), ("broker/core", "snapshot", 4_096), ("broker/storage", "recovery", 65_536)];
 
 /// Every part, in the order of `all`: what fails fast first.
 pub(crate) fn all() -> Vec<Part> {

@@ -300,8 +300,10 @@ mod tests {
         Location { segment, offset, len }
     }
 
-    fn snapshot(queues: &[(u32, &[(u64, Location, bool)])]) -> Snapshot {
-        let queue = |(id, messages): &(u32, &[(u64, Location, bool)])| {
+    type Messages<'a> = &'a [(u64, Location, bool)];
+
+    fn snapshot(queues: &[(u32, Messages<'_>)]) -> Snapshot {
+        let queue = |(id, messages): &(u32, Messages<'_>)| {
             let mut store = Store::restored(1_000_000, 3);
             for (sequence, location, shared) in *messages {
                 store.restore(Logged { sequence: *sequence, location: *location, shared: *shared });

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use super::*;
 use crate::command::encode_publish_head;
 use crate::fake_log::FakeLog;
+use crate::location::{Bodies, Location};
 
 const QUEUE: QueueId = QueueId(1);
 
@@ -317,4 +318,109 @@ fn an_entry_is_cut_at_its_bounds_and_nothing_is_lost_by_it() {
     world.commit();
     assert_eq!(world.log.len() - before, 3, "three of 100 KiB reach 256 KiB");
     assert_eq!(world.restarted().drain().len(), 7);
+}
+
+#[test]
+fn only_settlements_are_in_no_hurry() {
+    let mut world = World::with_queue(true, false);
+    assert!(!world.shard.has_urgent());
+    world.put(ShardInput::Publish(publish(&["a", "b"], true)));
+    assert!(world.shard.has_urgent());
+    world.subscribe(consumer(1), false, 0);
+    assert!(!world.shard.has_urgent() && world.shard.is_drained());
+    world.settle(&[0], Settlement::Done);
+    assert!(!world.shard.has_urgent() && !world.shard.is_drained());
+    world.put(ShardInput::Create { queue: QueueId(2), settings: QueueSettings { logged: true, auto_delete: false } });
+    assert!(world.shard.has_urgent(), "it shares a step with the settlement");
+    world.commit();
+    assert!(!world.shard.has_urgent());
+    world.put(ShardInput::Publish(publish(&["c"], true)));
+    assert!(world.shard.take_entry(0).is_some());
+    assert!(!world.shard.has_urgent(), "what is in flight has not to be taken again");
+    world.put(ShardInput::Count { queue: QUEUE, connection: ConnectionId(3) });
+    assert!(!world.shard.has_urgent(), "it waits for the entry in flight and no other");
+    world.settle(&[1], Settlement::Done);
+    world.put(ShardInput::Count { queue: QUEUE, connection: ConnectionId(3) });
+    assert!(world.shard.has_urgent());
+    let mut restarted = world.restarted();
+    assert!(restarted.shard.has_urgent(), "an epoch starts");
+    restarted.commit();
+    assert!(!restarted.shard.has_urgent());
+}
+
+#[test]
+fn what_waits_for_the_log_is_counted_in_octets() {
+    let mut world = World::with_queue(true, false);
+    world.put(ShardInput::Publish(publish(&["a", "b"], true)));
+    world.subscribe(consumer(1), false, 0);
+    world.put(ShardInput::Publish(publish(&["c"], true)));
+    world.settle(&[0], Settlement::Done);
+    world.settle(&[1], Settlement::Done);
+    world.put(ShardInput::Publish(publish(&["d"], false)));
+    assert_eq!(world.shard.waiting_bytes(), 21 + 2 * 5 + 21);
+    world.commit();
+    assert_eq!(world.shard.waiting_bytes(), 0);
+}
+
+#[test]
+fn a_message_that_is_committed_now_is_delivered_without_a_look_into_the_log() {
+    struct Nothing;
+
+    impl Bodies for Nothing {
+        fn read(&mut self, at: Location) -> Message {
+            panic!("{at:?} was read")
+        }
+    }
+
+    let mut world = World::with_queue(true, false);
+    world.subscribe(consumer(1), false, 0);
+    for round in 0..50 {
+        world.put(ShardInput::Publish(publish(&["first", "second"], true)));
+        let entry = world.shard.take_entry(0).expect("the publishes are to be logged");
+        let at = world.log.append(&entry);
+        let mut out = ShardOutput::default();
+        world.shard.committed(at, &mut Nothing, &mut out);
+        world.collect(out);
+        let bodies: Vec<String> = world.delivered().into_iter().map(|(_, body, _)| body).collect();
+        assert_eq!(bodies, ["first", "second"]);
+        let range = PositionRange { first: 2 * round, len: 2 };
+        let input = ShardInput::Settle { queue: QUEUE, ranges: vec![range], settlement: Settlement::Done };
+        let mut out = ShardOutput::default();
+        world.shard.handle(input, &mut Nothing, &mut out);
+    }
+}
+
+#[test]
+fn a_large_message_is_delivered_without_a_look_into_the_log_and_then_forgotten() {
+    let mut world = World::with_queue(true, false);
+    world.subscribe(consumer(1), false, 0);
+    world.put(ShardInput::Publish(publish(&[&"x".repeat(crate::limits::RECENT_BYTES)], true)));
+    world.commit();
+    assert_eq!(world.delivered().len(), 1);
+    world.settle(&[0], Settlement::Requeue);
+    assert_eq!(world.log.reads(), 0);
+    world.put(ShardInput::Get { queue: QUEUE, holder: consumer(2), no_ack: false });
+    world.commit();
+    assert_eq!(world.log.reads(), 1, "only the second time");
+}
+
+#[test]
+fn a_relocation_is_without_effect_for_what_is_gone() {
+    let mut world = World::with_queue(true, false);
+    world.put(ShardInput::Publish(publish(&["a", "b"], true)));
+    world.commit();
+    let survivors = world.shard.snapshot().survivors(&(0..9).collect());
+    let octets: Vec<Bytes> = survivors.iter().map(|survivor| world.log.octets(survivor.location)).collect();
+    let mut payload = vec![];
+    let moved = survivors.iter().zip(&octets).map(|(survivor, octets)| (&survivor.references[..], &octets[..]));
+    crate::command::encode_relocation(moved, &mut payload);
+    let at = world.log.append(&[Bytes::from(payload.clone())]);
+    world.put(ShardInput::Get { queue: QUEUE, holder: consumer(1), no_ack: true });
+    world.commit();
+    world.shard.relocated(at, &payload).expect("it was encoded");
+    let live = world.shard.snapshot().live();
+    assert!(live.into_iter().eq([(at.segment, octets[1].len() as u64)]));
+    world.put(ShardInput::Delete { queue: QUEUE, if_unused: false, if_empty: false, request: 1 });
+    world.shard.relocated(at, &payload).expect("it was encoded");
+    assert!(world.shard.snapshot().live().is_empty());
 }
