@@ -81,7 +81,9 @@ fn full_disk_is_said_and_the_log_goes_on_once_there_is_room() {
         });
         let full = full.expect("the disk is smaller than the records");
         assert!(full as u64 >= segments * 10, "only {full} records in {segments} segments");
+        let changes = disk.changes();
         assert!(matches!(log.append(&record(&items[full])), Err(LogError::NoSpace { .. })));
+        assert_eq!(disk.changes(), changes, "trying again wrote something");
         assert_eq!(disk.names().len() as u64, segments, "an unfinished file is left");
         log.mark().unwrap();
         // What came before is synced, also without a further call.
