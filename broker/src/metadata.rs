@@ -12,7 +12,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use tracing::{error, info};
+use tracing::info;
 use warren_core::queue::{DeleteRefusal, Deleted, ShardInput};
 use warren_core::session::{MetadataAnswer, MetadataRequest};
 use warren_core::topology::{Change, Outcome, QueueRecord, Topology};
@@ -24,7 +24,7 @@ use crate::inbox::InboxSender;
 use crate::limits::METADATA_REQUESTS_AT_ONCE;
 use crate::log::LogSignal;
 use crate::node;
-use crate::shard::ShardMessage;
+use crate::shard::{self, ShardMessage};
 
 /// The answer to a request.
 pub(crate) type Answer = Result<MetadataAnswer, Exception>;
@@ -225,7 +225,7 @@ impl MetadataTask {
     /// Logs an entry and waits until it is committed.
     async fn log(&mut self, entry: Vec<u8>) -> Result<(), Stopped> {
         if let Err(error) = self.group.propose(vec![Bytes::from(entry)]) {
-            error!(%error, "the metadata cannot be logged");
+            shard::stop(ShardId::METADATA, &error);
             return Err(Stopped);
         }
         loop {

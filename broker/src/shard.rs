@@ -65,7 +65,7 @@ impl ShardTask {
                 biased;
                 signal = self.signals.recv() => match signal.map(|signal| self.signal(signal, &mut output)) {
                     Some(Ok(())) => {}
-                    Some(Err(error)) => return self.stop(&error),
+                    Some(Err(error)) => return stop(self.id, &error),
                     None => return,
                 },
                 count = self.inputs.recv_many(&mut messages, SHARD_BATCHES_AT_ONCE), if takes_inputs => match count {
@@ -77,7 +77,7 @@ impl ShardTask {
             }
             self.post(&mut output);
             if let Err(error) = self.propose() {
-                return self.stop(&error);
+                return stop(self.id, &error);
             }
             if self.shard.is_drained() {
                 // Whoever waits may have given up.
@@ -172,16 +172,16 @@ impl ShardTask {
             self.deletions.answer(request, deleted);
         }
     }
+}
 
-    fn stop(&self, error: &ProposeError) {
-        match error {
-            ProposeError::Stopped(_) => info!(shard = self.id.0, "the log has stopped, and so does the shard"),
-            ProposeError::Unfit(_) | ProposeError::Empty | ProposeError::NotLeading(_) => {
-                // The machines bound every entry below what the log takes, so this is a defect; going on would
-                // leave clients waiting for confirms that never come.
-                error!(shard = self.id.0, %error, "an entry cannot be logged; ending the process");
-                std::process::abort();
-            }
+/// Says why nothing can be logged any more. That is no news when the log has stopped, and otherwise a defect: the machines
+/// bound every entry below what the log takes, and going on would leave clients waiting for confirms that never come.
+pub(crate) fn stop(shard: ShardId, error: &ProposeError) {
+    match error {
+        ProposeError::Stopped(_) => info!(shard = shard.0, "the log has stopped, and so does the shard"),
+        ProposeError::Unfit(_) | ProposeError::Empty | ProposeError::NotLeading(_) => {
+            error!(shard = shard.0, %error, "an entry cannot be logged; ending the process");
+            std::process::abort();
         }
     }
 }

@@ -123,8 +123,8 @@ impl LogWriter {
         Self::spawn_bounded(log, completion, QUEUE_BYTES_MAX)
     }
 
-    /// As [`spawn`](Self::spawn), with another bound for the queue, in bytes. A single record is taken by an empty
-    /// queue whatever its size.
+    /// As [`spawn`](Self::spawn), with another bound for the queue, in bytes. A queue that is
+    /// at most half full takes a record whatever its size.
     pub fn spawn_bounded<D: Disk>(log: Log<D>, completion: impl Completion, bytes_max: usize) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             bytes_max,
@@ -261,7 +261,8 @@ impl Shared {
     }
 
     fn fits(&self, queue: &Queue, record: &Record) -> bool {
-        queue.bytes == 0 || queue.bytes + record.disk_len() as usize <= self.bytes_max
+        // Half is where the refused are told to come again: a record that is larger than all the room finds some then.
+        queue.bytes <= self.bytes_max / 2 || queue.bytes + record.disk_len() as usize <= self.bytes_max
     }
 
     fn push(&self, mut queue: MutexGuard<'_, Queue>, record: Record) {

@@ -169,6 +169,23 @@ fn full_queue_refuses_and_says_when_there_is_room() {
 }
 
 #[test]
+fn a_record_larger_than_all_the_room_is_taken_once_half_of_it_is_free() {
+    let Gated { writer, told, begun, pass } = gated(1000);
+    let handle = writer.handle();
+    handle.try_append(record(&item(0, 300))).unwrap();
+    begun.recv().unwrap();
+    handle.try_append(record(&item(1, 5000))).expect("less than half of the room is taken");
+    assert!(matches!(handle.try_append(record(&item(2, 10))), Err(AppendError::Full(_))));
+    pass.send(()).unwrap();
+    assert_eq!(synced_indexes(&told), [0]);
+    begun.recv().unwrap();
+    pass.send(()).unwrap();
+    assert!(matches!(told.recv().unwrap(), Told::Writable));
+    assert_eq!(synced_indexes(&told), [1]);
+    writer.close();
+}
+
+#[test]
 fn waiting_append_goes_on_when_there_is_room() {
     let Gated { writer, told, begun, pass } = gated(1000);
     let handle = writer.handle();
