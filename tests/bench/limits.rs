@@ -16,8 +16,8 @@ use crate::load::histogram;
 
 /// Length of the file that is written to; it is written through once before, so that no write has to extend it.
 const FILE_LEN: u64 = 64 << 20;
-const SYNC_TIME: Duration = Duration::from_millis(300);
-const STREAM_TIME: Duration = Duration::from_millis(250);
+const SYNC_TIME: Duration = Duration::from_millis(200);
+const STREAM_TIME: Duration = Duration::from_millis(200);
 const PING_TIME: Duration = Duration::from_millis(100);
 const COPY_TIME: Duration = Duration::from_millis(50);
 const COPY_LEN: usize = 32 << 20;
@@ -89,7 +89,7 @@ impl SyncFile {
 }
 
 impl Limits {
-    /// Measures for about two seconds.
+    /// Measures for about a second.
     ///
     /// # Errors
     /// Loopback or the disk do not work.

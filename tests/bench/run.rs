@@ -17,7 +17,7 @@ use crate::scenario::{Deed, Group, Scenario};
 use crate::usage::{Disk, load_average};
 
 /// How long brokers may tidy up between two loads.
-const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(300);
 /// Connections that declare queues at the same time.
 const DECLARERS: u64 = 16;
 const DECLARED_AT_ONCE: u64 = 100;
