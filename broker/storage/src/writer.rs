@@ -145,6 +145,7 @@ impl LogWriter {
             bytes: 0,
             done: Vec::new(),
             soon: false,
+            others_run: thread::available_parallelism().is_ok_and(|processors| processors.get() > 1),
             prepared_after: None,
         };
         let thread = thread::Builder::new().name("log".to_owned()).spawn(move || worker.run())?;
@@ -319,6 +320,8 @@ struct Worker<D: Disk, C> {
     done: Vec<Appended>,
     /// The last record was a lone one and came within [`LOOK_OUT`], so it is worth staying awake for the next.
     soon: bool,
+    /// There is another processor for those who append. On the only one, staying awake would keep them from it.
+    others_run: bool,
     /// The segment during which the helper was last asked to prepare the next one.
     prepared_after: Option<u32>,
 }
@@ -382,7 +385,7 @@ impl<D: Disk, C: Completion> Worker<D, C> {
     /// needed the processor.
     fn look_out(&self, begun: Instant) -> bool {
         let (mut last, end) = (begun, begun + LOOK_OUT);
-        while self.soon && last < end && !self.shared.news.load(Acquire) {
+        while self.soon && self.others_run && last < end && !self.shared.news.load(Acquire) {
             hint::spin_loop();
             let now = Instant::now();
             if now - last > INTERRUPTED {
