@@ -88,6 +88,7 @@ pub(crate) fn all() -> Vec<Part> {
         ),
         part("chart", "the Helm chart is valid and renders what it should", SLOW, Kind::Chart),
         part("broker", "a real broker process, its limits and stock clients", SLOW, warren_tests(&["broker"])),
+        part("simulation", "a node on a disk that loses power", SLOW, warren_tests(&["simulation"])),
         part("faults", "kill -9 under load, full and failing disks", SLOW, warren_tests(&["faults"])),
         part("fuzz", "frame decoder and log recovery, a minute each", SLOW, Kind::Fuzz),
         part("cluster", "a real Kubernetes comes up and goes", SLOW, warren_tests(&["cluster"])),

@@ -1,0 +1,387 @@
+//! A node without sockets, tasks and clocks: the real machines, groups and log, put together as the broker puts them
+//! together, and moved on by hand.
+//!
+//! Each function is what one of the broker's tasks or threads does in one go: a shard's task takes inputs, proposes and
+//! hears from the log; the log's thread writes and syncs; a checkpoint is asked for, contributed to and finished. So a
+//! caller that calls them in any order goes through the orders that a scheduler could bring about.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
+
+use bytes::Bytes;
+use warren_core::command::{Reference, encode_relocation};
+use warren_core::queue::{Event, QueueSettings, Shard, ShardInput, ShardOutput, ShardTotals, Snapshot};
+use warren_core::{Bodies, ConnectionId, Location, Message, QueueId, ShardId};
+use warren_replication::{Append, EntryId, Group, NodeId, RaftDriver, Restored};
+use warren_storage::{
+    AppendError, CheckpointPlan, FaultyDisk, Kind, Log, LogPoint, LogReader, Options, Position, Reclaimed, Record,
+    Recovered, Retention, Tag,
+};
+
+/// Every queue with its shard; all are durable.
+pub(crate) const QUEUES: [(u32, u16); 4] = [(1, 1), (2, 1), (3, 2), (4, 3)];
+
+pub(crate) const SHARDS: [u16; 3] = [1, 2, 3];
+
+const NODE: NodeId = NodeId(1);
+
+/// Octets of messages in one relocation; the message that reaches it is the last.
+const RELOCATION_BYTES: usize = 1_000;
+
+pub(crate) fn shard_of(queue: u32) -> u16 {
+    QUEUES.iter().find(|(id, _)| *id == queue).expect("it is one of the queues").1
+}
+
+/// What was told to whom, each connection's in order.
+pub(crate) type Told = Vec<(ConnectionId, Event)>;
+
+/// What a start finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct State {
+    /// Of each shard its group's past and its queues, encoded.
+    shards: BTreeMap<u16, (Restored, Vec<u8>)>,
+}
+
+/// Opens the log and puts the shards together, as `broker/src/log.rs` and `broker/src/recovery.rs` do.
+fn recover(disk: &FaultyDisk, options: Options) -> (Log<FaultyDisk>, BTreeMap<u16, (Restored, Shard)>) {
+    let mut shards: BTreeMap<u16, (Restored, Shard)> =
+        SHARDS.into_iter().map(|shard| (shard, Default::default())).collect();
+    let log = Log::open(disk.clone(), options, |found| match found {
+        Recovered::Snapshot(snapshot) => {
+            let (restored, shard) = shards.get_mut(&snapshot.shard).expect("there are no other shards");
+            restored.with_snapshot(EntryId { term: snapshot.term, index: snapshot.index });
+            *shard = Shard::restore(&snapshot.payload).expect("a snapshot can be read");
+        }
+        Recovered::Record { tag, position, payload } => {
+            let (restored, shard) = shards.get_mut(&tag.shard).expect("there are no other shards");
+            match tag.kind {
+                Kind::Entry => {
+                    let entry = EntryId { term: tag.term, index: tag.index };
+                    if restored.with_entry(entry, &payload).expect("entries continue each other") {
+                        shard.replay(location(position), &payload).expect("an entry can be applied");
+                    }
+                }
+                Kind::Vote => restored.with_vote(tag.term, &payload).expect("a vote can be read"),
+                Kind::Relocation => shard.relocated(location(position), &payload).expect("a relocation can be read"),
+                kind => panic!("nobody wrote a record of {kind:?}"),
+            }
+        }
+    });
+    (log.expect("what a crash leaves can be opened"), shards)
+}
+
+/// What a start on `disk` finds.
+pub(crate) fn state(disk: &FaultyDisk, options: Options) -> State {
+    let (_, shards) = recover(disk, options);
+    let encoded = |(id, (restored, shard)): (u16, (Restored, Shard))| (id, (restored, shard.snapshot().encode()));
+    State { shards: shards.into_iter().map(encoded).collect() }
+}
+
+fn location(position: Position) -> Location {
+    Location { segment: position.segment, offset: position.offset, len: position.len }
+}
+
+fn position(location: Location) -> Position {
+    Position { segment: location.segment, offset: location.offset, len: location.len }
+}
+
+/// The log thread's queue.
+#[derive(Clone, Default)]
+struct Intake {
+    records: Rc<RefCell<VecDeque<Record>>>,
+    full: Rc<Cell<bool>>,
+}
+
+impl Append for Intake {
+    fn try_append(&self, record: Record) -> Result<(), AppendError> {
+        if self.full.get() {
+            return Err(AppendError::Full(record));
+        }
+        self.records.borrow_mut().push_back(record);
+        Ok(())
+    }
+}
+
+/// Reads bodies back from the log.
+struct LogBodies(LogReader<FaultyDisk>);
+
+impl Bodies for LogBodies {
+    fn read(&mut self, at: Location) -> Message {
+        let octets = self.0.read_part(position(at)).expect("a queued message is in the log");
+        Message::from_publish(octets).expect("a queued message is a publish")
+    }
+}
+
+/// What a shard is told beside its inputs.
+enum Signal {
+    Synced { kind: Kind, index: u64, position: Position },
+    Writable,
+    Checkpoint,
+    Relocate(Relocation),
+}
+
+/// Messages on their way to another place in the log.
+struct Relocation {
+    payload: Bytes,
+    /// The next ones are chosen when these have arrived.
+    _moving: Rc<()>,
+}
+
+/// A shard, as its task has it.
+struct Member {
+    shard: Shard,
+    group: Group<RaftDriver, Intake>,
+    signals: VecDeque<Signal>,
+    relocations: VecDeque<Relocation>,
+    /// The index of the entry that was proposed last.
+    last_index: u64,
+    /// What the log held of the group at the start.
+    restored: Restored,
+}
+
+/// A checkpoint for which contributions are awaited.
+struct Collecting {
+    point: LogPoint,
+    given: BTreeMap<u16, (EntryId, Snapshot)>,
+}
+
+pub(crate) struct Node {
+    pub(crate) disk: FaultyDisk,
+    log: Log<FaultyDisk>,
+    reader: LogReader<FaultyDisk>,
+    retention: Retention<FaultyDisk>,
+    bodies: LogBodies,
+    intake: Intake,
+    shards: BTreeMap<u16, Member>,
+    /// Given to the log and not synced.
+    written: Vec<(Tag, Position)>,
+    /// As the log's thread last said.
+    synced: LogPoint,
+    checkpoint: Option<Collecting>,
+    moving: Rc<()>,
+}
+
+impl Node {
+    /// Starts on what is on `disk`.
+    pub(crate) fn start(disk: FaultyDisk, options: Options) -> Self {
+        let (log, shards) = recover(&disk, options);
+        let intake = Intake::default();
+        let mut bodies = LogBodies(log.reader());
+        let lead = |(id, (restored, shard))| (id, lead(id, restored, shard, &intake, &mut bodies));
+        let shards = shards.into_iter().map(lead).collect();
+        Self {
+            disk,
+            reader: log.reader(),
+            retention: log.retention(),
+            synced: log.end(),
+            log,
+            bodies,
+            intake,
+            shards,
+            written: Vec::new(),
+            checkpoint: None,
+            moving: Rc::default(),
+        }
+    }
+
+    /// How many changes the disk has seen since the node started: the time, as far as a power cut is concerned.
+    pub(crate) fn changes(&self) -> usize {
+        self.disk.changes()
+    }
+
+    /// The last entry of a shard that was in the log at the start.
+    pub(crate) fn restored_index(&self, shard: u16) -> u64 {
+        self.shards[&shard].restored.last().index
+    }
+
+    pub(crate) fn totals(&self, shard: u16) -> ShardTotals {
+        self.shards[&shard].shard.totals()
+    }
+
+    fn member(&mut self, shard: u16) -> &mut Member {
+        self.shards.get_mut(&shard).expect("it is one of the shards")
+    }
+
+    /// A shard's task takes an input.
+    pub(crate) fn input(&mut self, shard: u16, input: ShardInput) -> Told {
+        let mut output = ShardOutput::default();
+        let member = self.shards.get_mut(&shard).expect("it is one of the shards");
+        member.shard.handle(input, &mut self.bodies, &mut output);
+        told(output)
+    }
+
+    /// A shard's task logs what waits, or only what is urgent; answers the indexes of the new entries.
+    pub(crate) fn propose(&mut self, shard: u16, mut due: bool) -> Vec<u64> {
+        let member = self.member(shard);
+        let mut proposed = Vec::new();
+        while member.group.has_room() && (due || member.shard.has_urgent()) {
+            let Some(entry) = member.shard.take_entry(0) else { break };
+            assert_eq!(member.shard.waiting_bytes(), 0, "these entries are small, and each takes all that waits");
+            member.group.propose(entry).expect("the log is not closed");
+            member.last_index += 1;
+            proposed.push(member.last_index);
+            due = false;
+        }
+        proposed
+    }
+
+    /// The log's thread appends up to `count` of the records that wait, and hands them to the disk.
+    pub(crate) fn write(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some(record) = self.intake.records.borrow_mut().pop_front() else { break };
+            let position = self.log.append(&record).expect("the disk works");
+            self.written.push((record.tag(), position));
+        }
+        self.log.write().expect("the disk works");
+    }
+
+    /// The log's thread syncs, and sends each shard word; answers the entries that are durable now, as shard and index.
+    pub(crate) fn sync(&mut self) -> Vec<(u16, u64)> {
+        if self.written.is_empty() {
+            return Vec::new();
+        }
+        self.log.sync().expect("the disk works");
+        let mut entries = Vec::new();
+        for (Tag { kind, shard, index, .. }, position) in std::mem::take(&mut self.written) {
+            self.member(shard).signals.push_back(Signal::Synced { kind, index, position });
+            if kind == Kind::Entry {
+                entries.push((shard, index));
+            }
+        }
+        self.synced = self.log.end();
+        entries
+    }
+
+    /// The log has nothing to do and notes that all is synced.
+    pub(crate) fn idle(&mut self) {
+        self.log.mark().expect("the disk works");
+    }
+
+    /// The log's queue is full, or takes records again.
+    pub(crate) fn set_full(&mut self, full: bool) {
+        if self.intake.full.replace(full) && !full {
+            self.shards.values_mut().for_each(|member| member.signals.push_back(Signal::Writable));
+        }
+    }
+
+    /// A shard's task takes the next signal; `None` if there is none.
+    pub(crate) fn hear(&mut self, shard: u16) -> Option<Told> {
+        let member = self.shards.get_mut(&shard).expect("it is one of the shards");
+        let mut output = ShardOutput::default();
+        match member.signals.pop_front()? {
+            Signal::Relocate(relocation) => member.relocate(shard, relocation, &self.intake),
+            Signal::Synced { kind: Kind::Relocation, position, .. } => member.relocated(position),
+            Signal::Synced { kind, index, position } => {
+                member.group.synced(kind, index, position);
+                while let Some(position) = member.group.take_committed() {
+                    member.shard.committed(location(position), &mut self.bodies, &mut output);
+                }
+            }
+            Signal::Writable => member.group.retry().expect("the log is not closed"),
+            Signal::Checkpoint => {
+                let contribution = (member.group.last_committed(), member.shard.snapshot());
+                let collecting = self.checkpoint.as_mut().expect("somebody asked for it");
+                collecting.given.insert(shard, contribution);
+            }
+        }
+        Some(told(output))
+    }
+
+    /// A checkpoint begins, if none is under way: every shard is asked for its snapshot.
+    pub(crate) fn begin_checkpoint(&mut self) {
+        if self.checkpoint.is_none() {
+            self.checkpoint = Some(Collecting { point: self.synced, given: BTreeMap::new() });
+            self.shards.values_mut().for_each(|member| member.signals.push_back(Signal::Checkpoint));
+        }
+    }
+
+    /// Writes the checkpoint, if every shard has contributed; then the old segments for which `chosen` says so are
+    /// emptied. Answers what it left.
+    pub(crate) fn finish_checkpoint(&mut self, chosen: &mut dyn FnMut(u32) -> bool) -> Option<Reclaimed> {
+        let Collecting { point, given } =
+            self.checkpoint.take_if(|collecting| collecting.given.len() == SHARDS.len())?;
+        let mut live: BTreeMap<u32, u64> = BTreeMap::new();
+        for (segment, bytes) in given.values().flat_map(|(_, snapshot)| snapshot.live()) {
+            *live.entry(segment).or_default() += bytes;
+        }
+        let encoded = |(shard, (last, snapshot)): (&u16, &(EntryId, Snapshot))| {
+            let payload = Bytes::from(snapshot.encode());
+            warren_storage::Snapshot { shard: *shard, term: last.term, index: last.index, payload }
+        };
+        let plan = CheckpointPlan { replay_from: point, snapshots: given.iter().map(encoded).collect(), live };
+        let reclaimed = self.retention.checkpoint(plan).expect("the disk works");
+        if Rc::strong_count(&self.moving) == 1 {
+            let old = reclaimed.retained.iter().map(|retained| retained.segment);
+            self.empty(&old.filter(|segment| chosen(*segment)).collect(), &given);
+        }
+        Some(reclaimed)
+    }
+
+    /// Reads what lives in `segments`, and hands each shard its messages to be written again.
+    fn empty(&mut self, segments: &BTreeSet<u32>, given: &BTreeMap<u16, (EntryId, Snapshot)>) {
+        for (shard, (_, snapshot)) in given {
+            let mut batch: Vec<(Vec<Reference>, Bytes)> = Vec::new();
+            for survivor in snapshot.survivors(segments) {
+                let command = self.reader.read_part(position(survivor.location)).expect("it is still in the log");
+                batch.push((survivor.references, command));
+                if batch.iter().map(|(_, command)| command.len()).sum::<usize>() >= RELOCATION_BYTES {
+                    self.send_relocation(*shard, &std::mem::take(&mut batch));
+                }
+            }
+            if !batch.is_empty() {
+                self.send_relocation(*shard, &batch);
+            }
+        }
+    }
+
+    fn send_relocation(&mut self, shard: u16, batch: &[(Vec<Reference>, Bytes)]) {
+        let mut payload = Vec::new();
+        encode_relocation(batch.iter().map(|(references, command)| (&references[..], &command[..])), &mut payload);
+        let relocation = Relocation { payload: Bytes::from(payload), _moving: Rc::clone(&self.moving) };
+        self.member(shard).signals.push_back(Signal::Relocate(relocation));
+    }
+
+    /// True if nothing is on its way to the log or from it.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let quiet = |member: &Member| member.shard.is_drained() && member.signals.is_empty();
+        self.intake.records.borrow().is_empty() && self.written.is_empty() && self.shards.values().all(quiet)
+    }
+}
+
+/// Ends a shard's replay, as `broker/src/recovery.rs` does, and begins its group's new term.
+fn lead(id: u16, restored: Restored, mut shard: Shard, intake: &Intake, bodies: &mut LogBodies) -> Member {
+    shard.lead();
+    for (queue, _) in QUEUES.into_iter().filter(|(_, shard)| *shard == id) {
+        let settings = QueueSettings { logged: true, auto_delete: false };
+        shard.handle(ShardInput::Create { queue: QueueId(queue), settings }, bodies, &mut ShardOutput::default());
+    }
+    let raft = RaftDriver::lead_alone(NODE, &restored);
+    let group = Group::with_consensus(ShardId(id), NODE, &restored, raft, intake.clone());
+    let group = group.expect("the log is not closed");
+    let records = intake.records.borrow();
+    let begins = records.iter().rfind(|record| record.tag().shard == id && record.tag().kind == Kind::Entry);
+    let last_index = begins.expect("a term begins with an entry").tag().index;
+    Member { shard, group, signals: VecDeque::new(), relocations: VecDeque::new(), last_index, restored }
+}
+
+fn told(mut output: ShardOutput) -> Told {
+    let by_connection = output.take_events().into_iter();
+    by_connection.flat_map(|(connection, events)| events.into_iter().map(move |event| (connection, event))).collect()
+}
+
+impl Member {
+    /// Writes messages again; not now if the log has no room.
+    fn relocate(&mut self, shard: u16, relocation: Relocation, intake: &Intake) {
+        let tag = Tag { kind: Kind::Relocation, shard, term: 0, index: 0 };
+        let record = Record::new(tag, vec![relocation.payload.clone()]).expect("it is short");
+        if intake.try_append(record).is_ok() {
+            self.relocations.push_back(relocation);
+        }
+    }
+
+    fn relocated(&mut self, position: Position) {
+        let relocation = self.relocations.pop_front().expect("it was sent to the log");
+        self.shard.relocated(location(position), &relocation.payload).expect("a relocation can be read");
+    }
+}
