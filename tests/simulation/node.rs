@@ -9,6 +9,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
+use crate::disk::{SharedDisk, interleaved};
 use bytes::Bytes;
 use warren_core::command::{Reference, encode_relocation};
 use warren_core::queue::{Event, QueueSettings, Shard, ShardInput, ShardOutput, ShardTotals, Snapshot};
@@ -39,15 +40,22 @@ pub(crate) type Told = Vec<(ConnectionId, Event)>;
 /// What a start finds.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct State {
-    /// Of each shard its group's past and its queues, encoded.
+    /// Of each shard what its group has been through, and its queues, encoded.
     shards: BTreeMap<u16, (Restored, Vec<u8>)>,
 }
 
+impl State {
+    /// The queues of every shard as they will be when somebody leads them again.
+    pub(crate) fn led_again(&self) -> BTreeMap<u16, Vec<u8>> {
+        self.shards.iter().map(|(shard, (_, queues))| (*shard, led_again(queues))).collect()
+    }
+}
+
 /// Opens the log and puts the shards together, as `broker/src/log.rs` and `broker/src/recovery.rs` do.
-fn recover(disk: &FaultyDisk, options: Options) -> (Log<FaultyDisk>, BTreeMap<u16, (Restored, Shard)>) {
+fn recover(disk: &FaultyDisk, options: Options) -> (Log<SharedDisk>, BTreeMap<u16, (Restored, Shard)>) {
     let mut shards: BTreeMap<u16, (Restored, Shard)> =
         SHARDS.into_iter().map(|shard| (shard, Default::default())).collect();
-    let log = Log::open(disk.clone(), options, |found| match found {
+    let log = Log::open(SharedDisk(disk.clone()), options, |found| match found {
         Recovered::Snapshot(snapshot) => {
             let (restored, shard) = shards.get_mut(&snapshot.shard).expect("there are no other shards");
             restored.with_snapshot(EntryId { term: snapshot.term, index: snapshot.index });
@@ -78,6 +86,16 @@ pub(crate) fn state(disk: &FaultyDisk, options: Options) -> State {
     State { shards: shards.into_iter().map(encoded).collect() }
 }
 
+/// A shard's logged state at the beginning of the next epoch, without the epoch: one in which nothing was logged leaves
+/// no trace. Until then a snapshot may flag more messages, if it was taken while an attach was on its way to the log.
+fn led_again(snapshot: &[u8]) -> Vec<u8> {
+    let mut shard = Shard::restore(snapshot).expect("a snapshot can be read");
+    shard.lead();
+    let mut octets = shard.snapshot().encode();
+    octets.drain(..2);
+    octets
+}
+
 fn location(position: Position) -> Location {
     Location { segment: position.segment, offset: position.offset, len: position.len }
 }
@@ -103,8 +121,50 @@ impl Append for Intake {
     }
 }
 
+/// The log's thread.
+struct LogThread {
+    disk: FaultyDisk,
+    log: Log<SharedDisk>,
+    intake: Intake,
+    /// Given to the log and not synced.
+    written: Vec<(Tag, Position)>,
+    /// Synced, and not reported yet; with how many changes the disk had seen then.
+    synced: Vec<(Tag, Position, usize)>,
+}
+
+impl LogThread {
+    /// Appends up to `count` of the records that wait, and hands them to the disk.
+    fn write(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some(record) = self.intake.records.borrow_mut().pop_front() else { break };
+            let position = self.log.append(&record).expect("the disk works");
+            self.written.push((record.tag(), position));
+        }
+        self.log.write().expect("the disk works");
+    }
+
+    fn is_quiet(&self) -> bool {
+        self.written.is_empty() && self.synced.is_empty()
+    }
+
+    fn sync(&mut self) {
+        if !self.written.is_empty() {
+            self.log.sync().expect("the disk works");
+            let changes = self.disk.changes();
+            self.synced.extend(self.written.drain(..).map(|(tag, position)| (tag, position, changes)));
+        }
+    }
+}
+
+/// An entry that was synced, and after how many changes of the disk.
+pub(crate) struct SyncedEntry {
+    pub(crate) shard: u16,
+    pub(crate) index: u64,
+    pub(crate) changes: usize,
+}
+
 /// Reads bodies back from the log.
-struct LogBodies(LogReader<FaultyDisk>);
+struct LogBodies(LogReader<SharedDisk>);
 
 impl Bodies for LogBodies {
     fn read(&mut self, at: Location) -> Message {
@@ -140,22 +200,30 @@ struct Member {
     restored: Restored,
 }
 
+/// What the log's thread does between two calls of a checkpoint.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Meanwhile {
+    Nothing,
+    Write(usize),
+    Sync,
+}
+
 /// A checkpoint for which contributions are awaited.
 struct Collecting {
     point: LogPoint,
+    /// How many shards have been asked.
+    asked: usize,
     given: BTreeMap<u16, (EntryId, Snapshot)>,
 }
 
 pub(crate) struct Node {
     pub(crate) disk: FaultyDisk,
-    log: Log<FaultyDisk>,
-    reader: LogReader<FaultyDisk>,
-    retention: Retention<FaultyDisk>,
+    log: Rc<RefCell<LogThread>>,
+    reader: LogReader<SharedDisk>,
+    retention: Retention<SharedDisk>,
     bodies: LogBodies,
     intake: Intake,
     shards: BTreeMap<u16, Member>,
-    /// Given to the log and not synced.
-    written: Vec<(Tag, Position)>,
     /// As the log's thread last said.
     synced: LogPoint,
     checkpoint: Option<Collecting>,
@@ -170,16 +238,18 @@ impl Node {
         let mut bodies = LogBodies(log.reader());
         let lead = |(id, (restored, shard))| (id, lead(id, restored, shard, &intake, &mut bodies));
         let shards = shards.into_iter().map(lead).collect();
+        let (reader, retention, synced) = (log.reader(), log.retention(), log.end());
+        let (written, reported) = (Vec::new(), Vec::new());
+        let log = LogThread { disk: disk.clone(), log, intake: intake.clone(), written, synced: reported };
         Self {
             disk,
-            reader: log.reader(),
-            retention: log.retention(),
-            synced: log.end(),
-            log,
+            log: Rc::new(RefCell::new(log)),
+            reader,
+            retention,
             bodies,
             intake,
             shards,
-            written: Vec::new(),
+            synced,
             checkpoint: None,
             moving: Rc::default(),
         }
@@ -195,8 +265,20 @@ impl Node {
         self.shards[&shard].restored.last().index
     }
 
+    /// Segments that nobody needs are not left lying about.
+    pub(crate) fn check_files(&self) {
+        let files = self.disk.names().into_iter().filter(|name| name.starts_with("wal-")).count();
+        assert_eq!(files, self.retention.segments().len(), "{:?}", self.disk.names());
+    }
+
     pub(crate) fn totals(&self, shard: u16) -> ShardTotals {
         self.shards[&shard].shard.totals()
+    }
+
+    /// The queues of every shard as they will be when somebody leads them again.
+    pub(crate) fn led_again(&self) -> BTreeMap<u16, Vec<u8>> {
+        let queues = |member: &Member| led_again(&member.shard.snapshot().encode());
+        self.shards.iter().map(|(shard, member)| (*shard, queues(member))).collect()
     }
 
     fn member(&mut self, shard: u16) -> &mut Member {
@@ -228,34 +310,30 @@ impl Node {
 
     /// The log's thread appends up to `count` of the records that wait, and hands them to the disk.
     pub(crate) fn write(&mut self, count: usize) {
-        for _ in 0..count {
-            let Some(record) = self.intake.records.borrow_mut().pop_front() else { break };
-            let position = self.log.append(&record).expect("the disk works");
-            self.written.push((record.tag(), position));
-        }
-        self.log.write().expect("the disk works");
+        self.log.borrow_mut().write(count);
     }
 
-    /// The log's thread syncs, and sends each shard word; answers the entries that are durable now, as shard and index.
-    pub(crate) fn sync(&mut self) -> Vec<(u16, u64)> {
-        if self.written.is_empty() {
-            return Vec::new();
-        }
-        self.log.sync().expect("the disk works");
+    /// The log's thread syncs, and sends each shard word; answers the entries that are durable now.
+    pub(crate) fn sync(&mut self) -> Vec<SyncedEntry> {
+        let log = Rc::clone(&self.log);
+        let mut log = log.borrow_mut();
+        log.sync();
         let mut entries = Vec::new();
-        for (Tag { kind, shard, index, .. }, position) in std::mem::take(&mut self.written) {
+        if !log.synced.is_empty() {
+            self.synced = log.log.end();
+        }
+        for (Tag { kind, shard, index, .. }, position, changes) in log.synced.drain(..) {
             self.member(shard).signals.push_back(Signal::Synced { kind, index, position });
             if kind == Kind::Entry {
-                entries.push((shard, index));
+                entries.push(SyncedEntry { shard, index, changes });
             }
         }
-        self.synced = self.log.end();
         entries
     }
 
     /// The log has nothing to do and notes that all is synced.
     pub(crate) fn idle(&mut self) {
-        self.log.mark().expect("the disk works");
+        self.log.borrow_mut().log.mark().expect("the disk works");
     }
 
     /// The log's queue is full, or takes records again.
@@ -288,18 +366,28 @@ impl Node {
         Some(told(output))
     }
 
-    /// A checkpoint begins, if none is under way: every shard is asked for its snapshot.
+    /// A checkpoint begins, if none is under way: a restart will begin at what is synced now.
     pub(crate) fn begin_checkpoint(&mut self) {
-        if self.checkpoint.is_none() {
-            self.checkpoint = Some(Collecting { point: self.synced, given: BTreeMap::new() });
-            self.shards.values_mut().for_each(|member| member.signals.push_back(Signal::Checkpoint));
-        }
+        let point = self.synced;
+        self.checkpoint.get_or_insert_with(|| Collecting { point, asked: 0, given: BTreeMap::new() });
     }
 
-    /// Writes the checkpoint, if every shard has contributed; then the old segments for which `chosen` says so are
-    /// emptied. Answers what it left.
-    pub(crate) fn finish_checkpoint(&mut self, chosen: &mut dyn FnMut(u32) -> bool) -> Option<Reclaimed> {
-        let Collecting { point, given } =
+    /// The next shard is asked for its snapshot. More may have been synced by then.
+    pub(crate) fn ask_for_snapshot(&mut self) {
+        let Some(collecting) = &mut self.checkpoint else { return };
+        let Some(shard) = SHARDS.get(collecting.asked) else { return };
+        collecting.asked += 1;
+        self.member(*shard).signals.push_back(Signal::Checkpoint);
+    }
+
+    /// Writes the checkpoint, if every shard has contributed, while the log's thread goes on: `meanwhile` says before each
+    /// call what that does. Then the old segments for which `chosen` says so are emptied. Answers what is left.
+    pub(crate) fn finish_checkpoint(
+        &mut self,
+        meanwhile: impl FnMut() -> Meanwhile + 'static,
+        chosen: &mut dyn FnMut(u32) -> bool,
+    ) -> Option<Reclaimed> {
+        let Collecting { point, given, .. } =
             self.checkpoint.take_if(|collecting| collecting.given.len() == SHARDS.len())?;
         let mut live: BTreeMap<u32, u64> = BTreeMap::new();
         for (segment, bytes) in given.values().flat_map(|(_, snapshot)| snapshot.live()) {
@@ -310,7 +398,8 @@ impl Node {
             warren_storage::Snapshot { shard: *shard, term: last.term, index: last.index, payload }
         };
         let plan = CheckpointPlan { replay_from: point, snapshots: given.iter().map(encoded).collect(), live };
-        let reclaimed = self.retention.checkpoint(plan).expect("the disk works");
+        let between = log_goes_on(Rc::clone(&self.log), meanwhile);
+        let reclaimed = interleaved(between, || self.retention.checkpoint(plan)).expect("the disk works");
         if Rc::strong_count(&self.moving) == 1 {
             let old = reclaimed.retained.iter().map(|retained| retained.segment);
             self.empty(&old.filter(|segment| chosen(*segment)).collect(), &given);
@@ -345,7 +434,15 @@ impl Node {
     /// True if nothing is on its way to the log or from it.
     pub(crate) fn is_quiet(&self) -> bool {
         let quiet = |member: &Member| member.shard.is_drained() && member.signals.is_empty();
-        self.intake.records.borrow().is_empty() && self.written.is_empty() && self.shards.values().all(quiet)
+        self.intake.records.borrow().is_empty() && self.log.borrow().is_quiet() && self.shards.values().all(quiet)
+    }
+}
+
+fn log_goes_on(log: Rc<RefCell<LogThread>>, mut does: impl FnMut() -> Meanwhile) -> impl FnMut() {
+    move || match does() {
+        Meanwhile::Nothing => {}
+        Meanwhile::Write(count) => log.borrow_mut().write(count),
+        Meanwhile::Sync => log.borrow_mut().sync(),
     }
 }
 

@@ -30,6 +30,8 @@ struct Queued {
     place: Place,
     /// It has to be flagged so when it is handed out next.
     redelivered: bool,
+    /// The process found it flagged when it started.
+    flagged_at_start: bool,
 }
 
 /// Where a message is in the life of a process.
@@ -45,7 +47,7 @@ enum Place {
 struct Queue {
     /// In the order in which they were published.
     copies: Vec<Queued>,
-    /// When somebody asked for its messages for the first time.
+    /// When somebody asked this process for its messages for the first time.
     asked_at: Option<usize>,
 }
 
@@ -72,7 +74,7 @@ pub(crate) struct Oracle {
     queues: BTreeMap<u32, Queue>,
     /// By shard: after so many changes, so many entries were synced.
     synced: BTreeMap<u16, Vec<(usize, u64)>>,
-    /// By shard, the last entry that was proposed.
+    /// By shard, the last entry that was given to the log. A term begins with one that nobody proposed.
     proposed: BTreeMap<u16, u64>,
     /// What is to be confirmed, with the shard that has to.
     unconfirmed: BTreeSet<(u16, MessageId)>,
@@ -87,7 +89,7 @@ impl Oracle {
         Self {
             queues: QUEUES.into_iter().map(|(queue, _)| (queue, Queue::default())).collect(),
             synced: SHARDS.into_iter().map(|shard| (shard, Vec::new())).collect(),
-            proposed: SHARDS.into_iter().map(|shard| (shard, 0)).collect(),
+            proposed: SHARDS.into_iter().map(|shard| (shard, 1)).collect(),
             unconfirmed: BTreeSet::new(),
         }
     }
@@ -116,6 +118,7 @@ impl Oracle {
             gone_at: None,
             place: Place::Waiting(None),
             redelivered: false,
+            flagged_at_start: false,
         });
     }
 
@@ -221,7 +224,7 @@ impl Oracle {
         for shard in SHARDS {
             let (last, synced) = (found.last[&shard], self.last_synced(shard, changes));
             assert!(last >= synced, "shard {shard} has entries up to {last}, and {synced} was synced");
-            let proposed = self.proposed[&shard].max(synced);
+            let proposed = self.proposed[&shard];
             assert!(last <= proposed, "shard {shard} has entries up to {last}, and {proposed} was proposed");
         }
         for (id, queue) in &self.queues {
@@ -235,7 +238,7 @@ impl Oracle {
         for shard in SHARDS {
             let kept = self.last_synced(shard, changes);
             self.synced.insert(shard, vec![(0, kept), (durable_at, found.last[&shard])]);
-            self.proposed.insert(shard, found.last[&shard]);
+            self.proposed.insert(shard, found.last[&shard] + 1);
         }
         self.unconfirmed.clear();
         for (id, queue) in &mut self.queues {
@@ -274,7 +277,8 @@ impl Queue {
                     let handed_out = by(copy.handed_out_at, changes);
                     assert!(*redelivered || !handed_out, "queue {id}: handed out before, and not flagged: {copy:?}");
                     let asked = by(self.asked_at, changes);
-                    assert!(!*redelivered || asked, "queue {id}: nobody asked, and it is flagged: {copy:?}");
+                    let may_be_flagged = asked || copy.flagged_at_start;
+                    assert!(!*redelivered || may_be_flagged, "queue {id}: nobody asked, and it is flagged: {copy:?}");
                 }
                 None => assert!(may_be_gone, "queue {id} has lost {copy:?}, with entries up to {last}"),
             }
@@ -290,13 +294,14 @@ impl Queue {
             [&mut copy.confirmed_at, &mut copy.handed_out_at, &mut copy.settled_at].into_iter().for_each(rebase);
             copy.settled_in = copy.settled_in.filter(|entry| *entry <= last);
             if let Some(redelivered) = found.get(&copy.id) {
-                (copy.place, copy.redelivered) = (Place::Waiting(None), *redelivered);
+                copy.place = Place::Waiting(None);
+                (copy.redelivered, copy.flagged_at_start) = (*redelivered, *redelivered);
                 (copy.settled_at, copy.settled_in, copy.gone_at) = (None, None, None);
             } else {
                 copy.place = Place::Done;
                 copy.gone_at = Some(if by(copy.gone_at, changes) { 0 } else { durable_at });
             }
         }
-        rebase(&mut self.asked_at);
+        self.asked_at = None;
     }
 }

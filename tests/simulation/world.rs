@@ -1,6 +1,7 @@
 //! A node, its clients and its disk; what they do, step by step; and what becomes of it all when the power goes.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::AddAssign;
 
 use bytes::Bytes;
 use warren_core::queue::{Delivery, Event, PositionRange, PublishRun, Receipt, Settlement, ShardInput, Subscription};
@@ -8,7 +9,7 @@ use warren_core::{ConnectionId, ConsumerKey, QueueId};
 use warren_storage::{FaultyDisk, Options};
 
 use crate::message::{self, MessageId};
-use crate::node::{self, Node, QUEUES, SHARDS, Told, shard_of};
+use crate::node::{self, Meanwhile, Node, QUEUES, SHARDS, SyncedEntry, Told, shard_of};
 use crate::oracle::{Found, FoundMessage, Oracle};
 use crate::random::Random;
 
@@ -61,9 +62,13 @@ pub(crate) enum Step {
     /// The log's queue is full, or takes records again.
     Full(bool),
     BeginCheckpoint,
-    /// Writes the checkpoint, if all shards have contributed. Bits of `emptied` say which old segments are emptied then.
+    /// The next so many shards are asked for their snapshots.
+    AskForSnapshots(usize),
+    /// Writes the checkpoint, if all shards have contributed. Bits of `emptied` say which old segments are emptied then;
+    /// what the log's thread does meanwhile follows from `meanwhile`, and is nothing if that is 0.
     FinishCheckpoint {
         emptied: u32,
+        meanwhile: u64,
     },
     /// Everything that is on its way arrives.
     Quiet,
@@ -103,6 +108,17 @@ pub(crate) struct Seen {
     pub(crate) checkpoints: usize,
     pub(crate) given_up: usize,
     pub(crate) relocations: usize,
+}
+
+impl AddAssign for Seen {
+    fn add_assign(&mut self, more: Self) {
+        self.confirmed += more.confirmed;
+        self.delivered += more.delivered;
+        self.redelivered += more.redelivered;
+        self.checkpoints += more.checkpoints;
+        self.given_up += more.given_up;
+        self.relocations += more.relocations;
+    }
 }
 
 /// Connections up to here are publishers'.
@@ -152,7 +168,8 @@ impl World {
             Step::Idle => self.node.idle(),
             Step::Full(full) => self.node.set_full(full),
             Step::BeginCheckpoint => self.node.begin_checkpoint(),
-            Step::FinishCheckpoint { emptied } => self.finish_checkpoint(emptied),
+            Step::AskForSnapshots(count) => (0..count).for_each(|_| self.node.ask_for_snapshot()),
+            Step::FinishCheckpoint { emptied, meanwhile } => self.finish_checkpoint(emptied, meanwhile),
             Step::Quiet => self.quiet(),
         }
     }
@@ -231,8 +248,8 @@ impl World {
     }
 
     fn sync(&mut self) {
-        for (shard, index) in self.node.sync() {
-            self.oracle.synced(shard, index, self.node.changes());
+        for SyncedEntry { shard, index, changes } in self.node.sync() {
+            self.oracle.synced(shard, index, changes);
         }
     }
 
@@ -243,9 +260,16 @@ impl World {
         heard
     }
 
-    fn finish_checkpoint(&mut self, emptied: u32) {
+    fn finish_checkpoint(&mut self, emptied: u32, meanwhile: u64) {
         let mut relocated = 0;
-        let finished = self.node.finish_checkpoint(&mut |segment| {
+        let mut random = Random(meanwhile);
+        let meanwhile = move || match random.below(4) {
+            _ if meanwhile == 0 => Meanwhile::Nothing,
+            0 | 1 => Meanwhile::Write(1 + random.below(3)),
+            2 => Meanwhile::Sync,
+            _ => Meanwhile::Nothing,
+        };
+        let finished = self.node.finish_checkpoint(meanwhile, &mut |segment| {
             let chosen = emptied >> (segment % 32) & 1 == 1;
             relocated += usize::from(chosen);
             chosen
@@ -314,10 +338,16 @@ impl World {
         self.layout.options(self.epoch_seed + openings)
     }
 
-    /// Starts on what a crash after so many changes has left, and checks everything that it finds.
-    pub(crate) fn check(&self, left: &FaultyDisk, changes: usize, random: &mut Random) -> Found {
+    /// Starts on what a crash after so many changes has left: it finds what it has to.
+    pub(crate) fn check_once(&self, left: &FaultyDisk, changes: usize) -> Found {
         let found = self.contents(&left.restart());
         self.oracle.check(&found, changes);
+        found
+    }
+
+    /// As [`check_once`](Self::check_once), and a second start finds the same.
+    pub(crate) fn check(&self, left: &FaultyDisk, changes: usize, random: &mut Random) -> Found {
+        let found = self.check_once(left, changes);
         // Opening it again gives the same, and so does a power cut on the way.
         let (once, untouched) = (left.restart(), left.restart());
         let first = node::state(&once, self.next_options(1 << 20));
@@ -353,15 +383,24 @@ impl World {
                 }
             }
         }
+        node.check_files();
         for shard in SHARDS {
             assert_eq!(node.totals(shard).ready, 0, "shard {shard} keeps messages from a consumer that takes all");
         }
         found
     }
 
+    /// When everything has arrived, the log says exactly what the node knows, down to the places of messages.
+    pub(crate) fn check_quiet(&mut self) {
+        self.quiet();
+        let left = self.node.disk.crash(&mut |_| 0);
+        let found = node::state(&left, self.next_options(6 << 20)).led_again();
+        assert_eq!(found, self.node.led_again(), "a start finds something else than is there");
+    }
+
     /// The process ended after so many changes and left this disk: a new one goes on with it.
     pub(crate) fn restart(&mut self, left: FaultyDisk, changes: usize, power_cut: bool, found: &Found) {
-        self.epoch_seed += 6 << 20;
+        self.epoch_seed += 7 << 20;
         self.node = Node::start(left, self.layout.options(self.epoch_seed));
         let durable_at = if power_cut { 0 } else { self.node.changes() };
         self.oracle.restart(found, changes, durable_at);
