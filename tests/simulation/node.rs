@@ -16,8 +16,8 @@ use warren_core::queue::{Event, QueueSettings, Shard, ShardInput, ShardOutput, S
 use warren_core::{Bodies, ConnectionId, Location, Message, QueueId, ShardId};
 use warren_replication::{Append, EntryId, Group, NodeId, RaftDriver, Restored};
 use warren_storage::{
-    AppendError, CheckpointPlan, FaultyDisk, Kind, Log, LogPoint, LogReader, Options, Position, Reclaimed, Record,
-    Recovered, Retention, Tag,
+    AppendError, CheckpointPlan, Disk, FaultyDisk, Kind, Log, LogError, LogPoint, LogReader, Options, Position,
+    Reclaimed, Record, Recovered, Retention, Space, Tag,
 };
 
 /// Every queue with its shard; all are durable.
@@ -26,6 +26,9 @@ pub(crate) const QUEUES: [(u32, u16); 4] = [(1, 1), (2, 1), (3, 2), (4, 3)];
 pub(crate) const SHARDS: [u16; 3] = [1, 2, 3];
 
 const NODE: NodeId = NodeId(1);
+
+/// The size of the volume.
+const VOLUME: u64 = 1 << 40;
 
 /// Octets of messages in one relocation; the message that reaches it is the last.
 const RELOCATION_BYTES: usize = 1_000;
@@ -133,12 +136,19 @@ struct LogThread {
 }
 
 impl LogThread {
-    /// Appends up to `count` of the records that wait, and hands them to the disk.
+    /// Appends up to `count` of the records that wait, and hands them to the disk. One for which there is no space waits
+    /// on, and what came before it is synced.
     fn write(&mut self, count: usize) {
         for _ in 0..count {
             let Some(record) = self.intake.records.borrow_mut().pop_front() else { break };
-            let position = self.log.append(&record).expect("the disk works");
-            self.written.push((record.tag(), position));
+            match self.log.append(&record) {
+                Ok(position) => self.written.push((record.tag(), position)),
+                Err(LogError::NoSpace { .. }) => {
+                    self.intake.records.borrow_mut().push_front(record);
+                    return self.sync();
+                }
+                Err(error) => panic!("the disk works, and the log says: {error}"),
+            }
         }
         self.log.write().expect("the disk works");
     }
@@ -336,6 +346,12 @@ impl Node {
         self.log.borrow_mut().log.mark().expect("the disk works");
     }
 
+    /// The volume has so many octets left, or more than enough.
+    pub(crate) fn set_room(&mut self, room: Option<u64>) {
+        let Space { available, total } = self.disk.space().expect("the disk works");
+        self.disk.set_capacity(room.map_or(VOLUME, |room| total - available + room));
+    }
+
     /// The log's queue is full, or takes records again.
     pub(crate) fn set_full(&mut self, full: bool) {
         if self.intake.full.replace(full) && !full {
@@ -381,7 +397,7 @@ impl Node {
     }
 
     /// Writes the checkpoint, if every shard has contributed, while the log's thread goes on: `meanwhile` says before each
-    /// call what that does. Then the old segments for which `chosen` says so are emptied. Answers what is left.
+    /// call what that does. Without space there is none now. Then the old segments for which `chosen` says so are emptied. Answers what is left.
     pub(crate) fn finish_checkpoint(
         &mut self,
         meanwhile: impl FnMut() -> Meanwhile + 'static,
@@ -399,7 +415,10 @@ impl Node {
         };
         let plan = CheckpointPlan { replay_from: point, snapshots: given.iter().map(encoded).collect(), live };
         let between = log_goes_on(Rc::clone(&self.log), meanwhile);
-        let reclaimed = interleaved(between, || self.retention.checkpoint(plan)).expect("the disk works");
+        let reclaimed = match interleaved(between, || self.retention.checkpoint(plan)) {
+            Err(LogError::NoSpace { .. }) => return None,
+            done => done.expect("the disk works"),
+        };
         if Rc::strong_count(&self.moving) == 1 {
             let old = reclaimed.retained.iter().map(|retained| retained.segment);
             self.empty(&old.filter(|segment| chosen(*segment)).collect(), &given);

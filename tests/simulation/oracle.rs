@@ -277,7 +277,8 @@ impl Queue {
                     let handed_out = by(copy.handed_out_at, changes);
                     assert!(*redelivered || !handed_out, "queue {id}: handed out before, and not flagged: {copy:?}");
                     let asked = by(self.asked_at, changes);
-                    let may_be_flagged = asked || copy.flagged_at_start;
+                    // One that the last start did not find had no flag that could be seen.
+                    let may_be_flagged = asked || copy.flagged_at_start || copy.gone_at.is_some();
                     assert!(!*redelivered || may_be_flagged, "queue {id}: nobody asked, and it is flagged: {copy:?}");
                 }
                 None => assert!(may_be_gone, "queue {id} has lost {copy:?}, with entries up to {last}"),

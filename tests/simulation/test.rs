@@ -23,8 +23,8 @@ use warren_storage::FaultyDisk;
 use crate::power_cut::every_disk;
 use crate::random::Random;
 use crate::world::Step::{
-    AskForSnapshots, BeginCheckpoint, FinishCheckpoint, Full, Get, Hear, Idle, Leave, Propose, Publish, Quiet, Settle,
-    Subscribe, Sync, Write,
+    AskForSnapshots, BeginCheckpoint, FinishCheckpoint, Full, Get, Hear, Idle, Leave, Propose, Publish, Quiet, Room,
+    Settle, Subscribe, Sync, Write,
 };
 use crate::world::{Layout, Seen, Step, World};
 
@@ -222,10 +222,12 @@ fn random_step(random: &mut Random) -> Step {
         35..53 => Propose { shard, due: random.once_in(2) },
         53..63 => Write(1 + random.below(5)),
         63..72 => Sync,
-        72..86 => Hear { shard, count: 1 + random.below(5) },
-        86 => Idle,
-        87 => Full(true),
-        88..90 => Full(false),
+        72..85 => Hear { shard, count: 1 + random.below(5) },
+        85 => Idle,
+        86 => Full(true),
+        87 => Full(false),
+        88 => Room(Some(random.below(30_000) as u64)),
+        89 => Room(None),
         90 | 91 => BeginCheckpoint,
         92..95 => AskForSnapshots(1 + random.below(3)),
         95..98 => FinishCheckpoint { emptied: random.next() as u32, meanwhile: random.next() },

@@ -61,6 +61,8 @@ pub(crate) enum Step {
     Idle,
     /// The log's queue is full, or takes records again.
     Full(bool),
+    /// The volume has so many octets left, or more than enough.
+    Room(Option<u64>),
     BeginCheckpoint,
     /// The next so many shards are asked for their snapshots.
     AskForSnapshots(usize),
@@ -167,6 +169,7 @@ impl World {
             }
             Step::Idle => self.node.idle(),
             Step::Full(full) => self.node.set_full(full),
+            Step::Room(room) => self.node.set_room(room),
             Step::BeginCheckpoint => self.node.begin_checkpoint(),
             Step::AskForSnapshots(count) => (0..count).for_each(|_| self.node.ask_for_snapshot()),
             Step::FinishCheckpoint { emptied, meanwhile } => self.finish_checkpoint(emptied, meanwhile),
@@ -284,6 +287,7 @@ impl World {
     /// Lets everything arrive that is on its way.
     pub(crate) fn quiet(&mut self) {
         self.node.set_full(false);
+        self.node.set_room(None);
         while !self.node.is_quiet() {
             SHARDS.into_iter().for_each(|shard| self.propose(shard, true));
             self.node.write(usize::MAX);
