@@ -9,7 +9,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 
-use crate::disk::{SharedDisk, interleaved};
 use bytes::Bytes;
 use warren_core::command::{Reference, encode_relocation};
 use warren_core::queue::{Event, QueueSettings, Shard, ShardInput, ShardOutput, ShardTotals, Snapshot};
@@ -19,6 +18,8 @@ use warren_storage::{
     AppendError, CheckpointPlan, Disk, FaultyDisk, Kind, Log, LogError, LogPoint, LogReader, Options, Position,
     Reclaimed, Record, Recovered, Retention, Space, Tag,
 };
+
+use crate::disk::{SharedDisk, interleaved};
 
 /// Every queue with its shard; all are durable.
 pub(crate) const QUEUES: [(u32, u16); 4] = [(1, 1), (2, 1), (3, 2), (4, 3)];
@@ -397,7 +398,8 @@ impl Node {
     }
 
     /// Writes the checkpoint, if every shard has contributed, while the log's thread goes on: `meanwhile` says before each
-    /// call what that does. Without space there is none now. Then the old segments for which `chosen` says so are emptied. Answers what is left.
+    /// call what that does. Then the old segments for which `chosen` says so are emptied. Answers what is left; `None` if
+    /// there was no checkpoint, for want of space or contributions.
     pub(crate) fn finish_checkpoint(
         &mut self,
         meanwhile: impl FnMut() -> Meanwhile + 'static,

@@ -226,7 +226,8 @@ fn random_step(random: &mut Random) -> Step {
         85 => Idle,
         86 => Full(true),
         87 => Full(false),
-        88 => Room(Some(random.below(30_000) as u64)),
+        // For not even a checkpoint, or for a segment or two.
+        88 => Room(Some(random.pick(&[0, 300, 9_000, 30_000]))),
         89 => Room(None),
         90 | 91 => BeginCheckpoint,
         92..95 => AskForSnapshots(1 + random.below(3)),
