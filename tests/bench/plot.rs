@@ -63,7 +63,7 @@ pub(crate) fn picture(report: &Report) -> String {
         LABEL_WIDTH + 18.0,
         LABEL_WIDTH + 90.0,
         LABEL_WIDTH + 108.0,
-        escaped(machine.rabbitmq.split(' ').nth(1).unwrap_or_default().trim_end_matches(',')),
+        escaped(version(&machine.rabbitmq)),
         y + 8.0,
     )
 }
@@ -85,6 +85,12 @@ fn bar(y: f64, scale: f64, colour: &str, value: Spread, label: &str) -> String {
 
 fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// The version of RabbitMQ among the packages and their versions.
+fn version(packages: &str) -> &str {
+    let behind = packages.split("rabbitmq-server ").nth(1).unwrap_or_default();
+    behind.split(',').next().unwrap_or_default()
 }
 
 #[cfg(test)]
