@@ -9,9 +9,10 @@ use bytes::Bytes;
 use tokio::task::block_in_place;
 use tracing::error;
 use warren_core::{Bodies, Location, Message};
-use warren_storage::{FileDisk, LogPoint, LogReader, Position, ReadError};
+use warren_storage::{FileDisk, LogPoint, LogReader, ReadError};
 
 use crate::limits::{READ_AHEAD_BYTES, READ_AHEAD_GAP};
+use crate::log::position;
 
 /// How far the log is synced, as the log thread last said: what lies behind it may still change.
 #[derive(Debug, Clone, Default)]
@@ -89,7 +90,7 @@ impl Bodies for LogBodies {
 
 /// Reads from the page cache without ado, and otherwise lets the runtime know that this thread waits for the disk.
 fn read(reader: &LogReader<FileDisk>, at: Location) -> Result<Bytes, ReadError> {
-    let part = Position { segment: at.segment, offset: at.offset, len: at.len };
+    let part = position(at);
     match reader.read_part_now(part)? {
         Some(octets) => Ok(octets),
         None => block_in_place(|| reader.read_part(part)),

@@ -21,13 +21,13 @@ use tokio::task::spawn_blocking;
 use tracing::{debug, error, warn};
 use warren_core::command::encode_relocation;
 use warren_core::queue::{Snapshot, Survivor};
-use warren_core::{Location, ShardId};
+use warren_core::ShardId;
 use warren_replication::EntryId;
-use warren_storage::{CheckpointPlan, FileDisk, LogError, LogPoint, LogReader, Position, Reclaimed, Retention};
+use warren_storage::{CheckpointPlan, FileDisk, LogError, LogPoint, LogReader, Reclaimed, Retention};
 
 use crate::bodies::SyncedEnd;
 use crate::limits::RELOCATION_BYTES;
-use crate::log::{CheckpointDue, LogSignal};
+use crate::log::{CheckpointDue, LogSignal, position};
 
 /// What one shard gives to a checkpoint.
 #[derive(Debug)]
@@ -42,7 +42,7 @@ pub(crate) struct Contribution {
 #[derive(Debug)]
 pub(crate) enum ShardState {
     /// The metadata, encoded.
-    Metadata(Vec<u8>),
+    Metadata(Bytes),
     /// Queues.
     Queues(Snapshot),
 }
@@ -87,7 +87,7 @@ impl Checkpointer {
     /// Runs until the node stops.
     pub(crate) async fn run(self) {
         loop {
-            self.due.notify.notified().await;
+            self.due.wait().await;
             let begun = Instant::now();
             let Some((point, contributions)) = self.collect().await else { return };
             let (retention, reader) = (self.retention.clone(), self.reader.clone());
@@ -157,7 +157,7 @@ fn finish(
     let mut snapshots = Vec::with_capacity(contributions.len());
     for Contribution { shard, last, state } in &contributions {
         let payload = match state {
-            ShardState::Metadata(octets) => Bytes::copy_from_slice(octets),
+            ShardState::Metadata(octets) => octets.clone(),
             ShardState::Queues(snapshot) => {
                 for (segment, bytes) in snapshot.live() {
                     *live.entry(segment).or_default() += bytes;
@@ -205,8 +205,7 @@ fn survivors(
         let mut batch: Vec<(Survivor, Bytes)> = Vec::new();
         let mut bytes = 0;
         for survivor in snapshot.survivors(segments) {
-            let Location { segment, offset, len } = survivor.location;
-            let command = reader.read_part(Position { segment, offset, len })?;
+            let command = reader.read_part(position(survivor.location))?;
             bytes += command.len();
             batch.push((survivor, command));
             if bytes >= RELOCATION_BYTES {

@@ -121,12 +121,17 @@ pub(crate) fn location(position: Position) -> Location {
     Location { segment: position.segment, offset: position.offset, len: position.len }
 }
 
+/// The machines' locations as the log names them.
+pub(crate) fn position(location: Location) -> Position {
+    Position { segment: location.segment, offset: location.offset, len: location.len }
+}
+
 /// How much was written since the last checkpoint, and who is woken when that is enough for the next.
 #[derive(Debug, Clone)]
 pub(crate) struct CheckpointDue {
     since: Arc<AtomicU64>,
     enough: Arc<AtomicU64>,
-    pub(crate) notify: Arc<Notify>,
+    notify: Arc<Notify>,
 }
 
 impl CheckpointDue {
@@ -139,8 +144,18 @@ impl CheckpointDue {
     fn written(&self, bytes: u64) {
         let since = self.since.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if since >= self.enough.load(Ordering::Relaxed) {
-            self.notify.notify_one();
+            self.now();
         }
+    }
+
+    /// Makes one due now.
+    pub(crate) fn now(&self) {
+        self.notify.notify_one();
+    }
+
+    /// Waits until one is due.
+    pub(crate) async fn wait(&self) {
+        self.notify.notified().await;
     }
 
     /// A checkpoint begins; the next is due after `enough` more bytes.

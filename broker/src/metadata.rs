@@ -253,7 +253,7 @@ impl MetadataTask {
             // Messages are not the metadata's.
             LogSignal::Relocate(_) | LogSignal::Totals(_) => {}
             LogSignal::Checkpoint(reply) => {
-                let state = ShardState::Metadata(self.committed.snapshot());
+                let state = ShardState::Metadata(Bytes::from(self.committed.snapshot()));
                 // A checkpoint that was given up misses nothing.
                 let _ = reply.send(Contribution { shard: ShardId::METADATA, last: self.group.last_committed(), state });
             }

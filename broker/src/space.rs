@@ -29,7 +29,7 @@ pub(crate) struct LogBounds {
     pub(crate) reserve_bytes: u64,
     /// Records waiting for the log thread: at most a quarter of the reserve and 64 MiB.
     pub(crate) queue_bytes: usize,
-    /// Commands waiting in one shard: its part of a quarter of the reserve, at most 8 MiB.
+    /// Commands waiting in one shard: its part of a quarter of the reserve, at most 4 MiB.
     pub(crate) waiting_bytes: usize,
     /// Messages moved after one checkpoint; what is left waits for the next: an eighth of the reserve.
     pub(crate) relocation_bytes: u64,
@@ -53,7 +53,7 @@ impl LogBounds {
             checkpoint_bytes: config.checkpoint_bytes.unwrap_or_else(|| (volume / 16).clamp(MIB, 64 * MIB)),
             reserve_bytes,
             queue_bytes: (reserve_bytes / 4).min(64 * MIB) as usize,
-            waiting_bytes: shard_bytes.min(8 * MIB) as usize,
+            waiting_bytes: shard_bytes as usize,
             relocation_bytes: reserve_bytes / 8,
             inbox_bytes: shard_bytes.min(MIB / 4) as usize,
         }
@@ -118,7 +118,7 @@ impl SpaceWatch {
             // Fails only if the runtime is going away.
             let _ = tokio::task::spawn_blocking(move || watch.look()).await;
             if self.alarm.borrow().is_some() {
-                checkpoint.notify.notify_one();
+                checkpoint.now();
             }
         }
     }
