@@ -19,9 +19,9 @@ use bytes::Bytes;
 use tokio::sync::mpsc::{self, UnboundedSender};
 use tokio::task::spawn_blocking;
 use tracing::{debug, error, warn};
+use warren_core::ShardId;
 use warren_core::command::encode_relocation;
 use warren_core::queue::{Snapshot, Survivor};
-use warren_core::ShardId;
 use warren_replication::EntryId;
 use warren_storage::{CheckpointPlan, FileDisk, LogError, LogPoint, LogReader, Reclaimed, Retention};
 

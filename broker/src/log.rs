@@ -178,10 +178,11 @@ pub(crate) struct NodeLog {
     pub(crate) space: SpaceWatch,
     /// By shard number, the metadata's first.
     pub(crate) signals: Vec<UnboundedSender<LogSignal>>,
+    pub(crate) bounds: LogBounds,
 }
 
 impl Opened {
-    /// A reader of queued messages' bodies for one shard.
+    /// A reader of queued messages' bodies for what is to be done before the log runs.
     pub(crate) fn bodies(&self) -> LogBodies {
         LogBodies::new(self.log.reader(), SyncedEnd::default())
     }
@@ -210,7 +211,12 @@ impl NodeLog {
             segment: log.end().segment,
         };
         let writer = LogWriter::spawn_bounded(log, completions, bounds.queue_bytes)?;
-        Ok(Self { writer, reader, retention, synced, checkpoint, space, signals })
+        Ok(Self { writer, reader, retention, synced, checkpoint, space, signals, bounds })
+    }
+
+    /// A reader of queued messages' bodies for one shard.
+    pub(crate) fn bodies(&self) -> LogBodies {
+        LogBodies::new(self.reader.clone(), self.synced.clone())
     }
 }
 

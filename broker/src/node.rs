@@ -1,6 +1,5 @@
 //! One node: reads the log, starts the tasks, opens the ports, and stops it all again.
 
-use std::collections::VecDeque;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
@@ -23,7 +22,6 @@ use warren_core::topology::{QueueRecord, Topology};
 use warren_replication::{Group, NodeId};
 use warren_storage::LogWriter;
 
-use crate::bodies::LogBodies;
 use crate::checkpoint::Checkpointer;
 use crate::config::Config;
 use crate::connections::Connections;
@@ -34,7 +32,6 @@ use crate::metadata::{self, Mailbox, MetadataHandle, MetadataTask};
 use crate::metrics::Metrics;
 use crate::recovery::State;
 use crate::shard::{ShardMessage, ShardTask};
-use crate::space::LogBounds;
 use crate::users::{self, Users};
 use crate::{http, listener};
 
@@ -179,12 +176,12 @@ fn start_machines(
     started: Instant,
 ) -> anyhow::Result<(Arc<Shared>, LogWriter)> {
     let metrics = Metrics::new()?;
-    let (bounds, restored) = (opened.bounds, opened.restored.clone());
+    let restored = opened.restored.clone();
     let (senders, signals): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| mpsc::unbounded_channel()).unzip();
     let alarm = watch::Sender::new(None);
     let log = NodeLog::start(opened, senders, alarm.clone(), metrics.clone())?;
     let (metadata, deletions, mailbox) = metadata::mailbox();
-    let (senders, inputs): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| inbox(bounds.inbox_bytes)).unzip();
+    let (senders, inputs): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| inbox(log.bounds.inbox_bytes)).unzip();
     let shared = Arc::new(Shared {
         topology: Arc::new(ArcSwap::from_pointee(state.topology.clone())),
         shards: senders,
@@ -205,39 +202,24 @@ fn start_machines(
     };
     let mut signals = signals.into_iter();
     let metadata_signals = signals.next();
-    for ((id, shard), (inputs, signals)) in state.shards.into_iter().zip(inputs.into_iter().skip(1).zip(signals)) {
-        let task = ShardTask {
-            id,
-            shard,
-            group: group(id)?,
-            bodies: LogBodies::new(log.reader.clone(), log.synced.clone()),
-            log: log.writer.handle(),
-            inputs,
-            signals,
-            connections: shared.connections.clone(),
-            metadata: shared.metadata.clone(),
-            deletions: deletions.clone(),
-            waiting_bytes: bounds.waiting_bytes,
-            alarm: shared.alarm.subscribe(),
-            draining: Vec::new(),
-            relocations: VecDeque::new(),
-            settle_at: None,
-        };
+    // The first inbox is the metadata's, which has none.
+    let channels = inputs.into_iter().skip(1).zip(signals);
+    for ((id, shard), channels) in state.shards.into_iter().zip(channels) {
+        let task = ShardTask::new((id, shard), group(id)?, channels, &log, &shared, deletions.clone());
         spawn_vital("shard", task.run());
     }
     if let Some(signals) = metadata_signals {
         spawn_metadata(mailbox, state.topology, group(ShardId::METADATA)?, signals, &shared);
     }
-    Ok((shared.clone(), look_after(log, bounds)))
+    Ok((shared, look_after(log)))
 }
 
 /// Starts what keeps the log short and the volume from filling up.
-fn look_after(log: NodeLog, bounds: LogBounds) -> LogWriter {
-    let NodeLog { writer, reader, retention, synced, checkpoint, space, signals } = log;
-    let min_bytes = bounds.checkpoint_bytes;
+fn look_after(log: NodeLog) -> LogWriter {
+    let NodeLog { writer, reader, retention, synced, checkpoint, space, signals, bounds } = log;
     let checkpointer = Checkpointer {
         due: checkpoint.clone(),
-        min_bytes,
+        min_bytes: bounds.checkpoint_bytes,
         relocation_bytes: bounds.relocation_bytes,
         synced,
         retention,

@@ -17,8 +17,9 @@ use crate::checkpoint::{Contribution, Relocation, ShardState};
 use crate::connections::Connections;
 use crate::inbox::Inbox;
 use crate::limits::{SETTLE_DELAY, SHARD_BATCHES_AT_ONCE};
-use crate::log::{LogSignal, location};
+use crate::log::{LogSignal, NodeLog, location};
 use crate::metadata::{Deletions, MetadataHandle};
+use crate::node::Shared;
 
 /// What a shard task is sent.
 #[derive(Debug)]
@@ -31,29 +32,56 @@ pub(crate) enum ShardMessage {
 
 /// A shard and its surroundings.
 pub(crate) struct ShardTask {
-    pub(crate) id: ShardId,
-    pub(crate) shard: Shard,
-    pub(crate) group: Group,
-    pub(crate) bodies: LogBodies,
-    pub(crate) log: LogHandle,
-    pub(crate) inputs: Inbox,
-    pub(crate) signals: mpsc::UnboundedReceiver<LogSignal>,
-    pub(crate) connections: Arc<Connections>,
-    pub(crate) metadata: MetadataHandle,
-    pub(crate) deletions: Deletions,
+    id: ShardId,
+    shard: Shard,
+    group: Group,
+    bodies: LogBodies,
+    log: LogHandle,
+    inputs: Inbox,
+    signals: mpsc::UnboundedReceiver<LogSignal>,
+    connections: Arc<Connections>,
+    metadata: MetadataHandle,
+    deletions: Deletions,
     /// Octets that may wait for the log; beyond, no inputs are taken.
-    pub(crate) waiting_bytes: usize,
+    waiting_bytes: usize,
     /// While publishers are held back all inputs are taken: among them are the acknowledgements that give space back.
-    pub(crate) alarm: watch::Receiver<Option<&'static str>>,
+    alarm: watch::Receiver<Option<&'static str>>,
     /// Who waits for the log to have everything.
-    pub(crate) draining: Vec<oneshot::Sender<()>>,
+    draining: Vec<oneshot::Sender<()>>,
     /// Relocations on their way to the log, oldest first.
-    pub(crate) relocations: VecDeque<Relocation>,
+    relocations: VecDeque<Relocation>,
     /// When settlements that nothing urgent has taken along are logged by themselves.
-    pub(crate) settle_at: Option<Instant>,
+    settle_at: Option<Instant>,
 }
 
 impl ShardTask {
+    pub(crate) fn new(
+        (id, shard): (ShardId, Shard),
+        group: Group,
+        (inputs, signals): (Inbox, mpsc::UnboundedReceiver<LogSignal>),
+        log: &NodeLog,
+        shared: &Shared,
+        deletions: Deletions,
+    ) -> Self {
+        Self {
+            id,
+            shard,
+            group,
+            bodies: log.bodies(),
+            log: log.writer.handle(),
+            inputs,
+            signals,
+            connections: shared.connections.clone(),
+            metadata: shared.metadata.clone(),
+            deletions,
+            waiting_bytes: log.bounds.waiting_bytes,
+            alarm: shared.alarm.subscribe(),
+            draining: Vec::new(),
+            relocations: VecDeque::new(),
+            settle_at: None,
+        }
+    }
+
     /// Runs until the node drops the sending ends, or the log stops.
     pub(crate) async fn run(mut self) {
         let mut output = ShardOutput::default();

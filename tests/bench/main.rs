@@ -157,13 +157,15 @@ fn choose(arguments: &RunArguments) -> Result<Vec<Scenario>> {
         Group::PerfTest => scenario.name.contains("-16") || scenario.name.contains("-1024"),
         _ => false,
     };
-    let is_chosen = |scenario: &Scenario| {
-        let named = arguments.only.iter().any(|part| scenario.name.contains(part.as_str()));
-        (arguments.only.is_empty() || named) && (!arguments.quick || is_quick(scenario))
+    let is_named = |scenario: &Scenario| {
+        arguments.only.is_empty() || arguments.only.iter().any(|part| scenario.name.contains(part.as_str()))
     };
-    let scenarios: Vec<_> = scenario::all().into_iter().filter(is_chosen).collect();
-    let names = || scenario::all().iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
-    ensure!(!scenarios.is_empty(), "there is no such scenario; there are: {}", names());
+    let mut scenarios = scenario::all();
+    scenarios.retain(|scenario| !arguments.quick || is_quick(scenario));
+    let names = scenarios.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
+    scenarios.retain(is_named);
+    let run = if arguments.quick { "a quick run" } else { "a run" };
+    ensure!(!scenarios.is_empty(), "there is no such scenario in {run}; there are: {names}");
     Ok(scenarios)
 }
 
