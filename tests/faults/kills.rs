@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use warren_amqp::{ToClient, basic};
+use warren_storage::Random;
 use warren_tests::harness::{Broker, Connection, DataFolder, Event, Message, Settings};
 
 use crate::world::{Outgoing, STOP, World, in_thread, join, wait_until};
@@ -242,18 +243,6 @@ fn come_and_go(
     Ok(())
 }
 
-/// Numbers that look random; the seed makes them again.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % bound
-    }
-}
-
 fn settings() -> Settings<'static> {
     Settings { config: CONFIG, ..Settings::default() }
 }
@@ -286,12 +275,12 @@ fn two_hundred_kills_under_mixed_load_lose_no_confirmed_message_and_invent_none(
     let (mut random, mut most, mut slowest) = (Random(seed), 0, Duration::ZERO);
     for kill in 1..=KILLS {
         let before = world.history().confirmed_count();
-        thread::sleep(Duration::from_millis(20 + random.below(700)));
+        thread::sleep(Duration::from_millis(20 + random.below(700) as u64));
         wait_until("confirms", || Ok(world.history().confirmed_count() >= before + PROGRESS))?;
         world.broker_ends();
         broker.kill()?;
         if kill.is_multiple_of(EARLY) {
-            Broker::kill_while_it_starts(&folder, settings(), Duration::from_micros(random.below(20_000)))?;
+            Broker::kill_while_it_starts(&folder, settings(), Duration::from_micros(random.below(20_000) as u64))?;
         }
         most = most.max(folder.occupied_bytes()?);
         broker = Broker::start_with(&folder, settings())?;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use warren_core::command::encode_publish_head;
 use warren_core::{Message, QueueId};
 
-use crate::random::Random;
+use warren_storage::Random;
 
 /// A message's number: its publisher in the upper half, and its place among that publisher's messages in the lower.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -33,7 +33,7 @@ fn body(id: MessageId, len: usize) -> Vec<u8> {
     let mut body = id.0.to_be_bytes().to_vec();
     let mut random = Random(id.0);
     while body.len() < len {
-        body.extend_from_slice(&random.next().to_le_bytes());
+        body.extend_from_slice(&random.next_u64().to_le_bytes());
     }
     body.truncate(len);
     body

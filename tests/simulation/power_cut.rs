@@ -2,7 +2,7 @@
 
 use warren_storage::FaultyDisk;
 
-use crate::random::Random;
+use warren_storage::Random;
 
 /// Disks that are looked at for one moment: all that are possible if there are no more, or about so many.
 const DISKS_PER_MOMENT: usize = 256;

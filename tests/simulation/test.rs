@@ -13,7 +13,6 @@ mod message;
 mod node;
 mod oracle;
 mod power_cut;
-mod random;
 mod world;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -21,12 +20,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use warren_storage::FaultyDisk;
 
 use crate::power_cut::every_disk;
-use crate::random::Random;
 use crate::world::Step::{
     AskForSnapshots, BeginCheckpoint, FinishCheckpoint, Full, Get, Hear, Idle, Leave, Propose, Publish, Quiet, Room,
     Settle, Subscribe, Sync, Write,
 };
 use crate::world::{Layout, Seen, Step, World};
+use warren_storage::Random;
 
 /// Random long traces.
 const SEEDS: u64 = 64;
@@ -231,7 +230,7 @@ fn random_step(random: &mut Random) -> Step {
         89 => Room(None),
         90 | 91 => BeginCheckpoint,
         92..95 => AskForSnapshots(1 + random.below(3)),
-        95..98 => FinishCheckpoint { emptied: random.next() as u32, meanwhile: random.next() },
+        95..98 => FinishCheckpoint { emptied: random.next_u64() as u32, meanwhile: random.next_u64() },
         _ => Quiet,
     }
 }

@@ -6,12 +6,11 @@ use std::ops::AddAssign;
 use bytes::Bytes;
 use warren_core::queue::{Delivery, Event, PositionRange, PublishRun, Receipt, Settlement, ShardInput, Subscription};
 use warren_core::{ConnectionId, ConsumerKey, QueueId};
-use warren_storage::{FaultyDisk, Options};
+use warren_storage::{FaultyDisk, Options, Random};
 
 use crate::message::{self, MessageId};
 use crate::node::{self, Meanwhile, Node, QUEUES, SHARDS, SyncedEntry, Told, shard_of};
 use crate::oracle::{Found, FoundMessage, Oracle};
-use crate::random::Random;
 
 /// One thing that happens. Numbers without a unit are taken modulo what there is to choose from.
 #[derive(Debug, Clone, Copy)]

@@ -14,6 +14,7 @@
 //! - [`checkpoint`]: what makes the older part unnecessary, and its file, byte by byte;
 //! - [`retention`]: writing checkpoints and giving segments up;
 //! - [`faulty`]: a disk in memory that loses, tears and refuses, for the tests of this and other packages.
+//!   `random` has the numbers for them, and for the epochs of segments.
 //!
 //! This package knows no AMQP, no Tokio and no wall clock, and starts no thread except in [`writer`].
 
@@ -22,6 +23,7 @@ pub mod disk;
 pub mod faulty;
 mod folder;
 pub mod log;
+mod random;
 pub mod reader;
 pub mod recovery;
 pub mod retention;
@@ -32,6 +34,7 @@ pub use checkpoint::{Checkpoint, CheckpointPlan, Reclaimed, Retained, Snapshot};
 pub use disk::{Disk, FileDisk, FolderError, Space};
 pub use faulty::FaultyDisk;
 pub use log::{Log, LogError, Options, Record, RecordError};
+pub use random::Random;
 pub use reader::{LogReader, ReadError};
 pub use recovery::{OpenError, Recovered};
 pub use retention::Retention;

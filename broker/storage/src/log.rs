@@ -9,6 +9,7 @@ use bytes::Bytes;
 use crate::checkpoint::Checkpoint;
 use crate::disk::Disk;
 use crate::folder::{Folder, Segment};
+use crate::random::mixed;
 use crate::reader::LogReader;
 use crate::recovery::{self, OpenError, Recovered};
 use crate::retention::Retention;
@@ -68,13 +69,6 @@ impl Options {
         let epoch = mixed(self.epoch_seed.wrapping_add(u64::from(seq)));
         SegmentHeader { segment_len, identity: self.identity, seq, epoch, prev_epoch }
     }
-}
-
-/// Spreads consecutive numbers over all of u64 (the finaliser of SplitMix64).
-fn mixed(number: u64) -> u64 {
-    let number = (number ^ (number >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    number ^ (number >> 31)
 }
 
 /// Something to append: a payload with its tag, measured and checksummed when it is made, so that the thread that

@@ -4,11 +4,11 @@ use std::io::ErrorKind;
 
 use warren_storage::segment::file_name;
 use warren_storage::{
-    CheckpointPlan, Disk, FaultyDisk, Identity, Log, LogError, LogPoint, OpenError, Options, Position, ReadError,
-    Recovered, Retained, Snapshot,
+    CheckpointPlan, Disk, FaultyDisk, Identity, Log, LogError, LogPoint, OpenError, Options, Position, Random,
+    ReadError, Recovered, Retained, Snapshot,
 };
 
-use crate::world::{Item, Random, item, record, small};
+use crate::world::{Item, item, record, small};
 
 const SEGMENT_LEN: u32 = 8192;
 

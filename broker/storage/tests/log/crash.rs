@@ -3,7 +3,8 @@
 
 use warren_storage::FaultyDisk;
 
-use crate::world::{Item, Random, for_each_seed, item, open, record, small};
+use crate::world::{Item, for_each_seed, item, open, record, small};
+use warren_storage::Random;
 
 #[derive(Clone, Copy)]
 enum Step {

@@ -1,9 +1,9 @@
 //! Damage to what was synced is told from the torn tail of a crash: refused, never silently cut.
 
 use warren_storage::segment::file_name;
-use warren_storage::{FaultyDisk, Identity, OpenError, Options};
+use warren_storage::{FaultyDisk, Identity, OpenError, Options, Random};
 
-use crate::world::{Item, Random, item, open, record, small};
+use crate::world::{Item, item, open, record, small};
 
 const SEGMENT_LEN: u32 = 16 << 10;
 

@@ -2,9 +2,9 @@
 
 use std::io::ErrorKind;
 
-use warren_storage::{FaultyDisk, LogError};
+use warren_storage::{FaultyDisk, LogError, Random};
 
-use crate::world::{Item, Random, item, open, record, small};
+use crate::world::{Item, item, open, record, small};
 
 /// Appends and syncs batches of two until something fails. Gives what was synced, what was appended, and why it ended.
 fn run_until_failure(disk: &FaultyDisk) -> (usize, Vec<Item>, LogError) {

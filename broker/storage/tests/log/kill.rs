@@ -4,10 +4,10 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use warren_storage::{Batch, Completion, FileDisk, Log, LogError, LogWriter, Options};
+use warren_storage::{Batch, Completion, FileDisk, Log, LogError, LogWriter, Options, Random};
 
 use crate::folder::Scratch;
-use crate::world::{Random, item, open, record};
+use crate::world::{item, open, record};
 
 const FOLDER: &str = "WARREN_KILL_TEST_FOLDER";
 const ROUNDS: usize = 20;

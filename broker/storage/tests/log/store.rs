@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 
 use bytes::{Buf, BufMut, Bytes};
 use warren_storage::{
-    CheckpointPlan, FaultyDisk, Kind, Log, LogPoint, LogReader, Position, Record, Recovered, Snapshot, Tag,
+    CheckpointPlan, FaultyDisk, Kind, Log, LogPoint, LogReader, Position, Random, Record, Recovered, Snapshot, Tag,
 };
 
 use crate::crash::Outcomes;
-use crate::world::{Random, for_each_seed, item, record, small};
+use crate::world::{for_each_seed, item, record, small};
 
 const SHARDS: u16 = 3;
 

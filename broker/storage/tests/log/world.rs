@@ -1,7 +1,7 @@
 //! What the tests share: small logs, records that know their own content, a repeatable source of randomness.
 
 use bytes::Bytes;
-use warren_storage::{Disk, Kind, Log, OpenError, Options, Record, Recovered, Tag};
+use warren_storage::{Disk, Kind, Log, OpenError, Options, Random, Record, Recovered, Tag};
 
 /// A record without its place: what must come back.
 pub(crate) type Item = (Tag, Bytes);
@@ -26,7 +26,7 @@ pub(crate) fn item(index: u64, len: usize) -> Item {
     let mut random = Random(index);
     let mut payload = Vec::with_capacity(len + 8);
     while payload.len() < len {
-        payload.extend_from_slice(&random.next().to_le_bytes());
+        payload.extend_from_slice(&random.next_u64().to_le_bytes());
     }
     payload.truncate(len);
     (tag, payload.into())
@@ -34,23 +34,6 @@ pub(crate) fn item(index: u64, len: usize) -> Item {
 
 pub(crate) fn record(item: &Item) -> Record {
     Record::new(item.0, vec![item.1.clone()]).unwrap()
-}
-
-/// SplitMix64: small, and the same everywhere.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let number = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let number = (number ^ (number >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        number ^ (number >> 31)
-    }
-
-    /// A number below `bound`.
-    pub(crate) fn below(&mut self, bound: usize) -> usize {
-        (self.next() % bound as u64) as usize
-    }
 }
 
 /// The seeds to run: `count` of them, or the one in `WARREN_SEED`.
