@@ -262,7 +262,7 @@ impl MetadataTask {
     }
 
     async fn create_in_shard(&mut self, queue: &QueueRecord) -> Result<(), Stopped> {
-        self.send(queue.shard, node::create(queue)).await
+        self.send(queue.shard, node::create(queue, &self.working)).await
     }
 
     async fn delete_in_shard(

@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 use warren_core::ShardId;
-use warren_core::queue::{QueueSettings, ShardInput};
+use warren_core::queue::ShardInput;
 use warren_core::topology::{QueueRecord, Topology};
 use warren_replication::{Group, NodeId};
 use warren_storage::LogWriter;
@@ -246,9 +246,8 @@ fn spawn_metadata(
 }
 
 /// The input that makes a queue in its shard.
-pub(crate) fn create(queue: &QueueRecord) -> ShardInput {
-    let settings = QueueSettings { logged: queue.is_logged(), auto_delete: queue.auto_delete };
-    ShardInput::Create { queue: queue.id, settings }
+pub(crate) fn create(queue: &QueueRecord, topology: &Topology) -> ShardInput {
+    ShardInput::Create { queue: queue.id, settings: topology.settings(queue) }
 }
 
 /// Binds all addresses. An IPv6 loopback address that this host does not have is left out: it is a default.

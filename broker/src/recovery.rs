@@ -43,7 +43,7 @@ impl State {
         }
         for queue in self.topology.queues() {
             if let Some(shard) = self.shards.get_mut(&queue.shard) {
-                shard.handle(create(queue), bodies, &mut output);
+                shard.handle(create(queue, &self.topology), bodies, &mut output);
             }
         }
     }

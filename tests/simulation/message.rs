@@ -1,7 +1,7 @@
 //! Messages that know themselves: from its number and length every octet of a message follows.
 
 use bytes::Bytes;
-use warren_core::command::encode_publish_head;
+use warren_core::command::{Attributes, encode_publish_head};
 use warren_core::{Message, QueueId};
 
 use warren_storage::Random;
@@ -23,7 +23,15 @@ pub(crate) fn encode(id: MessageId, len: usize, queues: &[u32], out: &mut Vec<u8
     let key = format!("k{}", id.0 % 1_000);
     let header = (id.0 ^ 0xffff).to_le_bytes();
     let ids = (queues.len(), queues.iter().map(|queue| QueueId(*queue)));
-    encode_publish_head(ids, EXCHANGE.len() as u8, key.len() as u8, header.len() as u32, len as u32, out);
+    encode_publish_head(
+        ids,
+        EXCHANGE.len() as u8,
+        key.len() as u8,
+        header.len() as u32,
+        len as u32,
+        &Attributes::default(),
+        out,
+    );
     for part in [EXCHANGE, key.as_bytes(), &header, &body(id, len)] {
         out.extend_from_slice(part);
     }

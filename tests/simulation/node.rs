@@ -471,7 +471,7 @@ fn log_goes_on(log: Rc<RefCell<LogThread>>, mut does: impl FnMut() -> Meanwhile)
 fn lead(id: u16, restored: Restored, mut shard: Shard, intake: &Intake, bodies: &mut LogBodies) -> Member {
     shard.lead();
     for (queue, _) in QUEUES.into_iter().filter(|(_, shard)| *shard == id) {
-        let settings = QueueSettings { logged: true, auto_delete: false };
+        let settings = QueueSettings { logged: true, ..QueueSettings::default() };
         shard.handle(ShardInput::Create { queue: QueueId(queue), settings }, bodies, &mut ShardOutput::default());
     }
     let raft = RaftDriver::lead_alone(NODE, &restored);

@@ -167,7 +167,7 @@ impl Oracle {
 
     /// A message has come; without acknowledgement it is done with.
     pub(crate) fn delivered(&mut self, delivery: &Delivery, holder: ConsumerKey, no_ack: bool, changes: usize) {
-        let Delivery { queue: id, position, redelivered, message } = delivery;
+        let Delivery { queue: id, position, redelivered, message, .. } = delivery;
         let synced = self.last_synced(shard_of(id.0), changes);
         let queue = self.queue(id.0);
         let next = queue.copies.iter_mut().find(|copy| matches!(copy.place, Place::Waiting(_)));

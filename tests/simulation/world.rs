@@ -191,7 +191,7 @@ impl World {
                 message::encode(id, len, &queues, &mut commands);
                 queues.iter().for_each(|queue| self.oracle.published(*queue, id, len, logged));
             }
-            let receipt = Receipt { connection: ConnectionId(publisher), channel: 1, first, len: count };
+            let receipt = Receipt { connection: ConnectionId(publisher), channel: 1, first, len: count, index: 0 };
             let (commands, receipts) = (Bytes::from(commands), vec![receipt]);
             let run = PublishRun { logged, commands, count: count as u32, receipts };
             self.input(shard, ShardInput::Publish(run));
@@ -211,7 +211,7 @@ impl World {
         let consumer = self.connect(1, no_ack);
         self.consumers.push((queue, consumer));
         self.oracle.asked(queue, self.node.changes());
-        let subscription = Subscription { no_ack, exclusive: false, prefetch_count };
+        let subscription = Subscription { no_ack, prefetch_count, ..Subscription::default() };
         self.input(shard_of(queue), ShardInput::Subscribe { queue: QueueId(queue), consumer, subscription });
     }
 
@@ -373,7 +373,7 @@ impl World {
         };
         for (queue, shard) in QUEUES {
             let consumer = ConsumerKey { connection: ConnectionId(u64::from(queue)), channel: 1, serial: 1 };
-            let subscription = Subscription { no_ack: false, exclusive: false, prefetch_count: 0 };
+            let subscription = Subscription::default();
             node.input(shard, ShardInput::Subscribe { queue: QueueId(queue), consumer, subscription });
         }
         while !node.is_quiet() {

@@ -8,7 +8,7 @@
 use std::hint::black_box;
 
 use bytes::Bytes;
-use warren_core::command::encode_publish_head;
+use warren_core::command::{Attributes, encode_publish_head};
 use warren_core::queue::{
     Event, PositionRange, PublishRun, QueueSettings, Receipt, Settlement, Shard, ShardInput, ShardOutput, Subscription,
 };
@@ -126,7 +126,7 @@ struct World {
 impl World {
     fn new(body_len: usize, logged: bool) -> Self {
         let mut publish = Vec::new();
-        encode_publish_head((1, [QUEUE].into_iter()), 0, 5, 14, body_len as u32, &mut publish);
+        encode_publish_head((1, [QUEUE].into_iter()), 0, 5, 14, body_len as u32, &Attributes::default(), &mut publish);
         publish.extend_from_slice(b"queue, a header of");
         publish.resize(publish.len() + 1 + body_len, b'x');
         let commands = publish.repeat(BATCH as usize);
@@ -141,7 +141,7 @@ impl World {
             offset: 0,
             published: 0,
         };
-        world.put(ShardInput::Create { queue: QUEUE, settings: QueueSettings { logged, auto_delete: false } });
+        world.put(ShardInput::Create { queue: QUEUE, settings: QueueSettings { logged, ..QueueSettings::default() } });
         world.commit();
         world
     }
@@ -152,7 +152,8 @@ impl World {
 
     fn publish(&mut self, batch: usize) {
         let commands = self.runs[batch % self.runs.len()].clone();
-        let receipt = Receipt { connection: PUBLISHER, channel: 1, first: self.published + 1, len: BATCH.into() };
+        let receipt =
+            Receipt { connection: PUBLISHER, channel: 1, first: self.published + 1, len: BATCH.into(), index: 0 };
         self.published += u64::from(BATCH);
         let (logged, receipts) = (self.logged, vec![receipt]);
         self.put(ShardInput::Publish(PublishRun { logged, commands, count: BATCH, receipts }));
@@ -171,7 +172,7 @@ impl World {
     }
 
     fn subscribe(&mut self, no_ack: bool) {
-        let subscription = Subscription { no_ack, exclusive: false, prefetch_count: 1_000 };
+        let subscription = Subscription { no_ack, prefetch_count: 1_000, ..Subscription::default() };
         self.put(ShardInput::Subscribe { queue: QUEUE, consumer: CONSUMER, subscription });
         self.commit();
     }

@@ -5,13 +5,17 @@
 //! ```text
 //! entry    commands u32 | machine_version u16 | flags u16 | now_ms u64 | epoch u64      24 octets, little-endian
 //!          then that many commands
-//! publish  1 u8 | exchange_len u8 | routing_key_len u8 | 0 u8 | queues u32 | header_len u32 | body_len u32
-//!          then queues × queue u32 | exchange | routing key | content header payload | body
+//! publish  1 u8 | exchange_len u8 | routing_key_len u8 | attributes u8 | queues u32 | header_len u32 | body_len u32
+//!          then queues × queue u32 | attributes | exchange | routing key | content header payload | body
 //! settle   2 u8 | queue varint | ranges varint | ranges × (first: varint, from the end of the range before; len varint)
 //! create   3 u8 | queue u32
 //! delete   4 u8 | queue u32
 //! attach   5 u8 | queue u32
 //! ```
+//!
+//! The octet `attributes` says which of a message's attributes follow, in this order: bit 0 expiration (milliseconds
+//! u64), bit 1 priority (u8), bit 2 deduplication key (u128), bit 3 delay (milliseconds u64), bit 4 stream filter value
+//! (len u8 | octets).
 //!
 //! A varint is LEB128, least significant group first, at most ten octets. `flags` bit 0 marks the first entry of an
 //! epoch, that is of a leader's time in office. A publish is encoded by the session that received it, in the same
@@ -132,12 +136,90 @@ pub enum Command<'a> {
     Attach(QueueId),
 }
 
+/// What queues' rules need to know of a message, so that nobody decodes its header again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Attributes<'a> {
+    /// Milliseconds that it may wait (property `expiration`).
+    pub expiration: Option<u64>,
+    /// The property `priority`.
+    pub priority: u8,
+    /// What its duplicates have in common (header `x-deduplication-header`).
+    pub deduplication: Option<u128>,
+    /// Milliseconds that it waits at a delayed exchange (header `x-delay`).
+    pub delay: Option<u64>,
+    /// The value that streams filter by (header `x-stream-filter-value`), at most 255 octets.
+    pub filter: Option<&'a [u8]>,
+}
+
+const HAS_EXPIRATION: u8 = 1;
+const HAS_PRIORITY: u8 = 1 << 1;
+const HAS_DEDUPLICATION: u8 = 1 << 2;
+const HAS_DELAY: u8 = 1 << 3;
+const HAS_FILTER: u8 = 1 << 4;
+
+impl<'a> Attributes<'a> {
+    /// Which of them are there.
+    fn mark(&self) -> u8 {
+        let bit = |bit: u8, there: bool| if there { bit } else { 0 };
+        bit(HAS_EXPIRATION, self.expiration.is_some())
+            | bit(HAS_PRIORITY, self.priority != 0)
+            | bit(HAS_DEDUPLICATION, self.deduplication.is_some())
+            | bit(HAS_DELAY, self.delay.is_some())
+            | bit(HAS_FILTER, self.filter.is_some())
+    }
+
+    fn encode(&self, out: &mut Vec<u8>) {
+        if let Some(millis) = self.expiration {
+            out.extend_from_slice(&millis.to_le_bytes());
+        }
+        if self.priority != 0 {
+            out.push(self.priority);
+        }
+        if let Some(key) = self.deduplication {
+            out.extend_from_slice(&key.to_le_bytes());
+        }
+        if let Some(millis) = self.delay {
+            out.extend_from_slice(&millis.to_le_bytes());
+        }
+        if let Some(filter) = self.filter {
+            let filter = &filter[..filter.len().min(255)];
+            out.push(filter.len() as u8);
+            out.extend_from_slice(filter);
+        }
+    }
+
+    /// Reads them off the front of `octets`.
+    fn decode(mark: u8, octets: &mut &'a [u8]) -> Result<Self, EntryError> {
+        if mark & !(HAS_EXPIRATION | HAS_PRIORITY | HAS_DEDUPLICATION | HAS_DELAY | HAS_FILTER) != 0 {
+            return Err(EntryError::Message);
+        }
+        let has = |bit: u8| mark & bit != 0;
+        Ok(Self {
+            expiration: has(HAS_EXPIRATION).then(|| take_u64(octets)).transpose()?,
+            priority: if has(HAS_PRIORITY) { take::<1>(octets)?[0] } else { 0 },
+            deduplication: has(HAS_DEDUPLICATION).then(|| take(octets).map(u128::from_le_bytes)).transpose()?,
+            delay: has(HAS_DELAY).then(|| take_u64(octets)).transpose()?,
+            filter: has(HAS_FILTER).then(|| take_filter(octets)).transpose()?,
+        })
+    }
+}
+
+fn take_filter<'a>(octets: &mut &'a [u8]) -> Result<&'a [u8], EntryError> {
+    let [len] = take(octets)?;
+    let (filter, rest) = octets.split_at_checked(len.into()).ok_or(EntryError::Truncated)?;
+    *octets = rest;
+    Ok(filter)
+}
+
 /// A publish where it lies: its lengths are read and checked, nothing is copied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Publish<'a> {
     /// All of the command.
     octets: &'a [u8],
     queue_count: usize,
+    attributes: Attributes<'a>,
+    /// How far into the command the message begins.
+    message_start: usize,
     pub(crate) exchange_len: u8,
     pub(crate) routing_key_len: u8,
     pub(crate) header_len: u32,
@@ -150,20 +232,28 @@ impl<'a> Publish<'a> {
     /// It is another command, or longer than `octets`.
     pub fn decode(octets: &'a [u8]) -> Result<Self, EntryError> {
         let (head, rest) = octets.split_first_chunk::<PUBLISH_HEADER_LEN>().ok_or(EntryError::Truncated)?;
-        let [kind, exchange_len, routing_key_len, _, q0, q1, q2, q3, h0, h1, h2, h3, b0, b1, b2, b3] = *head;
+        let [kind, exchange_len, routing_key_len, mark, q0, q1, q2, q3, h0, h1, h2, h3, b0, b1, b2, b3] = *head;
         if kind != PUBLISH {
             return Err(EntryError::Kind(kind));
         }
         let queue_count = u32::from_le_bytes([q0, q1, q2, q3]);
         let header_len = u32::from_le_bytes([h0, h1, h2, h3]);
         let body_len = u32::from_le_bytes([b0, b1, b2, b3]);
-        let names = u64::from(exchange_len) + u64::from(routing_key_len);
-        let len = 4 * u64::from(queue_count) + names + u64::from(header_len) + u64::from(body_len);
-        if (rest.len() as u64) < len {
+        let queues_len = 4 * u64::from(queue_count);
+        if (rest.len() as u64) < queues_len {
             return Err(EntryError::Truncated);
         }
-        let octets = &octets[..PUBLISH_HEADER_LEN + len as usize];
-        Ok(Self { octets, queue_count: queue_count as usize, exchange_len, routing_key_len, header_len })
+        let mut behind = &rest[queues_len as usize..];
+        let attributes = if mark == 0 { Attributes::default() } else { Attributes::decode(mark, &mut behind)? };
+        let message_start = octets.len() - behind.len();
+        let names = u64::from(exchange_len) + u64::from(routing_key_len);
+        let len = names + u64::from(header_len) + u64::from(body_len);
+        if (behind.len() as u64) < len {
+            return Err(EntryError::Truncated);
+        }
+        let octets = &octets[..message_start + len as usize];
+        let queue_count = queue_count as usize;
+        Ok(Self { octets, queue_count, attributes, message_start, exchange_len, routing_key_len, header_len })
     }
 
     /// Octets of the command.
@@ -174,7 +264,8 @@ impl<'a> Publish<'a> {
 
     /// The queues of this shard that it goes to.
     pub fn queues(&self) -> impl ExactSizeIterator<Item = QueueId> + use<'a> {
-        let (queues, _) = self.octets[PUBLISH_HEADER_LEN..self.message_start()].as_chunks();
+        let end = PUBLISH_HEADER_LEN + 4 * self.queue_count;
+        let (queues, _) = self.octets[PUBLISH_HEADER_LEN..end].as_chunks();
         queues.iter().map(|queue| QueueId(u32::from_le_bytes(*queue)))
     }
 
@@ -186,7 +277,12 @@ impl<'a> Publish<'a> {
 
     /// How far into the command the message begins.
     pub(crate) fn message_start(&self) -> usize {
-        PUBLISH_HEADER_LEN + 4 * self.queue_count
+        self.message_start
+    }
+
+    /// What queues' rules need of the message.
+    pub fn attributes(&self) -> Attributes<'a> {
+        self.attributes
     }
 
     /// Makes sure that exchange and routing key are text, each for itself. Sessions have done so for what they encode.
@@ -216,9 +312,10 @@ pub fn encode_publish_head(
     routing_key_len: u8,
     header_len: u32,
     body_len: u32,
+    attributes: &Attributes<'_>,
     out: &mut Vec<u8>,
 ) {
-    out.extend_from_slice(&[PUBLISH, exchange_len, routing_key_len, 0]);
+    out.extend_from_slice(&[PUBLISH, exchange_len, routing_key_len, attributes.mark()]);
     let (count, queues) = queues;
     out.extend_from_slice(&(count as u32).to_le_bytes());
     out.extend_from_slice(&header_len.to_le_bytes());
@@ -226,6 +323,7 @@ pub fn encode_publish_head(
     for queue in queues {
         out.extend_from_slice(&queue.0.to_le_bytes());
     }
+    attributes.encode(out);
 }
 
 /// Writes a settle of `ranges`, which ascend and do not overlap.
@@ -359,7 +457,15 @@ mod tests {
 
     fn publish(queues: &[u32], body: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        encode_publish_head((queues.len(), queues.iter().map(|id| QueueId(*id))), 2, 1, 3, body.len() as u32, &mut out);
+        encode_publish_head(
+            (queues.len(), queues.iter().map(|id| QueueId(*id))),
+            2,
+            1,
+            3,
+            body.len() as u32,
+            &Attributes::default(),
+            &mut out,
+        );
         out.extend_from_slice(b"exkHDR");
         out.extend_from_slice(body);
         out

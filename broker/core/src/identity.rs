@@ -4,6 +4,11 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConnectionId(pub u64);
 
+impl ConnectionId {
+    /// The node itself, as the one who carries dead letters and delayed messages on. No client's connection has it.
+    pub const FORWARDER: Self = Self(0);
+}
+
 /// One queue of the node. A logged queue's number is never used again after a delete; the others' may be, once all
 /// have been through.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -92,13 +92,21 @@ mod tests {
 
     use super::*;
     use crate::QueueId;
-    use crate::command::encode_publish_head;
+    use crate::command::{Attributes, encode_publish_head};
 
     fn publish(names: (&[u8], &[u8]), header: &[u8], body: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
         let (exchange_len, key_len) = (names.0.len() as u8, names.1.len() as u8);
         let queues = (2, [QueueId(1), QueueId(2)].into_iter());
-        encode_publish_head(queues, exchange_len, key_len, header.len() as u32, body.len() as u32, &mut out);
+        encode_publish_head(
+            queues,
+            exchange_len,
+            key_len,
+            header.len() as u32,
+            body.len() as u32,
+            &Attributes::default(),
+            &mut out,
+        );
         [names.0, names.1, header, body].iter().for_each(|part| out.extend_from_slice(part));
         out
     }

@@ -107,7 +107,7 @@ impl Broker {
     fn apply(&mut self, change: &Change) {
         self.topology.apply(change);
         if let Change::CreateQueue(queue) = change {
-            let settings = QueueSettings { logged: false, auto_delete: false };
+            let settings = QueueSettings::default();
             let create = ShardInput::Create { queue: queue.id, settings };
             self.shard.handle(create, &mut NothingLogged, &mut ShardOutput::default());
         }

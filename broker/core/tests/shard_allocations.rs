@@ -1,7 +1,7 @@
 //! How often the shard machine allocates for a message that passes through it.
 
 use bytes::Bytes;
-use warren_core::command::encode_publish_head;
+use warren_core::command::{Attributes, encode_publish_head};
 use warren_core::queue::{
     Event, PositionRange, PublishRun, QueueSettings, Receipt, Settlement, Shard, ShardInput, ShardOutput, Subscription,
 };
@@ -25,10 +25,10 @@ impl Bodies for Nothing {
 fn run(logged: bool) -> PublishRun {
     let mut commands = Vec::new();
     for _ in 0..BATCH {
-        encode_publish_head((1, [QUEUE].into_iter()), 0, 3, 15, 16, &mut commands);
+        encode_publish_head((1, [QUEUE].into_iter()), 0, 3, 15, 16, &Attributes::default(), &mut commands);
         commands.extend_from_slice(b"keyfifteen octets.sixteen octets..");
     }
-    let receipt = Receipt { connection: ConnectionId(1), channel: 1, first: 1, len: BATCH };
+    let receipt = Receipt { connection: ConnectionId(1), channel: 1, first: 1, len: BATCH, index: 0 };
     PublishRun { logged, commands: Bytes::from(commands), count: BATCH as u32, receipts: vec![receipt] }
 }
 
@@ -41,9 +41,9 @@ struct World {
 impl World {
     fn with_consumer(logged: bool) -> Self {
         let mut world = Self { shard: Shard::new(), output: ShardOutput::default(), offset: 0 };
-        world.put(ShardInput::Create { queue: QUEUE, settings: QueueSettings { logged, auto_delete: false } });
+        world.put(ShardInput::Create { queue: QUEUE, settings: QueueSettings { logged, ..QueueSettings::default() } });
         world.commit();
-        let subscription = Subscription { no_ack: false, exclusive: false, prefetch_count: 1_000 };
+        let subscription = Subscription { prefetch_count: 1_000, ..Subscription::default() };
         world.put(ShardInput::Subscribe { queue: QUEUE, consumer: CONSUMER, subscription });
         world.commit();
         world

@@ -1,9 +1,13 @@
 //! What a queue knows of a consumer: what it may be sent now.
 
+use alloc::vec::Vec;
+
+use bytes::Bytes;
+
 use crate::limits::{DELIVERY_WINDOW_BYTES, DELIVERY_WINDOW_MESSAGES};
 
 /// The terms of a `basic.consume`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Subscription {
     /// Messages are done with as they are sent.
     pub no_ack: bool,
@@ -11,6 +15,41 @@ pub struct Subscription {
     pub exclusive: bool,
     /// How many messages it may hold unacknowledged; 0 is unlimited (spec `basic.qos`). Without effect if `no_ack`.
     pub prefetch_count: u32,
+    /// Consumers of higher priority are served first (argument `x-priority`).
+    pub priority: i32,
+    /// Milliseconds that it may hold a message, instead of what its queue says (argument `x-consumer-timeout`).
+    pub consumer_timeout: Option<u64>,
+    /// What it reads of a stream.
+    pub stream: Option<StreamReading>,
+}
+
+/// What a consumer reads of a stream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct StreamReading {
+    /// Where it begins (argument `x-stream-offset`).
+    pub from: StreamOffset,
+    /// Only messages with one of these values; none: all (argument `x-stream-filter`).
+    pub filter: Vec<Bytes>,
+    /// Also messages without a value (argument `x-stream-match-unfiltered`).
+    pub match_unfiltered: bool,
+}
+
+/// A place in a stream.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StreamOffset {
+    /// The oldest message there is.
+    First,
+    /// The newest messages there are.
+    Last,
+    /// What comes from now on.
+    #[default]
+    Next,
+    /// The message of this number, or the next one there is.
+    Number(u64),
+    /// The first message from this time on: milliseconds since the Unix epoch.
+    Timestamp(u64),
+    /// The first message of the last so many milliseconds.
+    Interval(u64),
 }
 
 /// A consumer's limit beside what it holds unacknowledged: what its connection has not yet passed on to the socket. It

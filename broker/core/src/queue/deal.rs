@@ -24,7 +24,7 @@ impl Source<'_> {
 
     fn delivery(&mut self, queue: QueueId, found: Found) -> Delivery {
         let Found { position, redelivered, body } = found;
-        Delivery { queue, position, redelivered, message: self.message(body) }
+        Delivery { queue, position, redelivered, delivery_count: 0, offset: None, message: self.message(body) }
     }
 }
 

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 
 use super::Delivery;
 use crate::identity::{ConnectionId, ConsumerKey, QueueId};
+use crate::message::Message;
 
 /// What a shard tells a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +14,15 @@ pub enum Event {
     Deliver(ConsumerKey, Delivery),
     /// Publishes of a channel have been applied here.
     Confirmed {
+        /// The channel.
+        channel: u16,
+        /// The first publish's number.
+        first: u64,
+        /// How many.
+        len: u64,
+    },
+    /// Publishes of a channel have been refused here: a queue is full.
+    Refused {
         /// The channel.
         channel: u16,
         /// The first publish's number.
@@ -32,6 +42,43 @@ pub enum Event {
     Purged(u64),
     /// The consumer's queue was deleted.
     ConsumerCancelled(ConsumerKey),
+    /// The consumer has held a message for too long: it has ended, and what it held has gone back.
+    ConsumerTimedOut(ConsumerKey),
+    /// A message that leaves its queue for its next one; only [`ConnectionId::FORWARDER`] is told. The queue keeps it until
+    /// it is settled.
+    Forward(Forward),
+}
+
+/// A message on its way from its queue to where the topology says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Forward {
+    /// The queue it leaves.
+    pub queue: QueueId,
+    /// Its place there, by which it is settled.
+    pub position: u64,
+    /// Why it leaves.
+    pub reason: ForwardReason,
+    /// When it left: wall-clock milliseconds since the Unix epoch.
+    pub at_ms: u64,
+    /// How often it came back from a failed delivery.
+    pub delivery_count: u32,
+    /// The message.
+    pub message: Message,
+}
+
+/// Why a message leaves its queue for another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ForwardReason {
+    /// It was rejected (`rejected` in `x-death`).
+    Rejected,
+    /// Its time was over (`expired`).
+    Expired,
+    /// The queue was too long (`maxlen`).
+    MaxLength,
+    /// It came back too often (`delivery_limit`).
+    DeliveryLimit,
+    /// Its delay is over.
+    Due,
 }
 
 /// Why a consumer was not added.

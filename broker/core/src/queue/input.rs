@@ -20,6 +20,8 @@ pub struct Receipt {
     pub first: u64,
     /// How many consecutive publishes.
     pub len: u64,
+    /// Which command of the run is the first of them.
+    pub index: u32,
 }
 
 /// Encoded publishes of one connection, in order. Either all of its queues are logged or none is, so that transient
@@ -100,7 +102,16 @@ pub enum ShardInput {
         /// Who asks.
         connection: ConnectionId,
     },
-    /// A queue comes into being; without effect if it is there.
+    /// A channel's client is at work: the time that it may hold messages of the queue begins anew.
+    Extend {
+        /// The queue.
+        queue: QueueId,
+        /// Whose client.
+        connection: ConnectionId,
+        /// The channel.
+        channel: u16,
+    },
+    /// A queue comes into being; if it is there, it behaves like this from now on.
     Create {
         /// The queue.
         queue: QueueId,

@@ -14,6 +14,7 @@ mod input;
 mod outbox;
 mod recent;
 mod replay;
+mod settings;
 mod settled;
 mod shard;
 mod snapshot;
@@ -22,9 +23,10 @@ mod store;
 #[cfg(test)]
 mod tests;
 
-pub use consumer::Subscription;
-pub use event::{DeleteRefusal, Deleted, Event, ShardOutput, ShardTotals, SubscribeRefusal};
+pub use consumer::{StreamOffset, StreamReading, Subscription};
+pub use event::{DeleteRefusal, Deleted, Event, Forward, ForwardReason, ShardOutput, ShardTotals, SubscribeRefusal};
 pub use input::{PublishRun, Receipt, ShardInput};
+pub use settings::{DeadLettering, Deduplication, Overflow, QueueKind, QueueSettings, RetryDelay, Returned};
 pub use shard::Shard;
 pub use snapshot::{Snapshot, SnapshotError, Survivor};
 
@@ -38,10 +40,17 @@ use store::{Store, Terms};
 /// What becomes of a message that was handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Settlement {
-    /// It is done with: acknowledged, or rejected for good.
+    /// It is done with: acknowledged.
     Done,
-    /// It goes back to its place, flagged redelivered.
+    /// It was rejected for good: dead-lettered if the queue does that, otherwise done with.
+    Reject,
+    /// Its consumer gives it back (`basic.nack` and the like with `requeue`): it goes back to its place, flagged
+    /// redelivered.
     Requeue,
+    /// Its consumer failed: its channel or connection is gone. As [`Self::Requeue`], and it counts as a failed delivery.
+    Fail,
+    /// It never reached its consumer: it goes back as if nothing had happened.
+    Return,
 }
 
 /// Consecutive positions of one queue.
@@ -62,17 +71,12 @@ pub struct Delivery {
     pub position: u64,
     /// True if it was handed out before.
     pub redelivered: bool,
+    /// How often it came back from a failed delivery, if the queue counts that and it did (header `x-delivery-count`).
+    pub delivery_count: u32,
+    /// Its number in a stream (header `x-stream-offset`).
+    pub offset: Option<u64>,
     /// The message.
     pub message: Message,
-}
-
-/// How a queue behaves, from its declaration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct QueueSettings {
-    /// Its persistent messages and its settlements are logged.
-    pub logged: bool,
-    /// It is deleted when its last consumer goes, once it has had one.
-    pub auto_delete: bool,
 }
 
 #[derive(Debug)]

@@ -65,14 +65,14 @@ mod tests {
 
     use super::*;
     use crate::QueueId;
-    use crate::command::encode_publish_head;
+    use crate::command::{Attributes, encode_publish_head};
 
     /// A run of `count` publishes whose bodies are their numbers, and where each begins.
     fn run(count: u8) -> (Bytes, Vec<u32>) {
         let (mut commands, mut starts) = (vec![], vec![]);
         for number in 0..count {
             starts.push(commands.len() as u32);
-            encode_publish_head((1, [QueueId(1)].into_iter()), 0, 0, 0, 1, &mut commands);
+            encode_publish_head((1, [QueueId(1)].into_iter()), 0, 0, 0, 1, &Attributes::default(), &mut commands);
             commands.push(number);
         }
         (Bytes::from(commands), starts)

@@ -10,7 +10,9 @@ use crate::command::{self, Command, EntryError, EntryHeader};
 use crate::location::Location;
 
 /// The settings of a queue that the log knows. One that is deleted with its last consumer is never logged.
-const LOGGED: QueueSettings = QueueSettings { logged: true, auto_delete: false };
+fn logged() -> QueueSettings {
+    QueueSettings { logged: true, ..QueueSettings::default() }
+}
 
 impl Shard {
     /// What a snapshot says. The entries behind it are still to be replayed.
@@ -22,7 +24,7 @@ impl Shard {
         let mut shard = Self::new();
         shard.epoch = reader.epoch();
         while let Some(head) = reader.queue()? {
-            let mut queue = Queue::new(head.id, LOGGED);
+            let mut queue = Queue::new(head.id, logged());
             queue.attached = head.attached;
             queue.store = Store::restored(head.next_sequence, head.redelivered_below);
             reader.messages(&head, |message| queue.store.restore(message))?;
@@ -90,7 +92,7 @@ impl Shard {
                 }
             }
             Command::Create(id) => {
-                self.queues.entry(id).or_insert_with(|| Box::new(Queue::new(id, LOGGED)));
+                self.queues.entry(id).or_insert_with(|| Box::new(Queue::new(id, logged())));
             }
             Command::Delete(id) => drop(self.queues.remove(&id)),
             Command::Attach(id) => {

@@ -34,6 +34,8 @@ use crate::message::Message;
 pub struct Shard {
     pub(super) queues: BTreeMap<QueueId, Box<Queue>>,
     pub(super) epoch: u64,
+    /// See [`Self::tick`].
+    now_ms: u64,
     epoch_starts: bool,
     outbox: Outbox,
     recent: Recent,
@@ -95,6 +97,17 @@ impl Shard {
         self.outbox.waiting_bytes()
     }
 
+    /// It is so late: wall-clock milliseconds since the Unix epoch, never less than before. Does what has come due;
+    /// called before inputs and commits are handed in.
+    pub fn tick(&mut self, now_ms: u64, _bodies: &mut dyn Bodies, _out: &mut ShardOutput) {
+        self.now_ms = self.now_ms.max(now_ms);
+    }
+
+    /// When [`Self::tick`] has something to do.
+    pub fn next_deadline(&self) -> Option<u64> {
+        None
+    }
+
     /// Takes in one input. `bodies` reads what it hands out.
     pub fn handle(&mut self, input: ShardInput, bodies: &mut dyn Bodies, out: &mut ShardOutput) {
         match input {
@@ -119,7 +132,10 @@ impl Shard {
             | ShardInput::Delete { queue, .. } => Some(*queue),
             ShardInput::Detach { queue: None, .. } => return self.outbox.has_unapplied(),
             ShardInput::Detach { queue, .. } => *queue,
-            ShardInput::Settle { .. } | ShardInput::Grant { .. } | ShardInput::Create { .. } => None,
+            ShardInput::Settle { .. }
+            | ShardInput::Grant { .. }
+            | ShardInput::Extend { .. }
+            | ShardInput::Create { .. } => None,
         };
         let Some(queue) = queue.and_then(|id| self.queues.get(&id)) else {
             // Of a run whose first queue has just been deleted, the others may still be logged ones.
@@ -184,6 +200,7 @@ impl Shard {
                 let count = self.with(queue, around, |queue, done| queue.store.purge(done));
                 around.out.tell(connection, Event::Purged(count.unwrap_or(0)));
             }
+            ShardInput::Extend { .. } => {}
             ShardInput::Create { queue, settings } => self.create(queue, settings),
             ShardInput::Delete { queue, if_unused, if_empty, request } => {
                 let deleted = self.delete(queue, if_unused, if_empty, around.out);
@@ -221,7 +238,7 @@ impl Shard {
             }
         }
         self.touched = touched;
-        for Receipt { connection, channel, first, len } in run.receipts {
+        for Receipt { connection, channel, first, len, .. } in run.receipts {
             around.out.tell(connection, Event::Confirmed { channel, first, len });
         }
     }
@@ -287,11 +304,13 @@ impl Shard {
     }
 
     fn create(&mut self, id: QueueId, settings: QueueSettings) {
-        if self.queues.contains_key(&id) {
+        if let Some(queue) = self.queues.get_mut(&id) {
+            queue.settings = settings;
             return;
         }
+        let logged = settings.logged;
         self.queues.insert(id, Box::new(Queue::new(id, settings)));
-        if settings.logged {
+        if logged {
             self.log_own(|commands| command::encode_create(id, commands));
         }
     }

@@ -270,14 +270,16 @@ impl Store {
         let mut at = self.chunk_at(range.first);
         while self.chunks.get(at).is_some_and(|chunk| chunk.position < end) {
             let first = self.change(&mut at, |chunk| match settlement {
-                Settlement::Done => {
+                Settlement::Done | Settlement::Reject => {
                     chunk.finish(range.first, end, done, &mut released);
                     None
                 }
-                Settlement::Requeue => chunk.requeue(range.first, end, |holder| {
-                    released(holder);
-                    true
-                }),
+                Settlement::Requeue | Settlement::Fail | Settlement::Return => {
+                    chunk.requeue(range.first, end, |holder| {
+                        released(holder);
+                        true
+                    })
+                }
             });
             self.cursor = self.cursor.min(first.unwrap_or(u64::MAX));
         }

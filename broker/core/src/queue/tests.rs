@@ -8,7 +8,7 @@ use std::string::String;
 use bytes::Bytes;
 
 use super::*;
-use crate::command::encode_publish_head;
+use crate::command::{Attributes, encode_publish_head};
 use crate::fake_log::FakeLog;
 use crate::location::{Bodies, Location};
 
@@ -21,10 +21,19 @@ fn consumer(connection: u64) -> ConsumerKey {
 fn publish(bodies: &[&str], logged: bool) -> PublishRun {
     let mut commands = Vec::new();
     for body in bodies {
-        encode_publish_head((1, [QUEUE].into_iter()), 0, 0, 0, body.len() as u32, &mut commands);
+        encode_publish_head(
+            (1, [QUEUE].into_iter()),
+            0,
+            0,
+            0,
+            body.len() as u32,
+            &Attributes::default(),
+            &mut commands,
+        );
         commands.extend_from_slice(body.as_bytes());
     }
-    let receipts = vec![Receipt { connection: ConnectionId(9), channel: 1, first: 1, len: bodies.len() as u64 }];
+    let receipts =
+        vec![Receipt { connection: ConnectionId(9), channel: 1, first: 1, len: bodies.len() as u64, index: 0 }];
     PublishRun { logged, commands: Bytes::from(commands), count: bodies.len() as u32, receipts }
 }
 
@@ -41,7 +50,10 @@ impl World {
     fn with_queue(logged: bool, auto_delete: bool) -> Self {
         let mut world =
             Self { shard: Shard::new(), log: FakeLog::default(), events: vec![], unused: vec![], deleted: vec![] };
-        world.put(ShardInput::Create { queue: QUEUE, settings: QueueSettings { logged, auto_delete } });
+        world.put(ShardInput::Create {
+            queue: QUEUE,
+            settings: QueueSettings { logged, auto_delete, ..QueueSettings::default() },
+        });
         world.commit();
         world
     }
@@ -77,7 +89,7 @@ impl World {
     }
 
     fn subscribe(&mut self, key: ConsumerKey, no_ack: bool, prefetch_count: u32) {
-        let subscription = Subscription { no_ack, exclusive: false, prefetch_count };
+        let subscription = Subscription { no_ack, prefetch_count, ..Subscription::default() };
         self.put(ShardInput::Subscribe { queue: QUEUE, consumer: key, subscription });
         self.commit();
     }
@@ -181,7 +193,7 @@ fn an_exclusive_consumer_is_alone_in_both_orders() {
     for (first, second) in [(true, false), (false, true)] {
         let mut world = World::with_queue(false, false);
         for (connection, exclusive) in [(1, first), (2, second)] {
-            let subscription = Subscription { no_ack: true, exclusive, prefetch_count: 0 };
+            let subscription = Subscription { no_ack: true, exclusive, ..Subscription::default() };
             world.put(ShardInput::Subscribe { queue: QUEUE, consumer: consumer(connection), subscription });
         }
         let refusal = Event::Subscribed(consumer(2), Err(SubscribeRefusal::ExclusiveUse));
@@ -330,7 +342,10 @@ fn only_settlements_are_in_no_hurry() {
     assert!(!world.shard.has_urgent() && world.shard.is_drained());
     world.settle(&[0], Settlement::Done);
     assert!(!world.shard.has_urgent() && !world.shard.is_drained());
-    world.put(ShardInput::Create { queue: QueueId(2), settings: QueueSettings { logged: true, auto_delete: false } });
+    world.put(ShardInput::Create {
+        queue: QueueId(2),
+        settings: QueueSettings { logged: true, ..QueueSettings::default() },
+    });
     assert!(world.shard.has_urgent(), "it shares a step with the settlement");
     world.commit();
     assert!(!world.shard.has_urgent());

@@ -101,7 +101,12 @@ impl Session {
             return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
         }
         let prefetch_count = u32::from(channel.prefetch_count);
-        let subscription = Subscription { no_ack: consume.no_ack, exclusive: consume.exclusive, prefetch_count };
+        let subscription = Subscription {
+            no_ack: consume.no_ack,
+            exclusive: consume.exclusive,
+            prefetch_count,
+            ..Subscription::default()
+        };
         channel.consumer_tags.insert(tag.clone(), serial);
         self.last_serial = serial;
         let consumer = Consumer {
@@ -317,7 +322,7 @@ impl Session {
 
     /// Sends a message to a consumer; one whose consumer has ended goes back.
     pub(super) fn deliver(&mut self, shard: ShardId, serial: u32, delivery: Delivery, out: &mut SessionOutput) {
-        let Delivery { queue, position, redelivered, message } = delivery;
+        let Delivery { queue, position, redelivered, message, .. } = delivery;
         let Some(consumer) = self.consumers.get_mut(serial) else {
             // Unless everything of the queue has been given back: then the message may be with another by now.
             if self.touched.contains(shard, queue) {

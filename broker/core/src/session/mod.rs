@@ -405,6 +405,8 @@ impl Session {
         match event {
             Event::Deliver(key, delivery) => self.deliver(shard, key.serial, delivery, out),
             Event::Confirmed { channel, first, len } => self.confirmed(channel, first, len),
+            Event::ConsumerTimedOut(key) => self.consumer_cancelled(key.serial, out),
+            Event::Refused { .. } | Event::Forward(_) => {}
             Event::ConsumerCancelled(key) => self.consumer_cancelled(key.serial, out),
             answer => {
                 let Some(Waiting::Shard { .. }) = self.waiting else {

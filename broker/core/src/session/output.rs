@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 use warren_amqp::ToClient;
 
-use crate::command::encode_publish_head;
+use crate::command::{Attributes, encode_publish_head};
 use crate::identity::{ConnectionId, QueueId, ShardId};
 use crate::limits::RUN_BYTES;
 use crate::queue::{PositionRange, PublishRun, Receipt, Settlement, ShardInput};
@@ -165,6 +165,7 @@ pub(super) struct Parts<'a> {
     pub(super) routing_key: &'a [u8],
     pub(super) header: &'a [u8],
     pub(super) body: &'a [u8],
+    pub(super) attributes: Attributes<'a>,
 }
 
 impl SessionOutput {
@@ -202,14 +203,14 @@ impl SessionOutput {
         // Names came in short strings; header and body are bounded by frame-max and the largest message.
         let (exchange_len, key_len) = (parts.exchange.len() as u8, parts.routing_key.len() as u8);
         let (header_len, body_len) = (parts.header.len() as u32, parts.body.len() as u32);
-        encode_publish_head(queues, exchange_len, key_len, header_len, body_len, &mut run.commands);
+        encode_publish_head(queues, exchange_len, key_len, header_len, body_len, &parts.attributes, &mut run.commands);
         run.commands.extend_from_slice(parts.exchange);
         run.commands.extend_from_slice(parts.routing_key);
         run.commands.extend_from_slice(parts.header);
         run.commands.extend_from_slice(parts.body);
         run.count += 1;
         let len = run.commands.len();
-        if let Some(receipt) = receipt
+        if let Some(receipt) = receipt.map(|receipt| Receipt { index: run.count - 1, ..receipt })
             && !run.receipts.last_mut().is_some_and(|last| last.extend(receipt))
         {
             run.receipts.push(receipt);
@@ -282,7 +283,9 @@ impl ShardBatch {
 impl Receipt {
     /// Takes `next` in if it follows directly; true if it did.
     fn extend(&mut self, next: Self) -> bool {
-        let follows = self.channel == next.channel && self.first + self.len == next.first;
+        let follows = self.channel == next.channel
+            && self.first + self.len == next.first
+            && u64::from(self.index) + self.len == u64::from(next.index);
         self.len += if follows { next.len } else { 0 };
         follows
     }

@@ -10,6 +10,7 @@ use warren_amqp::{DecodeError, Header, ReplyCode, Table, WholePublish, basic, li
 use super::output::{Parts, RunKind};
 use super::routing::{Names, Unroutable};
 use super::{Origin, Session, SessionOutput};
+use crate::command::Attributes;
 use crate::error::Exception;
 use crate::limits::{MESSAGE_BYTES, UNFINISHED_BYTES};
 use crate::queue::Receipt;
@@ -102,6 +103,7 @@ impl Session {
             routing_key: publish.routing_key,
             header: publish.header_payload,
             body: publish.body,
+            attributes: content.attributes,
         };
         self.published(publish.channel, parts, publish.mandatory, content, topology, out).is_ok()
     }
@@ -196,9 +198,12 @@ impl Session {
             routing_key: assembly.routing_key.as_bytes(),
             header: &assembly.header,
             body,
+            attributes: Attributes::default(),
         };
-        let result = check_header(parts.header, &self.user)
-            .and_then(|content| self.published(number, parts, assembly.mandatory, content, topology, out));
+        let result = check_header(parts.header, &self.user).and_then(|content| {
+            let parts = Parts { attributes: content.attributes, ..parts };
+            self.published(number, parts, assembly.mandatory, content, topology, out)
+        });
         if let Some(channel) = self.channels.get_mut(number) {
             channel.assembly = assembly;
         }
@@ -236,6 +241,7 @@ impl Session {
             channel: number,
             first: confirms.next(),
             len: 1,
+            index: 0,
         });
         let mut runs = 0;
         for routes in routes.by_shard() {
@@ -272,6 +278,7 @@ fn check_size(payload: &[u8]) -> Result<u64, Exception> {
 struct Checked<'a> {
     persistent: bool,
     headers: Option<Table<'a>>,
+    attributes: Attributes<'a>,
 }
 
 /// Looks at the few properties that concern the broker.
@@ -294,7 +301,8 @@ fn check_header<'a>(payload: &'a [u8], user: &str) -> Result<Checked<'a>, Except
     if let Some(headers) = properties.headers {
         refuse_sender_selected(headers)?;
     }
-    Ok(Checked { persistent: properties.delivery_mode == Some(PERSISTENT), headers: properties.headers })
+    let attributes = Attributes::default();
+    Ok(Checked { persistent: properties.delivery_mode == Some(PERSISTENT), headers: properties.headers, attributes })
 }
 
 #[cold]

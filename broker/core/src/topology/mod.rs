@@ -33,6 +33,7 @@ mod prepare;
 mod records;
 mod request;
 mod routes;
+mod settings;
 mod snapshot;
 mod topic;
 mod trie;

@@ -18,7 +18,7 @@ use bytes::Bytes;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
-use warren_core::command::encode_publish_head;
+use warren_core::command::{Attributes, encode_publish_head};
 use warren_core::queue::{
     Delivery, Event, PositionRange, PublishRun, QueueSettings, Receipt, Settlement, Shard, ShardInput, ShardOutput,
     Snapshot, Subscription,
@@ -245,7 +245,7 @@ impl World {
 
     fn create_queues(&mut self) {
         for queue in QUEUES {
-            let settings = QueueSettings { logged: is_logged(queue), auto_delete: false };
+            let settings = QueueSettings { logged: is_logged(queue), ..QueueSettings::default() };
             self.put(ShardInput::Create { queue: QueueId(queue), settings });
         }
     }
@@ -296,7 +296,7 @@ impl World {
             self.last_id += 1;
             self.last_number += 1;
             let ids = queues.iter().map(|queue| QueueId(*queue));
-            encode_publish_head((queues.len(), ids), 0, 0, 0, 8, &mut commands);
+            encode_publish_head((queues.len(), ids), 0, 0, 0, 8, &Attributes::default(), &mut commands);
             commands.extend_from_slice(&self.last_id.to_be_bytes());
             self.unconfirmed.insert(self.last_number, !logged);
             for queue in &queues {
@@ -311,7 +311,7 @@ impl World {
             }
         }
         self.calm &= !logged_queues;
-        let receipt = Receipt { connection: ConnectionId(1), channel: 1, first, len: count.into() };
+        let receipt = Receipt { connection: ConnectionId(1), channel: 1, first, len: count.into(), index: 0 };
         let commands = Bytes::from(commands);
         self.put(ShardInput::Publish(PublishRun { logged, commands, count: count.into(), receipts: vec![receipt] }));
     }
@@ -322,7 +322,7 @@ impl World {
         let consumer = Consumer { queue, no_ack, prefetch_count, active: false, cancelled: false, sent: (0, 0) };
         self.consumers.insert(key, consumer);
         self.calm &= !is_logged(queue);
-        let subscription = Subscription { no_ack, exclusive: false, prefetch_count };
+        let subscription = Subscription { no_ack, prefetch_count, ..Subscription::default() };
         self.put(ShardInput::Subscribe { queue: QueueId(queue), consumer: key, subscription });
     }
 

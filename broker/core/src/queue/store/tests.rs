@@ -3,7 +3,7 @@
 use alloc::vec;
 
 use super::*;
-use crate::command::encode_publish_head;
+use crate::command::{Attributes, encode_publish_head};
 use crate::identity::QueueId;
 
 fn place(number: u64) -> Location {
@@ -28,7 +28,7 @@ fn push_logged(store: &mut Store, count: u64) {
 fn push_memory(store: &mut Store, count: u8) -> usize {
     let mut commands = vec![];
     for number in 0..count {
-        encode_publish_head((1, [QueueId(1)].into_iter()), 0, 0, 0, 1, &mut commands);
+        encode_publish_head((1, [QueueId(1)].into_iter()), 0, 0, 0, 1, &Attributes::default(), &mut commands);
         commands.push(number);
     }
     let commands = Bytes::from(commands);

@@ -19,7 +19,7 @@ use crate::Exception;
 use crate::fake_log::FakeLog;
 use crate::identity::{ConnectionId, ShardId};
 use crate::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
-use crate::queue::{DeleteRefusal, Event, QueueSettings, Shard, ShardInput, ShardOutput};
+use crate::queue::{DeleteRefusal, Event, Shard, ShardInput, ShardOutput};
 use crate::session::{Login, MetadataAnswer, MetadataRequest, Session, SessionOutput, World as View};
 use crate::time::Instant;
 use crate::topology::{Change, Outcome, Topology};
@@ -479,7 +479,7 @@ impl World {
         for change in changes {
             self.topology.apply(change);
             if let Change::CreateQueue(queue) = change {
-                let settings = QueueSettings { logged: queue.is_logged(), auto_delete: queue.auto_delete };
+                let settings = self.topology.settings(queue);
                 self.tell(queue.shard, ShardInput::Create { queue: queue.id, settings });
             }
         }
