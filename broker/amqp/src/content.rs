@@ -66,12 +66,12 @@ pub struct Properties<'a>(&'a [u8]);
 /// A property's flag.
 const CONTENT_TYPE: u16 = 1 << 15;
 const CONTENT_ENCODING: u16 = 1 << 14;
-const HEADERS: u16 = 1 << 13;
+pub(crate) const HEADERS: u16 = 1 << 13;
 const DELIVERY_MODE: u16 = 1 << 12;
 const PRIORITY: u16 = 1 << 11;
 const CORRELATION_ID: u16 = 1 << 10;
-const REPLY_TO: u16 = 1 << 9;
-const EXPIRATION: u16 = 1 << 8;
+pub(crate) const REPLY_TO: u16 = 1 << 9;
+pub(crate) const EXPIRATION: u16 = 1 << 8;
 const MESSAGE_ID: u16 = 1 << 7;
 const TIMESTAMP: u16 = 1 << 6;
 const TYPE: u16 = 1 << 5;
@@ -161,7 +161,7 @@ impl<'a> Properties<'a> {
     }
 
     #[inline]
-    fn split(self) -> Result<(u16, Reader<'a>), DecodeError> {
+    pub(crate) fn split(self) -> Result<(u16, Reader<'a>), DecodeError> {
         let mut reader = Reader::new(WHAT, self.0);
         let flags = reader.short("property flags")?;
         if flags & NO_PROPERTY != 0 {
@@ -189,7 +189,7 @@ impl<'a> Properties<'a> {
 
 /// Reads past the properties of these flags.
 #[inline]
-fn skip(reader: &mut Reader<'_>, mut flags: u16) -> Result<(), DecodeError> {
+pub(crate) fn skip(reader: &mut Reader<'_>, mut flags: u16) -> Result<(), DecodeError> {
     while flags != 0 {
         let property = 1 << 15 >> flags.leading_zeros();
         flags &= !property;

@@ -8,6 +8,7 @@
 //! - [`spec`] turns a method frame's payload into [`ToServer`] or [`ToClient`] and back (generated, checked in),
 //! - [`content`] reads and writes what follows `basic.publish` and its like: header and body frames,
 //! - [`publish`] reads a whole publish, and [`delivery`] writes a whole delivery, in one go,
+//! - [`changes`] alters a few properties of a message and leaves the others as they came,
 //! - [`table`] walks field tables without recursion,
 //! - [`error`] says what a peer's mistake costs it, [`limits`] names every bound.
 //!
@@ -28,6 +29,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+pub mod changes;
 pub mod content;
 pub mod delivery;
 pub mod error;
@@ -38,6 +40,7 @@ pub mod spec;
 pub mod table;
 mod wire;
 
+pub use changes::Changes;
 pub use content::{BasicProperties, Header};
 pub use error::{DecodeError, ReplyCode, Severity};
 pub use frame::{Frame, FrameError, decode_frame};

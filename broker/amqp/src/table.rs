@@ -262,6 +262,14 @@ pub struct TableIter<'a> {
     rest: &'a [u8],
 }
 
+impl<'a> TableIter<'a> {
+    /// The octets of the entries that are still to come.
+    #[inline]
+    pub const fn octets(&self) -> &'a [u8] {
+        self.rest
+    }
+}
+
 impl<'a> Iterator for TableIter<'a> {
     type Item = Result<(&'a str, Value<'a>), TableError>;
 

@@ -19,6 +19,7 @@ pub mod command;
 mod error;
 #[cfg(test)]
 mod fake_log;
+pub mod header;
 mod identity;
 pub mod limits;
 mod location;
