@@ -141,8 +141,8 @@ pub enum Command<'a> {
 pub struct Attributes<'a> {
     /// Milliseconds that it may wait (property `expiration`).
     pub expiration: Option<u64>,
-    /// The property `priority`.
-    pub priority: u8,
+    /// The property `priority`. Queues differ in what its absence means.
+    pub priority: Option<u8>,
     /// What its duplicates have in common (header `x-deduplication-header`).
     pub deduplication: Option<u128>,
     /// Milliseconds that it waits at a delayed exchange (header `x-delay`).
@@ -162,7 +162,7 @@ impl<'a> Attributes<'a> {
     fn mark(&self) -> u8 {
         let bit = |bit: u8, there: bool| if there { bit } else { 0 };
         bit(HAS_EXPIRATION, self.expiration.is_some())
-            | bit(HAS_PRIORITY, self.priority != 0)
+            | bit(HAS_PRIORITY, self.priority.is_some())
             | bit(HAS_DEDUPLICATION, self.deduplication.is_some())
             | bit(HAS_DELAY, self.delay.is_some())
             | bit(HAS_FILTER, self.filter.is_some())
@@ -172,9 +172,7 @@ impl<'a> Attributes<'a> {
         if let Some(millis) = self.expiration {
             out.extend_from_slice(&millis.to_le_bytes());
         }
-        if self.priority != 0 {
-            out.push(self.priority);
-        }
+        out.extend(self.priority);
         if let Some(key) = self.deduplication {
             out.extend_from_slice(&key.to_le_bytes());
         }
@@ -196,7 +194,7 @@ impl<'a> Attributes<'a> {
         let has = |bit: u8| mark & bit != 0;
         Ok(Self {
             expiration: has(HAS_EXPIRATION).then(|| take_u64(octets)).transpose()?,
-            priority: if has(HAS_PRIORITY) { take::<1>(octets)?[0] } else { 0 },
+            priority: has(HAS_PRIORITY).then(|| take(octets).map(|[priority]| priority)).transpose()?,
             deduplication: has(HAS_DEDUPLICATION).then(|| take(octets).map(u128::from_le_bytes)).transpose()?,
             delay: has(HAS_DELAY).then(|| take_u64(octets)).transpose()?,
             filter: has(HAS_FILTER).then(|| take_filter(octets)).transpose()?,
