@@ -15,7 +15,7 @@
 //!
 //! The octet `attributes` says which of a message's attributes follow, in this order: bit 0 expiration (milliseconds
 //! u64), bit 1 priority (u8), bit 2 deduplication key (u128), bit 3 delay (milliseconds u64), bit 4 stream filter value
-//! (len u8 | octets).
+//! (len u8 | octets). Bit 5 says that it is a dead letter; nothing follows for it.
 //!
 //! A varint is LEB128, least significant group first, at most ten octets. `flags` bit 0 marks the first entry of an
 //! epoch, that is of a leader's time in office. A publish is encoded by the session that received it, in the same
@@ -149,6 +149,9 @@ pub struct Attributes<'a> {
     pub delay: Option<u64>,
     /// The value that streams filter by (header `x-stream-filter-value`), at most 255 octets.
     pub filter: Option<&'a [u8]>,
+    /// It is a dead letter: its header `x-death` is the broker's. One that a client has written counts for nothing, as in
+    /// RabbitMQ since 4.0.
+    pub dead_letter: bool,
 }
 
 const HAS_EXPIRATION: u8 = 1;
@@ -156,6 +159,8 @@ const HAS_PRIORITY: u8 = 1 << 1;
 const HAS_DEDUPLICATION: u8 = 1 << 2;
 const HAS_DELAY: u8 = 1 << 3;
 const HAS_FILTER: u8 = 1 << 4;
+const IS_DEAD_LETTER: u8 = 1 << 5;
+const KNOWN_ATTRIBUTES: u8 = (1 << 6) - 1;
 
 impl<'a> Attributes<'a> {
     /// Which of them are there.
@@ -166,6 +171,7 @@ impl<'a> Attributes<'a> {
             | bit(HAS_DEDUPLICATION, self.deduplication.is_some())
             | bit(HAS_DELAY, self.delay.is_some())
             | bit(HAS_FILTER, self.filter.is_some())
+            | bit(IS_DEAD_LETTER, self.dead_letter)
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
@@ -188,7 +194,7 @@ impl<'a> Attributes<'a> {
 
     /// Reads them off the front of `octets`.
     fn decode(mark: u8, octets: &mut &'a [u8]) -> Result<Self, EntryError> {
-        if mark & !(HAS_EXPIRATION | HAS_PRIORITY | HAS_DEDUPLICATION | HAS_DELAY | HAS_FILTER) != 0 {
+        if mark & !KNOWN_ATTRIBUTES != 0 {
             return Err(EntryError::Message);
         }
         let has = |bit: u8| mark & bit != 0;
@@ -198,6 +204,7 @@ impl<'a> Attributes<'a> {
             deduplication: has(HAS_DEDUPLICATION).then(|| take(octets).map(u128::from_le_bytes)).transpose()?,
             delay: has(HAS_DELAY).then(|| take_u64(octets)).transpose()?,
             filter: has(HAS_FILTER).then(|| take_filter(octets)).transpose()?,
+            dead_letter: has(IS_DEAD_LETTER),
         })
     }
 }

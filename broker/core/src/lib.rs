@@ -15,6 +15,7 @@ extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
+mod batch;
 pub mod command;
 mod error;
 #[cfg(test)]

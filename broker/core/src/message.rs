@@ -11,6 +11,7 @@ pub struct Message {
     octets: Bytes,
     exchange_len: u8,
     routing_key_len: u8,
+    dead_letter: bool,
     header_len: u32,
 }
 
@@ -34,6 +35,7 @@ impl Message {
             octets: commands.slice(from + publish.message_start()..from + publish.len()),
             exchange_len: publish.exchange_len,
             routing_key_len: publish.routing_key_len,
+            dead_letter: publish.attributes().dead_letter,
             header_len: publish.header_len,
         }
     }
@@ -68,6 +70,11 @@ impl Message {
     /// The body.
     pub fn body(&self) -> &[u8] {
         &self.octets[self.names_len() + self.header_len as usize..]
+    }
+
+    /// Whether it has died before; only then is its header `x-death` the broker's.
+    pub fn is_dead_letter(&self) -> bool {
+        self.dead_letter
     }
 
     /// Octets held, body included.

@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use warren_amqp::delivery::{Content, encode_return};
 use warren_amqp::{DecodeError, Header, ReplyCode, Table, WholePublish, basic, limits};
 
-use super::output::{Parts, RunKind};
 use super::routing::{Names, Unroutable};
 use super::{Origin, Session, SessionOutput};
+use crate::batch::{Parts, RunKind};
 use crate::command::Attributes;
 use crate::error::Exception;
 use crate::limits::{MESSAGE_BYTES, UNFINISHED_BYTES};
