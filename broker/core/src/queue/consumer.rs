@@ -75,6 +75,10 @@ impl Consumer {
         self.subscription.no_ack
     }
 
+    pub(super) fn priority(&self) -> i32 {
+        self.subscription.priority
+    }
+
     pub(super) fn is_exclusive(&self) -> bool {
         self.subscription.exclusive
     }
@@ -105,11 +109,11 @@ impl Consumer {
         self.window_bytes = self.window_bytes.saturating_sub(bytes);
     }
 
-    /// True if it can take a message and is not waiting for its turn yet; then it counts as waiting.
-    pub(super) fn rejoin_turn(&mut self, held: u32) -> bool {
+    /// Its priority, if it can take a message and is not waiting for its turn yet; then it counts as waiting.
+    pub(super) fn rejoin_turn(&mut self, held: u32) -> Option<i32> {
         let joins = !self.in_turn && self.can_take(held);
         self.in_turn |= joins;
-        joins
+        joins.then(|| self.priority())
     }
 
     /// It has left the turn queue.

@@ -1,9 +1,10 @@
 //! Who takes a queue's messages and who holds them: consumers, and channels that got messages one by one.
 
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::consumer::{Consumer, Subscription};
+use super::turns::Turns;
 use crate::identity::{ConnectionId, ConsumerKey};
 
 /// A consumer, or somebody who is none and holds messages: one whose consumer has ended, or who got them (`basic.get`).
@@ -15,6 +16,20 @@ struct Holder {
     consumer: Option<Consumer>,
 }
 
+/// Whom a queue serves.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Service {
+    /// All consumers, in turn.
+    #[default]
+    Turns,
+    /// One consumer at a time (argument `x-single-active-consumer`).
+    SingleActive {
+        /// A consumer of higher priority takes over as soon as the one before it holds nothing any more (RabbitMQ's quorum
+        /// queues; its classic queues wait until the one before has gone).
+        takeover: bool,
+    },
+}
+
 /// The holders of one queue, by small numbers that its messages remember them by, and the consumers' turn.
 #[derive(Debug, Default)]
 pub(super) struct Holders {
@@ -23,8 +38,11 @@ pub(super) struct Holders {
     free: Vec<u32>,
     numbers: BTreeMap<ConsumerKey, u32>,
     consumers: usize,
-    /// Consumers that can take a message, next one first.
-    turn: VecDeque<u32>,
+    service: Service,
+    /// Consumers that can take a message. If only one is served, those who wait for its place.
+    turns: Turns,
+    /// The one that is served, if only one is.
+    active: Option<u32>,
 }
 
 impl Holders {
@@ -45,7 +63,12 @@ impl Holders {
 
     /// True if somebody may be able to take a message.
     pub(super) fn has_takers(&self) -> bool {
-        !self.turn.is_empty()
+        self.active.is_some() || !self.turns.is_empty()
+    }
+
+    /// Whom to serve from now on. Only while there are no consumers.
+    pub(super) fn serve(&mut self, service: Service) {
+        self.service = service;
     }
 
     /// The number of `key`, who need not be a consumer.
@@ -65,9 +88,12 @@ impl Holders {
 
     pub(super) fn subscribe(&mut self, key: ConsumerKey, subscription: Subscription) {
         let number = self.number(key);
-        self.consumers += usize::from(self.entry(number).consumer.is_none());
-        self.entry_mut(number).consumer = Some(Consumer::new(subscription));
-        self.turn.push_back(number);
+        self.end_consumer(number);
+        let consumer = Consumer::new(subscription);
+        self.turns.push_back(number, consumer.priority());
+        self.entry_mut(number).consumer = Some(consumer);
+        self.consumers += 1;
+        self.activate();
     }
 
     /// Hands nothing more to consumers that are about to end.
@@ -118,7 +144,14 @@ impl Holders {
 
     /// The consumer whose turn it is, and whether it needs no acknowledgements.
     pub(super) fn next(&mut self) -> Option<(u32, bool)> {
-        while let Some(number) = self.turn.front().copied() {
+        match self.service {
+            Service::Turns => self.next_in_turn(),
+            Service::SingleActive { takeover } => self.next_active(takeover),
+        }
+    }
+
+    fn next_in_turn(&mut self) -> Option<(u32, bool)> {
+        while let Some((number, _)) = self.turns.front() {
             let holder = self.entry_mut(number);
             if let Some(consumer) = &mut holder.consumer {
                 if consumer.can_take(holder.held) {
@@ -126,27 +159,64 @@ impl Holders {
                 }
                 consumer.end_turn();
             }
-            self.turn.pop_front();
+            self.turns.pop_front();
         }
         None
     }
 
+    /// The only consumer that is served. One of higher priority that waits may take its place.
+    fn next_active(&mut self, takeover: bool) -> Option<(u32, bool)> {
+        if takeover && !self.make_room() {
+            return None;
+        }
+        let number = self.active?;
+        let holder = self.entry(number);
+        let consumer = holder.consumer.as_ref().filter(|consumer| consumer.can_take(holder.held))?;
+        Some((number, consumer.no_ack()))
+    }
+
+    /// Lets one of higher priority take over. False: one waits to, and what the active consumer holds is in its way.
+    fn make_room(&mut self) -> bool {
+        let (Some(active), Some((_, waiting))) = (self.active, self.turns.front()) else {
+            return true;
+        };
+        let holder = self.entry(active);
+        let priority = holder.consumer.as_ref().map_or(i32::MIN, Consumer::priority);
+        if waiting <= priority {
+            return true;
+        }
+        let holds_nothing = holder.held == 0;
+        if holds_nothing {
+            self.turns.push_front(active, priority);
+            self.active = None;
+            self.activate();
+        }
+        holds_nothing
+    }
+
+    /// Serves the first of those who wait, if only one is served and nobody is.
+    fn activate(&mut self) {
+        if self.service != Service::Turns && self.active.is_none() {
+            self.active = self.turns.pop_front().map(|(number, _)| number);
+        }
+    }
+
     /// The consumer whose turn it was took a message of so many octets. Answers its key.
     pub(super) fn took(&mut self, number: u32, bytes: usize) -> ConsumerKey {
+        let in_turn = self.service == Service::Turns;
         let holder = &mut self.entries[number as usize];
         let key = holder.key;
         if let Some(consumer) = &mut holder.consumer {
             holder.held += u32::from(!consumer.no_ack());
             consumer.took(bytes);
-            let again = consumer.can_take(holder.held);
-            if !again {
-                consumer.end_turn();
+            if !in_turn {
+                return key;
             }
-            if !again || self.turn.len() > 1 {
-                self.turn.pop_front();
-                if again {
-                    self.turn.push_back(number);
-                }
+            if consumer.can_take(holder.held) {
+                self.turns.rotate();
+            } else {
+                consumer.end_turn();
+                self.turns.pop_front();
             }
         }
         key
@@ -168,15 +238,17 @@ impl Holders {
     fn rejoin_turn(&mut self, number: u32) {
         let holder = self.entry_mut(number);
         let held = holder.held;
-        if holder.consumer.as_mut().is_some_and(|consumer| consumer.rejoin_turn(held)) {
-            self.turn.push_back(number);
+        if let Some(priority) = holder.consumer.as_mut().and_then(|consumer| consumer.rejoin_turn(held)) {
+            self.turns.push_back(number, priority);
         }
     }
 
     fn end_consumer(&mut self, number: u32) {
-        if self.entry_mut(number).consumer.take().is_some() {
+        if let Some(consumer) = self.entry_mut(number).consumer.take() {
             self.consumers -= 1;
-            self.turn.retain(|waiting| *waiting != number);
+            self.turns.remove(number, consumer.priority());
+            self.active = self.active.filter(|active| *active != number);
+            self.activate();
         }
     }
 

@@ -19,7 +19,10 @@ mod settled;
 mod shard;
 mod snapshot;
 mod store;
+mod turns;
 
+#[cfg(test)]
+mod consumer_tests;
 #[cfg(test)]
 mod tests;
 
@@ -33,7 +36,7 @@ pub use snapshot::{Snapshot, SnapshotError, Survivor};
 use crate::identity::{ConnectionId, ConsumerKey, QueueId};
 use crate::message::Message;
 use deal::{Getter, Source, Turn};
-use holders::Holders;
+use holders::{Holders, Service};
 use settled::Settled;
 use store::{Store, Terms};
 
@@ -144,9 +147,31 @@ impl Queue {
         }
     }
 
+    /// Why it does not take one more consumer. RabbitMQ's quorum queues know no exclusive consumers and take all of them;
+    /// its classic queues with a single active consumer take none.
+    fn refusal(&self, subscription: &Subscription) -> Option<SubscribeRefusal> {
+        let exclusive = self.settings.kind == QueueKind::Classic
+            && (self.holders.has_exclusive_consumer()
+                || subscription.exclusive
+                    && (self.settings.single_active_consumer || self.holders.consumer_count() > 0));
+        exclusive.then_some(SubscribeRefusal::ExclusiveUse)
+    }
+
     fn subscribe(&mut self, key: ConsumerKey, subscription: Subscription) {
+        if self.holders.consumer_count() == 0 {
+            self.holders.serve(self.service());
+        }
         self.holders.subscribe(key, subscription);
         self.has_had_consumer = true;
+    }
+
+    /// Whom it serves.
+    fn service(&self) -> Service {
+        if self.settings.single_active_consumer {
+            Service::SingleActive { takeover: self.settings.kind == QueueKind::Quorum }
+        } else {
+            Service::Turns
+        }
     }
 
     /// Removes a consumer. What it holds stays unacknowledged until its session settles it (spec `basic.cancel`).

@@ -270,11 +270,7 @@ impl Shard {
     fn subscribe(&mut self, id: QueueId, key: ConsumerKey, subscription: Subscription, around: &mut Surroundings<'_>) {
         let refusal = match self.queues.get(&id) {
             None => Some(SubscribeRefusal::QueueGone),
-            Some(queue) if queue.holders.has_exclusive_consumer() => Some(SubscribeRefusal::ExclusiveUse),
-            Some(queue) if subscription.exclusive && queue.holders.consumer_count() > 0 => {
-                Some(SubscribeRefusal::ExclusiveUse)
-            }
-            Some(_) => None,
+            Some(queue) => queue.refusal(&subscription),
         };
         around.out.tell(key.connection, Event::Subscribed(key, refusal.map_or(Ok(()), Err)));
         if refusal.is_none() {

@@ -12,13 +12,13 @@ use crate::command::{Attributes, encode_publish_head};
 use crate::fake_log::FakeLog;
 use crate::location::{Bodies, Location};
 
-const QUEUE: QueueId = QueueId(1);
+pub(super) const QUEUE: QueueId = QueueId(1);
 
-fn consumer(connection: u64) -> ConsumerKey {
+pub(super) fn consumer(connection: u64) -> ConsumerKey {
     ConsumerKey { connection: ConnectionId(connection), channel: 1, serial: 1 }
 }
 
-fn publish(bodies: &[&str], logged: bool) -> PublishRun {
+pub(super) fn publish(bodies: &[&str], logged: bool) -> PublishRun {
     let mut commands = Vec::new();
     for body in bodies {
         encode_publish_head(
@@ -38,16 +38,16 @@ fn publish(bodies: &[&str], logged: bool) -> PublishRun {
 }
 
 /// A shard with one queue, and what it said.
-struct World {
-    shard: Shard,
-    log: FakeLog,
-    events: Vec<(ConnectionId, Event)>,
+pub(super) struct World {
+    pub(super) shard: Shard,
+    pub(super) log: FakeLog,
+    pub(super) events: Vec<(ConnectionId, Event)>,
     unused: Vec<QueueId>,
     deleted: Vec<(u64, Deleted)>,
 }
 
 impl World {
-    fn with_queue(logged: bool, auto_delete: bool) -> Self {
+    pub(super) fn with_queue(logged: bool, auto_delete: bool) -> Self {
         let mut world =
             Self { shard: Shard::new(), log: FakeLog::default(), events: vec![], unused: vec![], deleted: vec![] };
         world.put(ShardInput::Create {
@@ -58,7 +58,7 @@ impl World {
         world
     }
 
-    fn put(&mut self, input: ShardInput) {
+    pub(super) fn put(&mut self, input: ShardInput) {
         let mut out = ShardOutput::default();
         self.shard.handle(input, &mut self.log, &mut out);
         self.collect(out);
@@ -76,7 +76,7 @@ impl World {
         true
     }
 
-    fn commit(&mut self) {
+    pub(super) fn commit(&mut self) {
         while self.commit_one() {}
     }
 
@@ -88,19 +88,19 @@ impl World {
         self.deleted.append(&mut out.deleted);
     }
 
-    fn subscribe(&mut self, key: ConsumerKey, no_ack: bool, prefetch_count: u32) {
+    pub(super) fn subscribe(&mut self, key: ConsumerKey, no_ack: bool, prefetch_count: u32) {
         let subscription = Subscription { no_ack, prefetch_count, ..Subscription::default() };
         self.put(ShardInput::Subscribe { queue: QUEUE, consumer: key, subscription });
         self.commit();
     }
 
-    fn settle(&mut self, positions: &[u64], settlement: Settlement) {
+    pub(super) fn settle(&mut self, positions: &[u64], settlement: Settlement) {
         let ranges = positions.iter().map(|first| PositionRange { first: *first, len: 1 }).collect();
         self.put(ShardInput::Settle { queue: QUEUE, ranges, settlement });
     }
 
     /// What was delivered since the last call: consumer's connection, body, redelivered.
-    fn delivered(&mut self) -> Vec<(u64, String, bool)> {
+    pub(super) fn delivered(&mut self) -> Vec<(u64, String, bool)> {
         let mut delivered = vec![];
         for (connection, event) in self.events.drain(..) {
             if let Event::Deliver(_, delivery) = event {
@@ -112,7 +112,7 @@ impl World {
     }
 
     /// The shard as a restart finds it: replayed from what was logged.
-    fn restarted(&self) -> Self {
+    pub(super) fn restarted(&self) -> Self {
         let mut shard = Shard::new();
         for (at, entry) in self.log.payloads() {
             shard.replay(at, entry).expect("own entries can be replayed");

@@ -1,0 +1,131 @@
+//! Who of a queue's consumers is served: priorities, and one at a time.
+
+use alloc::vec::Vec;
+
+use super::tests::{QUEUE, World, consumer, publish};
+use super::*;
+
+/// A queue that is not logged, so that everything takes effect at once.
+fn queue_with(settings: QueueSettings) -> World {
+    let mut world = World::with_queue(false, false);
+    world.put(ShardInput::Create { queue: QUEUE, settings });
+    world
+}
+
+fn single_active(kind: QueueKind) -> World {
+    queue_with(QueueSettings { kind, single_active_consumer: true, ..QueueSettings::default() })
+}
+
+fn join(world: &mut World, connection: u64, priority: i32, prefetch_count: u32) {
+    let subscription = Subscription { priority, prefetch_count, ..Subscription::default() };
+    world.put(ShardInput::Subscribe { queue: QUEUE, consumer: consumer(connection), subscription });
+}
+
+fn leave(world: &mut World, connection: u64) {
+    world.put(ShardInput::Unsubscribe { queue: QUEUE, consumer: consumer(connection) });
+}
+
+/// Publishes one message and answers who got it; 0: nobody.
+fn who_gets_one(world: &mut World) -> u64 {
+    world.put(ShardInput::Publish(publish(&["one"], false)));
+    world.delivered().first().map_or(0, |(connection, ..)| *connection)
+}
+
+fn who_gets(world: &mut World, count: usize) -> Vec<u64> {
+    (0..count).map(|_| who_gets_one(world)).collect()
+}
+
+#[test]
+fn a_lower_priority_is_served_only_while_no_higher_one_can_take() {
+    let mut world = queue_with(QueueSettings::default());
+    for (connection, priority, prefetch) in [(1, 0, 3), (2, 5, 2), (3, 5, 2), (4, -1, 1)] {
+        join(&mut world, connection, priority, prefetch);
+    }
+    assert_eq!(who_gets(&mut world, 9), [2, 3, 2, 3, 1, 1, 1, 4, 0]);
+    world.settle(&[7], Settlement::Done);
+    assert_eq!(world.delivered()[0].0, 4, "what waits goes to whoever has room");
+    world.settle(&[4, 0], Settlement::Done);
+    assert_eq!(who_gets(&mut world, 3), [2, 1, 0]);
+}
+
+#[test]
+fn the_end_of_a_consumer_leaves_the_others_their_priorities() {
+    let mut world = queue_with(QueueSettings::default());
+    join(&mut world, 1, 1, 0);
+    join(&mut world, 2, 2, 0);
+    join(&mut world, 3, 3, 0);
+    assert_eq!(who_gets(&mut world, 2), [3, 3]);
+    leave(&mut world, 3);
+    assert_eq!(who_gets(&mut world, 2), [2, 2]);
+    join(&mut world, 4, 7, 0);
+    leave(&mut world, 2);
+    assert_eq!(who_gets(&mut world, 2), [4, 4]);
+    leave(&mut world, 4);
+    assert_eq!(who_gets(&mut world, 2), [1, 1]);
+}
+
+#[test]
+fn a_single_active_consumer_is_the_first_until_it_goes() {
+    let mut world = single_active(QueueKind::Classic);
+    join(&mut world, 1, 0, 2);
+    join(&mut world, 2, 0, 2);
+    join(&mut world, 3, 0, 2);
+    assert_eq!(who_gets(&mut world, 3), [1, 1, 0], "what it has no room for waits for it");
+    leave(&mut world, 1);
+    assert_eq!(world.delivered()[0].0, 2, "also while the one before holds messages");
+    world.put(ShardInput::Detach { connection: ConnectionId(2), queue: None });
+    let again: Vec<u64> = world.delivered().into_iter().map(|(connection, ..)| connection).collect();
+    assert_eq!(again, [3]);
+}
+
+#[test]
+fn a_classic_queue_serves_the_highest_priority_next_and_never_takes_over() {
+    let mut world = single_active(QueueKind::Classic);
+    join(&mut world, 1, 0, 0);
+    join(&mut world, 2, 0, 0);
+    join(&mut world, 3, 10, 0);
+    assert_eq!(who_gets(&mut world, 2), [1, 1]);
+    world.settle(&[0, 1], Settlement::Done);
+    assert_eq!(who_gets_one(&mut world), 1);
+    leave(&mut world, 1);
+    assert_eq!(who_gets_one(&mut world), 3);
+}
+
+#[test]
+fn in_a_quorum_queue_a_higher_priority_takes_over_when_nothing_is_held_any_more() {
+    let mut world = single_active(QueueKind::Quorum);
+    join(&mut world, 1, 0, 0);
+    join(&mut world, 2, 0, 0);
+    assert_eq!(who_gets(&mut world, 2), [1, 1]);
+    join(&mut world, 3, 10, 0);
+    assert_eq!(who_gets_one(&mut world), 0, "the active one is handed nothing more");
+    world.settle(&[0], Settlement::Done);
+    assert_eq!(world.delivered(), []);
+    world.settle(&[1], Settlement::Done);
+    assert_eq!(world.delivered()[0].0, 3);
+    assert_eq!(who_gets_one(&mut world), 3);
+    leave(&mut world, 3);
+    assert_eq!(who_gets_one(&mut world), 1, "the one that made room is first of its priority");
+}
+
+#[test]
+fn a_takeover_that_goes_before_its_time_leaves_the_active_one_active() {
+    let mut world = single_active(QueueKind::Quorum);
+    join(&mut world, 1, 0, 0);
+    assert_eq!(who_gets_one(&mut world), 1);
+    join(&mut world, 2, 10, 0);
+    assert_eq!(who_gets_one(&mut world), 0);
+    leave(&mut world, 2);
+    assert_eq!(world.delivered()[0].0, 1);
+}
+
+#[test]
+fn an_exclusive_consumer_and_a_single_active_one_exclude_each_other_in_classic_queues_only() {
+    for (kind, refused) in [(QueueKind::Classic, true), (QueueKind::Quorum, false)] {
+        let mut world = single_active(kind);
+        let subscription = Subscription { exclusive: true, ..Subscription::default() };
+        world.put(ShardInput::Subscribe { queue: QUEUE, consumer: consumer(1), subscription });
+        let refusal = Event::Subscribed(consumer(1), Err(SubscribeRefusal::ExclusiveUse));
+        assert_eq!(world.events.contains(&(ConnectionId(1), refusal)), refused, "{kind:?}");
+    }
+}
