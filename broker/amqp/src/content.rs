@@ -53,6 +53,10 @@ pub struct Inspected<'a> {
     pub delivery_mode: Option<u8>,
     /// The application's field table, within the limits.
     pub headers: Option<Table<'a>>,
+    /// 0 to 255.
+    pub priority: Option<u8>,
+    /// The queue that answers go to, but any octets here.
+    pub reply_to: Option<&'a [u8]>,
     /// Milliseconds as a decimal number, but any octets here.
     pub expiration: Option<&'a [u8]>,
     /// The publishing user, but any octets here.
@@ -151,6 +155,8 @@ impl<'a> Properties<'a> {
                     inspected.headers = Some(headers);
                 }
                 DELIVERY_MODE => inspected.delivery_mode = Some(reader.octet("delivery-mode")?),
+                PRIORITY => inspected.priority = Some(reader.octet("priority")?),
+                REPLY_TO => inspected.reply_to = Some(reader.shortstr_octets("reply-to")?),
                 EXPIRATION => inspected.expiration = Some(reader.shortstr_octets("expiration")?),
                 USER_ID => inspected.user_id = Some(reader.shortstr_octets("user-id")?),
                 other => skip(&mut reader, other)?,

@@ -77,6 +77,8 @@ fn each_property_is_found_behind_all_the_others() {
     let inspected = Inspected {
         delivery_mode: Some(2),
         headers: Some(Table::new(HEADERS)),
+        priority: Some(9),
+        reply_to: Some(b"r"),
         expiration: Some(b"60000"),
         user_id: Some(b"guest"),
     };

@@ -32,6 +32,9 @@ pub const RUN_BYTES: usize = 64 << 10;
 /// Octets of one message's body. A larger one closes the channel with 406 when its header comes.
 pub const MESSAGE_BYTES: u64 = 16 << 20;
 
+/// Milliseconds in the property `expiration`: ten years, as in RabbitMQ; more is refused with 406.
+pub const EXPIRATION_MILLIS: u64 = 315_360_000_000;
+
 /// Channels open at once on a connection, as offered in `connection.tune` (RabbitMQ's default).
 pub const CHANNEL_MAX: u16 = 2_047;
 

@@ -6,7 +6,7 @@ use alloc::string::{String, ToString};
 
 use warren_amqp::{ReplyCode, ToClient, ToServer, access, basic, channel, confirm};
 
-use super::confirm::Confirms;
+use super::confirm::{Answer, Confirms};
 use super::publish::Assembly;
 use super::unacked::{Held, Unacked};
 use super::{Origin, Session, SessionOutput, World, reply_text};
@@ -38,8 +38,8 @@ impl Channel {
         !self.closing && !self.assembly.is_under_way()
     }
 
-    /// The confirm that is due, and for how many publishes.
-    pub(super) fn confirms_due(&mut self) -> Option<(ToClient<'static>, u64)> {
+    /// The confirm that is due.
+    pub(super) fn confirm_due(&mut self) -> Option<Answer> {
         self.confirms.as_mut().filter(|_| !self.closing).and_then(Confirms::due)
     }
 
@@ -221,12 +221,13 @@ impl Session {
         Ok(())
     }
 
-    pub(super) fn confirmed(&mut self, number: u16, first: u64, len: u64) {
+    /// A shard has said what became of publishes of a channel.
+    pub(super) fn confirmed(&mut self, number: u16, answer: impl FnOnce(&mut Confirms)) {
         let Some(channel) = self.channel(number) else {
             return;
         };
         if let Some(confirms) = &mut channel.confirms {
-            confirms.applied(first, len);
+            answer(confirms);
             self.confirms_due(number);
         }
     }

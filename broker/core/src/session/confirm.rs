@@ -7,16 +7,37 @@ use warren_amqp::{ToClient, basic};
 /// The client counts publishes from 1 since its `confirm.select`. Inside, each channel's numbers start elsewhere, so that
 /// what comes late for a channel that was closed is not taken for one that was opened under the same number since.
 ///
-/// A publish is answered when every shard it went to has applied it, and in order: what completes early waits for
-/// those before it, so that one `basic.ack` with `multiple` answers them all.
+/// A publish is answered when every shard it went to has said what became of it, and in order: what completes early
+/// waits for those before it, so that one `basic.ack` or `basic.nack` with `multiple` answers all that end alike.
 #[derive(Debug)]
 pub(super) struct Confirms {
     /// The number inside of the client's publish 1.
     first: u64,
     /// The number inside of the oldest unanswered publish.
     oldest: u64,
-    /// How many shards have not applied it yet, from `oldest` on.
-    outstanding: VecDeque<u16>,
+    /// From `oldest` on.
+    outstanding: VecDeque<Outstanding>,
+}
+
+/// How many runs of a publish have not been answered for, and in the top bit whether one of the others was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Outstanding(u16);
+
+impl Outstanding {
+    const REFUSED: u16 = 1 << 15;
+
+    fn is_answered(self) -> bool {
+        self.0 & !Self::REFUSED == 0
+    }
+
+    fn is_refused(self) -> bool {
+        self.0 & Self::REFUSED != 0
+    }
+
+    /// One run has been answered for.
+    fn answered(&mut self) {
+        self.0 -= u16::from(!self.is_answered());
+    }
 }
 
 impl Confirms {
@@ -39,28 +60,60 @@ impl Confirms {
 
     /// Adds the next publish, which went to `runs` runs; 0 if it was not routed.
     pub(super) fn published(&mut self, runs: u16) {
-        self.outstanding.push_back(runs);
+        self.outstanding.push_back(Outstanding(runs));
     }
 
     /// `len` publishes from `first` on have been applied by one shard.
     pub(super) fn applied(&mut self, first: u64, len: u64) {
-        let Some(start) = first.checked_sub(self.oldest).and_then(|at| usize::try_from(at).ok()) else {
-            return;
-        };
-        let len = usize::try_from(len).unwrap_or(usize::MAX);
-        for runs in self.outstanding.iter_mut().skip(start).take(len) {
-            *runs = runs.saturating_sub(1);
+        self.range(first, len).for_each(Outstanding::answered);
+    }
+
+    /// `len` publishes from `first` on have been refused by one shard.
+    pub(super) fn refused(&mut self, first: u64, len: u64) {
+        for outstanding in self.range(first, len) {
+            outstanding.answered();
+            outstanding.0 |= Outstanding::REFUSED;
         }
     }
 
-    /// The acknowledgement that is due, if any, and how many publishes it answers.
-    pub(super) fn due(&mut self) -> Option<(ToClient<'static>, u64)> {
-        let count = self.outstanding.iter().take_while(|runs| **runs == 0).count();
+    /// Nothing if it is about a channel that was closed.
+    fn range(&mut self, first: u64, len: u64) -> impl Iterator<Item = &mut Outstanding> {
+        let start = first.checked_sub(self.oldest).and_then(|at| usize::try_from(at).ok());
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        self.outstanding.iter_mut().skip(start.unwrap_or(usize::MAX)).take(len)
+    }
+
+    /// The answer that is due, if any; ask again until there is none.
+    pub(super) fn due(&mut self) -> Option<Answer> {
+        let oldest = *self.outstanding.front().filter(|oldest| oldest.is_answered())?;
+        let count = self.outstanding.iter().take_while(|next| **next == oldest).count();
         self.outstanding.drain(..count);
-        let count = count as u64;
-        self.oldest += count;
-        let ack = basic::Ack { delivery_tag: self.oldest - self.first, multiple: count > 1 };
-        (count > 0).then_some((ToClient::BasicAck(ack), count))
+        self.oldest += count as u64;
+        let last = self.oldest - self.first;
+        Some(Answer { last, count: count as u64, refused: oldest.is_refused() })
+    }
+}
+
+/// What became of consecutive publishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Answer {
+    /// The last of them, as the client counts.
+    last: u64,
+    /// How many.
+    pub(super) count: u64,
+    /// A queue did not take them.
+    pub(super) refused: bool,
+}
+
+impl Answer {
+    pub(super) fn method(self) -> ToClient<'static> {
+        let Self { last: delivery_tag, count, refused } = self;
+        let multiple = count > 1;
+        if refused {
+            ToClient::BasicNack(basic::Nack { delivery_tag, multiple, requeue: false })
+        } else {
+            ToClient::BasicAck(basic::Ack { delivery_tag, multiple })
+        }
     }
 }
 
@@ -68,8 +121,12 @@ impl Confirms {
 mod tests {
     use super::*;
 
-    fn ack(delivery_tag: u64, count: u64) -> Option<(ToClient<'static>, u64)> {
-        Some((ToClient::BasicAck(basic::Ack { delivery_tag, multiple: count > 1 }), count))
+    fn ack(last: u64, count: u64) -> Option<Answer> {
+        Some(Answer { last, count, refused: false })
+    }
+
+    fn nack(last: u64, count: u64) -> Option<Answer> {
+        Some(Answer { last, count, refused: true })
     }
 
     #[test]
@@ -103,6 +160,37 @@ mod tests {
     }
 
     #[test]
+    fn a_publish_that_any_shard_refuses_is_refused_once_all_have_answered() {
+        for refused_first in [true, false] {
+            let mut confirms = Confirms::new(0);
+            confirms.published(2);
+            if refused_first {
+                confirms.refused(0, 1);
+                assert_eq!(confirms.due(), None);
+                confirms.applied(0, 1);
+            } else {
+                confirms.applied(0, 1);
+                assert_eq!(confirms.due(), None);
+                confirms.refused(0, 1);
+            }
+            assert_eq!(confirms.due(), nack(1, 1));
+            assert_eq!(confirms.due(), None);
+        }
+    }
+
+    #[test]
+    fn neighbours_that_end_alike_share_an_answer_and_others_do_not() {
+        let mut confirms = Confirms::new(3);
+        let first = confirms.next();
+        (0..6).for_each(|_| confirms.published(1));
+        confirms.applied(first, 2);
+        confirms.refused(first + 2, 3);
+        confirms.applied(first + 5, 1);
+        assert_eq!([confirms.due(), confirms.due(), confirms.due()], [ack(2, 2), nack(5, 3), ack(6, 1)]);
+        assert_eq!((confirms.due(), confirms.outstanding()), (None, 0));
+    }
+
+    #[test]
     fn what_comes_late_for_a_closed_channel_confirms_nothing_on_the_next() {
         let mut closed = Confirms::new(1);
         closed.published(1);
@@ -110,6 +198,7 @@ mod tests {
         let mut reopened = Confirms::new(2);
         reopened.published(1);
         reopened.applied(late, 1);
+        reopened.refused(late, 1);
         assert_eq!(reopened.due(), None);
         reopened.applied(reopened.next() - 1, 1);
         assert_eq!(reopened.due(), ack(1, 1));

@@ -15,8 +15,10 @@ mod channel;
 mod confirm;
 mod consume;
 mod declare;
+mod expiration;
 mod handshake;
 mod output;
+mod properties;
 mod publish;
 mod routing;
 mod sasl;
@@ -404,9 +406,12 @@ impl Session {
     pub fn shard_event(&mut self, shard: ShardId, event: Event, out: &mut SessionOutput) {
         match event {
             Event::Deliver(key, delivery) => self.deliver(shard, key.serial, delivery, out),
-            Event::Confirmed { channel, first, len } => self.confirmed(channel, first, len),
+            Event::Confirmed { channel, first, len } => {
+                self.confirmed(channel, |confirms| confirms.applied(first, len))
+            }
+            Event::Refused { channel, first, len } => self.confirmed(channel, |confirms| confirms.refused(first, len)),
             Event::ConsumerTimedOut(key) => self.consumer_cancelled(key.serial, out),
-            Event::Refused { .. } | Event::Forward(_) => {}
+            Event::Forward(_) => {}
             Event::ConsumerCancelled(key) => self.consumer_cancelled(key.serial, out),
             answer => {
                 let Some(Waiting::Shard { .. }) = self.waiting else {
@@ -440,11 +445,11 @@ impl Session {
     /// batch of events.
     pub fn finish_batch(&mut self, out: &mut SessionOutput) {
         while let Some(number) = self.confirms_due.pop() {
-            let due = self.channels.get_mut(number).and_then(Channel::confirms_due);
-            if let Some((ack, count)) = due {
-                out.counts.confirmed += count;
-                self.unconfirmed -= count;
-                out.send(number, &ack);
+            let Some(channel) = self.channels.get_mut(number) else { continue };
+            while let Some(answer) = channel.confirm_due() {
+                out.counts.confirmed += if answer.refused { 0 } else { answer.count };
+                self.unconfirmed -= answer.count;
+                out.send(number, &answer.method());
             }
         }
     }

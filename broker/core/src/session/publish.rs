@@ -5,21 +5,17 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use warren_amqp::delivery::{Content, encode_return};
-use warren_amqp::{DecodeError, Header, ReplyCode, Table, WholePublish, basic, limits};
+use warren_amqp::{ReplyCode, WholePublish, basic};
 
+use super::properties::{Checked, check_size};
 use super::routing::{Names, Unroutable};
 use super::{Origin, Session, SessionOutput};
 use crate::batch::{Parts, RunKind};
 use crate::command::Attributes;
 use crate::error::Exception;
-use crate::limits::{MESSAGE_BYTES, UNFINISHED_BYTES};
+use crate::limits::UNFINISHED_BYTES;
 use crate::queue::Receipt;
 use crate::topology::{Route, Topology};
-
-/// The class of `basic`, which a content header has to name.
-const BASIC_CLASS: u16 = 60;
-/// `delivery-mode` of a message that is to survive a restart.
-const PERSISTENT: u8 = 2;
 
 /// A content on its way in, frame by frame. Names and header reuse their buffers; a body that came in one frame needs
 /// none.
@@ -95,7 +91,7 @@ impl Session {
         if self.alarm.is_on() || !channel.is_some_and(|channel| channel.takes_publish()) {
             return false;
         }
-        let Ok(content) = check_header(publish.header_payload, &self.user) else {
+        let Ok(content) = Checked::of(publish.header_payload, &self.user) else {
             return false;
         };
         let parts = Parts {
@@ -200,14 +196,25 @@ impl Session {
             body,
             attributes: Attributes::default(),
         };
-        let result = check_header(parts.header, &self.user).and_then(|content| {
-            let parts = Parts { attributes: content.attributes, ..parts };
-            self.published(number, parts, assembly.mandatory, content, topology, out)
-        });
+        let result = match Checked::of(parts.header, &self.user) {
+            Ok(content) => {
+                let parts = Parts { attributes: content.attributes, ..parts };
+                self.published(number, parts, assembly.mandatory, content, topology, out)
+            }
+            Err(exception) => self.check_exchange(parts, topology).and(Err(exception)),
+        };
         if let Some(channel) = self.channels.get_mut(number) {
             channel.assembly = assembly;
         }
         result
+    }
+
+    /// What is wrong with the exchange is said before what is wrong with the message (RabbitMQ).
+    #[cold]
+    fn check_exchange(&mut self, parts: Parts<'_>, topology: &Topology) -> Result<(), Exception> {
+        let names = Names { exchange: parts.exchange, routing_key: parts.routing_key };
+        let found = self.routes.find(topology, &self.vhost, names, || None);
+        found.map(drop).map_err(|error| unroutable(error, &self.vhost, parts.exchange))
     }
 
     /// Routes a complete message and hands it to its shards; without effect if it cannot be routed.
@@ -256,69 +263,6 @@ impl Session {
         }
         Ok(())
     }
-}
-
-/// The body's size that a content header announces, if it may.
-fn check_size(payload: &[u8]) -> Result<u64, Exception> {
-    let header = Header::decode(payload).map_err(malformed)?;
-    if header.class_id != BASIC_CLASS {
-        let text = format!("content header for class {}, expected class {BASIC_CLASS}", header.class_id);
-        return Err(Exception::connection(ReplyCode::UnexpectedFrame, text));
-    }
-    if header.body_size > MESSAGE_BYTES {
-        // The body follows and is dropped with the closing channel.
-        let text = format!("message size {} is larger than configured max size {MESSAGE_BYTES}", header.body_size);
-        return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
-    }
-    Ok(header.body_size)
-}
-
-/// The properties of a message that concern the broker, found good.
-#[derive(Debug, Clone, Copy)]
-struct Checked<'a> {
-    persistent: bool,
-    headers: Option<Table<'a>>,
-    attributes: Attributes<'a>,
-}
-
-/// Looks at the few properties that concern the broker.
-#[inline]
-fn check_header<'a>(payload: &'a [u8], user: &str) -> Result<Checked<'a>, Exception> {
-    let header = Header::decode(payload).map_err(malformed)?;
-    if header.class_id != BASIC_CLASS || header.body_size > MESSAGE_BYTES {
-        check_size(payload)?;
-    }
-    let properties = header.properties.inspect(&limits::TABLE).map_err(malformed)?;
-    if let Some(claimed) = properties.user_id.filter(|claimed| *claimed != user.as_bytes()) {
-        let claimed = String::from_utf8_lossy(claimed);
-        let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
-        return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
-    }
-    if properties.expiration.is_some() {
-        let text = "the expiration property (per-message TTL) is not available in this version; publish without it";
-        return Err(Exception::channel(ReplyCode::NotImplemented, text));
-    }
-    if let Some(headers) = properties.headers {
-        refuse_sender_selected(headers)?;
-    }
-    let attributes = Attributes::default();
-    Ok(Checked { persistent: properties.delivery_mode == Some(PERSISTENT), headers: properties.headers, attributes })
-}
-
-#[cold]
-fn malformed(error: DecodeError) -> Exception {
-    Exception::connection(error.reply_code(), format!("{error}"))
-}
-
-/// RabbitMQ's sender-selected distribution: further routing keys in the headers `CC` and `BCC`.
-fn refuse_sender_selected(headers: Table<'_>) -> Result<(), Exception> {
-    for name in ["CC", "BCC"] {
-        if matches!(headers.get(name), Ok(Some(_))) {
-            let text = format!("the header '{name}' (sender-selected distribution) is not available in this version");
-            return Err(Exception::channel(ReplyCode::NotImplemented, text));
-        }
-    }
-    Ok(())
 }
 
 #[cold]

@@ -1,5 +1,6 @@
 //! Publisher confirms and returns.
 
+use std::vec::Vec;
 use std::{format, vec};
 
 use warren_amqp::{BasicProperties, Table, TableBuilder, ToClient, ToServer, basic, confirm, queue};
@@ -8,6 +9,10 @@ use super::world::*;
 
 fn ack(delivery_tag: u64, multiple: bool) -> ToClient<'static> {
     ToClient::BasicAck(basic::Ack { delivery_tag, multiple })
+}
+
+fn nack(delivery_tag: u64, multiple: bool) -> ToClient<'static> {
+    ToClient::BasicNack(basic::Nack { delivery_tag, multiple, requeue: false })
 }
 
 /// A broker with the durable queue `q`; channel 1 has confirms.
@@ -175,4 +180,17 @@ fn a_message_to_a_queue_that_is_gone_is_still_confirmed() {
     assert_eq!(said.method(), ToClient::QueueDeleteOk(queue::DeleteOk { message_count: 0 }));
     world.publish(ME, "q", "a");
     assert_eq!(world.heard(ME)[0].method(), ack(1, false));
+}
+
+#[test]
+fn what_a_queue_refuses_is_nacked_and_its_neighbours_are_acked() {
+    let mut world = with_confirms();
+    world.commits = false;
+    world.publish_all(ME, "q", &["a", "b", "c", "d", "e"]);
+    let first = world.runs[0].receipts[0].first;
+    world.refuse(ME, 1, first + 2, 2);
+    assert_eq!(world.heard(ME), [], "those before them have no answer yet");
+    world.commit();
+    let heard = world.heard(ME);
+    assert_eq!(heard.iter().map(Said::method).collect::<Vec<_>>(), [ack(2, true), nack(4, true), ack(5, false)]);
 }

@@ -19,7 +19,7 @@ use crate::Exception;
 use crate::fake_log::FakeLog;
 use crate::identity::{ConnectionId, ShardId};
 use crate::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
-use crate::queue::{DeleteRefusal, Event, Shard, ShardInput, ShardOutput};
+use crate::queue::{DeleteRefusal, Event, PublishRun, Shard, ShardInput, ShardOutput};
 use crate::session::{Login, MetadataAnswer, MetadataRequest, Session, SessionOutput, World as View};
 use crate::time::Instant;
 use crate::topology::{Change, Outcome, Topology};
@@ -43,6 +43,8 @@ pub(super) struct World {
     shards: BTreeMap<ShardId, Shard>,
     log: FakeLog,
     random: u128,
+    /// Every run of publishes that a shard was handed.
+    pub(super) runs: Vec<PublishRun>,
 }
 
 struct Client {
@@ -103,6 +105,7 @@ impl World {
             shards: (1..=SHARDS.get()).map(|id| (ShardId(id), Shard::new())).collect(),
             log: FakeLog::default(),
             random: 0,
+            runs: vec![],
         }
     }
 
@@ -423,12 +426,22 @@ impl World {
 
     /// Hands a shard one input; answers with what it says to deletes.
     fn tell(&mut self, shard: ShardId, input: ShardInput) -> Option<Result<u64, DeleteRefusal>> {
+        if let ShardInput::Publish(run) = &input {
+            self.runs.push(run.clone());
+        }
         let mut output = ShardOutput::default();
         let machine = self.shards.get_mut(&shard).expect("queues are in shards that exist");
         machine.handle(input, &mut self.log, &mut output);
         let deleted = output.deleted.pop().map(|(_, deleted)| deleted);
         self.post(shard, output);
         deleted
+    }
+
+    /// Has a queue's shard say to a client that it refuses publishes.
+    pub(super) fn refuse(&mut self, client: usize, channel: u16, first: u64, len: u64) {
+        let events = vec![Event::Refused { channel, first, len }];
+        self.clients[client].events.push_back((ShardId(1), events));
+        self.run();
     }
 
     fn post(&mut self, shard: ShardId, mut output: ShardOutput) {
