@@ -85,6 +85,9 @@ const CLUSTER_ID: u16 = 1 << 2;
 const NO_PROPERTY: u16 = 0b11;
 
 impl<'a> Properties<'a> {
+    /// No property at all.
+    pub const NONE: Self = Self(&[0, 0]);
+
     /// Flags and properties, as they stand at the end of a header frame's payload.
     #[inline]
     pub const fn new(octets: &'a [u8]) -> Self {

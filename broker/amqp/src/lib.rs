@@ -41,7 +41,7 @@ pub mod table;
 mod wire;
 
 pub use changes::Changes;
-pub use content::{BasicProperties, Header};
+pub use content::{BasicProperties, Header, Properties};
 pub use error::{DecodeError, ReplyCode, Severity};
 pub use frame::{Frame, FrameError, decode_frame};
 pub use limits::TableLimits;

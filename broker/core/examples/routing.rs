@@ -8,10 +8,10 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use warren_amqp::{Table, TableBuilder};
+use warren_amqp::{Properties, Table, TableBuilder};
 use warren_core::ConnectionId;
 use warren_core::limits::TopologyLimits;
-use warren_core::topology::{Action, Bind, QueueDeclaration, Request, Routes, Topology};
+use warren_core::topology::{Action, Bind, Envelope, QueueDeclaration, Request, Routes, Topology};
 
 const QUEUES: usize = 50_000;
 const BOUND: usize = 10_000;
@@ -58,7 +58,13 @@ fn route_all(topology: &Topology) {
     let mut route = |what: &str, exchange: &str, keys: &[String], lookups: usize| {
         measure(what, lookups, |index| {
             routes.clear();
-            let routed = vhost.route(exchange, &keys[index % keys.len()], || None, &mut routes);
+            let message = Envelope {
+                exchange,
+                routing_key: &keys[index % keys.len()],
+                headers: None,
+                properties: Properties::NONE,
+            };
+            let routed = vhost.route(&message, &mut || 0, &mut routes);
             routed.is_ok() && !routes.is_empty()
         });
     };
@@ -70,7 +76,9 @@ fn route_all(topology: &Topology) {
     let headers = TableBuilder::build(|table| _ = table.put("kind", "order").put("n", 7));
     measure("headers exchange, 100 bindings", LOOKUPS / 100, |_| {
         routes.clear();
-        vhost.route("amq.headers", "", || Some(Table::new(&headers)), &mut routes).is_ok() && routes.len() == 1
+        let headers = Some(Table::new(&headers));
+        let message = Envelope { exchange: "amq.headers", routing_key: "", headers, properties: Properties::NONE };
+        vhost.route(&message, &mut || 0, &mut routes).is_ok() && routes.len() == 1
     });
 }
 

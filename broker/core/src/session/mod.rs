@@ -231,7 +231,7 @@ impl Session {
             let rest = &octets[taken..];
             let step = match self.state {
                 State::Opening(Handshake::Header) => self.protocol_header(rest, out),
-                State::Running => match self.next_publish(world.topology, rest, out) {
+                State::Running => match self.next_publish(world, rest, out) {
                     Some(octets) => octets,
                     None => self.next_frame(world, rest, out),
                 },
@@ -247,9 +247,9 @@ impl Session {
 
     /// Acts on the publish at the front of `octets`, if it is there as a whole; answers how many octets it took.
     #[inline]
-    fn next_publish(&mut self, topology: &Topology, octets: &[u8], out: &mut SessionOutput) -> Option<usize> {
+    fn next_publish(&mut self, world: &mut World<'_>, octets: &[u8], out: &mut SessionOutput) -> Option<usize> {
         let (publish, len) = decode_whole_publish(octets, self.frame_max + FRAME_OVERHEAD)?;
-        self.whole_publish(&publish, topology, out).then_some(len)
+        self.whole_publish(&publish, world, out).then_some(len)
     }
 
     /// Acts on the frame at the front of `octets`; 0: it is not complete, can never be, or is left for later.
@@ -296,11 +296,11 @@ impl Session {
             },
             Frame::Header { channel, payload } => {
                 origin = self.content_origin(channel);
-                self.content_header(channel, payload, world.topology, out)
+                self.content_header(channel, payload, world, out)
             }
             Frame::Body { channel, payload } => {
                 origin = self.content_origin(channel);
-                self.content_body(channel, payload, world.topology, out)
+                self.content_body(channel, payload, world, out)
             }
         };
         if let Err(exception) = result {

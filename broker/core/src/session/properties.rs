@@ -7,6 +7,7 @@ use warren_amqp::content::CLASS_BASIC;
 use warren_amqp::{DecodeError, Header, ReplyCode, Table, limits};
 
 use super::expiration::parse_expiration;
+use super::routing::Traits;
 use crate::command::Attributes;
 use crate::error::Exception;
 use crate::limits::MESSAGE_BYTES;
@@ -18,7 +19,7 @@ const PERSISTENT: u8 = 2;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Checked<'a> {
     pub(super) persistent: bool,
-    pub(super) headers: Option<Table<'a>>,
+    pub(super) traits: Traits<'a>,
     pub(super) attributes: Attributes<'a>,
 }
 
@@ -40,7 +41,8 @@ impl<'a> Checked<'a> {
             return Err(impersonated(claimed, user));
         }
         let attributes = Attributes { expiration, priority: properties.priority, ..Attributes::default() };
-        Ok(Self { persistent: properties.delivery_mode == Some(PERSISTENT), headers: properties.headers, attributes })
+        let traits = Traits { headers: properties.headers, properties: header.properties };
+        Ok(Self { persistent: properties.delivery_mode == Some(PERSISTENT), traits, attributes })
     }
 }
 

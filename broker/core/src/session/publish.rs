@@ -8,14 +8,14 @@ use warren_amqp::delivery::{Content, encode_return};
 use warren_amqp::{ReplyCode, WholePublish, basic};
 
 use super::properties::{Checked, check_size};
-use super::routing::{Names, Unroutable};
-use super::{Origin, Session, SessionOutput};
+use super::routing::{Names, Traits, Unroutable};
+use super::{Origin, Session, SessionOutput, World};
 use crate::batch::{Parts, RunKind};
 use crate::command::Attributes;
 use crate::error::Exception;
 use crate::limits::UNFINISHED_BYTES;
 use crate::queue::Receipt;
-use crate::topology::{Route, Topology};
+use crate::topology::Route;
 
 /// A content on its way in, frame by frame. Names and header reuse their buffers; a body that came in one frame needs
 /// none.
@@ -84,7 +84,7 @@ impl Session {
     pub(super) fn whole_publish(
         &mut self,
         publish: &WholePublish<'_>,
-        topology: &Topology,
+        world: &mut World<'_>,
         out: &mut SessionOutput,
     ) -> bool {
         let channel = self.channels.get(publish.channel);
@@ -101,14 +101,14 @@ impl Session {
             body: publish.body,
             attributes: content.attributes,
         };
-        self.published(publish.channel, parts, publish.mandatory, content, topology, out).is_ok()
+        self.published(publish.channel, parts, publish.mandatory, content, world, out).is_ok()
     }
 
     pub(super) fn content_header(
         &mut self,
         number: u16,
         payload: &[u8],
-        topology: &Topology,
+        world: &mut World<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         let Some(assembly) = self.assembly(number)? else {
@@ -121,7 +121,7 @@ impl Session {
         assembly.header.extend_from_slice(payload);
         assembly.awaited = Awaited::Body(body_size);
         if body_size == 0 {
-            return self.assembled(number, &[], topology, out);
+            return self.assembled(number, &[], world, out);
         }
         Ok(())
     }
@@ -130,7 +130,7 @@ impl Session {
         &mut self,
         number: u16,
         payload: &[u8],
-        topology: &Topology,
+        world: &mut World<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         let Some(assembly) = self.assembly(number)? else {
@@ -151,12 +151,12 @@ impl Session {
         }
         // The common case, a body in one frame, is taken from the frame without a copy here.
         if assembly.body.is_empty() {
-            return self.assembled(number, payload, topology, out);
+            return self.assembled(number, payload, world, out);
         }
         assembly.body.extend_from_slice(payload);
         let body = core::mem::take(&mut assembly.body);
         self.unfinished_bytes -= (body.len() - payload.len()) as u64;
-        self.assembled(number, &body, topology, out)
+        self.assembled(number, &body, world, out)
     }
 
     /// A client may begin a body on every channel and finish none of them.
@@ -181,7 +181,7 @@ impl Session {
         &mut self,
         number: u16,
         body: &[u8],
-        topology: &Topology,
+        world: &mut World<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         let Some(channel) = self.channels.get_mut(number) else {
@@ -199,9 +199,9 @@ impl Session {
         let result = match Checked::of(parts.header, &self.user) {
             Ok(content) => {
                 let parts = Parts { attributes: content.attributes, ..parts };
-                self.published(number, parts, assembly.mandatory, content, topology, out)
+                self.published(number, parts, assembly.mandatory, content, world, out)
             }
-            Err(exception) => self.check_exchange(parts, topology).and(Err(exception)),
+            Err(exception) => self.check_exchange(parts, world).and(Err(exception)),
         };
         if let Some(channel) = self.channels.get_mut(number) {
             channel.assembly = assembly;
@@ -211,9 +211,9 @@ impl Session {
 
     /// What is wrong with the exchange is said before what is wrong with the message (RabbitMQ).
     #[cold]
-    fn check_exchange(&mut self, parts: Parts<'_>, topology: &Topology) -> Result<(), Exception> {
+    fn check_exchange(&mut self, parts: Parts<'_>, world: &mut World<'_>) -> Result<(), Exception> {
         let names = Names { exchange: parts.exchange, routing_key: parts.routing_key };
-        let found = self.routes.find(topology, &self.vhost, names, || None);
+        let found = self.routes.find(world, &self.vhost, names, Traits::NONE);
         found.map(drop).map_err(|error| unroutable(error, &self.vhost, parts.exchange))
     }
 
@@ -225,7 +225,7 @@ impl Session {
         parts: Parts<'_>,
         mandatory: bool,
         content: Checked<'_>,
-        topology: &Topology,
+        world: &mut World<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         let connection = self.id;
@@ -235,7 +235,7 @@ impl Session {
         let names = Names { exchange: parts.exchange, routing_key: parts.routing_key };
         let routes = self
             .routes
-            .find(topology, &self.vhost, names, || content.headers)
+            .find(world, &self.vhost, names, content.traits)
             .map_err(|error| unroutable(error, &self.vhost, parts.exchange))?;
         out.counts.received += 1;
         out.counts.received_confirm += u64::from(channel.confirms.is_some());

@@ -3,8 +3,11 @@
 use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
 
+use warren_amqp::{Properties, Table};
+
+use super::World;
 use crate::limits::{ROUTES_REMEMBERED, ROUTES_REMEMBERED_QUEUES};
-use crate::topology::{RouteError, Routes, Topology};
+use crate::topology::{Envelope, RouteError, Routes};
 
 /// Where messages went that were published with these names, by one snapshot of the topology. Publishers mostly say
 /// the same again, so the last ones are looked through before exchanges and bindings are.
@@ -17,7 +20,7 @@ pub(super) struct RouteMemory {
     last: usize,
     /// Which of `known` is the next to be forgotten.
     oldest: usize,
-    /// The last answer that cannot be remembered: a headers exchange looked into the message, or it is long.
+    /// The last answer that cannot be remembered: more than names had a say, or it is long.
     other: Routes,
 }
 
@@ -42,6 +45,18 @@ pub(super) struct Names<'a> {
     pub(super) routing_key: &'a [u8],
 }
 
+/// What else exchanges may go by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Traits<'a> {
+    pub(super) headers: Option<Table<'a>>,
+    pub(super) properties: Properties<'a>,
+}
+
+impl Traits<'_> {
+    /// None of them.
+    pub(super) const NONE: Self = Self { headers: None, properties: Properties::NONE };
+}
+
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unroutable {
@@ -55,23 +70,23 @@ impl RouteMemory {
         Self { version: 0, known: Vec::new(), last: 0, oldest: 0, other: Routes::new() }
     }
 
-    /// Where a message goes. `headers` is asked only if an exchange on its way goes by them.
+    /// Where a message goes.
     #[inline]
-    pub(super) fn find<'h>(
+    pub(super) fn find(
         &mut self,
-        topology: &Topology,
+        world: &mut World<'_>,
         vhost: &str,
         names: Names<'_>,
-        headers: impl FnOnce() -> Option<warren_amqp::Table<'h>>,
+        traits: Traits<'_>,
     ) -> Result<&Routes, Unroutable> {
-        if self.version != topology.version() {
-            self.forget(topology.version());
+        if self.version != world.topology.version() {
+            self.forget(world.topology.version());
         }
         let Names { exchange, routing_key } = names;
         if !self.known.get(self.last).is_some_and(|known| known.is(exchange, routing_key)) {
             match self.known.iter().position(|known| known.is(exchange, routing_key)) {
                 Some(at) => self.last = at,
-                None => return self.route(topology, vhost, names, headers),
+                None => return self.route(world, vhost, names, traits),
             }
         }
         Ok(&self.known[self.last].routes)
@@ -84,23 +99,19 @@ impl RouteMemory {
     }
 
     #[inline(never)]
-    fn route<'h>(
+    fn route(
         &mut self,
-        topology: &Topology,
+        world: &mut World<'_>,
         vhost: &str,
         Names { exchange, routing_key }: Names<'_>,
-        headers: impl FnOnce() -> Option<warren_amqp::Table<'h>>,
+        Traits { headers, properties }: Traits<'_>,
     ) -> Result<&Routes, Unroutable> {
         let text = |octets| core::str::from_utf8(octets).map_err(|_| Unroutable::NotUtf8);
-        let mut by_headers = false;
-        let looked = || {
-            by_headers = true;
-            headers()
-        };
         self.other.clear();
-        let vhost = topology.vhost(vhost).ok_or(Unroutable::NoVhost)?;
-        vhost.route(text(exchange)?, text(routing_key)?, looked, &mut self.other).map_err(Unroutable::Refused)?;
-        if by_headers || self.other.len() > ROUTES_REMEMBERED_QUEUES {
+        let vhost = world.topology.vhost(vhost).ok_or(Unroutable::NoVhost)?;
+        let message = Envelope { exchange: text(exchange)?, routing_key: text(routing_key)?, headers, properties };
+        vhost.route(&message, world.random, &mut self.other).map_err(Unroutable::Refused)?;
+        if !self.other.is_repeatable() || self.other.len() > ROUTES_REMEMBERED_QUEUES {
             return Ok(&self.other);
         }
         if self.known.len() < ROUTES_REMEMBERED {

@@ -45,7 +45,7 @@ mod tests;
 pub use change::{Change, ChangeError};
 pub use records::{BindingRecord, Destination, ExchangeKind, ExchangeRecord, QueueRecord};
 pub use request::{Action, Bind, ExchangeDeclaration, Outcome, Prepared, QueueDeclaration, Request};
-pub use routes::{Logging, Route, RouteError, Routes};
+pub use routes::{Envelope, Logging, Route, RouteError, Routes};
 pub use vhost::Vhost;
 
 use binding::{Binding, Hop};

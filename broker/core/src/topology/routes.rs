@@ -1,11 +1,24 @@
-//! Where a message goes: the answer of routing, and why there may be none.
+//! Where a message goes: what routing sees of it, its answer, and why there may be none.
 
 use alloc::format;
 use alloc::vec::Vec;
 
-use warren_amqp::ReplyCode;
+use warren_amqp::{Properties, ReplyCode, Table};
 
 use crate::{Exception, QueueId, ShardId};
+
+/// What routing sees of a message.
+#[derive(Debug, Clone, Copy)]
+pub struct Envelope<'m> {
+    /// The exchange that it was published to.
+    pub exchange: &'m str,
+    /// Its routing key. With `CC` and `BCC` the message is routed once for each key, into the same [`Routes`].
+    pub routing_key: &'m str,
+    /// Its headers, found well-formed.
+    pub headers: Option<Table<'m>>,
+    /// All its properties, for exchanges that go by one of them.
+    pub properties: Properties<'m>,
+}
 
 /// One queue that a message goes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,6 +29,10 @@ pub struct Route {
     pub queue: QueueId,
     /// Which of the queue's messages are logged.
     pub logging: Logging,
+    /// Whether the queue drops messages that it has had: it asks for the attribute `deduplication`.
+    pub deduplicates: bool,
+    /// Whether the queue is a stream: it asks for the attribute `filter`.
+    pub stream: bool,
 }
 
 /// Which of a queue's messages are logged, and so outlive the process.
@@ -25,7 +42,8 @@ pub enum Logging {
     Nothing,
     /// Those of delivery mode 2.
     Persistent,
-    /// All: the queue was declared as a quorum queue, and those of RabbitMQ ignore the delivery mode.
+    /// All: the queue is a quorum queue or a stream, and those of RabbitMQ ignore the delivery mode; or it is the store
+    /// of a delayed exchange.
     Everything,
 }
 
@@ -33,17 +51,22 @@ pub enum Logging {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Routes {
     list: Vec<Route>,
+    delay: Option<u64>,
+    /// Whether something in the message or chance had a say.
+    unrepeatable: bool,
 }
 
 impl Routes {
     /// No queue.
     pub const fn new() -> Self {
-        Self { list: Vec::new() }
+        Self { list: Vec::new(), delay: None, unrepeatable: false }
     }
 
     /// Forgets the queues and keeps the memory.
     pub fn clear(&mut self) {
         self.list.clear();
+        self.delay = None;
+        self.unrepeatable = false;
     }
 
     /// Whether there is no queue: the message is unroutable.
@@ -66,8 +89,34 @@ impl Routes {
         self.list.chunk_by(|a, b| a.shard == b.shard)
     }
 
+    /// Milliseconds that the message waits in the queues of the delayed exchanges that it met: the attribute `delay`.
+    pub fn delay(&self) -> Option<u64> {
+        self.delay
+    }
+
+    /// Whether the same exchange and routing key lead to the same queues while the topology does not change. They do
+    /// not if an exchange looked into the message or drew lots.
+    pub fn is_repeatable(&self) -> bool {
+        !self.unrepeatable
+    }
+
+    /// Whether a queue asks for the attribute `deduplication`.
+    pub fn deduplicates(&self) -> bool {
+        self.list.iter().any(|route| route.deduplicates)
+    }
+
+    /// Whether a queue asks for the attribute `filter`.
+    pub fn has_stream(&self) -> bool {
+        self.list.iter().any(|route| route.stream)
+    }
+
     pub(super) fn push(&mut self, route: Route) {
         self.list.push(route);
+    }
+
+    /// Something other than names had a say.
+    pub(super) fn depend_on_message(&mut self) {
+        self.unrepeatable = true;
     }
 
     pub(super) fn settle(&mut self) {

@@ -7,14 +7,13 @@ use core::cell::OnceCell;
 
 use bytes::Bytes;
 use rpds::RedBlackTreeMapSync;
-use warren_amqp::Table;
 
 use super::arguments::QueueType;
 use super::binding::{Binding, Hop};
 use super::exchange::{Bucket, Exchange};
 use super::headers::MessageHeaders;
 use super::records::{BindingRecord, ExchangeKind, ExchangeRecord, QueueRecord};
-use super::routes::{Logging, Route, RouteError, Routes};
+use super::routes::{Envelope, Logging, Route, RouteError, Routes};
 use super::trie::NameMap;
 
 /// The exchanges that every virtual host begins with. All are durable, and none can be deleted.
@@ -94,29 +93,39 @@ impl Vhost {
 
     /// Adds the queues that a message goes to, to those that are in `routes` already; each is there once.
     ///
-    /// `headers` is called at most once, and only if the message meets a headers exchange. Exchanges bound to exchanges
-    /// and alternate exchanges are followed, each exchange is visited once.
+    /// Exchanges bound to exchanges and alternate exchanges are followed, each exchange is visited once. `random` has
+    /// new bits at each call; exchanges that draw lots call it.
     ///
     /// # Errors
     /// The exchange named in `basic.publish` does not exist or is internal.
-    pub fn route<'m>(
+    pub fn route(
         &self,
-        exchange: &str,
-        routing_key: &str,
-        headers: impl FnOnce() -> Option<Table<'m>>,
+        message: &Envelope<'_>,
+        random: &mut dyn FnMut() -> u128,
         routes: &mut Routes,
     ) -> Result<(), RouteError> {
-        if exchange.is_empty() {
-            self.route_by_queue_name(routing_key, routes);
+        if message.exchange.is_empty() {
+            self.route_by_queue_name(message.routing_key, routes);
         } else {
-            let first = self.exchanges.get(exchange).ok_or(RouteError::NoSuchExchange)?;
+            let first = self.exchanges.get(message.exchange).ok_or(RouteError::NoSuchExchange)?;
             if first.record.internal {
                 return Err(RouteError::Internal);
             }
-            self.route_through(first, routing_key, headers, routes);
+            self.route_through(first, message, random, routes);
         }
         routes.settle();
         Ok(())
+    }
+
+    /// [`Self::route`] for a message that the broker itself publishes, a dead letter or one whose delay has passed:
+    /// internal exchanges take it too, and an exchange that is not there takes nothing.
+    pub fn route_forwarded(&self, message: &Envelope<'_>, random: &mut dyn FnMut() -> u128, routes: &mut Routes) {
+        if message.exchange.is_empty() {
+            self.route_by_queue_name(message.routing_key, routes);
+        } else if let Some(first) = self.exchanges.get(message.exchange) {
+            self.route_through(first, message, random, routes);
+        }
+        routes.settle();
     }
 
     fn route_by_queue_name(&self, name: &str, routes: &mut Routes) {
@@ -125,28 +134,23 @@ impl Vhost {
         }
     }
 
-    fn route_through<'m>(
+    fn route_through(
         &self,
         first: &Exchange,
-        routing_key: &str,
-        headers: impl FnOnce() -> Option<Table<'m>>,
+        message: &Envelope<'_>,
+        _random: &mut dyn FnMut() -> u128,
         routes: &mut Routes,
     ) {
+        let routing_key = message.routing_key;
         let decoded = OnceCell::new();
-        let mut headers = Some(headers);
-        let mut decode = || {
-            decoded.get_or_init(|| {
-                let table = headers.take().and_then(|headers| headers());
-                table.map(MessageHeaders::new).unwrap_or_default()
-            })
-        };
+        let decode = || decoded.get_or_init(|| message.headers.map(MessageHeaders::new).unwrap_or_default());
         // Neither allocates before a binding leads to an exchange.
         let mut seen = BTreeSet::new();
         let mut pending = Vec::new();
         let mut next = Some(first);
         while let Some(exchange) = next {
             let mut matched = false;
-            exchange.matches(routing_key, &mut decode, |binding| {
+            exchange.matches(routing_key, decode, |binding| {
                 matched = true;
                 match &binding.hop {
                     Hop::Queue(route) => routes.push(*route),
@@ -156,6 +160,9 @@ impl Vhost {
             pending.extend(exchange.alternate.as_ref().filter(|_| !matched));
             if !pending.is_empty() {
                 seen.insert(&exchange.record.name);
+            }
+            if exchange.record.kind == ExchangeKind::Headers {
+                routes.depend_on_message();
             }
             next = self.next_exchange(&mut pending, &mut seen);
             if next.is_some_and(|exchange| exchange.record.name.is_empty()) {
@@ -282,5 +289,5 @@ pub(super) fn route_to(queue: &QueueRecord) -> Route {
         QueueType::Classic => Logging::Persistent,
         QueueType::Quorum => Logging::Everything,
     };
-    Route { shard: queue.shard, queue: queue.id, logging }
+    Route { shard: queue.shard, queue: queue.id, logging, deduplicates: false, stream: false }
 }

@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::num::NonZeroU16;
 
 use bytes::Bytes;
-use warren_amqp::{Table, TableBuilder};
+use warren_amqp::{Properties, Table, TableBuilder};
 
 use super::*;
 use crate::Exception;
@@ -84,7 +84,8 @@ impl World {
 
     fn route_with(&self, exchange: &str, key: &str, headers: Option<&Bytes>) -> Vec<String> {
         let mut routes = Routes::new();
-        self.vhost().route(exchange, key, || headers.map(|octets| Table::new(octets)), &mut routes).unwrap();
+        let headers = headers.map(|octets| Table::new(octets));
+        self.vhost().route(&Envelope { headers, ..envelope(exchange, key) }, &mut || 0, &mut routes).unwrap();
         assert!(routes.as_slice().is_sorted(), "routes come in the order of shards");
         let name = |route: &Route| self.topology.queue_by_id(route.queue).unwrap().name.to_string();
         let mut names: Vec<String> = routes.as_slice().iter().map(name).collect();
@@ -138,6 +139,10 @@ fn declare_exchange(name: &str, kind: &str, adjust: impl FnOnce(&mut ExchangeDec
     };
     adjust(&mut declaration);
     Action::DeclareExchange(declaration)
+}
+
+fn envelope<'m>(exchange: &'m str, routing_key: &'m str) -> Envelope<'m> {
+    Envelope { exchange, routing_key, headers: None, properties: Properties::NONE }
 }
 
 fn bind(source: &str, destination: &str, key: &str) -> Bind {

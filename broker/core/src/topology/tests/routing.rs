@@ -1,5 +1,4 @@
 use alloc::{format, vec};
-use core::cell::Cell;
 
 use proptest::prelude::*;
 use warren_amqp::Value;
@@ -24,7 +23,7 @@ fn missing_and_internal_exchanges_refuse() {
     world.queue("q");
     world.bind("inner", "q", "");
     world.bind_exchange("amq.fanout", "inner", "");
-    let refusal = |name: &str| world.vhost().route(name, "", || None, &mut Routes::new()).unwrap_err();
+    let refusal = |name: &str| world.vhost().route(&envelope(name, ""), &mut || 0, &mut Routes::new()).unwrap_err();
     assert_eq!(refusal("no"), RouteError::NoSuchExchange);
     assert_eq!(refusal("inner"), RouteError::Internal);
     let told = |name: &str| Err::<(), _>(refusal(name).into_exception(name, "/"));
@@ -111,7 +110,13 @@ fn topic_key(words: &'static [&'static str]) -> impl Strategy<Value = String> {
 }
 
 fn topic_binding(id: u32, pattern: &str) -> Arc<Binding> {
-    let hop = Hop::Queue(Route { shard: ShardId(1), queue: QueueId(id), logging: Logging::Nothing });
+    let hop = Hop::Queue(Route {
+        shard: ShardId(1),
+        queue: QueueId(id),
+        logging: Logging::Nothing,
+        deduplicates: false,
+        stream: false,
+    });
     Arc::new(Binding::new(hop, Arc::from("x"), Arc::from(pattern), Bytes::new(), false))
 }
 
@@ -222,24 +227,19 @@ fn header_values_are_equal_by_what_they_say() {
 }
 
 #[test]
-fn headers_are_decoded_once_and_only_for_headers_exchanges() {
+fn a_way_that_only_names_have_a_say_in_is_repeatable() {
     let mut world = World::new();
     world.queue("q");
-    for exchange in ["amq.headers", "amq.match"] {
-        world.bind(exchange, "q", "");
-        world.bind_exchange("amq.fanout", exchange, "");
-    }
+    world.bind("amq.headers", "q", "");
+    world.bind_exchange("amq.fanout", "amq.headers", "");
     world.bind("amq.direct", "q", "k");
-    let calls = Cell::new(0);
-    let decode = || {
-        calls.set(calls.get() + 1);
-        None
-    };
     let mut routes = Routes::new();
-    world.vhost().route("amq.direct", "k", decode, &mut routes).unwrap();
-    assert_eq!((routes.len(), calls.get()), (1, 0));
-    world.vhost().route("amq.fanout", "k", decode, &mut routes).unwrap();
-    assert_eq!((routes.len(), calls.get()), (1, 1));
+    world.vhost().route(&envelope("amq.direct", "k"), &mut || 0, &mut routes).unwrap();
+    assert_eq!((routes.len(), routes.is_repeatable()), (1, true));
+    world.vhost().route(&envelope("amq.fanout", "k"), &mut || 0, &mut routes).unwrap();
+    assert_eq!((routes.len(), routes.is_repeatable()), (1, false));
+    routes.clear();
+    assert!(routes.is_repeatable(), "the next message has nothing to do with the last");
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn routes_add_up_over_calls() {
     let ids = ["q", "r"].map(|name| world.queue(name).id);
     let mut routes = Routes::new();
     for key in ["q", "r", "q"] {
-        world.vhost().route("", key, || None, &mut routes).unwrap();
+        world.vhost().route(&envelope("", key), &mut || 0, &mut routes).unwrap();
     }
     assert_eq!(routes.as_slice().iter().map(|route| route.queue).collect::<Vec<_>>(), ids);
     assert_eq!(routes.by_shard().count(), 2);
@@ -283,7 +283,7 @@ fn routes_are_grouped_by_shard() {
         world.bind("amq.fanout", &format!("q{index}"), "");
     }
     let mut routes = Routes::new();
-    world.vhost().route("amq.fanout", "", || None, &mut routes).unwrap();
+    world.vhost().route(&envelope("amq.fanout", ""), &mut || 0, &mut routes).unwrap();
     let groups: Vec<_> = routes.by_shard().map(|group| (group[0].shard.0, group.len())).collect();
     assert_eq!(groups, [(1, 3), (2, 3), (3, 2), (4, 2)]);
 }
