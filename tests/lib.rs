@@ -11,4 +11,5 @@ pub mod image;
 pub mod installation;
 mod process;
 pub mod programs;
+pub mod rabbitmq;
 pub mod release;

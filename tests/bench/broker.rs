@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use warren_tests::command::output_of;
 use warren_tests::harness::Connection;
+use warren_tests::rabbitmq::Chroot;
 
-use crate::chroot::Chroot;
 use crate::cores::Cores;
 use crate::usage::{find, processor_time, resident};
 

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use warren_tests::command::output_of;
+use warren_tests::rabbitmq::Chroot;
 use warren_tests::release::workspace;
 
-use crate::chroot::Chroot;
 use crate::cores::Cores;
 
 /// What a reader of results has to know.

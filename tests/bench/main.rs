@@ -1,7 +1,6 @@
 //! `bench`: measures our broker beside RabbitMQ, each alone, with the same loads, beside what the machine can do.
 
 mod broker;
-mod chroot;
 mod cores;
 mod limits;
 mod load;
@@ -24,10 +23,10 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, Parser, Subcommand};
 use warren_tests::programs::install_missing;
+use warren_tests::rabbitmq::Chroot;
 use warren_tests::release::{Release, workspace};
 
 use broker::{Installation, Product};
-use chroot::Chroot;
 use cores::{Cores, Sharing};
 use load::{Edge, Latency, Load, Outcome};
 use machine::Machine;

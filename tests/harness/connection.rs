@@ -49,12 +49,18 @@ pub enum Event {
 /// A message as it came.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
+    /// On which channel it came.
+    pub channel: u16,
     /// By which it is acknowledged; 0 for a returned message.
     pub delivery_tag: u64,
     /// As the broker flagged it.
     pub redelivered: bool,
     /// The key it was published with.
     pub routing_key: String,
+    /// The payload of the method frame that announced it.
+    pub method: Vec<u8>,
+    /// The payload of its content header frame.
+    pub header: Vec<u8>,
     /// The body.
     pub body: Vec<u8>,
 }
@@ -497,14 +503,15 @@ fn event(frame: Frame<'_>, incoming: &mut Option<(Message, u64)>) -> Result<Opti
         Frame::Heartbeat { .. } => return Ok(None),
         Frame::Method { channel, payload } => {
             ensure!(incoming.is_none(), "a method came where content was due");
-            let Some(message) = announced(payload)? else {
+            let Some(message) = announced(channel, payload)? else {
                 return Ok(Some(Event::Method { channel, payload: payload.to_vec() }));
             };
             *incoming = Some((message, 0));
             return Ok(None);
         }
         Frame::Header { payload, .. } => {
-            let (_, missing) = incoming.as_mut().context("a content header without a method")?;
+            let (message, missing) = incoming.as_mut().context("a content header without a method")?;
+            message.header = payload.to_vec();
             *missing = Header::decode(payload)?.body_size;
         }
         Frame::Body { payload, .. } => {
@@ -517,12 +524,13 @@ fn event(frame: Frame<'_>, incoming: &mut Option<(Message, u64)>) -> Result<Opti
 }
 
 /// The message that a method announces, if it is one that does.
-fn announced(payload: &[u8]) -> Result<Option<Message>> {
+fn announced(channel: u16, payload: &[u8]) -> Result<Option<Message>> {
     let (delivery_tag, redelivered, routing_key) = match ToClient::decode(payload)? {
         ToClient::BasicDeliver(method) => (method.delivery_tag, method.redelivered, method.routing_key),
         ToClient::BasicGetOk(method) => (method.delivery_tag, method.redelivered, method.routing_key),
         ToClient::BasicReturn(method) => (0, false, method.routing_key),
         _ => return Ok(None),
     };
-    Ok(Some(Message { delivery_tag, redelivered, routing_key: routing_key.to_owned(), body: Vec::new() }))
+    let (method, routing_key) = (payload.to_vec(), routing_key.to_owned());
+    Ok(Some(Message { channel, delivery_tag, redelivered, routing_key, method, header: Vec::new(), body: Vec::new() }))
 }
