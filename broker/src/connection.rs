@@ -281,7 +281,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Hands the session what has been read: `len` octets in the scratch buffer, behind the partial ones.
     fn read(&mut self, len: usize) {
         let topology = self.shared.topology.load();
-        let mut world = World { now: self.shared.now(), topology: &topology, random: &mut random };
+        let mut world =
+            World { now: self.shared.now(), topology: &topology, random: &mut random, takes_replies: &|_| false };
         let (session, output, partial) = (&mut self.session, &mut self.output, &mut self.partial);
         with_scratch(|scratch| {
             let octets = &scratch[..partial.len() - self.taken + len];
@@ -296,7 +297,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Hands the session again what it has not looked at.
     fn resume(&mut self) {
         let topology = self.shared.topology.load();
-        let mut world = World { now: self.shared.now(), topology: &topology, random: &mut random };
+        let mut world =
+            World { now: self.shared.now(), topology: &topology, random: &mut random, takes_replies: &|_| false };
         self.taken += self.session.receive(&mut world, &self.partial[self.taken..], &mut self.output);
         self.held = !self.session.is_reading();
     }

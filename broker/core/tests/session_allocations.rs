@@ -89,7 +89,7 @@ impl Broker {
     /// Reads octets and lets everything happen that follows from them.
     fn receive(&mut self, octets: &[u8]) {
         let Self { topology, session, output, allocations, .. } = self;
-        let mut world = World { now: Instant(0), topology, random: &mut || 1 };
+        let mut world = World { now: Instant(0), topology, random: &mut || 1, takes_replies: &|_| false };
         let counted = measure(|| assert_eq!(session.receive(&mut world, octets, output), octets.len()));
         *allocations += counted.count_total;
         if self.output.login.take().is_some() {

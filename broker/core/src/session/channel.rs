@@ -7,6 +7,7 @@ use alloc::string::{String, ToString};
 use warren_amqp::{ReplyCode, ToClient, ToServer, access, basic, channel, confirm};
 
 use super::confirm::{Answer, Confirms};
+use super::direct_reply::ReplyConsumer;
 use super::publish::Assembly;
 use super::unacked::{Held, Unacked};
 use super::{Origin, Session, SessionOutput, World, reply_text};
@@ -27,6 +28,8 @@ pub(super) struct Channel {
     pub(super) prefetch_count: u16,
     /// Consumer tag to consumer.
     pub(super) consumer_tags: BTreeMap<String, u32>,
+    /// Who consumes the replies to requests of this channel.
+    pub(super) replies: Option<ReplyConsumer>,
     /// The name that an empty queue name stands for.
     pub(super) last_queue: String,
 }
@@ -182,6 +185,7 @@ impl Session {
         };
         self.unfinished_bytes -= channel.assembly.unfinished_bytes();
         self.unconfirmed -= channel.confirms.as_ref().map_or(0, Confirms::outstanding);
+        out.reply_addresses.extend(channel.replies.map(|consumer| (consumer.address, false)));
         let id = self.id;
         for (serial, consumer) in self.consumers.remove_where(|consumer| consumer.is_on(number)) {
             let (queue, key) = (consumer.queue, consumer.key(id, serial));

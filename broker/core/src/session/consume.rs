@@ -7,17 +7,14 @@ use alloc::sync::Arc;
 use warren_amqp::delivery::{Content, encode_deliver, encode_get_ok};
 use warren_amqp::{ReplyCode, ToClient, basic, limits, queue};
 
-use super::declare::base64url;
+use super::direct_reply::DIRECT_REPLY_TO;
 use super::unacked::Held;
-use super::{Origin, Session, SessionOutput, Waiting, World};
+use super::{Origin, Session, SessionOutput, Waiting, World, base64url};
 use crate::error::Exception;
 use crate::identity::{ConnectionId, ConsumerKey, QueueId, ShardId};
 use crate::limits::{CONSUMERS_PER_CHANNEL, CONSUMERS_PER_CONNECTION, DELIVERY_WINDOW_BYTES, DELIVERY_WINDOW_MESSAGES};
 use crate::queue::{Delivery, Event, PositionRange, Settlement, ShardInput, SubscribeRefusal, Subscription};
 use crate::topology::{QueueRecord, Topology};
-
-/// The queue name by which RabbitMQ's clients ask for direct reply-to.
-const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// A consumer as its connection knows it.
 #[derive(Debug)]
@@ -80,9 +77,12 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         refuse_consume_arguments(consume)?;
+        if consume.queue == DIRECT_REPLY_TO {
+            return self.consume_replies(world, origin, consume, out);
+        }
         let queue = self.find_queue(world.topology, origin, consume.queue)?;
         let tag = match consume.consumer_tag {
-            "" => format!("amq.ctag-{}", base64url((world.random)())),
+            "" => format!("amq.ctag-{}", base64url::encode((world.random)(), base64url::KEY_LEN)),
             tag => tag.to_string(),
         };
         let serial = self.last_serial.wrapping_add(1);
@@ -135,6 +135,7 @@ impl Session {
     ) -> Result<(), Exception> {
         let serial = self.open_channel(origin)?.consumer_tags.get(cancel.consumer_tag).copied();
         let Some((serial, consumer)) = serial.and_then(|serial| Some((serial, self.consumers.get(serial)?))) else {
+            self.cancel_replies(origin, cancel.consumer_tag, out);
             // Cancelling an unknown tag is answered as if it had been known (RabbitMQ).
             if !cancel.no_wait {
                 let ok = basic::CancelOk { consumer_tag: cancel.consumer_tag };
@@ -199,10 +200,6 @@ impl Session {
     /// The queue of that name, if this connection may use it.
     fn find_queue(&mut self, topology: &Topology, origin: Origin, name: &str) -> Result<Arc<QueueRecord>, Exception> {
         let name = self.queue_name(origin, name)?;
-        if name == DIRECT_REPLY_TO {
-            let text = format!("direct reply-to ('{name}') is not available in this version; use an exclusive queue");
-            return Err(Exception::channel(ReplyCode::NotImplemented, text));
-        }
         topology.accessible_queue(&self.vhost, &name, self.id)
     }
 

@@ -2,13 +2,14 @@
 
 use alloc::borrow::ToOwned;
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 
 use bytes::Bytes;
 use warren_amqp::{ReplyCode, Table, ToClient, ToServer, exchange, limits, queue};
 
 use super::consume::count_field;
-use super::{MetadataAnswer, MetadataRequest, Origin, Session, SessionOutput, Waiting, World};
+use super::direct_reply::is_reply_name;
+use super::{MetadataAnswer, MetadataRequest, Origin, Session, SessionOutput, Waiting, World, base64url};
 use crate::error::Exception;
 use crate::topology::{Action, Bind, ExchangeDeclaration, Outcome, QueueDeclaration, Request};
 
@@ -95,6 +96,9 @@ impl Session {
         declare: &queue::Declare<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
+        if is_reply_name(declare.queue) {
+            return self.declare_replies(world, origin, declare, out);
+        }
         // A passive declare of the empty name asks about the queue declared last.
         let name = match (declare.passive, declare.queue) {
             (true, "") => self.queue_name(origin, "")?,
@@ -102,7 +106,7 @@ impl Session {
         };
         let declaration = QueueDeclaration {
             name,
-            generated_name: format!("amq.gen-{}", base64url((world.random)())),
+            generated_name: format!("amq.gen-{}", base64url::encode((world.random)(), base64url::KEY_LEN)),
             passive: declare.passive,
             durable: declare.durable,
             exclusive: declare.exclusive,
@@ -221,10 +225,4 @@ fn arguments(table: Table<'_>) -> Result<Bytes, Exception> {
         .validate(&limits::TABLE)
         .map_err(|error| Exception::connection(error.reply_code(), format!("arguments: {error}")))?;
     Ok(Bytes::copy_from_slice(table.octets()))
-}
-
-/// 128 bits as the 22 characters that RabbitMQ's made-up names end in.
-pub(super) fn base64url(bits: u128) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
-    (0..22).map(|at| char::from(ALPHABET[(bits >> (at * 6)) as usize & 63])).collect()
 }

@@ -9,12 +9,14 @@
 //! confirms go on. Publishes and acknowledgements need no answer and never wait.
 
 mod acknowledge;
+mod base64url;
 mod blocked;
 mod by_number;
 mod channel;
 mod confirm;
 mod consume;
 mod declare;
+mod direct_reply;
 mod expiration;
 mod handshake;
 mod output;
@@ -22,6 +24,7 @@ mod properties;
 mod publish;
 mod routing;
 mod sasl;
+mod sender_selected;
 mod touched;
 mod unacked;
 
@@ -36,6 +39,7 @@ use alloc::vec::Vec;
 use warren_amqp::limits::FRAME_OVERHEAD;
 use warren_amqp::{DecodeError, Frame, ReplyCode, ToClient, ToServer, connection, decode_frame, decode_whole_publish};
 
+pub use direct_reply::{DirectReply, ReplyAddress};
 pub use output::{Counts, Login, MetadataAnswer, MetadataRequest, SessionOutput};
 
 use crate::error::Exception;
@@ -60,6 +64,9 @@ pub struct World<'a> {
     pub topology: &'a Topology,
     /// 128 bits that nobody can guess, new at each call: for names that the server makes up.
     pub random: &'a mut dyn FnMut() -> u128,
+    /// Whether somebody waits for replies at that address: what [`SessionOutput::reply_addresses`] of all connections
+    /// that are there came to.
+    pub takes_replies: &'a dyn Fn(&ReplyAddress) -> bool,
 }
 
 /// What a client could do at `connection.start-ok` (RabbitMQ's `capabilities` table).

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use warren_amqp::ToClient;
 
+use super::direct_reply::{DirectReply, ReplyAddress};
 use crate::batch::{Parts, RunKind, ShardBatches};
 use crate::identity::{ConnectionId, QueueId, ShardId};
 use crate::queue::{PositionRange, Receipt, Settlement, ShardInput};
@@ -93,6 +94,12 @@ pub struct SessionOutput {
     pub counts: Counts,
     /// What somebody who looks after the broker would want to read in its log: why channels and connections were closed.
     pub notices: Vec<String>,
+    /// Replies for consumers of this or another connection, which takes each by [`super::Session::direct_reply`]. They may
+    /// be lost on the way.
+    pub replies: Vec<DirectReply>,
+    /// Addresses of this connection where somebody waits for replies from now on, or (false) does not any more. The end
+    /// of the connection ends all of them without saying so.
+    pub reply_addresses: Vec<(ReplyAddress, bool)>,
     pub(super) shards: ShardBatches,
 }
 

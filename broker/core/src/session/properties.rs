@@ -2,14 +2,18 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::vec::Vec;
 
 use warren_amqp::content::CLASS_BASIC;
-use warren_amqp::{DecodeError, Header, ReplyCode, Table, limits};
+use warren_amqp::{Changes, DecodeError, Header, ReplyCode, limits};
 
+use super::direct_reply::DIRECT_REPLY_TO;
 use super::expiration::parse_expiration;
 use super::routing::Traits;
+use super::sender_selected::{BLIND, SenderSelected};
 use crate::command::Attributes;
 use crate::error::Exception;
+use crate::header;
 use crate::limits::MESSAGE_BYTES;
 
 /// `delivery-mode` of a message that is to survive a restart.
@@ -21,6 +25,10 @@ pub(super) struct Checked<'a> {
     pub(super) persistent: bool,
     pub(super) traits: Traits<'a>,
     pub(super) attributes: Attributes<'a>,
+    /// Further routing keys, if it has any.
+    pub(super) selected: Option<SenderSelected<'a>>,
+    /// Its `reply-to` asks for an answer past all queues.
+    pub(super) asks_for_reply: bool,
 }
 
 impl<'a> Checked<'a> {
@@ -34,16 +42,40 @@ impl<'a> Checked<'a> {
         }
         let properties = header.properties.inspect(&limits::TABLE).map_err(malformed)?;
         let expiration = properties.expiration.map(parse_expiration).transpose()?;
-        if let Some(headers) = properties.headers {
-            refuse_sender_selected(headers)?;
-        }
+        let selected = properties.headers.map(SenderSelected::of).transpose()?.flatten();
         if let Some(claimed) = properties.user_id.filter(|claimed| *claimed != user.as_bytes()) {
             return Err(impersonated(claimed, user));
         }
         let attributes = Attributes { expiration, priority: properties.priority, ..Attributes::default() };
         let traits = Traits { headers: properties.headers, properties: header.properties };
-        Ok(Self { persistent: properties.delivery_mode == Some(PERSISTENT), traits, attributes })
+        Ok(Self {
+            persistent: properties.delivery_mode == Some(PERSISTENT),
+            traits,
+            attributes,
+            selected,
+            asks_for_reply: properties.reply_to.is_some_and(|name| name == DIRECT_REPLY_TO.as_bytes()),
+        })
     }
+}
+
+impl Checked<'_> {
+    /// True if it is kept as it came.
+    #[inline]
+    pub(super) fn is_plain(&self) -> bool {
+        !self.asks_for_reply && !self.has_blind_copies()
+    }
+
+    #[inline]
+    fn has_blind_copies(&self) -> bool {
+        self.selected.is_some_and(|selected| selected.is_blind)
+    }
+}
+
+/// The content header as it is kept, if that is not as it came: nobody is shown blind copies, and `reply_to` is an address.
+#[cold]
+pub(super) fn kept_header(payload: &[u8], content: &Checked<'_>, reply_to: Option<&str>) -> Vec<u8> {
+    let without: &[&str] = if content.has_blind_copies() { &[BLIND] } else { &[] };
+    header::changed(payload, &Changes { without, reply_to, ..Changes::default() })
 }
 
 /// The body's size that a content header announces, if it may.
@@ -71,15 +103,4 @@ fn impersonated(claimed: &[u8], user: &str) -> Exception {
     let claimed = String::from_utf8_lossy(claimed);
     let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
     Exception::channel(ReplyCode::PreconditionFailed, text)
-}
-
-/// RabbitMQ's sender-selected distribution: further routing keys in the headers `CC` and `BCC`.
-fn refuse_sender_selected(headers: Table<'_>) -> Result<(), Exception> {
-    for name in ["CC", "BCC"] {
-        if matches!(headers.get(name), Ok(Some(_))) {
-            let text = format!("the header '{name}' (sender-selected distribution) is not available in this version");
-            return Err(Exception::channel(ReplyCode::NotImplemented, text));
-        }
-    }
-    Ok(())
 }

@@ -7,7 +7,8 @@ use alloc::vec::Vec;
 use warren_amqp::delivery::{Content, encode_return};
 use warren_amqp::{ReplyCode, WholePublish, basic};
 
-use super::properties::{Checked, check_size};
+use super::direct_reply::send_replies;
+use super::properties::{Checked, check_size, kept_header};
 use super::routing::{Names, Traits, Unroutable};
 use super::{Origin, Session, SessionOutput, World};
 use crate::batch::{Parts, RunKind};
@@ -217,9 +218,40 @@ impl Session {
         found.map(drop).map_err(|error| unroutable(error, &self.vhost, parts.exchange))
     }
 
-    /// Routes a complete message and hands it to its shards; without effect if it cannot be routed.
+    /// Takes in a complete message; without effect if it is refused.
     #[inline]
     fn published(
+        &mut self,
+        number: u16,
+        parts: Parts<'_>,
+        mandatory: bool,
+        content: Checked<'_>,
+        world: &mut World<'_>,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        if content.is_plain() {
+            return self.route(number, parts, mandatory, content, world, out);
+        }
+        let header = self.changed_header(number, parts, content, world)?;
+        self.route(number, Parts { header: &header, ..parts }, mandatory, content, world, out)
+    }
+
+    #[cold]
+    fn changed_header(
+        &mut self,
+        number: u16,
+        parts: Parts<'_>,
+        content: Checked<'_>,
+        world: &mut World<'_>,
+    ) -> Result<Vec<u8>, Exception> {
+        self.check_exchange(parts, world)?;
+        let reply_to = content.asks_for_reply.then(|| self.reply_to(number)).transpose()?;
+        Ok(kept_header(parts.header, &content, reply_to.as_deref()))
+    }
+
+    /// Routes a message in the form in which it is kept, and hands it to its shards.
+    #[inline]
+    fn route(
         &mut self,
         number: u16,
         parts: Parts<'_>,
@@ -233,14 +265,17 @@ impl Session {
             return Ok(());
         };
         let names = Names { exchange: parts.exchange, routing_key: parts.routing_key };
-        let routes = self
-            .routes
-            .find(world, &self.vhost, names, content.traits)
-            .map_err(|error| unroutable(error, &self.vhost, parts.exchange))?;
+        let routes = match content.selected {
+            None => self.routes.find(world, &self.vhost, names, content.traits),
+            Some(selected) => self.routes.find_all(world, &self.vhost, names, selected.keys(), content.traits),
+        };
+        let routes = routes.map_err(|error| unroutable(error, &self.vhost, parts.exchange))?;
         out.counts.received += 1;
         out.counts.received_confirm += u64::from(channel.confirms.is_some());
         out.counts.routed += routes.len() as u64;
-        if routes.is_empty() {
+        let may_reply = routes.is_empty() || content.selected.is_some();
+        let replies = if may_reply { send_replies(parts, content.selected, out) } else { 0 };
+        if routes.is_empty() && replies == 0 {
             drop_or_return(number, parts, mandatory, self.frame_max, out);
         }
         let receipt = channel.confirms.as_ref().map(|confirms| Receipt {

@@ -2,6 +2,7 @@
 
 use alloc::borrow::ToOwned;
 use alloc::vec::Vec;
+use core::iter::once;
 
 use warren_amqp::{Properties, Table};
 
@@ -90,6 +91,28 @@ impl RouteMemory {
             }
         }
         Ok(&self.known[self.last].routes)
+    }
+
+    /// Where a message goes that has more than one routing key. It is not remembered. A key that is not text leads nowhere
+    /// that the others do not.
+    #[cold]
+    pub(super) fn find_all<'k>(
+        &mut self,
+        world: &mut World<'_>,
+        vhost: &str,
+        Names { exchange, routing_key }: Names<'_>,
+        further_keys: impl Iterator<Item = &'k [u8]>,
+        Traits { headers, properties }: Traits<'_>,
+    ) -> Result<&Routes, Unroutable> {
+        let exchange = core::str::from_utf8(exchange).map_err(|_| Unroutable::NotUtf8)?;
+        let routing_key = core::str::from_utf8(routing_key).map_err(|_| Unroutable::NotUtf8)?;
+        let vhost = world.topology.vhost(vhost).ok_or(Unroutable::NoVhost)?;
+        self.other.clear();
+        for routing_key in once(routing_key).chain(further_keys.filter_map(|key| core::str::from_utf8(key).ok())) {
+            let message = Envelope { exchange, routing_key, headers, properties };
+            vhost.route(&message, world.random, &mut self.other).map_err(Unroutable::Refused)?;
+        }
+        Ok(&self.other)
     }
 
     fn forget(&mut self, version: u64) {

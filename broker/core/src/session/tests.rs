@@ -7,6 +7,8 @@ mod confirm;
 mod consume;
 mod content;
 mod declare;
+mod direct_reply;
 mod handshake;
+mod sender_selected;
 mod time;
 mod world;

@@ -247,12 +247,3 @@ fn arguments_that_change_what_a_consumer_gets_are_refused_and_others_ignored() {
     let text = "NOT_IMPLEMENTED - consumer argument 'x-priority' is not available in this version; consume without it";
     said.closes_channel(540, text, basic::Consume::ID);
 }
-
-#[test]
-fn direct_reply_to_is_refused_with_a_sentence() {
-    let mut world = World::new();
-    let said = world.call(ME, 1, ToServer::BasicConsume(consume("amq.rabbitmq.reply-to", "")));
-    let text = "NOT_IMPLEMENTED - direct reply-to ('amq.rabbitmq.reply-to') is not available in this version; use an \
-                exclusive queue";
-    said.closes_channel(540, text, basic::Consume::ID);
-}

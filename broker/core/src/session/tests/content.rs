@@ -4,7 +4,7 @@ use std::vec;
 use std::vec::Vec;
 
 use warren_amqp::content::encode_header;
-use warren_amqp::{BasicProperties, Frame, Table, TableBuilder, ToClient, ToServer, basic, channel};
+use warren_amqp::{BasicProperties, Frame, ToClient, ToServer, basic, channel};
 
 use super::world::*;
 use crate::command::{Attributes, Publish};
@@ -241,16 +241,4 @@ fn what_is_wrong_with_the_exchange_is_said_before_what_is_wrong_with_the_message
         let text = "NOT_FOUND - no exchange 'nowhere' in vhost '/'";
         world.heard(ME)[0].closes_channel(404, text, basic::Publish::ID);
     }
-}
-
-#[test]
-fn what_a_message_asks_for_and_the_broker_lacks_closes_its_channel_and_says_so() {
-    let carbon_copy = TableBuilder::build(|table| {
-        table.put("CC", "other");
-    });
-    let mut world = with_queue();
-    let copied = BasicProperties { headers: Some(Table::new(&carbon_copy)), ..BasicProperties::default() };
-    world.publish_with(ME, to_queue("q"), &copied, "a");
-    let text = "NOT_IMPLEMENTED - the header 'CC' (sender-selected distribution) is not available in this version";
-    world.heard(ME)[0].closes_channel(540, text, basic::Publish::ID);
 }

@@ -20,7 +20,7 @@ use crate::fake_log::FakeLog;
 use crate::identity::{ConnectionId, ShardId};
 use crate::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
 use crate::queue::{DeleteRefusal, Event, PublishRun, Shard, ShardInput, ShardOutput};
-use crate::session::{Login, MetadataAnswer, MetadataRequest, Session, SessionOutput, World as View};
+use crate::session::{Login, MetadataAnswer, MetadataRequest, ReplyAddress, Session, SessionOutput, World as View};
 use crate::time::Instant;
 use crate::topology::{Change, Outcome, Topology};
 
@@ -43,6 +43,8 @@ pub(super) struct World {
     shards: BTreeMap<ShardId, Shard>,
     log: FakeLog,
     random: u128,
+    /// Where somebody waits for replies.
+    reply_addresses: Vec<ReplyAddress>,
     /// Every run of publishes that a shard was handed.
     pub(super) runs: Vec<PublishRun>,
 }
@@ -105,6 +107,7 @@ impl World {
             shards: (1..=SHARDS.get()).map(|id| (ShardId(id), Shard::new())).collect(),
             log: FakeLog::default(),
             random: 0,
+            reply_addresses: vec![],
             runs: vec![],
         }
     }
@@ -307,6 +310,8 @@ impl World {
         session.disconnect(output);
         self.hand_over(client);
         self.ask(client);
+        let id = self.clients[client].id;
+        self.reply_addresses.retain(|address| address.connection != id);
         self.run();
     }
 
@@ -381,10 +386,25 @@ impl World {
         }
         moved |= self.hand_over(client);
         moved |= self.ask(client);
+        moved |= self.reply(client);
         if moved {
             self.read(client);
         }
         moved
+    }
+
+    fn reply(&mut self, client: usize) -> bool {
+        for (address, begins) in self.clients[client].output.reply_addresses.drain(..) {
+            self.reply_addresses.retain(|known| *known != address);
+            self.reply_addresses.extend(begins.then_some(address));
+        }
+        let replies = core::mem::take(&mut self.clients[client].output.replies);
+        for reply in &replies {
+            if let Some(client) = self.clients.iter_mut().find(|client| client.id == reply.address.connection) {
+                client.session.direct_reply(reply, &mut client.output);
+            }
+        }
+        !replies.is_empty()
     }
 
     fn step_log(&mut self) -> bool {
@@ -403,13 +423,15 @@ impl World {
     }
 
     fn read(&mut self, client: usize) {
-        let Self { now, topology, random, .. } = self;
+        let Self { now, topology, random, reply_addresses, .. } = self;
         let Client { session, output, unread, .. } = &mut self.clients[client];
         let mut next = || {
             *random += 1;
             *random
         };
-        let taken = session.receive(&mut View { now: *now, topology, random: &mut next }, unread, output);
+        let takes_replies = |address: &ReplyAddress| reply_addresses.contains(address);
+        let mut view = View { now: *now, topology, random: &mut next, takes_replies: &takes_replies };
+        let taken = session.receive(&mut view, unread, output);
         unread.drain(..taken);
     }
 
@@ -503,6 +525,11 @@ impl Said {
     pub(super) fn method(&self) -> ToClient<'_> {
         assert_eq!(self.kind, Kind::Method, "{self:?}");
         ToClient::decode(&self.payload).expect("we send methods")
+    }
+
+    /// The payload, if it is a content header.
+    pub(super) fn content_header(&self) -> Option<&[u8]> {
+        (self.kind == Kind::Header).then_some(&*self.payload)
     }
 
     pub(super) fn is_heartbeat(&self) -> bool {
