@@ -18,7 +18,7 @@ use tracing::{debug, error, info};
 use warren_amqp::ReplyCode;
 use warren_core::queue::ShardInput;
 use warren_core::session::{Login, MetadataRequest, Session, SessionOutput, World};
-use warren_core::topology::{Action, Request};
+use warren_core::topology::{Action, Identity, Request};
 use warren_core::{ConnectionId, Exception};
 
 use crate::connections::ShardEvents;
@@ -51,7 +51,8 @@ async fn give_back(connection: ConnectionId, shared: &Shared) {
         // A shard that has stopped holds nothing for anybody.
         let _ = shard.send(ShardMessage::Inputs(vec![detach])).await;
     }
-    let release = Request { connection, vhost: Arc::from("/"), action: Action::ReleaseConnection };
+    let identity = Identity::Node(Arc::from("node"));
+    let release = Request { connection, identity, vhost: Arc::from("/"), action: Action::ReleaseConnection };
     drop(shared.metadata.request(MetadataRequest::Topology(release)));
 }
 
@@ -365,11 +366,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn check(&mut self, login: &Login) {
-        let user = match self.shared.users.check(login, self.peer.ip()) {
-            Ok(user) => {
+        let identity = match self.shared.users.check(login, self.peer.ip()) {
+            Ok(identity) => {
                 self.shared.metrics.logins_succeeded.inc();
                 debug!(user = login.user, "logged in");
-                Some(user)
+                Some(identity)
             }
             Err(reason) => {
                 self.shared.metrics.logins_failed.inc();
@@ -377,7 +378,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 None
             }
         };
-        self.session.login_checked(user, &mut self.output);
+        self.session.login_checked(identity, &mut self.output);
     }
 
     /// Sends the shards their inputs, waiting for those that have enough to do. They never wait for us.

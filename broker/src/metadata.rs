@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 use warren_core::queue::{DeleteRefusal, Deleted, ShardInput};
 use warren_core::session::{MetadataAnswer, MetadataRequest};
-use warren_core::topology::{Change, Outcome, QueueRecord, Topology};
+use warren_core::topology::{Change, Identity, Outcome, QueueRecord, Topology};
 use warren_core::{ConnectionId, Exception, QueueId, ShardId};
 use warren_replication::Group;
 
@@ -167,21 +167,21 @@ impl MetadataTask {
                 self.apply(&prepared.changes, batch);
                 Ok(Ok(MetadataAnswer::Outcome(prepared.outcome)))
             }
-            MetadataRequest::DeleteQueue { connection, vhost, name, if_unused, if_empty } => {
-                self.delete_queue(connection, &vhost, &name, (if_unused, if_empty), batch).await
+            MetadataRequest::DeleteQueue { connection, identity, vhost, name, if_unused, if_empty } => {
+                self.delete_queue((connection, &identity), &vhost, &name, (if_unused, if_empty), batch).await
             }
         }
     }
 
     async fn delete_queue(
         &mut self,
-        connection: ConnectionId,
+        (connection, identity): (ConnectionId, &Identity),
         vhost: &str,
         name: &str,
         (if_unused, if_empty): (bool, bool),
         batch: &mut Batch,
     ) -> Result<Answer, Stopped> {
-        let queue = match self.working.prepare_delete_queue(vhost, name, connection) {
+        let queue = match self.working.prepare_delete_queue(identity, vhost, name, connection) {
             Ok(Some(queue)) => queue,
             Ok(None) => return Ok(Ok(MetadataAnswer::Deleted(0))),
             Err(exception) => return Ok(Err(exception)),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use warren_core::session::Login;
+use warren_core::topology::Identity;
 
 use crate::config::DefaultUser;
 
@@ -33,9 +34,9 @@ impl Users {
         Self { default_user }
     }
 
-    /// The user's name if the credentials are right. The files are read at every login, so that a password changed on
+    /// Who it is if the credentials are right. The files are read at every login, so that a password changed on
     /// disk (a Kubernetes Secret, say) counts from the next login on.
-    pub(crate) fn check(&self, login: &Login, peer: IpAddr) -> Result<Arc<str>, LoginError> {
+    pub(crate) fn check(&self, login: &Login, peer: IpAddr) -> Result<Identity, LoginError> {
         let (name, password) = match &self.default_user {
             Some(user) => (read_secret(&user.name_file)?, read_secret(&user.password_file)?),
             None if !peer.to_canonical().is_loopback() => return Err(LoginError::GuestFromAfar),
@@ -44,7 +45,7 @@ impl Users {
         let name_is_right = equal(&name, login.user.as_bytes());
         let password_is_right = equal(&password, &login.password);
         if name_is_right & password_is_right {
-            Ok(Arc::from(login.user.as_str()))
+            Ok(Identity::Node(Arc::from(login.user.as_str())))
         } else {
             Err(LoginError::Credentials)
         }
@@ -102,7 +103,7 @@ mod tests {
         std::fs::write(&name_file, "app\n").expect("written");
         std::fs::write(&password_file, "first").expect("written");
         let users = Users::new(Some(DefaultUser { name_file, password_file: password_file.clone() }));
-        assert_eq!(users.check(&login("app", "first"), FAR).expect("right").as_ref(), "app");
+        assert_eq!(users.check(&login("app", "first"), FAR).expect("right").name().as_ref(), "app");
         assert!(matches!(users.check(&login("guest", "guest"), LOCAL), Err(LoginError::Credentials)));
         std::fs::write(&password_file, "second\n").expect("written");
         assert!(users.check(&login("app", "first"), FAR).is_err());

@@ -11,7 +11,7 @@ use std::time::Instant;
 use warren_amqp::{Properties, Table, TableBuilder};
 use warren_core::ConnectionId;
 use warren_core::limits::TopologyLimits;
-use warren_core::topology::{Action, Bind, Envelope, QueueDeclaration, Request, Routes, Topology};
+use warren_core::topology::{Action, Bind, Envelope, Identity, QueueDeclaration, Request, Routes, Topology};
 
 const QUEUES: usize = 50_000;
 const BOUND: usize = 10_000;
@@ -100,7 +100,12 @@ fn scatter(index: usize) -> usize {
 }
 
 fn ask(topology: &mut Topology, action: Action) {
-    let request = Request { connection: ConnectionId(1), vhost: Arc::from("/"), action };
+    let request = Request {
+        connection: ConnectionId(1),
+        identity: Identity::Node(Arc::from("guest")),
+        vhost: Arc::from("/"),
+        action,
+    };
     let prepared = topology.prepare(&request).expect("the measurement asks for nothing wrong");
     prepared.changes.iter().for_each(|change| topology.apply(change));
 }

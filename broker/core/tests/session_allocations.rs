@@ -9,7 +9,7 @@ use warren_amqp::{BasicProperties, Frame, Table, ToServer, basic, channel, confi
 use warren_core::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
 use warren_core::queue::{QueueSettings, Shard, ShardInput, ShardOutput};
 use warren_core::session::{MetadataRequest, Session, SessionOutput, World};
-use warren_core::topology::{Change, Topology};
+use warren_core::topology::{Change, Identity, Topology};
 use warren_core::{Bodies, ConnectionId, Instant, Location, Message};
 
 /// Messages of one read of the socket.
@@ -93,7 +93,7 @@ impl Broker {
         let counted = measure(|| assert_eq!(session.receive(&mut world, octets, output), octets.len()));
         *allocations += counted.count_total;
         if self.output.login.take().is_some() {
-            self.session.login_checked(Some("guest".into()), &mut self.output);
+            self.session.login_checked(Some(Identity::Node("guest".into())), &mut self.output);
         }
         if let Some(MetadataRequest::Topology(request)) = self.output.request.take() {
             let prepared = self.topology.prepare(&request).expect("a good request");

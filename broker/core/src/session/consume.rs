@@ -14,7 +14,7 @@ use crate::error::Exception;
 use crate::identity::{ConnectionId, ConsumerKey, QueueId, ShardId};
 use crate::limits::{CONSUMERS_PER_CHANNEL, CONSUMERS_PER_CONNECTION, DELIVERY_WINDOW_BYTES, DELIVERY_WINDOW_MESSAGES};
 use crate::queue::{Delivery, Event, PositionRange, Settlement, ShardInput, SubscribeRefusal, Subscription};
-use crate::topology::{QueueRecord, Topology};
+use crate::topology::{QueueRecord, Topology, Verb};
 
 /// A consumer as its connection knows it.
 #[derive(Debug)]
@@ -80,7 +80,7 @@ impl Session {
         if consume.queue == DIRECT_REPLY_TO {
             return self.consume_replies(world, origin, consume, out);
         }
-        let queue = self.find_queue(world.topology, origin, consume.queue)?;
+        let queue = self.find_queue(world.topology, origin, consume.queue, Verb::Consume)?;
         let tag = match consume.consumer_tag {
             "" => format!("amq.ctag-{}", base64url::encode((world.random)(), base64url::KEY_LEN)),
             tag => tag.to_string(),
@@ -158,7 +158,7 @@ impl Session {
         get: &basic::Get<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        let queue = self.find_queue(world.topology, origin, get.queue)?;
+        let queue = self.find_queue(world.topology, origin, get.queue, Verb::Get)?;
         let holder = ConsumerKey { connection: self.id, channel: origin.channel, serial: 0 };
         self.touched.insert(queue.shard, queue.id);
         let input = ShardInput::Get { queue: queue.id, holder, no_ack: get.no_ack };
@@ -173,7 +173,7 @@ impl Session {
         purge: &queue::Purge<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        let queue = self.find_queue(world.topology, origin, purge.queue)?;
+        let queue = self.find_queue(world.topology, origin, purge.queue, Verb::Purge)?;
         let input = ShardInput::Purge { queue: queue.id, connection: self.id };
         self.ask_shard(origin, queue, input, Reply::PurgeOk { no_wait: purge.no_wait }, out);
         Ok(())
@@ -198,9 +198,15 @@ impl Session {
     }
 
     /// The queue of that name, if this connection may use it.
-    fn find_queue(&mut self, topology: &Topology, origin: Origin, name: &str) -> Result<Arc<QueueRecord>, Exception> {
+    fn find_queue(
+        &mut self,
+        topology: &Topology,
+        origin: Origin,
+        name: &str,
+        verb: Verb,
+    ) -> Result<Arc<QueueRecord>, Exception> {
         let name = self.queue_name(origin, name)?;
-        topology.accessible_queue(&self.vhost, &name, self.id)
+        topology.accessible_queue(&self.identity, &self.vhost, &name, self.id, verb)
     }
 
     fn no_queue(&self, name: &str) -> Exception {

@@ -149,6 +149,7 @@ impl Session {
     ) -> Result<(), Exception> {
         out.request = Some(MetadataRequest::DeleteQueue {
             connection: self.id,
+            identity: self.identity.clone(),
             vhost: self.vhost.clone(),
             name: self.queue_name(origin, delete.queue)?,
             if_unused: delete.if_unused,
@@ -159,7 +160,8 @@ impl Session {
     }
 
     fn ask(&mut self, origin: Origin, action: Action, reply: Reply, out: &mut SessionOutput) {
-        let request = Request { connection: self.id, vhost: self.vhost.clone(), action };
+        let (identity, vhost) = (self.identity.clone(), self.vhost.clone());
+        let request = Request { connection: self.id, identity, vhost, action };
         out.request = Some(MetadataRequest::Topology(request));
         self.waiting = Some(Waiting::Metadata { origin, reply });
     }

@@ -2,7 +2,6 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use warren_amqp::frame::{PROTOCOL_HEADER, decode_protocol_header};
@@ -13,6 +12,7 @@ use super::{Capabilities, Origin, Session, SessionOutput, State, Waiting, World}
 use crate::error::Exception;
 use crate::limits::{CHANNEL_MAX, FRAME_MAX, FRAME_MIN, HEARTBEAT_SECS};
 use crate::time::Instant;
+use crate::topology::{Identity, OpenConnections};
 
 /// What the client has to send next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -109,16 +109,16 @@ impl Session {
         Ok(())
     }
 
-    /// Takes in the answer to [`SessionOutput::login`]: the user, or `None` if the credentials are wrong.
-    pub fn login_checked(&mut self, user: Option<Arc<str>>, out: &mut SessionOutput) {
+    /// Takes in the answer to [`SessionOutput::login`]: who it is, or `None` if the credentials are wrong.
+    pub fn login_checked(&mut self, identity: Option<Identity>, out: &mut SessionOutput) {
         if !matches!(self.waiting, Some(Waiting::Login)) {
             return;
         }
         self.waiting = None;
-        let Some(user) = user else {
+        let Some(identity) = identity else {
             return self.refuse_login(out);
         };
-        self.user = user;
+        self.identity = identity;
         self.state = State::Opening(Handshake::TuneOk);
         let tune = connection::Tune { channel_max: CHANNEL_MAX, frame_max: FRAME_MAX, heartbeat: HEARTBEAT_SECS };
         out.send(0, &ToClient::ConnectionTune(tune));
@@ -159,10 +159,7 @@ impl Session {
         open: &connection::Open<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        let Some(vhost) = world.topology.vhost(open.virtual_host) else {
-            let text = format!("vhost {} not found", open.virtual_host);
-            return Err(Exception::connection(ReplyCode::NotAllowed, text));
-        };
+        let vhost = world.topology.may_open(&self.identity, open.virtual_host, OpenConnections::default())?;
         self.vhost = vhost.name().clone();
         self.frame_max = self.negotiated_frame_max;
         self.start_heartbeats(world.now);

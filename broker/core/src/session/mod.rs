@@ -47,7 +47,7 @@ use crate::identity::{ConnectionId, ShardId};
 use crate::limits::{CLOSE_MILLIS, FRAME_MAX_BEFORE_OPEN, HANDSHAKE_MILLIS, UNCONFIRMED_PUBLISHES};
 use crate::queue::{Event, ShardInput};
 use crate::time::Instant;
-use crate::topology::{Action, Request, Topology};
+use crate::topology::{Action, Identity, Request, Topology};
 use blocked::Alarm;
 use by_number::ByNumber;
 use channel::Channel;
@@ -120,7 +120,7 @@ pub struct Session {
     deadline: Instant,
     capabilities: Capabilities,
     mechanism: String,
-    user: Arc<str>,
+    identity: Identity,
     vhost: Arc<str>,
     channel_max: u16,
     frame_max: u32,
@@ -159,7 +159,7 @@ impl Session {
             deadline: now.after_millis(HANDSHAKE_MILLIS),
             capabilities: Capabilities::default(),
             mechanism: String::new(),
-            user: Arc::from(""),
+            identity: Identity::User(Arc::from("")),
             vhost: Arc::from(""),
             channel_max: 0,
             frame_max: FRAME_MAX_BEFORE_OPEN,
@@ -183,7 +183,7 @@ impl Session {
 
     /// The user that logged in; empty before.
     pub fn user(&self) -> &str {
-        &self.user
+        self.identity.name()
     }
 
     /// True while it reads no frames because an answer is due.
@@ -510,6 +510,7 @@ impl Session {
     fn release(&self) -> MetadataRequest {
         MetadataRequest::Topology(Request {
             connection: self.id,
+            identity: self.identity.clone(),
             vhost: self.vhost.clone(),
             action: Action::ReleaseConnection,
         })

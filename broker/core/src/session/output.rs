@@ -10,7 +10,7 @@ use super::direct_reply::{DirectReply, ReplyAddress};
 use crate::batch::{Parts, RunKind, ShardBatches};
 use crate::identity::{ConnectionId, QueueId, ShardId};
 use crate::queue::{PositionRange, Receipt, Settlement, ShardInput};
-use crate::topology::{Outcome, Request};
+use crate::topology::{Identity, Outcome, Request};
 
 /// Credentials to be checked. The answer comes back through [`super::Session::login_checked`].
 #[derive(Clone, PartialEq, Eq)]
@@ -36,6 +36,8 @@ pub enum MetadataRequest {
     DeleteQueue {
         /// Who asks.
         connection: ConnectionId,
+        /// The user of that connection, whose rights count.
+        identity: Identity,
         /// In which virtual host.
         vhost: Arc<str>,
         /// The queue's name.

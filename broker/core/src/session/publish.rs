@@ -92,7 +92,7 @@ impl Session {
         if self.alarm.is_on() || !channel.is_some_and(|channel| channel.takes_publish()) {
             return false;
         }
-        let Ok(content) = Checked::of(publish.header_payload, &self.user) else {
+        let Ok(content) = Checked::of(publish.header_payload, self.identity.name()) else {
             return false;
         };
         let parts = Parts {
@@ -197,7 +197,7 @@ impl Session {
             body,
             attributes: Attributes::default(),
         };
-        let result = match Checked::of(parts.header, &self.user) {
+        let result = match Checked::of(parts.header, self.identity.name()) {
             Ok(content) => {
                 let parts = Parts { attributes: content.attributes, ..parts };
                 self.published(number, parts, assembly.mandatory, content, world, out)

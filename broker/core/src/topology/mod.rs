@@ -23,6 +23,7 @@ use rpds::{RedBlackTreeMapSync, RedBlackTreeSetSync, VectorSync};
 use crate::limits::TopologyLimits;
 use crate::{ConnectionId, QueueId, ShardId};
 
+mod access;
 mod arguments;
 mod binding;
 mod change;
@@ -42,6 +43,7 @@ mod vhost;
 #[cfg(test)]
 mod tests;
 
+pub use access::{Identity, OpenConnections, Verb};
 pub use change::{Change, ChangeError};
 pub use records::{BindingRecord, Destination, ExchangeKind, ExchangeRecord, QueueRecord};
 pub use request::{Action, Bind, ExchangeDeclaration, Outcome, Prepared, QueueDeclaration, Request};

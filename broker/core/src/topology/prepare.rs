@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use warren_amqp::{ReplyCode, Table};
 
 use super::Topology;
+use super::access::{Identity, Verb};
 use super::arguments::{self, QueueType, precondition};
 use super::binding::{Binding, Hop};
 use super::change::Change;
@@ -51,13 +52,17 @@ impl Topology {
     /// The queue that `basic.consume`, `basic.get` or `queue.purge` names.
     ///
     /// # Errors
-    /// 404 if it does not exist, 405 if another connection owns it.
+    /// 403 if the user may not do that to a queue of this name, 404 if it does not exist, 405 if another connection
+    /// owns it.
     pub fn accessible_queue(
         &self,
+        identity: &Identity,
         vhost: &str,
         name: &str,
         connection: ConnectionId,
+        verb: Verb,
     ) -> Result<Arc<QueueRecord>, Exception> {
+        self.check(identity, verb, "queue", vhost, name)?;
         let vhost = self.vhost_or_refuse(vhost)?;
         let queue = vhost.queue(name).ok_or_else(|| not_found(Thing::Queue, name, vhost))?;
         check_owner(queue, connection)?;
@@ -71,10 +76,12 @@ impl Topology {
     /// 405 if another connection owns it.
     pub fn prepare_delete_queue(
         &self,
+        identity: &Identity,
         vhost: &str,
         name: &str,
         connection: ConnectionId,
     ) -> Result<Option<Arc<QueueRecord>>, Exception> {
+        let _ = identity;
         let vhost = self.vhost_or_refuse(vhost)?;
         let Some(queue) = vhost.queue(&names::stripped(name)) else {
             return Ok(None);
@@ -89,7 +96,7 @@ impl Topology {
         self.queue_by_id(id).map_or_else(Vec::new, |queue| self.with_auto_deletes([delete_of(queue)]))
     }
 
-    fn vhost_or_refuse(&self, name: &str) -> Result<&Vhost, Exception> {
+    pub(super) fn vhost_or_refuse(&self, name: &str) -> Result<&Vhost, Exception> {
         self.vhost(name).ok_or_else(|| Exception::connection(ReplyCode::NotAllowed, format!("vhost {name} not found")))
     }
 

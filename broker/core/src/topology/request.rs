@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::access::Identity;
 use super::change::Change;
 use super::records::QueueRecord;
 use crate::ConnectionId;
@@ -16,6 +17,8 @@ use crate::ConnectionId;
 pub struct Request {
     /// The connection that asks; exclusive queues are its own.
     pub connection: ConnectionId,
+    /// The user of that connection, whose rights count.
+    pub identity: Identity,
     /// The virtual host that the connection opened.
     pub vhost: Arc<str>,
     /// What it asks.

@@ -22,7 +22,7 @@ use crate::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
 use crate::queue::{DeleteRefusal, Event, PublishRun, Shard, ShardInput, ShardOutput};
 use crate::session::{Login, MetadataAnswer, MetadataRequest, ReplyAddress, Session, SessionOutput, World as View};
 use crate::time::Instant;
-use crate::topology::{Change, Outcome, Topology};
+use crate::topology::{Change, Identity, Outcome, Topology};
 
 pub(super) const ME: usize = 0;
 pub(super) const OTHER: usize = 1;
@@ -382,7 +382,7 @@ impl World {
         if let Some(Login { user, password }) = output.login.take() {
             moved = true;
             let right = user == "guest" && password == b"guest";
-            session.login_checked(right.then(|| Arc::from(user)), output);
+            session.login_checked(right.then(|| Identity::Node(Arc::from(user))), output);
         }
         moved |= self.hand_over(client);
         moved |= self.ask(client);
@@ -492,8 +492,8 @@ impl World {
                 self.apply(&prepared.changes);
                 Ok(MetadataAnswer::Outcome(prepared.outcome))
             }
-            MetadataRequest::DeleteQueue { connection, vhost, name, if_unused, if_empty } => {
-                let Some(queue) = self.topology.prepare_delete_queue(&vhost, &name, connection)? else {
+            MetadataRequest::DeleteQueue { connection, identity, vhost, name, if_unused, if_empty } => {
+                let Some(queue) = self.topology.prepare_delete_queue(&identity, &vhost, &name, connection)? else {
                     return Ok(MetadataAnswer::Deleted(0));
                 };
                 let delete = ShardInput::Delete { queue: queue.id, if_unused, if_empty, request: 0 };

@@ -86,9 +86,17 @@ fn an_exclusive_queue_is_its_connections_alone() {
     world.refused_as(OTHER, declare_queue("mine", |_| {}), 405, &locked("mine"));
     world.refused_as(ME, declare_queue("mine", |_| {}), 405, &locked("mine"));
     world.refused_as(ME, exclusive("shared"), 405, &locked("shared"));
-    assert_channel_exception(world.topology.accessible_queue("/", "mine", OTHER), 405, &locked("mine"));
-    assert_channel_exception(world.topology.accessible_queue("/", "no", ME), 404, "no queue 'no' in vhost '/'");
-    assert!(world.topology.accessible_queue("/", "mine", ME).is_ok());
+    assert_channel_exception(
+        world.topology.accessible_queue(&node(), "/", "mine", OTHER, Verb::Get),
+        405,
+        &locked("mine"),
+    );
+    assert_channel_exception(
+        world.topology.accessible_queue(&node(), "/", "no", ME, Verb::Get),
+        404,
+        "no queue 'no' in vhost '/'",
+    );
+    assert!(world.topology.accessible_queue(&node(), "/", "mine", ME, Verb::Get).is_ok());
     assert!(world.ask(exclusive("mine")).changes.is_empty());
 }
 
@@ -381,7 +389,8 @@ fn ids_of_unlogged_queues_begin_anew_and_pass_over_those_in_use() {
 #[test]
 fn an_unknown_vhost_closes_the_connection() {
     let world = World::new();
-    let request = Request { connection: ME, vhost: Arc::from("nope"), action: declare_queue("q", |_| {}) };
+    let request =
+        Request { connection: ME, identity: node(), vhost: Arc::from("nope"), action: declare_queue("q", |_| {}) };
     let refusal = world.topology.prepare(&request).unwrap_err();
     assert_eq!(refusal, Exception::connection(ReplyCode::NotAllowed, "vhost nope not found"));
 }

@@ -13,7 +13,7 @@ fn delete_exchange(name: &str, if_unused: bool) -> Action {
 
 impl World {
     fn delete_queue(&mut self, name: &str) -> Vec<Change> {
-        let queue = self.topology.prepare_delete_queue("/", name, ME).unwrap().unwrap();
+        let queue = self.topology.prepare_delete_queue(&node(), "/", name, ME).unwrap().unwrap();
         let changes = self.topology.removal(queue.id);
         changes.iter().for_each(|change| self.topology.apply(change));
         changes
@@ -27,7 +27,7 @@ impl World {
 #[test]
 fn a_missing_queue_or_exchange_is_deleted_with_success() {
     let mut world = World::new();
-    assert_eq!(world.topology.prepare_delete_queue("/", "no", ME), Ok(None));
+    assert_eq!(world.topology.prepare_delete_queue(&node(), "/", "no", ME), Ok(None));
     assert!(world.ask(delete_exchange("no", true)).changes.is_empty());
     assert!(world.topology.removal(QueueId(99)).is_empty());
 }
@@ -38,8 +38,8 @@ fn a_foreign_exclusive_queue_is_not_deleted() {
     world.queue_with("mine", |declaration| declaration.exclusive = true);
     let text = "cannot obtain exclusive access to locked queue 'mine' in vhost '/'. It could be originally declared \
                 on another connection or the exclusive property value does not match that of the original declaration.";
-    assert_channel_exception(world.topology.prepare_delete_queue("/", "mine", OTHER), 405, text);
-    assert!(world.topology.prepare_delete_queue("/", "mi\r\nne", ME).unwrap().is_some());
+    assert_channel_exception(world.topology.prepare_delete_queue(&node(), "/", "mine", OTHER), 405, text);
+    assert!(world.topology.prepare_delete_queue(&node(), "/", "mi\r\nne", ME).unwrap().is_some());
 }
 
 #[test]

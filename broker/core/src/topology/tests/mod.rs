@@ -21,6 +21,11 @@ mod routing;
 const ME: ConnectionId = ConnectionId(1);
 const OTHER: ConnectionId = ConnectionId(2);
 
+/// The node's own user, who may do everything.
+fn node() -> Identity {
+    Identity::Node(Arc::from("guest"))
+}
+
 /// A topology of one vhost and four shards, and a connection that asks.
 struct World {
     topology: Topology,
@@ -36,7 +41,7 @@ impl World {
     }
 
     fn prepare_as(&self, connection: ConnectionId, action: Action) -> Result<Prepared, Exception> {
-        self.topology.prepare(&Request { connection, vhost: Arc::from("/"), action })
+        self.topology.prepare(&Request { connection, identity: node(), vhost: Arc::from("/"), action })
     }
 
     fn ask_as(&mut self, connection: ConnectionId, action: Action) -> Result<Prepared, Exception> {
