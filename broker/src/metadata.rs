@@ -161,7 +161,7 @@ impl MetadataTask {
                 };
                 if let Outcome::Released(queues) = &prepared.outcome {
                     for queue in queues {
-                        self.delete_in_shard(queue.shard, queue.id, false, false).await?.ok();
+                        self.delete_in_shard(queue.shard, queue.id, (false, false), false).await?.ok();
                     }
                 }
                 self.apply(&prepared.changes, batch);
@@ -188,8 +188,11 @@ impl MetadataTask {
         };
         // A queue of this batch is not in its shard yet, so it has neither messages nor consumers.
         let in_shard = batch.created.iter().all(|created| created.id != queue.id);
-        let deleted =
-            if in_shard { self.delete_in_shard(queue.shard, queue.id, if_unused, if_empty).await? } else { Ok(0) };
+        let deleted = if in_shard {
+            self.delete_in_shard(queue.shard, queue.id, (if_unused, if_empty), false).await?
+        } else {
+            Ok(0)
+        };
         Ok(match deleted {
             Ok(count) => {
                 self.apply(&self.working.removal(queue.id), batch);
@@ -201,8 +204,8 @@ impl MetadataTask {
 
     async fn delete_unused(&mut self, id: QueueId, batch: &mut Batch) -> Result<(), Stopped> {
         let Some(queue) = self.working.queue_by_id(id).cloned() else { return Ok(()) };
-        // Somebody may have started a consumer since; then the queue stays.
-        if self.delete_in_shard(queue.shard, id, true, false).await?.is_ok() {
+        // Somebody may have used it since; then the queue stays.
+        if self.delete_in_shard(queue.shard, id, (false, false), true).await?.is_ok() {
             self.apply(&self.working.removal(id), batch);
         }
         Ok(())
@@ -269,12 +272,12 @@ impl MetadataTask {
         &mut self,
         shard: ShardId,
         queue: QueueId,
-        if_unused: bool,
-        if_empty: bool,
+        (if_unused, if_empty): (bool, bool),
+        still_unused: bool,
     ) -> Result<Deleted, Stopped> {
         self.last_delete += 1;
         let request = self.last_delete;
-        self.send(shard, ShardInput::Delete { queue, if_unused, if_empty, request }).await?;
+        self.send(shard, ShardInput::Delete { queue, if_unused, if_empty, still_unused, request }).await?;
         loop {
             tokio::select! {
                 answer = self.mailbox.deleted.recv() => {

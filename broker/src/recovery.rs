@@ -37,7 +37,8 @@ impl State {
             shard.lead();
             let orphan = |queue: &QueueId| self.topology.queue_by_id(*queue).is_none_or(|record| record.shard != *id);
             for queue in shard.queue_ids().filter(orphan).collect::<Vec<_>>() {
-                let delete = ShardInput::Delete { queue, if_unused: false, if_empty: false, request: 0 };
+                let delete =
+                    ShardInput::Delete { queue, if_unused: false, if_empty: false, still_unused: false, request: 0 };
                 shard.handle(delete, bodies, &mut output);
             }
         }

@@ -3,14 +3,15 @@
 //! An entry is one batch, so that one record, one sync and one round of consensus carry many commands:
 //!
 //! ```text
-//! entry    commands u32 | machine_version u16 | flags u16 | now_ms u64 | epoch u64      24 octets, little-endian
-//!          then that many commands
-//! publish  1 u8 | exchange_len u8 | routing_key_len u8 | attributes u8 | queues u32 | header_len u32 | body_len u32
-//!          then queues × queue u32 | attributes | exchange | routing key | content header payload | body
-//! settle   2 u8 | queue varint | ranges varint | ranges × (first: varint, from the end of the range before; len varint)
-//! create   3 u8 | queue u32
-//! delete   4 u8 | queue u32
-//! attach   5 u8 | queue u32
+//! entry     commands u32 | machine_version u16 | flags u16 | now_ms u64 | epoch u64      24 octets, little-endian
+//!           then that many commands
+//! publish   1 u8 | exchange_len u8 | routing_key_len u8 | attributes u8 | queues u32 | header_len u32 | body_len u32
+//!           then queues × queue u32 | attributes | exchange | routing key | content header payload | body
+//! settle    2 u8 | queue varint | ranges varint | ranges × (first: varint, from the end of the range before; len varint)
+//! create    3 u8 | queue u32
+//! delete    4 u8 | queue u32
+//! attach    5 u8 | queue u32
+//! configure 6 u8 | queue u32 | settings, as `queue::QueueSettings` writes them
 //! ```
 //!
 //! The octet `attributes` says which of a message's attributes follow, in this order: bit 0 expiration (milliseconds
@@ -32,10 +33,11 @@
 use alloc::vec::Vec;
 
 use crate::identity::QueueId;
+use crate::queue::QueueSettings;
 use crate::varint::{put_varint, take_varint};
 
 /// The rules by which entries are applied. A node refuses entries of a version it does not know.
-pub const MACHINE_VERSION: u16 = 1;
+pub const MACHINE_VERSION: u16 = 2;
 
 /// Octets of an entry before its first command.
 pub(crate) const ENTRY_HEADER_LEN: usize = 24;
@@ -45,6 +47,7 @@ const SETTLE: u8 = 2;
 const CREATE: u8 = 3;
 const DELETE: u8 = 4;
 const ATTACH: u8 = 5;
+const CONFIGURE: u8 = 6;
 const PUBLISH_HEADER_LEN: usize = 16;
 const REFERENCE_LEN: usize = 12;
 
@@ -63,6 +66,9 @@ pub enum EntryError {
     /// A message's length is not the one that was logged for it, or its names are not text.
     #[error("entry has a malformed message")]
     Message,
+    /// A queue's settings end early, or say what cannot be.
+    #[error("entry has impossible settings of a queue")]
+    Settings,
     /// There is more than the commands that it says it has.
     #[error("entry goes on behind its last command")]
     Trailing,
@@ -134,6 +140,8 @@ pub enum Command<'a> {
     Delete(QueueId),
     /// The queue is about to hand out messages; after a restart they count as redelivered.
     Attach(QueueId),
+    /// The queue behaves like this from here on. Until then it has no rules.
+    Configure(QueueId, QueueSettings),
 }
 
 /// What queues' rules need to know of a message, so that nobody decodes its header again.
@@ -359,6 +367,12 @@ pub fn encode_attach(queue: QueueId, out: &mut Vec<u8>) {
     put_queue(ATTACH, queue, out);
 }
 
+/// Writes a configure.
+pub fn encode_configure(queue: QueueId, settings: &QueueSettings, out: &mut Vec<u8>) {
+    put_queue(CONFIGURE, queue, out);
+    settings.encode(out);
+}
+
 /// Writes a relocation: publish commands, each with who refers to it.
 pub fn encode_relocation<'a>(moved: impl ExactSizeIterator<Item = (&'a [Reference], &'a [u8])>, out: &mut Vec<u8>) {
     out.extend_from_slice(&(moved.len() as u32).to_le_bytes());
@@ -408,6 +422,12 @@ pub fn decode_command<'a>(octets: &mut &'a [u8]) -> Result<Command<'a>, EntryErr
         CREATE => take_u32(octets).map(|queue| Command::Create(QueueId(queue))),
         DELETE => take_u32(octets).map(|queue| Command::Delete(QueueId(queue))),
         ATTACH => take_u32(octets).map(|queue| Command::Attach(QueueId(queue))),
+        CONFIGURE => {
+            let queue = QueueId(take_u32(octets)?);
+            QueueSettings::decode(octets)
+                .map(|settings| Command::Configure(queue, settings))
+                .ok_or(EntryError::Settings)
+        }
         other => Err(EntryError::Kind(other)),
     }
 }
@@ -500,11 +520,14 @@ mod tests {
     #[test]
     fn queue_commands_come_back() {
         let queue = QueueId(u32::MAX);
-        for expected in [Command::Create(queue), Command::Delete(queue), Command::Attach(queue)] {
+        let settings = QueueSettings { logged: true, message_ttl: Some(60_000), ..QueueSettings::default() };
+        let configure = Command::Configure(queue, settings);
+        for expected in [Command::Create(queue), Command::Delete(queue), Command::Attach(queue), configure] {
             let mut out = Vec::new();
-            match expected {
-                Command::Delete(queue) => encode_delete(queue, &mut out),
-                Command::Attach(queue) => encode_attach(queue, &mut out),
+            match &expected {
+                Command::Delete(queue) => encode_delete(*queue, &mut out),
+                Command::Attach(queue) => encode_attach(*queue, &mut out),
+                Command::Configure(queue, settings) => encode_configure(*queue, settings, &mut out),
                 _ => encode_create(queue, &mut out),
             }
             assert_eq!(decode_command(&mut &out[..]), Ok(expected));
@@ -524,7 +547,13 @@ mod tests {
     fn every_cut_of_a_command_is_an_error_and_never_a_panic() {
         let mut settle = Vec::new();
         encode_settle(QueueId(4), &[SequenceRange { first: 300, len: 300 }], &mut settle);
-        for whole in [publish(&[1, 2, 3], b"body"), settle, vec![CREATE, 1, 0, 0, 0]] {
+        let mut configure = Vec::new();
+        encode_configure(
+            QueueId(4),
+            &QueueSettings { max_length: Some(300), ..QueueSettings::default() },
+            &mut configure,
+        );
+        for whole in [publish(&[1, 2, 3], b"body"), settle, vec![CREATE, 1, 0, 0, 0], configure] {
             for cut in 0..whole.len() {
                 assert!(decode_command(&mut &whole[..cut]).is_err(), "cut at {cut}");
             }

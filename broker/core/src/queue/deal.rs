@@ -3,6 +3,7 @@
 use super::event::{Event, ShardOutput};
 use super::holders::Holders;
 use super::recent::Recent;
+use super::settled::Settled;
 use super::store::{Body, Found, Taker, Terms};
 use super::{Delivery, QueueId};
 use crate::location::Bodies;
@@ -12,6 +13,16 @@ use crate::message::Message;
 pub(super) struct Source<'a> {
     pub(super) recent: &'a mut Recent,
     pub(super) bodies: &'a mut dyn Bodies,
+}
+
+/// What a queue is given whenever it works.
+pub(super) struct Occasion<'a> {
+    /// Wall-clock milliseconds since the Unix epoch.
+    pub(super) now_ms: u64,
+    pub(super) source: Source<'a>,
+    pub(super) out: &'a mut ShardOutput,
+    /// What is to be logged as done with.
+    pub(super) done: &'a mut Settled,
 }
 
 impl Source<'_> {

@@ -93,7 +93,7 @@ pub enum SubscribeRefusal {
 /// Why a queue was not deleted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DeleteRefusal {
-    /// It has consumers and `if-unused` was set.
+    /// It has consumers and `if-unused` was set, or it is in use again.
     InUse,
     /// It has messages and `if-empty` was set.
     NotEmpty,
@@ -125,7 +125,8 @@ pub struct ShardOutput {
     /// Whom the last event is for, as an index into `events`.
     last: usize,
     index: BTreeMap<ConnectionId, usize>,
-    /// Auto-delete queues that have lost their last consumer.
+    /// Auto-delete queues that have lost their last consumer, and queues that nobody has used for as long as they may be
+    /// unused.
     pub unused: Vec<QueueId>,
     /// Answers to deletes, by request.
     pub deleted: Vec<(u64, Deleted)>,

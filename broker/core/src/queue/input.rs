@@ -126,6 +126,8 @@ pub enum ShardInput {
         if_unused: bool,
         /// Refuse if it has ready messages.
         if_empty: bool,
+        /// Refuse if it has been used since it was named in [`ShardOutput::unused`].
+        still_unused: bool,
         /// Names the answer.
         request: u64,
     },

@@ -14,6 +14,7 @@ mod input;
 mod outbox;
 mod recent;
 mod replay;
+mod rules;
 mod settings;
 mod settled;
 mod shard;
@@ -33,10 +34,14 @@ pub use settings::{DeadLettering, Deduplication, Overflow, QueueKind, QueueSetti
 pub use shard::Shard;
 pub use snapshot::{Snapshot, SnapshotError, Survivor};
 
+use alloc::boxed::Box;
+
 use crate::identity::{ConnectionId, ConsumerKey, QueueId};
 use crate::message::Message;
-use deal::{Getter, Source, Turn};
+use deal::{Getter, Occasion, Turn};
 use holders::{Holders, Service};
+use rules::Rules;
+use settings::KeptSettings;
 use settled::Settled;
 use store::{Store, Terms};
 
@@ -85,45 +90,86 @@ pub struct Delivery {
 #[derive(Debug)]
 struct Queue {
     id: QueueId,
-    settings: QueueSettings,
+    settings: KeptSettings,
     store: Store,
     holders: Holders,
+    /// What its settings and messages need beside these.
+    rules: Option<Box<Rules>>,
     has_had_consumer: bool,
     /// An attach is in the log since the epoch began.
     attached: bool,
+    /// Changes of its settings that are on their way through the log.
+    configuring: u16,
+    /// When the shard looks at it again.
+    deadline: Option<u64>,
     /// While a run is applied, the position of the first message that it brought.
     fresh_from: Option<u64>,
 }
 
 impl Queue {
-    fn new(id: QueueId, settings: QueueSettings) -> Self {
-        Self {
+    fn new(id: QueueId, settings: QueueSettings, now_ms: u64) -> Self {
+        let mut queue = Self {
             id,
-            settings,
+            settings: KeptSettings::from(QueueSettings::default()),
             store: Store::default(),
             holders: Holders::default(),
+            rules: None,
             has_had_consumer: false,
             attached: false,
+            configuring: 0,
+            deadline: None,
             fresh_from: None,
+        };
+        queue.configure(settings);
+        queue.used(now_ms);
+        queue
+    }
+
+    /// Behaves like this from now on.
+    fn configure(&mut self, settings: QueueSettings) {
+        if Rules::of(&settings) && self.rules.is_none() {
+            self.rules = Some(Box::default());
+        }
+        self.settings = settings.into();
+    }
+
+    /// Somebody consumes, gets or declares: the time until it expires begins anew.
+    fn used(&mut self, now_ms: u64) {
+        if let Some(rules) = &mut self.rules {
+            rules.used(now_ms);
+        }
+    }
+
+    /// When something is to be done that no input asks for.
+    fn next_deadline(&self) -> Option<u64> {
+        let rules = self.rules.as_ref()?;
+        let unused = self.holders.consumer_count() == 0;
+        rules.expires_at(&self.settings).filter(|_| unused)
+    }
+
+    /// Says that the queue is unused, if it has been so for as long as it may be.
+    fn expire(&mut self, occasion: &mut Occasion<'_>) {
+        let unused = self.holders.consumer_count() == 0;
+        if let Some(rules) = &mut self.rules
+            && rules.expires_at(&self.settings).is_some_and(|at| unused && at <= occasion.now_ms)
+        {
+            rules.expire();
+            occasion.out.unused.push(self.id);
         }
     }
 
     /// Hands out ready messages while a consumer can take one: each in turn.
-    fn dispatch(&mut self, source: &mut Source<'_>, out: &mut ShardOutput, done: &mut Settled) {
+    fn dispatch(&mut self, occasion: &mut Occasion<'_>) {
         if self.store.ready() > 0 && self.holders.has_takers() {
+            let Occasion { source, out, done, .. } = occasion;
             let mut turn = Turn { queue: self.id, holders: &mut self.holders, source, out, number: 0 };
             self.store.hand_out(&mut turn, done);
         }
     }
 
     /// Takes the message at the head for `basic.get`; without acknowledgement its sequence number goes to `done`.
-    fn get(
-        &mut self,
-        holder: ConsumerKey,
-        no_ack: bool,
-        source: &mut Source<'_>,
-        done: &mut Settled,
-    ) -> Option<Delivery> {
+    fn get(&mut self, holder: ConsumerKey, no_ack: bool, occasion: &mut Occasion<'_>) -> Option<Delivery> {
+        self.used(occasion.now_ms);
         if self.store.ready() == 0 {
             return None;
         }
@@ -134,8 +180,8 @@ impl Queue {
             self.holders.got(number);
             Terms::Hold(number)
         };
-        let mut getter = Getter { queue: self.id, terms: Some(terms), source, got: None };
-        self.store.hand_out(&mut getter, done);
+        let mut getter = Getter { queue: self.id, terms: Some(terms), source: &mut occasion.source, got: None };
+        self.store.hand_out(&mut getter, occasion.done);
         getter.got
     }
 
@@ -157,7 +203,8 @@ impl Queue {
         exclusive.then_some(SubscribeRefusal::ExclusiveUse)
     }
 
-    fn subscribe(&mut self, key: ConsumerKey, subscription: Subscription) {
+    fn subscribe(&mut self, key: ConsumerKey, subscription: Subscription, now_ms: u64) {
+        self.used(now_ms);
         if self.holders.consumer_count() == 0 {
             self.holders.serve(self.service());
         }
@@ -175,13 +222,17 @@ impl Queue {
     }
 
     /// Removes a consumer. What it holds stays unacknowledged until its session settles it (spec `basic.cancel`).
-    fn unsubscribe(&mut self, key: ConsumerKey) {
+    fn unsubscribe(&mut self, key: ConsumerKey, now_ms: u64) {
         self.holders.unsubscribe(key);
+        self.used(now_ms);
         self.shrink();
     }
 
     /// Takes back everything of a connection that is gone.
-    fn detach(&mut self, connection: ConnectionId) {
+    fn detach(&mut self, connection: ConnectionId, now_ms: u64) {
+        if self.holders.consumer_count() > 0 {
+            self.used(now_ms);
+        }
         let held = self.holders.detach(connection);
         self.store.take_back(held, |number| self.holders.is_of(number, connection));
         self.holders.forget_connection(connection);
@@ -195,8 +246,14 @@ impl Queue {
         }
     }
 
+    /// True if it is to go since its last consumer went.
     fn is_unused(&self) -> bool {
         self.settings.auto_delete && self.has_had_consumer && self.holders.consumer_count() == 0
+    }
+
+    /// True if it is to go since nobody has used it for so long.
+    fn has_expired(&self) -> bool {
+        self.holders.consumer_count() == 0 && self.rules.as_ref().is_some_and(|rules| rules.has_expired())
     }
 
     /// Flags everything as redelivered if messages may have been handed out before the epoch began.

@@ -52,8 +52,8 @@ pub(super) struct Outbox {
     waiting_bytes: usize,
     /// How many steps in `filling` are urgent.
     urgent: usize,
-    /// By entry.
-    in_flight: VecDeque<Vec<Due>>,
+    /// By entry, with the time that it bears.
+    in_flight: VecDeque<(u64, Vec<Due>)>,
     /// Runs and deferred inputs in `filling` and `in_flight`.
     unapplied: usize,
 }
@@ -94,7 +94,7 @@ impl Outbox {
     pub(super) fn defer(&mut self, input: ShardInput) {
         self.unapplied += 1;
         match self.in_flight.back_mut() {
-            Some(due) if self.filling.is_empty() => due.push(Due::Deferred(input)),
+            Some((_, due)) if self.filling.is_empty() => due.push(Due::Deferred(input)),
             _ => self.push(Step::Deferred(input)),
         }
     }
@@ -149,14 +149,14 @@ impl Outbox {
             slices.push(commands);
         }
         slices[0] = Bytes::copy_from_slice(&header.encode());
-        self.in_flight.push_back(due);
+        self.in_flight.push_back((header.now_ms, due));
         slices
     }
 
-    /// What is due now that the oldest entry in flight is committed.
-    pub(super) fn committed(&mut self) -> Vec<Due> {
-        let due = self.in_flight.pop_front().unwrap_or_default();
+    /// What is due now that the oldest entry in flight is committed, and the time that this entry bears.
+    pub(super) fn committed(&mut self) -> (u64, Vec<Due>) {
+        let (now_ms, due) = self.in_flight.pop_front().unwrap_or_default();
         self.unapplied -= due.len();
-        due
+        (now_ms, due)
     }
 }

@@ -9,7 +9,7 @@ use super::{Queue, QueueSettings};
 use crate::command::{self, Command, EntryError, EntryHeader};
 use crate::location::Location;
 
-/// The settings of a queue that the log knows. One that is deleted with its last consumer is never logged.
+/// The settings of a queue of which the log says no more than that it is there.
 fn logged() -> QueueSettings {
     QueueSettings { logged: true, ..QueueSettings::default() }
 }
@@ -24,7 +24,7 @@ impl Shard {
         let mut shard = Self::new();
         shard.epoch = reader.epoch();
         while let Some(head) = reader.queue()? {
-            let mut queue = Queue::new(head.id, logged());
+            let mut queue = Queue::new(head.id, head.settings.clone(), 0);
             queue.attached = head.attached;
             queue.store = Store::restored(head.next_sequence, head.redelivered_below);
             reader.messages(&head, |message| queue.store.restore(message))?;
@@ -92,9 +92,14 @@ impl Shard {
                 }
             }
             Command::Create(id) => {
-                self.queues.entry(id).or_insert_with(|| Box::new(Queue::new(id, logged())));
+                self.queues.entry(id).or_insert_with(|| Box::new(Queue::new(id, logged(), 0)));
             }
             Command::Delete(id) => drop(self.queues.remove(&id)),
+            Command::Configure(id, settings) => {
+                if let Some(queue) = self.queues.get_mut(&id) {
+                    queue.configure(settings);
+                }
+            }
             Command::Attach(id) => {
                 if let Some(queue) = self.queues.get_mut(&id) {
                     queue.attached = true;
@@ -112,6 +117,7 @@ impl Queue {
             attached: self.attached,
             next_sequence: self.store.next_sequence(),
             redelivered_below: self.store.redelivered_below(),
+            settings: QueueSettings::clone(&self.settings),
             messages: self.store.share(),
         }
     }

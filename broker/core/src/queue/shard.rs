@@ -10,13 +10,13 @@
 //! their order. Settlements and credit don't wait: they concern messages that are already out.
 
 use alloc::boxed::Box;
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::deal::Source;
-use super::event::{DeleteRefusal, Deleted, Event, ShardOutput, ShardTotals, SubscribeRefusal};
+use super::deal::{Occasion, Source};
+use super::event::{DeleteRefusal, Event, ShardOutput, ShardTotals, SubscribeRefusal};
 use super::input::{PublishRun, Receipt, ShardInput};
 use super::outbox::{Due, Outbox};
 use super::recent::Recent;
@@ -36,6 +36,8 @@ pub struct Shard {
     pub(super) epoch: u64,
     /// See [`Self::tick`].
     now_ms: u64,
+    /// When queues have something to do that no input asks for.
+    deadlines: BTreeSet<(u64, QueueId)>,
     epoch_starts: bool,
     outbox: Outbox,
     recent: Recent,
@@ -99,13 +101,37 @@ impl Shard {
 
     /// It is so late: wall-clock milliseconds since the Unix epoch, never less than before. Does what has come due;
     /// called before inputs and commits are handed in.
-    pub fn tick(&mut self, now_ms: u64, _bodies: &mut dyn Bodies, _out: &mut ShardOutput) {
+    pub fn tick(&mut self, now_ms: u64, bodies: &mut dyn Bodies, out: &mut ShardOutput) {
+        let started = self.now_ms == 0;
         self.now_ms = self.now_ms.max(now_ms);
+        let mut around = Surroundings { bodies, out };
+        if started {
+            self.begin_time(&mut around);
+        }
+        if self.next_deadline().is_none_or(|at| at > self.now_ms) {
+            return;
+        }
+        let later = self.deadlines.split_off(&(self.now_ms.saturating_add(1), QueueId(0)));
+        for (_, id) in core::mem::replace(&mut self.deadlines, later) {
+            self.with(id, &mut around, |queue, occasion| {
+                queue.deadline = None;
+                queue.expire(occasion);
+            });
+        }
+    }
+
+    /// What was there before the clock was known has been used until now.
+    fn begin_time(&mut self, around: &mut Surroundings<'_>) {
+        let with_rules: Vec<QueueId> =
+            self.queues.values().filter(|queue| queue.rules.is_some()).map(|queue| queue.id).collect();
+        for id in with_rules {
+            self.with(id, around, |queue, occasion| queue.used(occasion.now_ms));
+        }
     }
 
     /// When [`Self::tick`] has something to do.
     pub fn next_deadline(&self) -> Option<u64> {
-        None
+        self.deadlines.first().map(|(at, _)| *at)
     }
 
     /// Takes in one input. `bodies` reads what it hands out.
@@ -132,10 +158,8 @@ impl Shard {
             | ShardInput::Delete { queue, .. } => Some(*queue),
             ShardInput::Detach { queue: None, .. } => return self.outbox.has_unapplied(),
             ShardInput::Detach { queue, .. } => *queue,
-            ShardInput::Settle { .. }
-            | ShardInput::Grant { .. }
-            | ShardInput::Extend { .. }
-            | ShardInput::Create { .. } => None,
+            ShardInput::Settle { .. } | ShardInput::Grant { .. } | ShardInput::Extend { .. } => None,
+            ShardInput::Create { queue, settings } => return self.reconfigure(*queue, settings),
         };
         let Some(queue) = queue.and_then(|id| self.queues.get(&id)) else {
             // Of a run whose first queue has just been deleted, the others may still be logged ones.
@@ -160,6 +184,20 @@ impl Shard {
         first
     }
 
+    /// Logs that a queue which is there behaves differently from now on, if it is to. True: wait until that is committed,
+    /// so that every publish has the rules that hold at its place in the log.
+    fn reconfigure(&mut self, id: QueueId, settings: &QueueSettings) -> bool {
+        let Some(queue) = self.queues.get_mut(&id).filter(|queue| queue.settings.logged) else {
+            return false;
+        };
+        let changes = queue.configuring > 0 || *queue.settings != *settings;
+        if changes {
+            queue.configuring += 1;
+            self.log_own(|commands| command::encode_configure(id, settings, commands));
+        }
+        changes
+    }
+
     /// A consumer whose end has to wait is handed nothing more, or what it gives back would come to it again and again.
     fn announce(&mut self, input: &ShardInput) {
         match *input {
@@ -181,7 +219,7 @@ impl Shard {
         match input {
             ShardInput::Publish(run) => self.apply_run(run, None, around),
             ShardInput::Settle { queue, ranges, settlement } => {
-                self.with(queue, around, |queue, done| queue.settle(&ranges, settlement, done));
+                self.with(queue, around, |queue, occasion| queue.settle(&ranges, settlement, occasion.done));
             }
             ShardInput::Subscribe { queue, consumer, subscription } => {
                 self.subscribe(queue, consumer, subscription, around);
@@ -192,18 +230,21 @@ impl Shard {
             }
             ShardInput::Get { queue, holder, no_ack } => self.get(queue, holder, no_ack, around),
             ShardInput::Count { queue, connection } => {
-                let queue = self.queues.get(&queue);
-                let counts = queue.map(|queue| (queue.store.ready(), queue.holders.consumer_count() as u64));
+                let counts = self.with(queue, around, |queue, occasion| {
+                    queue.used(occasion.now_ms);
+                    (queue.store.ready(), queue.holders.consumer_count() as u64)
+                });
                 around.out.tell(connection, Event::Counted(counts));
             }
             ShardInput::Purge { queue, connection } => {
-                let count = self.with(queue, around, |queue, done| queue.store.purge(done));
+                let count = self.with(queue, around, |queue, occasion| queue.store.purge(occasion.done));
                 around.out.tell(connection, Event::Purged(count.unwrap_or(0)));
             }
             ShardInput::Extend { .. } => {}
-            ShardInput::Create { queue, settings } => self.create(queue, settings),
-            ShardInput::Delete { queue, if_unused, if_empty, request } => {
-                let deleted = self.delete(queue, if_unused, if_empty, around.out);
+            ShardInput::Create { queue, settings } => self.create(queue, settings, around),
+            ShardInput::Delete { queue, if_unused, if_empty, still_unused, request } => {
+                let refusal = self.refusal(queue, if_unused, if_empty, still_unused);
+                let deleted = refusal.map_or_else(|| Ok(self.delete(queue, around.out)), Err);
                 around.out.deleted.push((request, deleted));
             }
             ShardInput::Detach { connection, queue } => self.detach(connection, queue, around),
@@ -215,12 +256,19 @@ impl Shard {
         &mut self,
         id: QueueId,
         around: &mut Surroundings<'_>,
-        work: impl FnOnce(&mut Queue, &mut Settled) -> R,
+        work: impl FnOnce(&mut Queue, &mut Occasion<'_>) -> R,
     ) -> Option<R> {
         let queue = self.queues.get_mut(&id)?;
-        let result = work(queue, &mut self.done);
-        let mut source = Source { recent: &mut self.recent, bodies: around.bodies };
-        queue.dispatch(&mut source, around.out, &mut self.done);
+        let source = Source { recent: &mut self.recent, bodies: around.bodies };
+        let mut occasion = Occasion { now_ms: self.now_ms, source, out: around.out, done: &mut self.done };
+        let result = work(queue, &mut occasion);
+        queue.dispatch(&mut occasion);
+        let deadline = queue.next_deadline();
+        if deadline != queue.deadline {
+            let before = core::mem::replace(&mut queue.deadline, deadline);
+            before.map(|at| self.deadlines.remove(&(at, id)));
+            deadline.map(|at| self.deadlines.insert((at, id)));
+        }
         self.log_settled(id);
         Some(result)
     }
@@ -274,13 +322,13 @@ impl Shard {
         };
         around.out.tell(key.connection, Event::Subscribed(key, refusal.map_or(Ok(()), Err)));
         if refusal.is_none() {
-            self.with(id, around, |queue, _| queue.subscribe(key, subscription));
+            self.with(id, around, |queue, occasion| queue.subscribe(key, subscription, occasion.now_ms));
         }
     }
 
     fn unsubscribe(&mut self, id: QueueId, key: ConsumerKey, around: &mut Surroundings<'_>) {
-        let unused = self.with(id, around, |queue, _| {
-            queue.unsubscribe(key);
+        let unused = self.with(id, around, |queue, occasion| {
+            queue.unsubscribe(key, occasion.now_ms);
             queue.is_unused()
         });
         if unused == Some(true) {
@@ -290,53 +338,61 @@ impl Shard {
     }
 
     fn get(&mut self, id: QueueId, holder: ConsumerKey, no_ack: bool, around: &mut Surroundings<'_>) {
-        let got = self.queues.get_mut(&id).and_then(|queue| {
-            let mut source = Source { recent: &mut self.recent, bodies: around.bodies };
-            let delivery = queue.get(holder, no_ack, &mut source, &mut self.done)?;
+        let got = self.with(id, around, |queue, occasion| {
+            let delivery = queue.get(holder, no_ack, occasion)?;
             Some((delivery, queue.store.ready()))
         });
-        self.log_settled(id);
-        around.out.tell(holder.connection, Event::Got(got));
+        around.out.tell(holder.connection, Event::Got(got.flatten()));
     }
 
-    fn create(&mut self, id: QueueId, settings: QueueSettings) {
-        if let Some(queue) = self.queues.get_mut(&id) {
-            queue.settings = settings;
+    fn create(&mut self, id: QueueId, settings: QueueSettings, around: &mut Surroundings<'_>) {
+        if self.queues.contains_key(&id) {
+            self.with(id, around, |queue, _| {
+                queue.configuring = queue.configuring.saturating_sub(1);
+                queue.configure(settings);
+            });
             return;
         }
-        let logged = settings.logged;
-        self.queues.insert(id, Box::new(Queue::new(id, settings)));
-        if logged {
+        if settings.logged {
             self.log_own(|commands| command::encode_create(id, commands));
+            if !settings.is_plain() {
+                self.log_own(|commands| command::encode_configure(id, &settings, commands));
+            }
         }
+        self.queues.insert(id, Box::new(Queue::new(id, settings, self.now_ms)));
+        self.with(id, around, |_, _| ());
     }
 
-    fn delete(&mut self, id: QueueId, if_unused: bool, if_empty: bool, out: &mut ShardOutput) -> Deleted {
-        let Some(queue) = self.queues.get(&id) else {
-            return Ok(0);
+    /// Why a queue is not deleted on these conditions.
+    fn refusal(&self, id: QueueId, if_unused: bool, if_empty: bool, still_unused: bool) -> Option<DeleteRefusal> {
+        let queue = self.queues.get(&id)?;
+        let in_use = if_unused && queue.holders.consumer_count() > 0;
+        if in_use || still_unused && !queue.is_unused() && !queue.has_expired() {
+            return Some(DeleteRefusal::InUse);
+        }
+        (if_empty && queue.store.ready() > 0).then_some(DeleteRefusal::NotEmpty)
+    }
+
+    /// Answers how many ready messages went with the queue.
+    fn delete(&mut self, id: QueueId, out: &mut ShardOutput) -> u64 {
+        let Some(queue) = self.queues.remove(&id) else {
+            return 0;
         };
-        if if_unused && queue.holders.consumer_count() > 0 {
-            return Err(DeleteRefusal::InUse);
-        }
-        if if_empty && queue.store.ready() > 0 {
-            return Err(DeleteRefusal::NotEmpty);
-        }
         for key in queue.holders.consumer_keys() {
             out.tell(key.connection, Event::ConsumerCancelled(key));
         }
-        let (count, logged) = (queue.store.ready(), queue.settings.logged);
-        self.queues.remove(&id);
-        if logged {
+        queue.deadline.map(|at| self.deadlines.remove(&(at, id)));
+        if queue.settings.logged {
             self.log_own(|commands| command::encode_delete(id, commands));
         }
-        Ok(count)
+        queue.store.ready()
     }
 
     fn detach(&mut self, connection: ConnectionId, queue: Option<QueueId>, around: &mut Surroundings<'_>) {
         let ids: Vec<QueueId> = queue.map_or_else(|| self.queue_ids().collect(), |id| Vec::from([id]));
         for id in ids {
-            let unused = self.with(id, around, |queue, _| {
-                queue.detach(connection);
+            let unused = self.with(id, around, |queue, occasion| {
+                queue.detach(connection, occasion.now_ms);
                 queue.is_unused()
             });
             if unused == Some(true) {
@@ -365,6 +421,7 @@ impl Shard {
             return None;
         }
         let epoch_start = core::mem::take(&mut self.epoch_starts);
+        let now_ms = now_ms.max(self.now_ms);
         Some(self.outbox.take_entry(EntryHeader { commands: 0, epoch_start, now_ms, epoch: self.epoch }))
     }
 
@@ -372,7 +429,8 @@ impl Shard {
     /// behind it.
     pub fn committed(&mut self, at: Location, bodies: &mut dyn Bodies, out: &mut ShardOutput) {
         let mut around = Surroundings { bodies, out };
-        for due in self.outbox.committed() {
+        let (_, due) = self.outbox.committed();
+        for due in due {
             match due {
                 Due::Run(run, start) => {
                     let at = at.part(start, run.commands.len() as u32);

@@ -2,8 +2,9 @@
 //! messages that are still wanted. The format stands here and nowhere else.
 //!
 //! ```text
-//! snapshot   version u8 = 1 | epoch varint | queues varint, then that many, ascending by id
+//! snapshot   version u8 = 2 | epoch varint | queues varint, then that many, ascending by id
 //! queue      id varint, from the id before + 1 | flags u8 | next_sequence varint | redelivered_below varint
+//!            | settings, as `QueueSettings` writes them, if `flags` bit 1 says so; else they are plain
 //!            | messages varint, then that many, in the order of the queue
 //! message    mark u8, then what differs from what the message before lets expect:
 //!            bit 0  numbers skipped varint                       else it has the number that follows
@@ -23,14 +24,16 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
+use super::QueueSettings;
 use super::store::{Logged, SharedStore};
 use crate::command::Reference;
 use crate::identity::QueueId;
 use crate::location::Location;
 use crate::varint::{put_signed, put_varint, take_signed, take_varint};
 
-const VERSION: u8 = 1;
+const VERSION: u8 = 2;
 const ATTACHED: u8 = 1;
+const CONFIGURED: u8 = 1 << 1;
 
 /// No queue gets so far; a snapshot that says so is refused before sums with it overflow.
 const SEQUENCE_MAX: u64 = u64::MAX >> 1;
@@ -82,6 +85,7 @@ pub(super) struct QueueSnapshot {
     pub(super) attached: bool,
     pub(super) next_sequence: u64,
     pub(super) redelivered_below: u64,
+    pub(super) settings: QueueSettings,
     pub(super) messages: SharedStore,
 }
 
@@ -136,9 +140,13 @@ impl Snapshot {
 
 impl QueueSnapshot {
     fn encode(&self, out: &mut Vec<u8>) {
-        out.push(if self.attached { ATTACHED } else { 0 });
+        let plain = self.settings.is_plain();
+        out.push(if self.attached { ATTACHED } else { 0 } | if plain { 0 } else { CONFIGURED });
         put_varint(self.next_sequence, out);
         put_varint(self.redelivered_below, out);
+        if !plain {
+            self.settings.encode(out);
+        }
         put_varint(self.messages.logged().count() as u64, out);
         let mut expected = Expected::default();
         for message in self.messages.logged() {
@@ -225,6 +233,7 @@ pub(super) struct QueueHead {
     pub(super) attached: bool,
     pub(super) next_sequence: u64,
     pub(super) redelivered_below: u64,
+    pub(super) settings: QueueSettings,
     messages: u64,
 }
 
@@ -254,14 +263,19 @@ impl<'a> Reader<'a> {
         self.least = u64::from(id) + 1;
         let flags = take_octet(&mut self.octets)?;
         let (next_sequence, redelivered_below) = (self.number()?, self.number()?);
-        if flags & !ATTACHED != 0 {
+        if flags & !(ATTACHED | CONFIGURED) != 0 {
             return Err(SnapshotError::Impossible("flag of a queue"));
         }
         if redelivered_below > next_sequence || next_sequence > SEQUENCE_MAX {
             return Err(SnapshotError::Impossible("sequence number"));
         }
+        let settings = match flags & CONFIGURED {
+            0 => QueueSettings { logged: true, ..QueueSettings::default() },
+            _ => QueueSettings::decode(&mut self.octets).ok_or(SnapshotError::Impossible("settings of a queue"))?,
+        };
         let (id, attached) = (QueueId(id), flags & ATTACHED != 0);
-        Ok(Some(QueueHead { id, attached, next_sequence, redelivered_below, messages: self.number()? }))
+        let messages = self.number()?;
+        Ok(Some(QueueHead { id, attached, next_sequence, redelivered_below, settings, messages }))
     }
 
     /// Hands the messages of the queue that was read last to `each`, in order.
@@ -309,7 +323,9 @@ mod tests {
                 store.restore(Logged { sequence: *sequence, location: *location, shared: *shared });
             }
             let messages = store.share();
-            QueueSnapshot { id: QueueId(*id), attached: true, next_sequence: 1_000_000, redelivered_below: 3, messages }
+            let settings = QueueSettings { logged: true, ..QueueSettings::default() };
+            let (id, next_sequence) = (QueueId(*id), 1_000_000);
+            QueueSnapshot { id, attached: true, next_sequence, redelivered_below: 3, settings, messages }
         };
         Snapshot { epoch: 5, queues: queues.iter().map(queue).collect() }
     }
@@ -339,7 +355,7 @@ mod tests {
     fn the_format_is_what_is_written_above() {
         let octets = snapshot(&[(2, &[(1, location(7, 24, 50), false), (2, location(7, 74, 50), true)])]).encode();
         let million = [0xc0, 0x84, 0x3d];
-        let head = [&[1, 5, 1, 2, 1][..], &million, &[3, 2]].concat();
+        let head = [&[2, 5, 1, 2, 1][..], &million, &[3, 2]].concat();
         let messages = [SKIPS | SEGMENT | OFFSET | LEN, 1, 14, 48, 100, SHARED];
         assert_eq!(octets, [&head[..], &messages].concat());
     }
@@ -355,10 +371,23 @@ mod tests {
             attached: false,
             next_sequence: 10_000,
             redelivered_below: 0,
+            settings: QueueSettings { logged: true, ..QueueSettings::default() },
             messages: store.share(),
         };
         let octets = Snapshot { epoch: 1, queues: vec![queue] }.encode();
         assert!(octets.len() < 10_020, "{}", octets.len());
+    }
+
+    #[test]
+    fn the_settings_of_queues_come_back() {
+        let mut snapshot = two_queues();
+        snapshot.queues[1].settings.message_ttl = Some(60_000);
+        let octets = snapshot.encode();
+        let shard = Shard::restore(&octets).expect("it was encoded");
+        assert_eq!(shard.snapshot().encode(), octets);
+        for cut in 0..octets.len() {
+            assert!(Shard::restore(&octets[..cut]).is_err(), "cut at {cut}");
+        }
     }
 
     #[test]
@@ -374,20 +403,21 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused() {
         let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
-        let cases: [(&[u8], SnapshotError); 7] = [
-            (&[2], SnapshotError::Version(2)),
-            (&[1, 0, 1, 0, 2, 0, 0, 0], SnapshotError::Impossible("flag of a queue")),
-            (&[1, 0, 1, 0, 0, 3, 4, 0], SnapshotError::Impossible("sequence number")),
-            (&[1, 0, 1, 0, 0, 1, 0, 1, SKIPS, 1], SnapshotError::Impossible("sequence number")),
-            (&[1, 0, 1, 0, 0, 1, 0, 1, SEGMENT, 1], SnapshotError::Impossible("location")),
-            (&[1, 0, 1, 0, 0, 1, 0, 1, 0x80], SnapshotError::Impossible("mark of a message")),
-            (&[1, 0, 2, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f], SnapshotError::Impossible("queue id")),
+        let cases: [(&[u8], SnapshotError); 8] = [
+            (&[1], SnapshotError::Version(1)),
+            (&[2, 0, 1, 0, 4, 0, 0, 0], SnapshotError::Impossible("flag of a queue")),
+            (&[2, 0, 1, 0, 2, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0], SnapshotError::Impossible("settings of a queue")),
+            (&[2, 0, 1, 0, 0, 3, 4, 0], SnapshotError::Impossible("sequence number")),
+            (&[2, 0, 1, 0, 0, 1, 0, 1, SKIPS, 1], SnapshotError::Impossible("sequence number")),
+            (&[2, 0, 1, 0, 0, 1, 0, 1, SEGMENT, 1], SnapshotError::Impossible("location")),
+            (&[2, 0, 1, 0, 0, 1, 0, 1, 0x80], SnapshotError::Impossible("mark of a message")),
+            (&[2, 0, 2, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f], SnapshotError::Impossible("queue id")),
         ];
         for (octets, expected) in cases {
             assert_eq!(Shard::restore(octets).err(), Some(expected), "{octets:?}");
         }
         // Counts that nothing follows must not be believed.
-        for head in [&[1, 0][..], &[1, 0, 1, 0, 0, 5, 0]] {
+        for head in [&[2, 0][..], &[2, 0, 1, 0, 0, 5, 0]] {
             assert_eq!(Shard::restore(&[head, &huge].concat()).err(), Some(SnapshotError::Truncated));
         }
     }

@@ -13,6 +13,8 @@ use crate::fake_log::FakeLog;
 use crate::location::{Bodies, Location};
 
 pub(super) const QUEUE: QueueId = QueueId(1);
+/// When worlds begin.
+pub(super) const NOW: u64 = 1_000_000;
 
 pub(super) fn consumer(connection: u64) -> ConsumerKey {
     ConsumerKey { connection: ConnectionId(connection), channel: 1, serial: 1 }
@@ -37,6 +39,10 @@ pub(super) fn publish(bodies: &[&str], logged: bool) -> PublishRun {
     PublishRun { logged, commands: Bytes::from(commands), count: bodies.len() as u32, receipts }
 }
 
+fn delete_if(if_unused: bool, if_empty: bool, still_unused: bool, request: u64) -> ShardInput {
+    ShardInput::Delete { queue: QUEUE, if_unused, if_empty, still_unused, request }
+}
+
 /// A shard with one queue, and what it said.
 pub(super) struct World {
     pub(super) shard: Shard,
@@ -48,14 +54,23 @@ pub(super) struct World {
 
 impl World {
     pub(super) fn with_queue(logged: bool, auto_delete: bool) -> Self {
+        Self::with(QueueSettings { logged, auto_delete, ..QueueSettings::default() })
+    }
+
+    pub(super) fn with(settings: QueueSettings) -> Self {
         let mut world =
             Self { shard: Shard::new(), log: FakeLog::default(), events: vec![], unused: vec![], deleted: vec![] };
-        world.put(ShardInput::Create {
-            queue: QUEUE,
-            settings: QueueSettings { logged, auto_delete, ..QueueSettings::default() },
-        });
+        world.tick(NOW);
+        world.put(ShardInput::Create { queue: QUEUE, settings });
         world.commit();
         world
+    }
+
+    /// It is so many milliseconds after the tests' start of time.
+    pub(super) fn tick(&mut self, now_ms: u64) {
+        let mut out = ShardOutput::default();
+        self.shard.tick(now_ms, &mut self.log, &mut out);
+        self.collect(out);
     }
 
     pub(super) fn put(&mut self, input: ShardInput) {
@@ -122,7 +137,7 @@ impl World {
     }
 
     /// Everything that a fresh consumer gets: body and redelivered flag.
-    fn drain(&mut self) -> Vec<(String, bool)> {
+    pub(super) fn drain(&mut self) -> Vec<(String, bool)> {
         self.subscribe(consumer(77), true, 0);
         self.delivered().into_iter().map(|(_, body, redelivered)| (body, redelivered)).collect()
     }
@@ -217,7 +232,7 @@ fn auto_delete_waits_for_a_first_consumer_and_follows_the_last() {
 #[test]
 fn delete_honours_if_unused_and_if_empty_and_tells_consumers() {
     let mut world = World::with_queue(false, false);
-    let delete = |if_unused, if_empty, request| ShardInput::Delete { queue: QUEUE, if_unused, if_empty, request };
+    let delete = |if_unused, if_empty, request| delete_if(if_unused, if_empty, false, request);
     world.subscribe(consumer(1), false, 1);
     world.put(ShardInput::Publish(publish(&["held", "ready"], false)));
     world.put(delete(true, false, 1));
@@ -313,7 +328,7 @@ fn purge_drops_ready_messages_for_good_and_leaves_the_held_ones() {
 fn a_deleted_queue_stays_deleted_after_a_restart() {
     let mut world = World::with_queue(true, false);
     world.put(ShardInput::Publish(publish(&["a"], true)));
-    world.put(ShardInput::Delete { queue: QUEUE, if_unused: false, if_empty: false, request: 1 });
+    world.put(delete_if(false, false, false, 1));
     world.commit();
     assert_eq!(world.deleted, [(1, Ok(1))]);
     assert_eq!(world.restarted().shard.queue_ids().count(), 0);
@@ -435,7 +450,106 @@ fn a_relocation_is_without_effect_for_what_is_gone() {
     world.shard.relocated(at, &payload).expect("it was encoded");
     let live = world.shard.snapshot().live();
     assert!(live.into_iter().eq([(at.segment, octets[1].len() as u64)]));
-    world.put(ShardInput::Delete { queue: QUEUE, if_unused: false, if_empty: false, request: 1 });
+    world.put(delete_if(false, false, false, 1));
     world.shard.relocated(at, &payload).expect("it was encoded");
     assert!(world.shard.snapshot().live().is_empty());
+}
+
+fn with_rules(rules: QueueSettings) -> World {
+    World::with(QueueSettings { logged: true, ..rules })
+}
+
+#[test]
+fn a_queue_that_nobody_uses_for_too_long_is_named_once() {
+    let mut world = with_rules(QueueSettings { expires: Some(1_000), ..QueueSettings::default() });
+    assert_eq!(world.shard.next_deadline(), Some(NOW + 1_000));
+    world.tick(NOW + 999);
+    assert_eq!(world.unused, []);
+    world.tick(NOW + 1_000);
+    assert_eq!((&world.unused[..], world.shard.next_deadline()), (&[QUEUE][..], None));
+    world.tick(NOW + 5_000);
+    assert_eq!(world.unused, [QUEUE]);
+}
+
+#[test]
+fn get_declare_and_the_end_of_the_last_consumer_begin_the_time_anew() {
+    let mut world = with_rules(QueueSettings { expires: Some(1_000), ..QueueSettings::default() });
+    world.tick(NOW + 900);
+    world.put(ShardInput::Get { queue: QUEUE, holder: consumer(1), no_ack: true });
+    world.commit();
+    assert_eq!(world.shard.next_deadline(), Some(NOW + 1_900));
+    world.tick(NOW + 1_800);
+    world.put(ShardInput::Count { queue: QUEUE, connection: ConnectionId(1) });
+    assert_eq!(world.shard.next_deadline(), Some(NOW + 2_800));
+    for ends in [
+        ShardInput::Unsubscribe { queue: QUEUE, consumer: consumer(1) },
+        ShardInput::Detach { connection: ConnectionId(1), queue: None },
+    ] {
+        world.subscribe(consumer(1), true, 0);
+        assert_eq!(world.shard.next_deadline(), None, "no queue with a consumer expires");
+        let now = NOW + 10_000 * (1 + world.log.len() as u64);
+        world.tick(now);
+        world.put(ends);
+        assert_eq!(world.shard.next_deadline(), Some(now + 1_000));
+    }
+    assert_eq!(world.unused, []);
+}
+
+#[test]
+fn a_queue_that_was_used_since_it_was_named_is_not_deleted() {
+    let mut world = with_rules(QueueSettings { expires: Some(1_000), ..QueueSettings::default() });
+    world.put(delete_if(false, false, true, 1));
+    world.tick(NOW + 1_000);
+    world.put(ShardInput::Count { queue: QUEUE, connection: ConnectionId(1) });
+    world.put(delete_if(false, false, true, 2));
+    assert_eq!(world.deleted, [(1, Err(DeleteRefusal::InUse)), (2, Err(DeleteRefusal::InUse))]);
+    world.tick(NOW + 2_000);
+    world.put(delete_if(false, false, true, 3));
+    assert_eq!((world.deleted[2], world.shard.next_deadline()), ((3, Ok(0)), None));
+    assert_eq!(world.unused, [QUEUE, QUEUE]);
+}
+
+#[test]
+fn the_time_without_use_begins_anew_with_a_restart() {
+    let world = with_rules(QueueSettings { expires: Some(1_000), ..QueueSettings::default() });
+    let mut second = world.restarted();
+    assert_eq!(second.shard.next_deadline(), None, "it does not know the time yet");
+    second.tick(NOW + 50_000);
+    assert_eq!((&second.unused[..], second.shard.next_deadline()), (&[][..], Some(NOW + 51_000)));
+}
+
+#[test]
+fn settings_outlive_a_restart_and_so_does_their_change() {
+    let expires = |millis| QueueSettings { logged: true, expires: Some(millis), ..QueueSettings::default() };
+    let mut world = World::with(expires(1_000));
+    let settings = |world: &World| QueueSettings::clone(&world.shard.queues[&QUEUE].settings);
+    assert_eq!(settings(&world.restarted()), expires(1_000));
+    world.put(ShardInput::Publish(publish(&["a"], true)));
+    for millis in [2_000, 3_000, 2_000, 3_000] {
+        world.put(ShardInput::Create { queue: QUEUE, settings: expires(millis) });
+    }
+    assert_eq!(settings(&world), expires(1_000), "it waits for the log, as the publish does");
+    world.commit();
+    assert_eq!(settings(&world), expires(3_000));
+    assert_eq!(settings(&world.restarted()), expires(3_000));
+    let before = world.log.len();
+    world.put(ShardInput::Create { queue: QUEUE, settings: expires(3_000) });
+    world.commit();
+    assert_eq!(world.log.len(), before, "what does not change is not logged");
+    let plain = QueueSettings { logged: true, ..QueueSettings::default() };
+    world.put(ShardInput::Create { queue: QUEUE, settings: plain.clone() });
+    world.commit();
+    assert_eq!((settings(&world.restarted()), world.shard.next_deadline()), (plain, None));
+}
+
+#[test]
+fn a_change_of_settings_takes_effect_at_its_place_between_publishes() {
+    let mut world = with_rules(QueueSettings::default());
+    world.put(ShardInput::Publish(publish(&["a"], true)));
+    let settings = QueueSettings { logged: true, expires: Some(7), ..QueueSettings::default() };
+    world.put(ShardInput::Create { queue: QUEUE, settings: settings.clone() });
+    assert!(world.shard.has_urgent());
+    world.commit();
+    let back = Shard::restore(&world.shard.snapshot().encode()).expect("it was encoded");
+    assert_eq!(*back.queues[&QUEUE].settings, settings);
 }

@@ -474,7 +474,10 @@ impl World {
         }
         for id in output.unused.drain(..) {
             self.apply(&self.topology.removal(id));
-            self.tell(shard, ShardInput::Delete { queue: id, if_unused: true, if_empty: false, request: 0 });
+            self.tell(
+                shard,
+                ShardInput::Delete { queue: id, if_unused: false, if_empty: false, still_unused: true, request: 0 },
+            );
         }
     }
 
@@ -484,8 +487,13 @@ impl World {
                 let prepared = self.topology.prepare(&request)?;
                 if let Outcome::Released(queues) = &prepared.outcome {
                     for queue in queues {
-                        let delete =
-                            ShardInput::Delete { queue: queue.id, if_unused: false, if_empty: false, request: 0 };
+                        let delete = ShardInput::Delete {
+                            queue: queue.id,
+                            if_unused: false,
+                            if_empty: false,
+                            still_unused: false,
+                            request: 0,
+                        };
                         self.tell(queue.shard, delete);
                     }
                 }
@@ -496,7 +504,8 @@ impl World {
                 let Some(queue) = self.topology.prepare_delete_queue(&identity, &vhost, &name, connection)? else {
                     return Ok(MetadataAnswer::Deleted(0));
                 };
-                let delete = ShardInput::Delete { queue: queue.id, if_unused, if_empty, request: 0 };
+                let delete =
+                    ShardInput::Delete { queue: queue.id, if_unused, if_empty, still_unused: false, request: 0 };
                 match self.tell(queue.shard, delete).expect("nothing is in flight") {
                     Ok(count) => {
                         self.apply(&self.topology.removal(queue.id));
