@@ -57,6 +57,9 @@ pub const CONSUMERS_PER_CHANNEL: usize = 10_000;
 /// many times the delivery window, and practically two or three times.
 pub const CONSUMERS_PER_CONNECTION: usize = 65_536;
 
+/// Values in one consumer's `x-stream-filter`; more are refused with 406.
+pub const STREAM_FILTERS: usize = 64;
+
 /// Publishes of one connection that wait for their confirm; beyond, the connection is not read until some are confirmed.
 pub const UNCONFIRMED_PUBLISHES: u64 = 131_072;
 

@@ -6,7 +6,7 @@ use warren_amqp::{ReplyCode, ToClient, basic};
 
 use super::{Origin, Session, SessionOutput};
 use crate::error::Exception;
-use crate::queue::{PositionRange, Settlement};
+use crate::queue::Settlement;
 
 impl Session {
     pub(super) fn basic_ack(
@@ -26,7 +26,8 @@ impl Session {
         nack: basic::Nack,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        self.settle(origin, nack.delivery_tag, nack.multiple, settlement(nack.requeue), out).map(drop)
+        let settlement = if nack.requeue { Settlement::Requeue } else { Settlement::Reject };
+        self.settle(origin, nack.delivery_tag, nack.multiple, settlement, out).map(drop)
     }
 
     pub(super) fn basic_reject(
@@ -35,7 +36,9 @@ impl Session {
         reject: basic::Reject,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        self.settle(origin, reject.delivery_tag, false, settlement(reject.requeue), out).map(drop)
+        // A quorum queue counts what is rejected, and does not count what is given back by `basic.nack` (RabbitMQ 4.3).
+        let settlement = if reject.requeue { Settlement::Fail } else { Settlement::Reject };
+        self.settle(origin, reject.delivery_tag, false, settlement, out).map(drop)
     }
 
     /// Answers how many messages were settled.
@@ -47,13 +50,15 @@ impl Session {
         settlement: Settlement,
         out: &mut SessionOutput,
     ) -> Result<u64, Exception> {
-        let unacked = &mut self.open_channel(origin)?.unacked;
-        if multiple {
-            return unacked.settle_up_to(tag, settlement, out).ok_or_else(|| unknown_tag(tag));
+        let channel = self.open_channel(origin)?;
+        let settled = match multiple {
+            true => channel.unacked.settle_up_to(tag, settlement, out),
+            false => channel.unacked.settle_one(tag, settlement, out),
+        };
+        if !channel.aside.is_empty() {
+            self.resume_deliveries(origin.channel, out);
         }
-        let held = unacked.take(tag).ok_or_else(|| unknown_tag(tag))?;
-        out.settle(held.shard, held.queue, PositionRange { first: held.position, len: 1 }, settlement);
-        Ok(1)
+        settled.ok_or_else(|| unknown_tag(tag))
     }
 
     /// `answered`: false for the deprecated `basic.recover-async`.
@@ -72,12 +77,9 @@ impl Session {
         if answered {
             out.send(origin.channel, &ToClient::BasicRecoverOk(basic::RecoverOk));
         }
+        self.resume_deliveries(origin.channel, out);
         Ok(())
     }
-}
-
-fn settlement(requeue: bool) -> Settlement {
-    if requeue { Settlement::Requeue } else { Settlement::Done }
 }
 
 fn unknown_tag(tag: u64) -> Exception {

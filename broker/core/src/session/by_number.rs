@@ -38,6 +38,11 @@ impl<N: Copy + Ord, V> ByNumber<N, V> {
         self.entries.get_mut(at).map(|(_, value)| &mut **value)
     }
 
+    /// The values, by ascending number.
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
+        self.entries.iter_mut().map(|(_, value)| &mut **value)
+    }
+
     /// Puts a value in, in the place of the one of that number.
     pub(super) fn insert(&mut self, number: N, value: V) {
         match self.position(number) {

@@ -1,13 +1,15 @@
 //! One channel: what it remembers between methods, and the methods about the channel itself.
 
-use alloc::collections::BTreeMap;
+use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
 
-use warren_amqp::{ReplyCode, ToClient, ToServer, access, basic, channel, confirm};
+use warren_amqp::{ReplyCode, ToClient, ToServer, access, channel, confirm};
 
 use super::confirm::{Answer, Confirms};
+use super::deliver::give_back;
 use super::direct_reply::ReplyConsumer;
+use super::prefetch::{Aside, Prefetch};
 use super::publish::Assembly;
 use super::unacked::{Held, Unacked};
 use super::{Origin, Session, SessionOutput, World, reply_text};
@@ -24,8 +26,9 @@ pub(super) struct Channel {
     pub(super) confirms: Option<Confirms>,
     pub(super) unacked: Unacked,
     pub(super) last_delivery_tag: u64,
-    /// For consumers started from now on; 0 is unlimited.
-    pub(super) prefetch_count: u16,
+    pub(super) prefetch: Prefetch,
+    /// What its client has no room for yet, oldest first.
+    pub(super) aside: VecDeque<Aside>,
     /// Consumer tag to consumer.
     pub(super) consumer_tags: BTreeMap<String, u32>,
     /// Who consumes the replies to requests of this channel.
@@ -191,20 +194,8 @@ impl Session {
             let (queue, key) = (consumer.queue, consumer.key(id, serial));
             out.tell(consumer.shard, ShardInput::Unsubscribe { queue, consumer: key });
         }
-        channel.unacked.settle_up_to(0, Settlement::Requeue, out);
-    }
-
-    fn basic_qos(&mut self, origin: Origin, qos: basic::Qos, out: &mut SessionOutput) -> Result<(), Exception> {
-        if qos.prefetch_size != 0 {
-            return Err(Exception::connection(
-                ReplyCode::NotImplemented,
-                format!("prefetch_size!=0 ({})", qos.prefetch_size),
-            ));
-        }
-        // RabbitMQ 4.3 takes `global` and gives each consumer a limit of its own all the same; so do we.
-        self.open_channel(origin)?.prefetch_count = qos.prefetch_count;
-        out.send(origin.channel, &ToClient::BasicQosOk(basic::QosOk));
-        Ok(())
+        channel.aside.drain(..).for_each(|aside| give_back(aside.shard, &aside.delivery, out));
+        channel.unacked.settle_up_to(0, Settlement::Fail, out);
     }
 
     fn confirm_select(

@@ -1,19 +1,18 @@
-//! `basic.consume`, `basic.cancel`, `basic.get`, deliveries, and the questions that a queue's shard answers.
+//! `basic.consume`, `basic.cancel`, `basic.get`, and the questions that a queue's shard answers.
 
 use alloc::format;
 use alloc::string::ToString;
 use alloc::sync::Arc;
 
-use warren_amqp::delivery::{Content, encode_deliver, encode_get_ok};
-use warren_amqp::{ReplyCode, ToClient, basic, limits, queue};
+use warren_amqp::{ReplyCode, ToClient, basic, queue};
 
 use super::direct_reply::DIRECT_REPLY_TO;
-use super::unacked::Held;
+use super::subscription::{Terms, check_arguments, exclusive_use, no_consumers};
 use super::{Origin, Session, SessionOutput, Waiting, World, base64url};
 use crate::error::Exception;
 use crate::identity::{ConnectionId, ConsumerKey, QueueId, ShardId};
 use crate::limits::{CONSUMERS_PER_CHANNEL, CONSUMERS_PER_CONNECTION, DELIVERY_WINDOW_BYTES, DELIVERY_WINDOW_MESSAGES};
-use crate::queue::{Delivery, Event, PositionRange, Settlement, ShardInput, SubscribeRefusal, Subscription};
+use crate::queue::{Event, QueueKind, ShardInput, SubscribeRefusal};
 use crate::topology::{QueueRecord, Topology, Verb};
 
 /// A consumer as its connection knows it.
@@ -21,9 +20,9 @@ use crate::topology::{QueueRecord, Topology, Verb};
 pub(super) struct Consumer {
     pub(super) shard: ShardId,
     pub(super) queue: QueueId,
-    channel: u16,
-    tag: Arc<str>,
-    no_ack: bool,
+    pub(super) channel: u16,
+    pub(super) tag: Arc<str>,
+    pub(super) no_ack: bool,
     /// Sent to the socket since the last grant.
     sent_messages: u32,
     sent_bytes: u64,
@@ -49,7 +48,7 @@ impl Consumer {
     }
 
     /// Counts a delivery; true if it is the one that makes a grant worth while.
-    fn sent(&mut self, bytes: usize) -> bool {
+    pub(super) fn sent(&mut self, bytes: usize) -> bool {
         let was_due = self.grant_is_due();
         self.sent_messages += 1;
         self.sent_bytes += bytes as u64;
@@ -76,7 +75,7 @@ impl Session {
         consume: &basic::Consume<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        refuse_consume_arguments(consume)?;
+        check_arguments(consume.arguments)?;
         if consume.queue == DIRECT_REPLY_TO {
             return self.consume_replies(world, origin, consume, out);
         }
@@ -100,13 +99,11 @@ impl Session {
             let text = format!("consumer limit per connection of {CONSUMERS_PER_CONNECTION} reached");
             return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
         }
-        let prefetch_count = u32::from(channel.prefetch_count);
-        let subscription = Subscription {
-            no_ack: consume.no_ack,
-            exclusive: consume.exclusive,
-            prefetch_count,
-            ..Subscription::default()
-        };
+        let limits = channel.prefetch;
+        let settings = world.topology.settings(&queue);
+        let terms = Terms { consume, settings: &settings, queue: &queue.name, vhost: &self.vhost, prefetch: limits };
+        let subscription = terms.subscription()?;
+        let channel = self.open_channel(origin)?;
         channel.consumer_tags.insert(tag.clone(), serial);
         self.last_serial = serial;
         let consumer = Consumer {
@@ -159,11 +156,24 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         let queue = self.find_queue(world.topology, origin, get.queue, Verb::Get)?;
+        self.check_get(world.topology, &queue)?;
         let holder = ConsumerKey { connection: self.id, channel: origin.channel, serial: 0 };
         self.touched.insert(queue.shard, queue.id);
         let input = ShardInput::Get { queue: queue.id, holder, no_ack: get.no_ack };
         self.ask_shard(origin, queue.clone(), input, Reply::Get { queue, no_ack: get.no_ack }, out);
         Ok(())
+    }
+
+    /// Streams and the stores of delayed exchanges have nothing to get.
+    fn check_get(&self, topology: &Topology, queue: &QueueRecord) -> Result<(), Exception> {
+        match topology.settings(queue).kind {
+            QueueKind::Classic | QueueKind::Quorum => Ok(()),
+            QueueKind::Delayed => Err(no_consumers(&queue.name, &self.vhost)),
+            QueueKind::Stream => Err(Exception::connection(
+                ReplyCode::NotImplemented,
+                format!("basic.get not supported by stream queues queue '{}' in vhost '{}'", queue.name, self.vhost),
+            )),
+        }
     }
 
     pub(super) fn queue_purge(
@@ -226,7 +236,7 @@ impl Session {
                 self.subscribed(origin, serial, &queue, result, no_wait, out)
             }
             (Reply::CancelOk { serial, tag, no_wait }, Event::Unsubscribed(key)) if key.serial == serial => {
-                self.forget_consumer(serial);
+                self.end_consumer(serial, out);
                 if !no_wait {
                     out.send(origin.channel, &ToClient::BasicCancelOk(basic::CancelOk { consumer_tag: &tag }));
                 }
@@ -285,105 +295,12 @@ impl Session {
             }
             return Ok(());
         };
-        self.forget_consumer(serial);
+        self.end_consumer(serial, out);
         Err(match refusal {
             SubscribeRefusal::QueueGone => self.no_queue(&queue.name),
-            SubscribeRefusal::ExclusiveUse => Exception::channel(
-                ReplyCode::AccessRefused,
-                format!("queue '{}' in vhost '{}' in exclusive use", queue.name, self.vhost),
-            ),
+            SubscribeRefusal::ExclusiveUse => exclusive_use(&queue.name, &self.vhost),
         })
     }
-
-    fn got(
-        &mut self,
-        number: u16,
-        queue: &QueueRecord,
-        delivery: &Delivery,
-        ready: u64,
-        no_ack: bool,
-        out: &mut SessionOutput,
-    ) {
-        let frame_max = self.frame_max;
-        let Some(channel) = self.channel(number) else {
-            return;
-        };
-        let held = Held { shard: queue.shard, queue: queue.id, position: delivery.position };
-        let delivery_tag = channel.next_delivery_tag((!no_ack).then_some(held));
-        let message = &delivery.message;
-        let method = basic::GetOk {
-            delivery_tag,
-            redelivered: delivery.redelivered,
-            exchange: message.exchange(),
-            routing_key: message.routing_key(),
-            message_count: count_field(ready),
-        };
-        let content = Content { header_payload: message.header(), body: message.body() };
-        out.count_delivery(delivery.redelivered);
-        encode_get_ok(number, &method, content, frame_max, &mut out.octets);
-    }
-
-    /// Sends a message to a consumer; one whose consumer has ended goes back.
-    pub(super) fn deliver(&mut self, shard: ShardId, serial: u32, delivery: Delivery, out: &mut SessionOutput) {
-        let Delivery { queue, position, redelivered, message, .. } = delivery;
-        let Some(consumer) = self.consumers.get_mut(serial) else {
-            // Unless everything of the queue has been given back: then the message may be with another by now.
-            if self.touched.contains(shard, queue) {
-                out.settle(shard, queue, PositionRange { first: position, len: 1 }, Settlement::Requeue);
-            }
-            return;
-        };
-        let Some(channel) = self.channels.get_mut(consumer.channel) else {
-            return;
-        };
-        let held = (!consumer.no_ack).then_some(Held { shard, queue, position });
-        let method = basic::Deliver {
-            consumer_tag: &consumer.tag,
-            delivery_tag: channel.next_delivery_tag(held),
-            redelivered,
-            exchange: message.exchange(),
-            routing_key: message.routing_key(),
-        };
-        let content = Content { header_payload: message.header(), body: message.body() };
-        out.count_delivery(redelivered);
-        encode_deliver(consumer.channel, &method, content, self.frame_max, &mut out.octets);
-        if consumer.sent(message.size()) {
-            self.grants_due.push(serial);
-        }
-    }
-
-    /// Tells a client that announced `consumer_cancel_notify` that its queue is gone (RabbitMQ extension).
-    pub(super) fn consumer_cancelled(&mut self, serial: u32, out: &mut SessionOutput) {
-        let Some(consumer) = self.forget_consumer(serial) else {
-            return;
-        };
-        if self.capabilities.consumer_cancel_notify {
-            let cancel = basic::Cancel { consumer_tag: &consumer.tag, no_wait: true };
-            out.send(consumer.channel, &ToClient::BasicCancel(cancel));
-        }
-    }
-
-    fn forget_consumer(&mut self, serial: u32) -> Option<Consumer> {
-        let consumer = self.consumers.remove(serial)?;
-        if let Some(channel) = self.channels.get_mut(consumer.channel) {
-            channel.consumer_tags.remove(&*consumer.tag);
-        }
-        Some(consumer)
-    }
-}
-
-fn refuse_consume_arguments(consume: &basic::Consume<'_>) -> Result<(), Exception> {
-    consume
-        .arguments
-        .validate(&limits::TABLE)
-        .map_err(|error| Exception::connection(error.reply_code(), format!("arguments: {error}")))?;
-    for name in ["x-priority", "x-stream-offset", "x-consumer-timeout", "x-cancel-on-ha-failover"] {
-        if matches!(consume.arguments.get(name), Ok(Some(_))) {
-            let text = format!("consumer argument '{name}' is not available in this version; consume without it");
-            return Err(Exception::channel(ReplyCode::NotImplemented, text));
-        }
-    }
-    Ok(())
 }
 
 /// A count as its 32-bit field takes it.

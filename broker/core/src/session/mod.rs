@@ -16,15 +16,18 @@ mod channel;
 mod confirm;
 mod consume;
 mod declare;
+mod deliver;
 mod direct_reply;
 mod expiration;
 mod handshake;
 mod output;
+mod prefetch;
 mod properties;
 mod publish;
 mod routing;
 mod sasl;
 mod sender_selected;
+mod subscription;
 mod touched;
 mod unacked;
 
@@ -417,7 +420,7 @@ impl Session {
                 self.confirmed(channel, |confirms| confirms.applied(first, len))
             }
             Event::Refused { channel, first, len } => self.confirmed(channel, |confirms| confirms.refused(first, len)),
-            Event::ConsumerTimedOut(key) => self.consumer_cancelled(key.serial, out),
+            Event::ConsumerTimedOut(key) => self.timed_out(shard, key, out),
             Event::Forward(_) => {}
             Event::ConsumerCancelled(key) => self.consumer_cancelled(key.serial, out),
             answer => {
@@ -518,6 +521,9 @@ impl Session {
 
     /// Gives back messages and consumers on every queue that the connection has used.
     fn leave_queues(&mut self, out: &mut SessionOutput) {
+        for channel in self.channels.values_mut() {
+            channel.aside.drain(..).for_each(|aside| deliver::give_back(aside.shard, &aside.delivery, out));
+        }
         for (shard, queue) in core::mem::take(&mut self.touched).into_parts() {
             out.tell(shard, ShardInput::Detach { connection: self.id, queue });
         }

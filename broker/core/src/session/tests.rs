@@ -9,6 +9,8 @@ mod content;
 mod declare;
 mod direct_reply;
 mod handshake;
+mod prefetch;
 mod sender_selected;
 mod time;
+mod timeout;
 mod world;

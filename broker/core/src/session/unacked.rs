@@ -1,6 +1,6 @@
 //! What a channel's client holds, by delivery tag.
 
-use alloc::collections::VecDeque;
+use alloc::collections::{BTreeSet, VecDeque};
 
 use super::SessionOutput;
 use crate::identity::{QueueId, ShardId};
@@ -9,12 +9,31 @@ use crate::queue::{PositionRange, Settlement};
 /// Holes that are not worth closing.
 const HOLES_MIN: usize = 64;
 
+/// The position of a message that has gone back without its client: acknowledging it has no effect. No queue has it.
+const GONE: u64 = u64::MAX;
+
 /// A message that the client holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Held {
     pub(super) shard: ShardId,
     pub(super) queue: QueueId,
     pub(super) position: u64,
+    pub(super) holder: Holder,
+}
+
+/// By whom a message was received: a consumer of the channel, or `basic.get`. Two consumers are told apart unless 65,536
+/// came between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Holder(u16);
+
+impl Holder {
+    /// Nobody consumed it: the client got it.
+    pub(super) const GET: Self = Self(0);
+
+    /// The consumer of that number.
+    pub(super) fn of(serial: u32) -> Self {
+        Self((serial & 0xffff) as u16)
+    }
 }
 
 /// Deliveries that are not settled yet, oldest first. Tags only grow, so a delivery is added at the end; mostly they
@@ -33,6 +52,7 @@ struct Entry {
     queue: QueueId,
     /// The metadata's shard, which has no messages, marks a hole.
     shard: ShardId,
+    holder: Holder,
 }
 
 const _: () = assert!(size_of::<Entry>() == 24);
@@ -47,18 +67,45 @@ impl Unacked {
     /// Adds a delivery; `tag` is larger than all before.
     #[inline]
     pub(super) fn push(&mut self, tag: u64, held: Held) {
-        let Held { shard, queue, position } = held;
-        self.entries.push_back(Entry { tag, position, queue, shard });
+        let Held { shard, queue, position, holder } = held;
+        self.entries.push_back(Entry { tag, position, queue, shard, holder });
+    }
+
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len() - self.holes
+    }
+
+    /// The queues that they come from.
+    pub(super) fn queues(&self) -> BTreeSet<(ShardId, QueueId)> {
+        let held = self.entries.iter().filter(|entry| !entry.is_hole() && entry.position != GONE);
+        held.map(|entry| (entry.shard, entry.queue)).collect()
+    }
+
+    /// What a consumer had has gone back to its queue. The tags stay known.
+    pub(super) fn forget(&mut self, shard: ShardId, holder: Holder) {
+        let of_it = |entry: &&mut Entry| (entry.shard, entry.holder) == (shard, holder);
+        self.entries.iter_mut().filter(of_it).for_each(|entry| entry.position = GONE);
+    }
+
+    /// Settles one delivery. Answers how many, 0 if it has gone back before; `None`: there is none of that tag.
+    pub(super) fn settle_one(&mut self, tag: u64, settlement: Settlement, out: &mut SessionOutput) -> Option<u64> {
+        let Held { shard, queue, position, .. } = self.take(tag)?;
+        if position == GONE {
+            return Some(0);
+        }
+        out.settle(shard, queue, PositionRange { first: position, len: 1 }, settlement);
+        Some(1)
     }
 
     /// Takes out one delivery; `None`: there is none of that tag.
-    pub(super) fn take(&mut self, tag: u64) -> Option<Held> {
+    fn take(&mut self, tag: u64) -> Option<Held> {
         let at = self.find(tag)?;
-        let Entry { shard, queue, position, .. } = self.entries[at];
+        let Entry { shard, queue, position, holder, .. } = self.entries[at];
         self.entries[at].shard = ShardId::METADATA;
         self.holes += 1;
         self.close_holes();
-        Some(Held { shard, queue, position })
+        Some(Held { shard, queue, position, holder })
     }
 
     /// Settles everything up to `tag`, or everything if that is 0, also if that is nothing (spec `basic.ack`).
@@ -70,6 +117,9 @@ impl Unacked {
         for Entry { shard, queue, position, .. } in self.entries.drain(..end) {
             if shard == ShardId::METADATA {
                 self.holes -= 1;
+                continue;
+            }
+            if position == GONE {
                 continue;
             }
             settled += 1;
@@ -127,6 +177,7 @@ mod tests {
             shard: ShardId(1 + u16::from(position.is_multiple_of(3))),
             queue: QueueId(position as u32 % 2),
             position,
+            holder: Holder::of(position as u32 % 5),
         }
     }
 
@@ -169,9 +220,27 @@ mod tests {
                         }
                     }
                 }
+                prop_assert_eq!(unacked.len(), model.len());
                 prop_assert!(unacked.entries.len() <= 2 * (model.len() + HOLES_MIN + 1));
             }
         }
+    }
+
+    #[test]
+    fn what_has_gone_back_is_known_and_settles_nothing() {
+        let mut unacked = Unacked::default();
+        (1..=10).for_each(|tag| {
+            unacked.push(tag, Held { shard: ShardId(1), holder: Holder::of(tag as u32 % 2), ..held(tag) })
+        });
+        unacked.forget(ShardId(2), Holder::of(1));
+        unacked.forget(ShardId(1), Holder::of(1));
+        let mut out = SessionOutput::default();
+        assert_eq!(unacked.settle_one(1, Settlement::Done, &mut out), Some(0));
+        assert_eq!(unacked.settle_one(1, Settlement::Done, &mut out), None);
+        assert_eq!(unacked.settle_one(2, Settlement::Done, &mut out), Some(1));
+        assert_eq!(unacked.len(), 8);
+        assert_eq!(unacked.settle_up_to(0, Settlement::Done, &mut out), Some(4));
+        assert_eq!(settled(&mut out), [2, 4, 6, 8, 10]);
     }
 
     #[test]

@@ -4,9 +4,10 @@ use std::format;
 use std::string::String;
 use std::vec::Vec;
 
-use warren_amqp::{ToClient, ToServer, basic};
+use warren_amqp::{ToClient, ToServer, basic, channel};
 
 use super::world::*;
+use crate::queue::Settlement;
 
 fn ack(delivery_tag: u64, multiple: bool) -> ToServer<'static> {
     ToServer::BasicAck(basic::Ack { delivery_tag, multiple })
@@ -141,4 +142,31 @@ fn recover_async_is_not_answered() {
     let mut world = World::new();
     world.send(ME, 1, ToServer::BasicRecoverAsync(basic::RecoverAsync { requeue: true }));
     assert_eq!(world.heard(ME), []);
+}
+
+#[test]
+fn a_queue_is_told_what_failed_and_what_was_only_given_back() {
+    for (method, settlement) in [
+        (nack(1, false, true), Settlement::Requeue),
+        (nack(1, false, false), Settlement::Reject),
+        (ToServer::BasicReject(basic::Reject { delivery_tag: 1, requeue: true }), Settlement::Fail),
+        (ToServer::BasicReject(basic::Reject { delivery_tag: 1, requeue: false }), Settlement::Reject),
+        (ack(1, false), Settlement::Done),
+    ] {
+        let mut world = holding();
+        world.told();
+        world.send(ME, 1, method);
+        assert_eq!(world.settled(), [(settlement, 1)]);
+        world.send(ME, 1, ToServer::BasicRecoverAsync(basic::RecoverAsync { requeue: true }));
+        assert_eq!(world.settled(), [(Settlement::Requeue, 3)]);
+    }
+}
+
+#[test]
+fn what_a_closed_channel_held_has_failed() {
+    let mut world = holding();
+    world.told();
+    let close = channel::Close { reply_code: 200, reply_text: "", class_id: 0, method_id: 0 };
+    world.call(ME, 1, ToServer::ChannelClose(close));
+    assert_eq!(world.settled(), [(Settlement::Fail, 4)]);
 }

@@ -16,13 +16,14 @@ use warren_amqp::{
 };
 
 use crate::Exception;
+use crate::command::{Attributes, encode_publish_head};
 use crate::fake_log::FakeLog;
-use crate::identity::{ConnectionId, ShardId};
+use crate::identity::{ConnectionId, ConsumerKey, ShardId};
 use crate::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
-use crate::queue::{DeleteRefusal, Event, PublishRun, Shard, ShardInput, ShardOutput};
+use crate::queue::{DeleteRefusal, Delivery, Event, PublishRun, Settlement, Shard, ShardInput, ShardOutput};
 use crate::session::{Login, MetadataAnswer, MetadataRequest, ReplyAddress, Session, SessionOutput, World as View};
 use crate::time::Instant;
-use crate::topology::{Change, Identity, Outcome, Topology};
+use crate::topology::{Change, Identity, Outcome, QueueRecord, Topology, Verb};
 
 pub(super) const ME: usize = 0;
 pub(super) const OTHER: usize = 1;
@@ -47,6 +48,8 @@ pub(super) struct World {
     reply_addresses: Vec<ReplyAddress>,
     /// Every run of publishes that a shard was handed.
     pub(super) runs: Vec<PublishRun>,
+    /// What sessions told shards.
+    told: Vec<ShardInput>,
 }
 
 struct Client {
@@ -109,6 +112,7 @@ impl World {
             random: 0,
             reply_addresses: vec![],
             runs: vec![],
+            told: vec![],
         }
     }
 
@@ -304,6 +308,53 @@ impl World {
         self.run();
     }
 
+    /// What sessions have told shards since this was last asked.
+    pub(super) fn told(&mut self) -> Vec<ShardInput> {
+        core::mem::take(&mut self.told)
+    }
+
+    /// How messages were settled since this was last asked.
+    pub(super) fn settled(&mut self) -> Vec<(Settlement, u64)> {
+        let settled = |input| match input {
+            ShardInput::Settle { ranges, settlement, .. } => {
+                Some((settlement, ranges.iter().map(|range| range.len).sum()))
+            }
+            _ => None,
+        };
+        self.told().into_iter().filter_map(settled).collect()
+    }
+
+    /// Lets a connection's session hear of `event` as if the shard of the queue had told it.
+    pub(super) fn hear_from(&mut self, client: usize, queue: &str, event: Event) {
+        let shard = self.record(queue).shard;
+        self.clients[client].events.push_back((shard, vec![event]));
+        self.run();
+    }
+
+    /// A queue of the virtual host.
+    pub(super) fn record(&self, queue: &str) -> Arc<QueueRecord> {
+        let node = Identity::Node(Arc::from("guest"));
+        let record = self.topology.accessible_queue(&node, "/", queue, self.clients[ME].id, Verb::Get);
+        record.expect("the test has declared it")
+    }
+
+    /// A delivery from a queue, of a message that the queue does not have.
+    pub(super) fn delivery(&self, queue: &str) -> Delivery {
+        let mut command = vec![];
+        let header = b"\0\x3c\0\0\0\0\0\0\0\0\0\0\0\0";
+        let queue = self.record(queue).id;
+        let head = (1, [queue].into_iter());
+        encode_publish_head(head, 0, 0, header.len() as u32, 0, &Attributes::default(), &mut command);
+        command.extend_from_slice(header);
+        let message = crate::Message::from_publish(Bytes::from(command)).expect("it is a publish");
+        Delivery { queue, position: 1 << 40, redelivered: false, delivery_count: 0, offset: None, message }
+    }
+
+    /// The key of a connection's consumer on channel 1.
+    pub(super) fn key(&self, client: usize, serial: u32) -> ConsumerKey {
+        ConsumerKey { connection: self.clients[client].id, channel: 1, serial }
+    }
+
     /// The socket is lost.
     pub(super) fn disconnect(&mut self, client: usize) {
         let Client { session, output, .. } = &mut self.clients[client];
@@ -440,6 +491,7 @@ impl World {
         while let Some((shard, inputs)) = self.clients[client].output.next_shard_inputs() {
             moved = true;
             for input in inputs {
+                self.told.push(input.clone());
                 self.tell(shard, input);
             }
         }
@@ -539,6 +591,12 @@ impl Said {
     /// The payload, if it is a content header.
     pub(super) fn content_header(&self) -> Option<&[u8]> {
         (self.kind == Kind::Header).then_some(&*self.payload)
+    }
+
+    pub(super) fn properties(&self) -> BasicProperties<'_> {
+        assert_eq!(self.kind, Kind::Header, "{self:?}");
+        let header = warren_amqp::Header::decode(&self.payload).expect("we send headers");
+        BasicProperties::decode(header.properties).expect("and good ones")
     }
 
     pub(super) fn is_heartbeat(&self) -> bool {

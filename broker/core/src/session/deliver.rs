@@ -1,0 +1,170 @@
+//! Messages to the client, by consumers and gets, and consumers that end without having asked for it.
+
+use alloc::borrow::Cow;
+use alloc::format;
+
+use warren_amqp::delivery::{Content, encode_deliver, encode_get_ok};
+use warren_amqp::{ReplyCode, ToClient, basic};
+
+use super::consume::{Consumer, count_field};
+use super::prefetch::Aside;
+use super::unacked::{Held, Holder};
+use super::{Origin, Session, SessionOutput};
+use crate::header;
+use crate::identity::{ConsumerKey, ShardId};
+use crate::queue::{Delivery, PositionRange, Settlement};
+use crate::topology::QueueRecord;
+
+impl Session {
+    /// Answers a `basic.get` that found a message.
+    pub(super) fn got(
+        &mut self,
+        number: u16,
+        queue: &QueueRecord,
+        delivery: &Delivery,
+        ready: u64,
+        no_ack: bool,
+        out: &mut SessionOutput,
+    ) {
+        let frame_max = self.frame_max;
+        let Some(channel) = self.channel(number) else {
+            return;
+        };
+        let held = Held { shard: queue.shard, queue: queue.id, position: delivery.position, holder: Holder::GET };
+        let delivery_tag = channel.next_delivery_tag((!no_ack).then_some(held));
+        let message = &delivery.message;
+        let method = basic::GetOk {
+            delivery_tag,
+            redelivered: delivery.redelivered,
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+            message_count: count_field(ready),
+        };
+        let header = header_of(delivery);
+        let content = Content { header_payload: &header, body: message.body() };
+        out.count_delivery(delivery.redelivered);
+        encode_get_ok(number, &method, content, frame_max, &mut out.octets);
+    }
+
+    /// Takes in a message for a consumer. It is sent, unless the channel's client holds as many as it wants; one whose
+    /// consumer has ended goes back.
+    pub(super) fn deliver(&mut self, shard: ShardId, serial: u32, delivery: Delivery, out: &mut SessionOutput) {
+        let Some(consumer) = self.consumers.get(serial) else {
+            // Unless everything of the queue has been given back: then the message may be with another by now.
+            if self.touched.contains(shard, delivery.queue) {
+                give_back(shard, &delivery, out);
+            }
+            return;
+        };
+        let Some(channel) = self.channels.get_mut(consumer.channel) else {
+            return;
+        };
+        if !consumer.no_ack && channel.is_full() {
+            channel.aside.push_back(Aside { shard, serial, delivery });
+            return;
+        }
+        self.send_delivery(shard, serial, &delivery, out);
+    }
+
+    /// Sends a message to a consumer that is there.
+    #[inline]
+    pub(super) fn send_delivery(&mut self, shard: ShardId, serial: u32, delivery: &Delivery, out: &mut SessionOutput) {
+        let Some(consumer) = self.consumers.get_mut(serial) else {
+            return;
+        };
+        let Some(channel) = self.channels.get_mut(consumer.channel) else {
+            return;
+        };
+        let Delivery { queue, position, redelivered, message, .. } = delivery;
+        let held = Held { shard, queue: *queue, position: *position, holder: Holder::of(serial) };
+        let method = basic::Deliver {
+            consumer_tag: &consumer.tag,
+            delivery_tag: channel.next_delivery_tag((!consumer.no_ack).then_some(held)),
+            redelivered: *redelivered,
+            exchange: message.exchange(),
+            routing_key: message.routing_key(),
+        };
+        let header = header_of(delivery);
+        let content = Content { header_payload: &header, body: message.body() };
+        out.count_delivery(*redelivered);
+        encode_deliver(consumer.channel, &method, content, self.frame_max, &mut out.octets);
+        if consumer.sent(message.size()) {
+            self.grants_due.push(serial);
+        }
+    }
+
+    /// A consumer's queue is gone: tells a client that announced `consumer_cancel_notify` (RabbitMQ extension).
+    pub(super) fn consumer_cancelled(&mut self, serial: u32, out: &mut SessionOutput) {
+        if let Some(consumer) = self.forget_consumer(serial) {
+            self.notify_of_cancel(&consumer, out);
+        }
+    }
+
+    /// Somebody has held a message for too long, and all that it held has gone back: a consumer ends with `basic.cancel`
+    /// where the client understands that. A channel with a client that does not, or one that got its messages one by
+    /// one, is closed (RabbitMQ).
+    pub(super) fn timed_out(&mut self, shard: ShardId, key: ConsumerKey, out: &mut SessionOutput) {
+        let consumer = self.forget_consumer(key.serial);
+        if let Some(channel) = self.channels.get_mut(key.channel).filter(|_| key.serial != 0) {
+            channel.unacked.forget(shard, Holder::of(key.serial));
+        }
+        match consumer {
+            Some(consumer) if self.capabilities.consumer_cancel_notify => self.notify_of_cancel(&consumer, out),
+            // It had ended before, and what it held has gone back all the same.
+            None if key.serial != 0 => {}
+            _ if self.channel(key.channel).is_none() => {}
+            _ => {
+                let text = format!(
+                    "delivery acknowledgement on channel {} timed out. This timeout value can be configured, \
+                     see consumers doc guide to learn more",
+                    key.channel
+                );
+                self.close_channel(Origin::none(key.channel), ReplyCode::PreconditionFailed, &text, out);
+            }
+        }
+    }
+
+    fn notify_of_cancel(&self, consumer: &Consumer, out: &mut SessionOutput) {
+        if self.capabilities.consumer_cancel_notify {
+            let cancel = basic::Cancel { consumer_tag: &consumer.tag, no_wait: true };
+            out.send(consumer.channel, &ToClient::BasicCancel(cancel));
+        }
+    }
+
+    /// Ends a consumer. Messages that it was about to be sent go back.
+    pub(super) fn end_consumer(&mut self, serial: u32, out: &mut SessionOutput) {
+        let Some(consumer) = self.consumers.get(serial) else {
+            return;
+        };
+        if let Some(channel) = self.channels.get_mut(consumer.channel) {
+            let of_it = channel.aside.iter().filter(|aside| aside.serial == serial);
+            of_it.for_each(|aside| give_back(aside.shard, &aside.delivery, out));
+        }
+        self.forget_consumer(serial);
+    }
+
+    /// Forgets a consumer whose messages are in its queue again, or gone with it.
+    fn forget_consumer(&mut self, serial: u32) -> Option<Consumer> {
+        let consumer = self.consumers.remove(serial)?;
+        if let Some(channel) = self.channels.get_mut(consumer.channel) {
+            channel.consumer_tags.remove(&*consumer.tag);
+            channel.aside.retain(|aside| aside.serial != serial);
+        }
+        Some(consumer)
+    }
+}
+
+/// A message that was not sent goes back to its queue as if nothing had happened.
+pub(super) fn give_back(shard: ShardId, delivery: &Delivery, out: &mut SessionOutput) {
+    out.settle(shard, delivery.queue, PositionRange { first: delivery.position, len: 1 }, Settlement::Return);
+}
+
+/// The content header to send: as it came, but with what the queue has counted.
+#[inline]
+fn header_of(delivery: &Delivery) -> Cow<'_, [u8]> {
+    let Delivery { message, delivery_count, offset, .. } = delivery;
+    if *delivery_count == 0 && offset.is_none() {
+        return Cow::Borrowed(message.header());
+    }
+    Cow::Owned(header::delivered(message.header(), *delivery_count, *offset))
+}

@@ -1,0 +1,87 @@
+//! `basic.qos`: how many messages a client may hold unacknowledged, by consumer and by channel.
+//!
+//! The limit by consumer is its queue's to keep. The one by channel (`global`) is kept here: what the queues hand out
+//! beyond it is put aside until acknowledgements make room. It is not much, because a queue hands a consumer at most as
+//! much as was not sent to its socket yet, one delivery window.
+
+use alloc::format;
+
+use warren_amqp::{ReplyCode, ToClient, basic};
+
+use super::channel::Channel;
+use super::{Origin, Session, SessionOutput};
+use crate::error::Exception;
+use crate::identity::ShardId;
+use crate::queue::{Delivery, ShardInput};
+
+/// The limits of a channel; 0 is none.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Prefetch {
+    /// For each consumer that starts from now on.
+    pub(super) consumer: u16,
+    /// For all of them together.
+    pub(super) channel: u16,
+}
+
+/// A message that waits until the client has acknowledged others.
+#[derive(Debug)]
+pub(super) struct Aside {
+    pub(super) shard: ShardId,
+    /// The consumer's.
+    pub(super) serial: u32,
+    pub(super) delivery: Delivery,
+}
+
+impl Prefetch {
+    /// How many messages a queue may hand a new consumer: no more than its channel will take.
+    pub(super) fn of_consumer(self) -> u16 {
+        match (self.consumer, self.channel) {
+            (0, limit) | (limit, 0) => limit,
+            (consumer, channel) => consumer.min(channel),
+        }
+    }
+}
+
+impl Channel {
+    /// True if its client holds as many messages as it wants.
+    #[inline]
+    pub(super) fn is_full(&self) -> bool {
+        self.prefetch.channel > 0 && self.unacked.len() >= usize::from(self.prefetch.channel)
+    }
+}
+
+impl Session {
+    /// Sets a limit. A client that calls is at work, so the time that it may hold messages begins anew.
+    pub(super) fn basic_qos(
+        &mut self,
+        origin: Origin,
+        qos: basic::Qos,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
+        if qos.prefetch_size != 0 {
+            let text = format!("prefetch_size!=0 ({})", qos.prefetch_size);
+            return Err(Exception::connection(ReplyCode::NotImplemented, text));
+        }
+        let connection = self.id;
+        let channel = self.open_channel(origin)?;
+        // RabbitMQ 4.3 gives each consumer a limit of its own all the same. Clients of its earlier versions count on one limit.
+        let limit = if qos.global { &mut channel.prefetch.channel } else { &mut channel.prefetch.consumer };
+        *limit = qos.prefetch_count;
+        for (shard, queue) in channel.unacked.queues() {
+            out.tell(shard, ShardInput::Extend { queue, connection, channel: origin.channel });
+        }
+        out.send(origin.channel, &ToClient::BasicQosOk(basic::QosOk));
+        self.resume_deliveries(origin.channel, out);
+        Ok(())
+    }
+
+    /// Sends what was put aside, as far as there is room now.
+    pub(super) fn resume_deliveries(&mut self, number: u16, out: &mut SessionOutput) {
+        while let Some(channel) = self.channel(number).filter(|channel| !channel.is_full()) {
+            let Some(Aside { shard, serial, delivery }) = channel.aside.pop_front() else {
+                return;
+            };
+            self.send_delivery(shard, serial, &delivery, out);
+        }
+    }
+}

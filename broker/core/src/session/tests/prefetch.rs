@@ -1,0 +1,138 @@
+//! `basic.qos`: limits by consumer and by channel.
+
+use std::vec;
+
+use warren_amqp::{ToClient, ToServer, basic, channel};
+
+use super::world::*;
+use crate::queue::{Settlement, ShardInput};
+
+fn qos(prefetch_count: u16, global: bool) -> ToServer<'static> {
+    ToServer::BasicQos(basic::Qos { prefetch_size: 0, prefetch_count, global })
+}
+
+fn ack(delivery_tag: u64, multiple: bool) -> ToServer<'static> {
+    ToServer::BasicAck(basic::Ack { delivery_tag, multiple })
+}
+
+/// A broker with two queues of three messages each, and a client that will hold `limit` messages on its channel.
+fn limited(limit: u16) -> World {
+    let mut world = World::new();
+    for queue in ["q", "r"] {
+        world.queue(ME, queue);
+        world.publish_all(OTHER, queue, &["1", "2", "3"]);
+    }
+    assert_eq!(world.call(ME, 1, qos(limit, true)).method(), ToClient::BasicQosOk(basic::QosOk));
+    world
+}
+
+fn delivered(world: &mut World) -> usize {
+    messages(&world.heard(ME)).len()
+}
+
+#[test]
+fn a_global_limit_is_of_all_consumers_of_the_channel_together() {
+    let mut world = limited(2);
+    assert_eq!(world.consume(ME, "q", "a").len(), 2);
+    assert_eq!(world.consume(ME, "r", "b").len(), 0);
+    world.send(ME, 1, ack(1, false));
+    assert_eq!(bodies(&messages(&world.heard(ME))), ["1"], "what was put aside first");
+    world.send(ME, 1, ack(0, true));
+    assert_eq!(delivered(&mut world), 2);
+    world.send(ME, 1, ack(0, true));
+    assert_eq!(delivered(&mut world), 1);
+}
+
+#[test]
+fn another_channel_has_a_limit_of_its_own() {
+    let mut world = limited(1);
+    assert_eq!(world.consume(ME, "q", "a").len(), 1);
+    world.open_channel(ME, 2);
+    world.send(ME, 2, ToServer::BasicConsume(consume("r", "b")));
+    assert_eq!(delivered(&mut world), 3);
+}
+
+#[test]
+fn a_global_limit_does_not_hold_back_what_needs_no_acknowledgement() {
+    let mut world = limited(1);
+    assert_eq!(world.consume(ME, "q", "a").len(), 1);
+    world.send(ME, 1, ToServer::BasicConsume(basic::Consume { no_ack: true, ..consume("r", "b") }));
+    assert_eq!(delivered(&mut world), 3);
+}
+
+#[test]
+fn a_nack_makes_room_and_so_does_a_higher_limit() {
+    let mut world = limited(1);
+    world.consume(ME, "q", "a");
+    world.consume(ME, "r", "b");
+    world.send(ME, 1, ToServer::BasicNack(basic::Nack { delivery_tag: 1, multiple: false, requeue: false }));
+    assert_eq!(delivered(&mut world), 1);
+    world.send(ME, 1, qos(3, true));
+    assert_eq!(delivered(&mut world), 1, "one that was put aside");
+    world.send(ME, 1, qos(0, true));
+    world.send(ME, 1, ack(0, true));
+    assert!(delivered(&mut world) > 0);
+}
+
+#[test]
+fn what_was_put_aside_goes_back_unseen_when_its_consumer_ends() {
+    let mut world = limited(1);
+    world.consume(ME, "q", "a");
+    world.consume(ME, "r", "b");
+    world.told();
+    world.call(ME, 1, ToServer::BasicCancel(basic::Cancel { consumer_tag: "b", no_wait: false }));
+    assert_eq!(world.settled(), [(Settlement::Return, 1)]);
+    assert_eq!(bodies(&world.consume(OTHER, "r", "c")), ["1", "2", "3"]);
+    world.send(ME, 1, ack(0, true));
+    assert!(
+        messages(&world.heard(ME)).iter().all(|message| message.body != "1"),
+        "they are not the consumer's any more"
+    );
+}
+
+#[test]
+fn what_was_put_aside_goes_back_unseen_when_the_channel_ends() {
+    let mut world = limited(1);
+    world.consume(ME, "q", "a");
+    world.consume(ME, "r", "b");
+    world.told();
+    let close = channel::Close { reply_code: 200, reply_text: "", class_id: 0, method_id: 0 };
+    world.call(ME, 1, ToServer::ChannelClose(close));
+    let mut settled = world.settled();
+    settled.sort_by_key(|(settlement, _)| *settlement == Settlement::Return);
+    assert_eq!(settled, [(Settlement::Fail, 1), (Settlement::Return, 1)]);
+}
+
+#[test]
+fn a_consumer_gets_no_more_than_its_channel_takes() {
+    let mut world = limited(2);
+    let limit = |world: &mut World| {
+        world.told().iter().find_map(|input| match input {
+            ShardInput::Subscribe { subscription, .. } => Some(subscription.prefetch_count),
+            _ => None,
+        })
+    };
+    world.consume(ME, "q", "a");
+    assert_eq!(limit(&mut world), Some(2));
+    world.call(ME, 1, qos(1, false));
+    world.send(ME, 1, ToServer::BasicConsume(consume("q", "b")));
+    assert_eq!(limit(&mut world), Some(1));
+    world.send(ME, 1, qos(5, false));
+    world.send(ME, 1, ToServer::BasicConsume(consume("q", "c")));
+    assert_eq!(limit(&mut world), Some(2));
+}
+
+#[test]
+fn a_limit_extends_the_time_for_what_the_channel_holds() {
+    let mut world = limited(0);
+    world.consume(ME, "q", "a");
+    world.get(ME, "r");
+    world.told();
+    world.call(ME, 1, qos(1, false));
+    let (q, r) = (world.record("q").id, world.record("r").id);
+    let connection = world.key(ME, 1).connection;
+    let mut extended = world.told();
+    extended.sort_by_key(|input| matches!(input, ShardInput::Extend { queue, .. } if *queue == r));
+    let extend = |queue| ShardInput::Extend { queue, connection, channel: 1 };
+    assert_eq!(extended, vec![extend(q), extend(r)]);
+}

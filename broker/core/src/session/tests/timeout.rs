@@ -1,0 +1,88 @@
+//! Consumers that hold a message for too long.
+
+use std::vec::Vec;
+
+use warren_amqp::{BasicProperties, ToClient, ToServer, basic};
+
+use super::world::*;
+use crate::queue::{Event, Settlement};
+
+const TEXT: &str = "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. This timeout value can be \
+                    configured, see consumers doc guide to learn more";
+
+/// A client that holds two messages of `q` as the consumer 1, and of `r` as the consumer 2, and does not hear of its queues.
+fn holding(capabilities: &[&str]) -> World {
+    let mut world = World::empty();
+    let client = world.connect();
+    world.log_in_with(client, capabilities, 0);
+    world.open_channel(client, 1);
+    for (queue, tag) in [("q", "t"), ("r", "u")] {
+        world.queue(client, queue);
+        world.publish_all(client, queue, &["a", "b"]);
+        assert_eq!(world.consume(client, queue, tag).len(), 2);
+    }
+    world.told();
+    world
+}
+
+#[test]
+fn a_client_that_can_take_it_is_told_that_its_consumer_has_ended() {
+    let mut world = holding(&["consumer_cancel_notify"]);
+    world.hear_from(ME, "q", Event::ConsumerTimedOut(world.key(ME, 1)));
+    let cancel = basic::Cancel { consumer_tag: "t", no_wait: true };
+    assert_eq!(world.heard(ME)[0].method(), ToClient::BasicCancel(cancel));
+}
+
+#[test]
+fn acknowledging_too_late_is_no_mistake_and_has_no_effect() {
+    let mut world = holding(&["consumer_cancel_notify"]);
+    world.hear_from(ME, "q", Event::ConsumerTimedOut(world.key(ME, 1)));
+    world.heard(ME);
+    world.send(ME, 1, ToServer::BasicAck(basic::Ack { delivery_tag: 1, multiple: false }));
+    assert_eq!((world.heard(ME), world.settled()), (Vec::new(), Vec::new()));
+    world.send(ME, 1, ToServer::BasicNack(basic::Nack { delivery_tag: 0, multiple: true, requeue: true }));
+    assert_eq!(world.settled(), [(Settlement::Requeue, 2)], "those of the other consumer");
+}
+
+#[test]
+fn the_channel_of_a_client_that_cannot_take_it_is_closed() {
+    let mut world = holding(&[]);
+    world.hear_from(ME, "q", Event::ConsumerTimedOut(world.key(ME, 1)));
+    world.heard(ME)[0].closes_channel(406, TEXT, (0, 0));
+    assert_eq!(world.settled(), [(Settlement::Fail, 2)], "those of the other consumer");
+}
+
+#[test]
+fn the_channel_of_a_client_that_got_its_messages_one_by_one_is_closed() {
+    let mut world = holding(&["consumer_cancel_notify"]);
+    world.hear_from(ME, "q", Event::ConsumerTimedOut(world.key(ME, 0)));
+    world.heard(ME)[0].closes_channel(406, TEXT, (0, 0));
+    world.hear_from(ME, "q", Event::ConsumerTimedOut(world.key(ME, 0)));
+    assert!(world.heard(ME).is_empty(), "it is closing");
+}
+
+#[test]
+fn a_consumer_that_has_ended_before_takes_nobody_with_it() {
+    let mut world = holding(&[]);
+    world.call(ME, 1, ToServer::BasicCancel(basic::Cancel { consumer_tag: "t", no_wait: false }));
+    world.hear_from(ME, "q", Event::ConsumerTimedOut(world.key(ME, 1)));
+    assert!(world.heard(ME).is_empty());
+    world.send(ME, 1, ToServer::BasicAck(basic::Ack { delivery_tag: 0, multiple: true }));
+    assert_eq!(world.settled(), [(Settlement::Done, 2)], "those of the other consumer");
+}
+
+#[test]
+fn what_the_queue_has_counted_is_in_the_headers() {
+    let mut world = World::new();
+    world.queue(ME, "q");
+    world.publish_with(ME, to_queue("q"), &BasicProperties::default(), "a");
+    world.consume(ME, "q", "t");
+    let mut counted = world.delivery("q");
+    counted.delivery_count = 3;
+    counted.offset = Some(7);
+    world.hear_from(ME, "q", Event::Deliver(world.key(ME, 1), counted));
+    let heard = world.heard(ME);
+    let headers = heard[1].properties().headers.expect("there are headers");
+    assert_eq!(headers.get("x-delivery-count"), Ok(Some(warren_amqp::Value::I64(3))));
+    assert_eq!(headers.get("x-stream-offset"), Ok(Some(warren_amqp::Value::I64(7))));
+}
