@@ -20,6 +20,7 @@ pub mod command;
 mod error;
 #[cfg(test)]
 mod fake_log;
+pub mod forward;
 pub mod header;
 mod identity;
 pub mod limits;

@@ -29,8 +29,25 @@ pub const UNFINISHED_BYTES: u64 = 64 << 20;
 /// Octets of encoded publishes in one run; the publish that reaches it is the run's last.
 pub const RUN_BYTES: usize = 64 << 10;
 
-/// Octets of one message's body. A larger one closes the channel with 406 when its header comes.
+/// Octets of one message's body, unless the node is configured otherwise. A larger one closes the channel with 406 when
+/// its header comes.
 pub const MESSAGE_BYTES: u64 = 16 << 20;
+
+/// Octets of one message's body that a node may be configured to take.
+pub const MESSAGE_BYTES_MAX: u64 = 128 << 20;
+
+/// Milliseconds that a dead letter which must arrive and cannot waits before it is tried again.
+pub const FORWARD_RETRY_MILLIS: u64 = 5_000;
+
+/// Dead letters that some of their next queues have and others have refused, which are remembered; of the oldest it is
+/// forgotten, and the queues that have it get it again.
+pub const PARTLY_FORWARDED: usize = 4_096;
+
+/// Octets of a dead letter's `x-death`. Beyond, its oldest deaths are forgotten, never the newest.
+pub const DEATHS_BYTES: usize = 64 << 10;
+
+/// Queues of which the forwarder remembers where their messages go; beyond, all are looked up anew.
+pub const FORWARD_WAYS: usize = 1_024;
 
 /// Milliseconds in the property `expiration`: ten years, as in RabbitMQ; more is refused with 406.
 pub const EXPIRATION_MILLIS: u64 = 315_360_000_000;

@@ -9,7 +9,7 @@ use crate::error::Exception;
 use crate::limits::EXPIRATION_MILLIS;
 
 /// Reads it as RabbitMQ does: a sign is taken, blanks are not, and -0 is 0.
-pub(super) fn parse_expiration(octets: &[u8]) -> Result<u64, Exception> {
+pub(crate) fn parse_expiration(octets: &[u8]) -> Result<u64, Exception> {
     let (negative, unsigned) = match octets {
         [b'-', rest @ ..] => (true, rest),
         [b'+', rest @ ..] => (false, rest),

@@ -43,6 +43,7 @@ use warren_amqp::limits::FRAME_OVERHEAD;
 use warren_amqp::{DecodeError, Frame, ReplyCode, ToClient, ToServer, connection, decode_frame, decode_whole_publish};
 
 pub use direct_reply::{DirectReply, ReplyAddress};
+pub(crate) use expiration::parse_expiration;
 pub use output::{Counts, Login, MetadataAnswer, MetadataRequest, SessionOutput};
 
 use crate::error::Exception;
