@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use warren_core::limits::{MESSAGE_BYTES, MESSAGE_BYTES_MAX};
 
 /// The settings. What the file leaves out has the default written here.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -13,6 +14,11 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// Where to listen.
     pub listeners: Listeners,
+    /// Certificate and key for `listeners.amqps`. Default: none, and no TLS.
+    pub tls: Option<TlsConfig>,
+    /// Octets of one message's body; a larger one closes its channel with 406. 1 to 134217728 (128 MiB), default 16777216
+    /// (16 MiB), as in RabbitMQ.
+    pub max_message_bytes: u64,
     /// How the log is laid out.
     pub log: LogConfig,
     /// The one user that may log in. Default: none, then `guest` with password `guest` may, from this host only.
@@ -25,8 +31,38 @@ pub struct Config {
 pub struct Listeners {
     /// AMQP 0-9-1. Default: port 5672 on both loopback addresses.
     pub amqp: Vec<SocketAddr>,
+    /// AMQP 0-9-1 over TLS. Default: port 5671 on both loopback addresses if there is a section `[tls]`, otherwise none.
+    pub amqps: Option<Vec<SocketAddr>>,
     /// HTTP with `/livez`, `/readyz` and `/metrics`. Default: 127.0.0.1:15692.
     pub metrics: SocketAddr,
+}
+
+/// Files for TLS, all PEM. They are read at the start; a file that has changed counts from the next start on.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsConfig {
+    /// The server's certificate, and behind it those between it and its authority.
+    pub certificate: PathBuf,
+    /// The private key of the certificate.
+    pub key: PathBuf,
+    /// The authorities whose certificates clients may show. Needed if `client_certificates` is not `none`.
+    pub ca: Option<PathBuf>,
+    /// Whether clients have to show a certificate. Default: `none`.
+    #[serde(default)]
+    pub client_certificates: ClientCertificates,
+}
+
+/// Whether clients have to show a certificate. Whoever shows one still logs in with a password.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ClientCertificates {
+    /// Nobody is asked for one.
+    #[default]
+    None,
+    /// Who shows one must have it from an authority in `tls.ca`.
+    Optional,
+    /// Everybody must show one from an authority in `tls.ca`.
+    Required,
 }
 
 /// How the log is laid out. By default all of it follows from the size of the volume that it is on.
@@ -73,6 +109,15 @@ pub enum ConfigError {
     /// There is nothing to listen on.
     #[error("listeners.amqp is empty: name at least one address, such as \"127.0.0.1:5672\"")]
     NoListener,
+    /// There are addresses for TLS and no certificate.
+    #[error("listeners.amqps needs a section [tls] with certificate and key")]
+    NoCertificate,
+    /// Clients' certificates cannot be checked.
+    #[error("tls.client_certificates needs tls.ca: the file with the authorities that sign clients' certificates")]
+    NoAuthorities,
+    /// Not a length that a message may have.
+    #[error("max_message_bytes is {0}: it may be from 1 to {MESSAGE_BYTES_MAX}")]
+    MaxMessageBytes(u64),
 }
 
 impl Default for Config {
@@ -80,6 +125,8 @@ impl Default for Config {
         Self {
             data_dir: PathBuf::from("warren-data"),
             listeners: Listeners::default(),
+            tls: None,
+            max_message_bytes: MESSAGE_BYTES,
             log: LogConfig::default(),
             default_user: None,
         }
@@ -88,10 +135,7 @@ impl Default for Config {
 
 impl Default for Listeners {
     fn default() -> Self {
-        Self {
-            amqp: vec![(Ipv4Addr::LOCALHOST, 5672).into(), (Ipv6Addr::LOCALHOST, 5672).into()],
-            metrics: (Ipv4Addr::LOCALHOST, 15692).into(),
-        }
+        Self { amqp: loopbacks(Some(5672)), amqps: None, metrics: (Ipv4Addr::LOCALHOST, 15692).into() }
     }
 }
 
@@ -116,10 +160,33 @@ impl Config {
     /// The settings, if they make sense together.
     ///
     /// # Errors
-    /// There is no address to listen on.
+    /// There is no address to listen on, or something is asked for that needs another setting.
     pub fn checked(self) -> Result<Self, ConfigError> {
-        if self.listeners.amqp.is_empty() { Err(ConfigError::NoListener) } else { Ok(self) }
+        if self.listeners.amqp.is_empty() && self.amqps().is_empty() {
+            return Err(ConfigError::NoListener);
+        }
+        match &self.tls {
+            None if !self.amqps().is_empty() => return Err(ConfigError::NoCertificate),
+            Some(tls) if tls.client_certificates != ClientCertificates::None && tls.ca.is_none() => {
+                return Err(ConfigError::NoAuthorities);
+            }
+            _ => {}
+        }
+        if !(1..=MESSAGE_BYTES_MAX).contains(&self.max_message_bytes) {
+            return Err(ConfigError::MaxMessageBytes(self.max_message_bytes));
+        }
+        Ok(self)
     }
+
+    /// The addresses for AMQP over TLS.
+    pub fn amqps(&self) -> Vec<SocketAddr> {
+        let default = || loopbacks(if self.tls.is_some() { Some(5671) } else { None });
+        self.listeners.amqps.clone().unwrap_or_else(default)
+    }
+}
+
+fn loopbacks(port: Option<u16>) -> Vec<SocketAddr> {
+    port.into_iter().flat_map(|port| [(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]).collect()
 }
 
 #[cfg(test)]
@@ -135,9 +202,16 @@ mod tests {
     fn every_setting_can_be_given() {
         let text = r#"
             data_dir = "/var/lib/warren"
+            max_message_bytes = 134217728
             [listeners]
             amqp = ["0.0.0.0:5672"]
+            amqps = ["0.0.0.0:5671"]
             metrics = "0.0.0.0:15692"
+            [tls]
+            certificate = "/etc/tls/tls.crt"
+            key = "/etc/tls/tls.key"
+            ca = "/etc/tls/ca.crt"
+            client_certificates = "optional"
             [log]
             segment_bytes = 4194304
             checkpoint_bytes = 16777216
@@ -148,6 +222,13 @@ mod tests {
         let config = Config::parse(text).expect("valid");
         assert_eq!(config.data_dir, Path::new("/var/lib/warren"));
         assert_eq!(config.listeners.amqp, ["0.0.0.0:5672".parse().expect("an address")]);
+        assert_eq!(config.amqps(), ["0.0.0.0:5671".parse().expect("an address")]);
+        let tls = config.tls.clone().expect("given");
+        assert_eq!(
+            (tls.key.as_path(), tls.client_certificates),
+            (Path::new("/etc/tls/tls.key"), ClientCertificates::Optional)
+        );
+        assert_eq!(config.max_message_bytes, 128 << 20);
         let log = LogConfig { segment_bytes: Some(4 << 20), checkpoint_bytes: Some(16 << 20) };
         assert_eq!(config.log, log);
         assert_eq!(config.default_user.expect("given").password_file, Path::new("/run/password"));
@@ -163,7 +244,27 @@ mod tests {
             let error = Config::parse(text).expect_err("invalid").to_string();
             assert!(error.contains(expected), "{error}");
         }
-        let nothing = Config { listeners: Listeners { amqp: vec![], ..Listeners::default() }, ..Config::default() };
-        assert!(matches!(nothing.checked(), Err(ConfigError::NoListener)));
+    }
+
+    #[test]
+    fn settings_that_do_not_go_together_are_refused() {
+        let check = |text: &str| Config::parse(text).expect("well-formed").checked();
+        assert!(matches!(check("[listeners]\namqp = []"), Err(ConfigError::NoListener)));
+        assert!(matches!(check("[listeners]\namqps = [\"[::1]:5671\"]"), Err(ConfigError::NoCertificate)));
+        let tls = "[tls]\ncertificate = \"c\"\nkey = \"k\"\n";
+        for wanted in ["optional", "required"] {
+            let text = format!("{tls}client_certificates = \"{wanted}\"");
+            assert!(matches!(check(&text), Err(ConfigError::NoAuthorities)), "{wanted}");
+        }
+        let only_tls = check(&format!("{tls}[listeners]\namqp = []")).expect("TLS alone is enough");
+        assert_eq!(only_tls.amqps().len(), 2);
+    }
+
+    #[test]
+    fn the_largest_message_may_have_128_mib_and_not_an_octet_more() {
+        for (bytes, taken) in [(0, false), (1, true), (128 << 20, true), ((128 << 20) + 1, false)] {
+            let config = Config { max_message_bytes: bytes, ..Config::default() };
+            assert_eq!(config.checked().is_ok(), taken, "{bytes}");
+        }
     }
 }

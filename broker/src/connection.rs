@@ -11,20 +11,21 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::sync::{oneshot, watch};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::{debug, error, info};
 use warren_amqp::ReplyCode;
 use warren_core::queue::ShardInput;
-use warren_core::session::{Login, MetadataRequest, Session, SessionOutput, World};
+use warren_core::session::{Login, MetadataRequest, ReplyAddress, Session, SessionOutput, World};
 use warren_core::topology::{Action, Identity, Request};
 use warren_core::{ConnectionId, Exception};
 
-use crate::connections::ShardEvents;
-use crate::limits::{PARTIAL_SLACK_BYTES, READ_BYTES, SEND_TIMEOUT, UNSENT_BYTES};
+use crate::connections::{Mailbox, Post};
+use crate::limits::{FAREWELL_TIMEOUT, PARTIAL_SLACK_BYTES, READ_BYTES, SEND_TIMEOUT, UNSENT_BYTES};
 use crate::metadata::Answer;
 use crate::node::Shared;
+use crate::random::random;
 use crate::scratch::{self, with_scratch};
 use crate::shard::ShardMessage;
 
@@ -33,9 +34,8 @@ pub(crate) async fn serve<S>(id: ConnectionId, stream: S, peer: SocketAddr, shar
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let (sender, events) = mpsc::unbounded_channel();
-    shared.connections.insert(id, sender);
-    let connection = Connection::new(id, stream, peer, shared.clone(), events);
+    let mailbox = shared.connections.insert(id);
+    let connection = Connection::new(id, stream, peer, shared.clone(), mailbox);
     // A defect that this client's octets have found must not take the other connections along.
     if AssertUnwindSafe(connection.run()).catch_unwind().await.is_err() {
         error!("the connection's task panicked; giving back what it held");
@@ -61,13 +61,15 @@ struct Connection<S> {
     peer: SocketAddr,
     shared: Arc<Shared>,
     session: Session,
-    events: mpsc::UnboundedReceiver<ShardEvents>,
+    mailbox: Mailbox,
     answer: Option<oneshot::Receiver<Answer>>,
     stopping: watch::Receiver<bool>,
     alarm: watch::Receiver<Option<&'static str>>,
     output: SessionOutput,
     /// How much of `output.octets` has been written.
     written: usize,
+    /// Some of that may still be in the stream: TLS has a buffer.
+    unflushed: bool,
     /// Octets read; the session has taken those before `taken`.
     partial: Vec<u8>,
     taken: usize,
@@ -119,7 +121,7 @@ enum Wake {
     /// So many octets are in the scratch buffer, behind the partial ones.
     Read(usize),
     Wrote(usize),
-    Events(ShardEvents),
+    Post(Post),
     Answer(Answer),
     Deadline,
     Alarm,
@@ -129,13 +131,7 @@ enum Wake {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn new(
-        id: ConnectionId,
-        stream: S,
-        peer: SocketAddr,
-        shared: Arc<Shared>,
-        events: mpsc::UnboundedReceiver<ShardEvents>,
-    ) -> Self {
+    fn new(id: ConnectionId, stream: S, peer: SocketAddr, shared: Arc<Shared>, mailbox: Mailbox) -> Self {
         let mut alarm = shared.alarm.subscribe();
         // One that is on already is noticed at once.
         alarm.mark_changed();
@@ -147,10 +143,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             stream,
             peer,
             shared,
-            events,
+            mailbox,
             answer: None,
             output: SessionOutput::default(),
             written: 0,
+            unflushed: false,
             partial: Vec::new(),
             taken: 0,
             held: false,
@@ -180,7 +177,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match wake {
             Wake::Read(len) => self.read(len),
             Wake::Wrote(len) => self.wrote(len),
-            Wake::Events(events) => self.take_events(events),
+            Wake::Post(post) => self.take_posts(post),
             Wake::Answer(answer) => {
                 self.answer = None;
                 self.session.metadata_answered(answer, &mut self.output);
@@ -206,9 +203,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// A deadline is about what the client did not do. If it was us who did not look, the socket goes first.
     fn deadline_passed(&mut self) -> bool {
         let reads = self.reads();
-        let Self { stream, output, written, partial, taken, .. } = self;
-        let unsent = &output.octets[*written..];
-        let socket = poll_fn(|context| poll_socket(stream, unsent, reads.then_some(&partial[*taken..]), context));
+        let Self { stream, output, written, unflushed, partial, taken, .. } = self;
+        let (unsent, partial) = (&output.octets[*written..], reads.then_some(&partial[*taken..]));
+        let socket = poll_fn(|context| poll_socket(stream, unsent, unflushed, partial, context));
         if let Some(wake) = socket.now_or_never() {
             return self.wake(wake);
         }
@@ -233,11 +230,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.timer.as_mut().reset(deadline);
         }
         let (has_room, reads, hears) = (self.has_room(), self.reads(), !self.told_to_stop);
-        let Self { stream, events, answer, stopping, alarm, output, written, partial, taken, timer, .. } = self;
-        let (unsent, partial) = (&output.octets[*written..], &partial[*taken..]);
+        let Self {
+            stream, mailbox, answer, stopping, alarm, output, written, unflushed, partial, taken, timer, ..
+        } = self;
+        let (unsent, partial) = (&output.octets[*written..], reads.then_some(&partial[*taken..]));
         tokio::select! {
-            wake = poll_fn(|context| poll_socket(stream, unsent, reads.then_some(partial), context)) => wake,
-            Some(events) = events.recv(), if has_room => Wake::Events(events),
+            wake = poll_fn(|context| poll_socket(stream, unsent, unflushed, partial, context)) => wake,
+            Some(post) = mailbox.posts.recv(), if has_room => Wake::Post(post),
             answer = async { answer.as_mut()?.await.ok() }, if answer.is_some() => {
                 Wake::Answer(answer.unwrap_or_else(|| Err(stopped())))
             }
@@ -282,8 +281,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Hands the session what has been read: `len` octets in the scratch buffer, behind the partial ones.
     fn read(&mut self, len: usize) {
         let topology = self.shared.topology.load();
+        let takes_replies = |address: &ReplyAddress| self.shared.connections.takes_replies(address);
         let mut world =
-            World { now: self.shared.now(), topology: &topology, random: &mut random, takes_replies: &|_| false };
+            World { now: self.shared.now(), topology: &topology, random: &mut random, takes_replies: &takes_replies };
         let (session, output, partial) = (&mut self.session, &mut self.output, &mut self.partial);
         with_scratch(|scratch| {
             let octets = &scratch[..partial.len() - self.taken + len];
@@ -298,8 +298,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Hands the session again what it has not looked at.
     fn resume(&mut self) {
         let topology = self.shared.topology.load();
+        let takes_replies = |address: &ReplyAddress| self.shared.connections.takes_replies(address);
         let mut world =
-            World { now: self.shared.now(), topology: &topology, random: &mut random, takes_replies: &|_| false };
+            World { now: self.shared.now(), topology: &topology, random: &mut random, takes_replies: &takes_replies };
         self.taken += self.session.receive(&mut world, &self.partial[self.taken..], &mut self.output);
         self.held = !self.session.is_reading();
     }
@@ -317,6 +318,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     fn wrote(&mut self, len: usize) {
         self.written += len;
+        self.unflushed = true;
         self.send_deadline = None;
         if self.unsent() == 0 {
             self.written = 0;
@@ -329,25 +331,45 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Takes in all events there are, so that one write serves many.
-    fn take_events(&mut self, first: ShardEvents) {
+    /// Takes in all that was sent, so that one write serves many.
+    fn take_posts(&mut self, first: Post) {
         let mut next = Some(first);
-        while let Some((shard, events)) = next {
-            for event in events {
-                self.session.shard_event(shard, event, &mut self.output);
+        while let Some(post) = next {
+            match post {
+                Post::Events(shard, events) => {
+                    for event in events {
+                        self.session.shard_event(shard, event, &mut self.output);
+                    }
+                }
+                Post::Reply(reply) => {
+                    self.mailbox.waiting.taken(&reply);
+                    self.session.direct_reply(&reply, &mut self.output);
+                }
             }
-            next = if self.has_room() { self.events.try_recv().ok() } else { None };
+            next = if self.has_room() { self.mailbox.posts.try_recv().ok() } else { None };
         }
     }
 
     /// Does what the session wants done.
     async fn carry_out(&mut self) {
         self.go_on();
+        self.post_replies();
         self.hand_over().await;
         if let Some(request) = self.output.request.take() {
             self.answer = Some(self.shared.metadata.request(request));
         }
         self.count();
+    }
+
+    /// Sends replies to their connections.
+    fn post_replies(&mut self) {
+        // An address is known before a request that names it can be answered.
+        for (address, waits) in self.output.reply_addresses.drain(..) {
+            self.shared.connections.set_reply_address(address, waits);
+        }
+        for reply in self.output.replies.drain(..) {
+            self.shared.connections.reply(reply);
+        }
     }
 
     /// Checks who logs in, sends the confirms that are due, and goes on with what has been read already if that, or
@@ -408,14 +430,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             drop(self.shared.metadata.request(request));
         }
         self.count();
+        // TLS says goodbye; the client may be gone.
+        let _ = timeout(FAREWELL_TIMEOUT, self.stream.shutdown()).await;
     }
 }
 
-/// Writes what can be written, else reads what can be read. `partial`: the octets that the read ones belong behind;
-/// `None`: do not read.
+/// Writes what can be written, else reads what can be read. `unflushed`: the stream may hold something back that was
+/// written. `partial`: the octets that the read ones belong behind; `None`: do not read.
 fn poll_socket<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     unsent: &[u8],
+    unflushed: &mut bool,
     partial: Option<&[u8]>,
     context: &mut Context<'_>,
 ) -> Poll<Wake> {
@@ -423,6 +448,13 @@ fn poll_socket<S: AsyncRead + AsyncWrite + Unpin>(
         && let Poll::Ready(wake) = poll_write(stream, unsent, context)
     {
         return Poll::Ready(wake);
+    }
+    if unsent.is_empty() && *unflushed {
+        match Pin::new(&mut *stream).poll_flush(context) {
+            Poll::Ready(Ok(())) => *unflushed = false,
+            Poll::Ready(Err(error)) => return Poll::Ready(Wake::Lost(error)),
+            Poll::Pending => {}
+        }
     }
     let Some(partial) = partial else { return Poll::Pending };
     let read = with_scratch(|scratch| {
@@ -454,16 +486,4 @@ fn poll_write<S: AsyncWrite + Unpin>(stream: &mut S, unsent: &[u8], context: &mu
 /// The answer of a metadata task that is no more.
 fn stopped() -> Exception {
     Exception::connection(ReplyCode::ConnectionForced, "the node is stopping")
-}
-
-/// 128 bits from the operating system. Names made of them must not be guessed, so there is no second best.
-fn random() -> u128 {
-    let mut bits = [0; 16];
-    match getrandom::fill(&mut bits) {
-        Ok(()) => u128::from_le_bytes(bits),
-        Err(error) => {
-            error!(%error, "the operating system gives no random numbers; ending the process");
-            std::process::abort();
-        }
-    }
 }

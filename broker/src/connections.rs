@@ -1,37 +1,126 @@
-//! Who is connected: where a shard's events go.
+//! Who is connected: where a shard's events and direct replies go.
 
 use std::collections::HashMap;
-use std::sync::{PoisonError, RwLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tracing::debug;
 use warren_core::queue::Event;
+use warren_core::session::{DirectReply, ReplyAddress};
 use warren_core::{ConnectionId, ShardId};
 
-/// Events of one shard for one connection, in order.
-pub(crate) type ShardEvents = (ShardId, Vec<Event>);
+use crate::limits::REPLY_BYTES;
+
+/// What a connection is sent.
+#[derive(Debug)]
+pub(crate) enum Post {
+    /// Events of one shard, in order.
+    Events(ShardId, Vec<Event>),
+    /// A reply of another connection, or of its own.
+    Reply(Box<DirectReply>),
+}
 
 /// The live connections. Channels to them are unbounded because what goes through them is not: deliveries are bounded
 /// by each consumer's window and the number of consumers, confirms by the publishes that may be unconfirmed at once,
-/// answers by one question at a time (all in `warren_core::limits`).
+/// answers by one question at a time (all in `warren_core::limits`), replies by [`REPLY_BYTES`].
 #[derive(Debug, Default)]
 pub(crate) struct Connections {
-    live: RwLock<HashMap<ConnectionId, UnboundedSender<ShardEvents>>>,
+    live: RwLock<HashMap<ConnectionId, Peer>>,
+    /// Where replies are waited for. Few connections have any.
+    reply_addresses: RwLock<HashMap<ConnectionId, Vec<ReplyAddress>>>,
+}
+
+/// How a connection is reached.
+#[derive(Debug)]
+struct Peer {
+    posts: UnboundedSender<Post>,
+    waiting: WaitingReplies,
+}
+
+/// The connection's end.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    pub(crate) posts: UnboundedReceiver<Post>,
+    pub(crate) waiting: WaitingReplies,
+}
+
+/// Octets of replies that a connection has not taken yet.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct WaitingReplies(Arc<AtomicUsize>);
+
+impl WaitingReplies {
+    /// Makes room for a reply, if there is some: the one that reaches the bound is the last.
+    fn add(&self, reply: &DirectReply) -> bool {
+        let has_room = self.0.load(Ordering::Relaxed) < REPLY_BYTES;
+        if has_room {
+            self.0.fetch_add(octets(reply), Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    /// The connection has taken a reply.
+    pub(crate) fn taken(&self, reply: &DirectReply) {
+        self.0.fetch_sub(octets(reply), Ordering::Relaxed);
+    }
+}
+
+/// About how much memory a reply takes.
+fn octets(reply: &DirectReply) -> usize {
+    size_of::<DirectReply>() + reply.message.size()
 }
 
 impl Connections {
-    pub(crate) fn insert(&self, connection: ConnectionId, events: UnboundedSender<ShardEvents>) {
-        self.live.write().unwrap_or_else(PoisonError::into_inner).insert(connection, events);
+    /// A connection that is there from now on.
+    pub(crate) fn insert(&self, connection: ConnectionId) -> Mailbox {
+        let (sender, posts) = unbounded_channel();
+        let waiting = WaitingReplies::default();
+        let peer = Peer { posts: sender, waiting: waiting.clone() };
+        self.live.write().unwrap_or_else(PoisonError::into_inner).insert(connection, peer);
+        Mailbox { posts, waiting }
     }
 
     pub(crate) fn remove(&self, connection: ConnectionId) {
         self.live.write().unwrap_or_else(PoisonError::into_inner).remove(&connection);
+        let has_addresses = |addresses: &HashMap<_, _>| addresses.contains_key(&connection);
+        if has_addresses(&self.reply_addresses.read().unwrap_or_else(PoisonError::into_inner)) {
+            self.reply_addresses.write().unwrap_or_else(PoisonError::into_inner).remove(&connection);
+        }
     }
 
     /// Sends events to a connection. One that is gone has sent, or is about to send, a detach that takes back what the
     /// events would have handed out.
     pub(crate) fn post(&self, shard: ShardId, connection: ConnectionId, events: Vec<Event>) {
-        if let Some(sender) = self.live.read().unwrap_or_else(PoisonError::into_inner).get(&connection) {
-            let _ = sender.send((shard, events));
+        if let Some(peer) = self.live.read().unwrap_or_else(PoisonError::into_inner).get(&connection) {
+            let _ = peer.posts.send(Post::Events(shard, events));
         }
+    }
+
+    /// Sends a reply to its connection. It is lost if that is gone, or does not take what waits for it: as in RabbitMQ,
+    /// replies arrive at most once.
+    pub(crate) fn reply(&self, reply: DirectReply) {
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        let Some(peer) = live.get(&reply.address.connection) else { return };
+        if peer.waiting.add(&reply) {
+            let _ = peer.posts.send(Post::Reply(Box::new(reply)));
+        } else {
+            debug!(connection_id = reply.address.connection.0, "a reply is dropped: the client does not read");
+        }
+    }
+
+    /// Somebody waits for replies there from now on, or does not any more.
+    pub(crate) fn set_reply_address(&self, address: ReplyAddress, waits: bool) {
+        let mut all = self.reply_addresses.write().unwrap_or_else(PoisonError::into_inner);
+        let addresses = all.entry(address.connection).or_default();
+        addresses.retain(|other| *other != address);
+        if waits {
+            addresses.push(address);
+        }
+    }
+
+    /// Whether somebody waits for replies there.
+    pub(crate) fn takes_replies(&self, address: &ReplyAddress) -> bool {
+        let all = self.reply_addresses.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(&address.connection).is_some_and(|addresses| addresses.contains(address))
     }
 }

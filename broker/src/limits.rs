@@ -15,12 +15,23 @@ pub(crate) const KEPT_BUFFER_BYTES: usize = 2 << 20;
 /// Octets waiting for a client's socket; beyond, we stop reading from that client until it reads.
 pub(crate) const UNSENT_BYTES: usize = 1 << 20;
 
+/// Octets of direct replies that wait for a connection to take them; the reply that reaches it is the last, and more are
+/// dropped.
+pub(crate) const REPLY_BYTES: usize = 8 << 20;
+
 /// How long a client may leave its socket full before it is dropped (RabbitMQ's `send_timeout` is 15 s).
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// How long a stream may take to send its last octets when a connection has ended; then it is dropped.
+pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long settlements may wait for something else to be logged with. After a crash, messages that were acknowledged in
 /// that time may be delivered again.
 pub(crate) const SETTLE_DELAY: Duration = Duration::from_millis(50);
+
+/// How long a shard sleeps at most if something in it becomes due. So late is noticed that the wall clock has been set
+/// forward.
+pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// Octets read from the log beyond what was asked for, when a backlog is delivered.
 pub(crate) const READ_AHEAD_BYTES: u32 = 256 << 10;
@@ -36,6 +47,9 @@ pub(crate) const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Batches that a shard takes in before it looks at the log again.
 pub(crate) const SHARD_BATCHES_AT_ONCE: usize = 64;
+
+/// Batches of events that the forwarder takes in before it hands over what they became.
+pub(crate) const FORWARDER_BATCHES_AT_ONCE: usize = 64;
 
 /// Requests that go into one entry of the metadata's log.
 pub(crate) const METADATA_REQUESTS_AT_ONCE: usize = 256;

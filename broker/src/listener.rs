@@ -6,15 +6,18 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tracing::{Instrument, debug, info_span, warn};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tracing::{Instrument, debug, info, info_span, warn};
 use warren_core::ConnectionId;
+use warren_core::limits::HANDSHAKE_MILLIS;
 
-use crate::connection;
 use crate::limits::HANDSHAKES;
 use crate::node::Shared;
+use crate::{connection, tls};
 
-/// Accepts until the node stops.
-pub(crate) async fn listen(listener: TcpListener, shared: Arc<Shared>) {
+/// Accepts until the node stops; with `tls`, clients that speak TLS.
+pub(crate) async fn listen(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
     let mut stopping = shared.stopping();
     loop {
         let accepted = tokio::select! {
@@ -22,7 +25,7 @@ pub(crate) async fn listen(listener: TcpListener, shared: Arc<Shared>) {
             _ = stopping.wait_for(|stopping| *stopping) => return,
         };
         match accepted {
-            Ok((stream, peer)) => admit(stream, peer, &shared),
+            Ok((stream, peer)) => admit(stream, peer, tls.as_ref(), &shared),
             Err(error) => {
                 // Out of descriptors, most likely: waiting lets others close theirs.
                 warn!(%error, "a connection cannot be accepted");
@@ -33,7 +36,7 @@ pub(crate) async fn listen(listener: TcpListener, shared: Arc<Shared>) {
 }
 
 /// Starts the connection's task, unless too many others have not logged in yet.
-fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
+fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&TlsAcceptor>, shared: &Arc<Shared>) {
     if shared.handshakes.load(Ordering::Relaxed) >= HANDSHAKES {
         debug!(%peer, "too many connections are logging in; closing this one");
         return;
@@ -44,5 +47,44 @@ fn admit(stream: TcpStream, peer: SocketAddr, shared: &Arc<Shared>) {
         return;
     }
     let span = info_span!("connection", connection_id = id.0, %peer);
-    shared.tasks.spawn(connection::serve(id, stream, peer, shared.clone()).instrument(span));
+    match tls {
+        None => shared.tasks.spawn(connection::serve(id, stream, peer, shared.clone()).instrument(span)),
+        Some(tls) => shared.tasks.spawn(serve_tls(id, stream, peer, tls.clone(), shared.clone()).instrument(span)),
+    };
+}
+
+/// Speaks TLS with the client before anything else.
+async fn serve_tls(id: ConnectionId, stream: TcpStream, peer: SocketAddr, tls: TlsAcceptor, shared: Arc<Shared>) {
+    let in_handshake = InHandshake::new(shared.clone());
+    let mut stopping = shared.stopping();
+    let accepted = tokio::select! {
+        accepted = timeout(Duration::from_millis(HANDSHAKE_MILLIS), tls.accept(stream)) => accepted,
+        _ = stopping.wait_for(|stopping| *stopping) => return,
+    };
+    drop(in_handshake);
+    match accepted {
+        // It is large, and most connections have none.
+        Ok(Ok(stream)) => connection::serve(id, Box::new(stream), peer, shared).await,
+        Ok(Err(error)) if tls::is_plain_text(&error) => {
+            info!("the client does not speak TLS, and this port takes nothing else; has it been given the wrong port?");
+        }
+        Ok(Err(error)) => info!(%error, "the TLS handshake failed"),
+        Err(_) => info!("the client did not finish its TLS handshake in time"),
+    }
+}
+
+/// A connection that has not logged in, as long as the value lives.
+struct InHandshake(Arc<Shared>);
+
+impl InHandshake {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.handshakes.fetch_add(1, Ordering::Relaxed);
+        Self(shared)
+    }
+}
+
+impl Drop for InHandshake {
+    fn drop(&mut self) {
+        self.0.handshakes.fetch_sub(1, Ordering::Relaxed);
+    }
 }

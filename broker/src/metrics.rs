@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
+use warren_core::forward::ForwardCounts;
 use warren_core::queue::ShardTotals;
 use warren_core::session::Counts;
 
@@ -14,6 +15,7 @@ const SYNC_SECONDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 
 pub(crate) struct Metrics {
     registry: Registry,
     messages: MessageCounters,
+    forwarded: ForwardCounters,
     totals: Gauges,
     log_sync_seconds: Histogram,
     log_bytes: IntCounter,
@@ -44,6 +46,16 @@ struct MessageCounters {
     get_empty: IntCounter,
 }
 
+#[derive(Debug, Clone)]
+struct ForwardCounters {
+    expired: IntCounter,
+    rejected: IntCounter,
+    max_length: IntCounter,
+    delivery_limit: IntCounter,
+    confirmed: IntCounter,
+    dropped: IntCounter,
+}
+
 /// Set when somebody scrapes.
 #[derive(Debug, Clone)]
 struct Gauges {
@@ -69,6 +81,7 @@ impl Metrics {
         registry.register(Box::new(log_sync_seconds.clone()))?;
         Ok(Self {
             messages: MessageCounters::new(&registry)?,
+            forwarded: ForwardCounters::new(&registry)?,
             totals: Gauges::new(&registry)?,
             log_sync_seconds,
             log_bytes: counter(&registry, "warren_log_written_bytes_total", "Octets written to the log")?,
@@ -106,11 +119,19 @@ impl Metrics {
             (&self.messages.acknowledged, counts.acknowledged),
             (&self.messages.get_empty, counts.get_empty),
         ];
-        for (counter, count) in pairs {
-            if count > 0 {
-                counter.inc_by(count);
-            }
-        }
+        add(pairs);
+    }
+
+    /// Adds what the forwarder counted.
+    pub(crate) fn count_forwarded(&self, counts: &ForwardCounts) {
+        add([
+            (&self.forwarded.expired, counts.expired),
+            (&self.forwarded.rejected, counts.rejected),
+            (&self.forwarded.max_length, counts.max_length),
+            (&self.forwarded.delivery_limit, counts.delivery_limit),
+            (&self.forwarded.confirmed, counts.confirmed),
+            (&self.forwarded.dropped, counts.dropped),
+        ]);
     }
 
     /// The text that Prometheus scrapes.
@@ -153,6 +174,29 @@ impl MessageCounters {
     }
 }
 
+impl ForwardCounters {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let dead_lettered = |name: &str, help: &str| {
+            counter(registry, &format!("rabbitmq_global_messages_dead_lettered_{name}_total"), help)
+        };
+        Ok(Self {
+            expired: dead_lettered("expired", "Dead letters whose time was over")?,
+            rejected: dead_lettered("rejected", "Dead letters that were rejected")?,
+            max_length: dead_lettered("maxlen", "Dead letters of queues that were too long")?,
+            delivery_limit: dead_lettered("delivery_limit", "Dead letters that came back too often")?,
+            confirmed: dead_lettered(
+                "confirmed",
+                "Dead letters and delayed messages that have reached their next queues",
+            )?,
+            dropped: counter(
+                registry,
+                "warren_messages_forwarded_dropped_total",
+                "Dead letters and delayed messages that no queue took",
+            )?,
+        })
+    }
+}
+
 impl Gauges {
     fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         Ok(Self {
@@ -163,6 +207,14 @@ impl Gauges {
             unacked: gauge(registry, "rabbitmq_queue_messages_unacked", "Messages delivered and not acknowledged yet")?,
             messages: gauge(registry, "rabbitmq_queue_messages", "Messages ready and unacknowledged")?,
         })
+    }
+}
+
+fn add<'c>(pairs: impl IntoIterator<Item = (&'c IntCounter, u64)>) {
+    for (counter, count) in pairs {
+        if count > 0 {
+            counter.inc_by(count);
+        }
     }
 }
 

@@ -25,6 +25,7 @@ use warren_storage::LogWriter;
 use crate::checkpoint::Checkpointer;
 use crate::config::Config;
 use crate::connections::Connections;
+use crate::forwarder::ForwarderTask;
 use crate::inbox::{InboxSender, inbox};
 use crate::limits::SHUTDOWN_TIMEOUT;
 use crate::log::{self, LogSignal, NodeLog, Opened};
@@ -33,7 +34,7 @@ use crate::metrics::Metrics;
 use crate::recovery::State;
 use crate::shard::{ShardMessage, ShardTask};
 use crate::users::{self, Users};
-use crate::{http, listener};
+use crate::{http, listener, tls};
 
 /// How many shards hold queues. Each queue's record names its shard, so this may grow and must not shrink.
 pub(crate) const SHARDS: NonZeroU16 = NonZeroU16::new(32).expect("32 is not 0");
@@ -84,6 +85,7 @@ pub struct Node {
     shared: Arc<Shared>,
     writer: LogWriter,
     amqp: Vec<SocketAddr>,
+    amqps: Vec<SocketAddr>,
     metrics: SocketAddr,
     servers: Vec<JoinHandle<()>>,
 }
@@ -96,7 +98,9 @@ impl Node {
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         raise_file_limit();
         let started = Instant::now();
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose().context("TLS cannot be offered")?;
         let listeners = bind(&config.listeners.amqp).await?;
+        let tls_listeners = bind(&config.amqps()).await?;
         let http_listener = bind_one(config.listeners.metrics).await?;
         let mut state = State::empty();
         let opened = log::open(&config.data_dir, &config.log, &mut state)
@@ -106,17 +110,25 @@ impl Node {
             warn!(%error, "nobody can log in until the default user's files can be read");
         }
         let (shared, writer) = start_machines(config, state, opened, started)?;
-        let amqp = listeners.iter().map(TcpListener::local_addr).collect::<Result<Vec<_>, _>>()?;
+        let amqp = addresses(&listeners)?;
+        let amqps = addresses(&tls_listeners)?;
         let metrics = http_listener.local_addr()?;
         let mut servers = vec![tokio::spawn(serve_http(http_listener, shared.clone()))];
-        servers.extend(listeners.into_iter().map(|listener| tokio::spawn(listener::listen(listener, shared.clone()))));
-        info!(?amqp, %metrics, elapsed = ?started.elapsed(), "ready");
-        Ok(Self { shared, writer, amqp, metrics, servers })
+        let plain = listeners.into_iter().map(|listener| (listener, None));
+        let all = plain.chain(tls_listeners.into_iter().map(|listener| (listener, tls.clone())));
+        servers.extend(all.map(|(listener, tls)| tokio::spawn(listener::listen(listener, tls, shared.clone()))));
+        info!(?amqp, ?amqps, %metrics, elapsed = ?started.elapsed(), "ready");
+        Ok(Self { shared, writer, amqp, amqps, metrics, servers })
     }
 
     /// The addresses for AMQP, with the ports that were taken.
     pub fn amqp_addresses(&self) -> &[SocketAddr] {
         &self.amqp
+    }
+
+    /// The addresses for AMQP over TLS, with the ports that were taken.
+    pub fn amqps_addresses(&self) -> &[SocketAddr] {
+        &self.amqps
     }
 
     /// The address for HTTP.
@@ -202,6 +214,7 @@ fn start_machines(
     };
     let mut signals = signals.into_iter();
     let metadata_signals = signals.next();
+    spawn_vital("forwarder", ForwarderTask::new(shared.clone()).run());
     // The first inbox is the metadata's, which has none.
     let channels = inputs.into_iter().skip(1).zip(signals);
     for ((id, shard), channels) in state.shards.into_iter().zip(channels) {
@@ -263,6 +276,10 @@ async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
         }
     }
     Ok(listeners)
+}
+
+fn addresses(listeners: &[TcpListener]) -> std::io::Result<Vec<SocketAddr>> {
+    listeners.iter().map(TcpListener::local_addr).collect()
 }
 
 async fn bind_one(address: SocketAddr) -> anyhow::Result<TcpListener> {

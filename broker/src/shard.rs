@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -16,7 +16,7 @@ use crate::bodies::LogBodies;
 use crate::checkpoint::{Contribution, Relocation, ShardState};
 use crate::connections::Connections;
 use crate::inbox::Inbox;
-use crate::limits::{SETTLE_DELAY, SHARD_BATCHES_AT_ONCE};
+use crate::limits::{LONGEST_SLEEP, SETTLE_DELAY, SHARD_BATCHES_AT_ONCE};
 use crate::log::{LogSignal, NodeLog, location};
 use crate::metadata::{Deletions, MetadataHandle};
 use crate::node::Shared;
@@ -88,7 +88,7 @@ impl ShardTask {
         let mut messages = Vec::with_capacity(SHARD_BATCHES_AT_ONCE);
         loop {
             let takes_inputs = self.takes_inputs();
-            let settle_at = self.settle_at;
+            let wake_at = self.wake_at();
             tokio::select! {
                 biased;
                 signal = self.signals.recv() => match signal.map(|signal| self.signal(signal, &mut output)) {
@@ -101,7 +101,7 @@ impl ShardTask {
                     _ => self.take_in(&mut messages, &mut output),
                 },
                 _ = self.alarm.changed(), if !takes_inputs => {}
-                () = sleep_until(settle_at.unwrap_or_else(Instant::now)), if settle_at.is_some() => {}
+                () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => self.tick(&mut output),
             }
             self.post(&mut output);
             if let Err(error) = self.propose() {
@@ -120,7 +120,22 @@ impl ShardTask {
         self.shard.waiting_bytes() < self.waiting_bytes || self.alarm.borrow().is_some()
     }
 
+    /// When there is something to do though nobody says so: settlements are to be logged, or something in a queue is due.
+    /// Nothing wakes a shard in which neither is the case.
+    fn wake_at(&self) -> Option<Instant> {
+        let due = self.shard.next_deadline().map(|at_ms| {
+            let wait = Duration::from_millis(at_ms.saturating_sub(unix_millis()));
+            Instant::now() + wait.min(LONGEST_SLEEP)
+        });
+        self.settle_at.into_iter().chain(due).min()
+    }
+
+    fn tick(&mut self, output: &mut ShardOutput) {
+        self.shard.tick(unix_millis(), &mut self.bodies, output);
+    }
+
     fn take_in(&mut self, messages: &mut Vec<ShardMessage>, output: &mut ShardOutput) {
+        self.tick(output);
         for message in messages.drain(..) {
             match message {
                 ShardMessage::Inputs(inputs) => {
@@ -141,6 +156,7 @@ impl ShardTask {
             LogSignal::Synced { kind: Kind::Relocation, position, .. } => self.relocated(position),
             LogSignal::Synced { kind, index, position } => {
                 self.group.synced(kind, index, position);
+                self.tick(output);
                 while let Some(position) = self.group.take_committed() {
                     self.shard.committed(location(position), &mut self.bodies, output);
                 }
