@@ -86,6 +86,13 @@ pub(crate) struct Parts<'a> {
     pub(crate) attributes: Attributes<'a>,
 }
 
+impl Parts<'_> {
+    /// Octets, not counting attributes.
+    pub(crate) fn len(&self) -> u64 {
+        (self.exchange.len() + self.routing_key.len() + self.header.len() + self.body.len()) as u64
+    }
+}
+
 impl ShardBatches {
     /// Takes what is for a shard, in order; `None`: there is no more for any.
     pub(crate) fn take_next(&mut self) -> Option<(ShardId, Vec<ShardInput>)> {
@@ -146,6 +153,16 @@ impl ShardBatches {
                 }
             }
             _ => batch.inputs.push(ShardInput::Settle { queue, ranges: Vec::from([range]), settlement }),
+        }
+    }
+
+    /// Adds other inputs behind those that are there.
+    pub(crate) fn absorb(&mut self, other: Self) {
+        for batch in other.batches {
+            let (shard, inputs) = batch.finish();
+            let batch = self.batch(shard);
+            batch.close_run();
+            batch.inputs.extend(inputs);
         }
     }
 

@@ -26,6 +26,10 @@ pub const TOUCHED_QUEUES: usize = 1_024;
 /// Octets of unfinished bodies on one connection, over all its channels; one more closes it with 506.
 pub const UNFINISHED_BYTES: u64 = 64 << 20;
 
+/// Octets of publishes that wait for `tx.commit` on one connection, over all its channels; the publish that goes beyond
+/// closes its channel with 406.
+pub const TRANSACTION_BYTES: u64 = 64 << 20;
+
 /// Octets of encoded publishes in one run; the publish that reaches it is the run's last.
 pub const RUN_BYTES: usize = 64 << 10;
 

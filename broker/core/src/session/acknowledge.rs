@@ -51,6 +51,10 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<u64, Exception> {
         let channel = self.open_channel(origin)?;
+        if channel.transaction.is_some() {
+            let kept = channel.unacked.settle_later(tag, multiple, settlement);
+            return kept.map(|()| 0).ok_or_else(|| unknown_tag(tag));
+        }
         let settled = match multiple {
             true => channel.unacked.settle_up_to(tag, settlement, out),
             false => channel.unacked.settle_one(tag, settlement, out),

@@ -1,5 +1,6 @@
 //! One channel: what it remembers between methods, and the methods about the channel itself.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
@@ -11,8 +12,9 @@ use super::deliver::give_back;
 use super::direct_reply::ReplyConsumer;
 use super::prefetch::{Aside, Prefetch};
 use super::publish::Assembly;
+use super::transaction::Transaction;
 use super::unacked::{Held, Unacked};
-use super::{Origin, Session, SessionOutput, World, reply_text};
+use super::{Origin, Session, SessionOutput, Waiting, World, reply_text};
 use crate::error::Exception;
 use crate::queue::{Settlement, ShardInput};
 
@@ -23,7 +25,10 @@ pub(super) struct Channel {
     closing: bool,
     /// The content that is being received.
     pub(super) assembly: Assembly,
+    /// After `confirm.select`.
     pub(super) confirms: Option<Confirms>,
+    /// After `tx.select`, which excludes confirms.
+    pub(super) transaction: Option<Box<Transaction>>,
     pub(super) unacked: Unacked,
     pub(super) last_delivery_tag: u64,
     pub(super) prefetch: Prefetch,
@@ -116,10 +121,9 @@ impl Session {
                 out.send(origin.channel, &ToClient::AccessRequestOk(access::RequestOk { ticket: 1 }));
                 Ok(())
             }
-            ToServer::TxSelect(_) | ToServer::TxCommit(_) | ToServer::TxRollback(_) => Err(Exception::connection(
-                ReplyCode::NotImplemented,
-                "transactions are not available in this version; use publisher confirms (confirm.select)",
-            )),
+            ToServer::TxSelect(_) => self.tx_select(origin, out),
+            ToServer::TxCommit(_) => self.tx_commit(origin, out),
+            ToServer::TxRollback(_) => self.tx_rollback(origin, out),
             ToServer::ChannelOpen(_) => Err(Exception::connection(
                 ReplyCode::ChannelError,
                 format!("channel {} is already open", origin.channel),
@@ -183,6 +187,8 @@ impl Session {
 
     /// Removes a channel: its consumers end and what it holds unacknowledged goes back to its place.
     fn forget_channel(&mut self, number: u16, out: &mut SessionOutput) {
+        self.roll_back(number);
+        self.waiting.take_if(|waiting| matches!(waiting, Waiting::Commit { origin } if origin.channel == number));
         let Some(mut channel) = self.channels.remove(number) else {
             return;
         };
@@ -206,6 +212,10 @@ impl Session {
     ) -> Result<(), Exception> {
         let generation = self.confirm_generation;
         let channel = self.open_channel(origin)?;
+        if channel.transaction.is_some() {
+            let text = "cannot switch from tx to confirm mode";
+            return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
+        }
         if channel.confirms.is_none() {
             channel.confirms = Some(Confirms::new(generation));
             self.confirm_generation = generation.wrapping_add(1);
@@ -221,7 +231,8 @@ impl Session {
         let Some(channel) = self.channel(number) else {
             return;
         };
-        if let Some(confirms) = &mut channel.confirms {
+        let committing = channel.transaction.as_mut().map(|transaction| &mut transaction.answers);
+        if let Some(confirms) = committing.or(channel.confirms.as_mut()) {
             answer(confirms);
             self.confirms_due(number);
         }

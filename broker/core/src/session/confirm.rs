@@ -83,6 +83,11 @@ impl Confirms {
         self.outstanding.iter_mut().skip(start.unwrap_or(usize::MAX)).take(len)
     }
 
+    /// Takes back all publishes that wait for their answer: they have not been handed to any shard.
+    pub(super) fn withdraw(&mut self) {
+        self.outstanding.clear();
+    }
+
     /// The answer that is due, if any; ask again until there is none.
     pub(super) fn due(&mut self) -> Option<Answer> {
         let oldest = *self.outstanding.front().filter(|oldest| oldest.is_answered())?;

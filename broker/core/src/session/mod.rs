@@ -29,6 +29,7 @@ mod sasl;
 mod sender_selected;
 mod subscription;
 mod touched;
+mod transaction;
 mod unacked;
 
 #[cfg(test)]
@@ -103,6 +104,8 @@ enum Waiting {
     Metadata { origin: Origin, reply: declare::Reply },
     /// A shard, on behalf of a method; then `reply`.
     Shard { origin: Origin, reply: consume::Reply },
+    /// Shards, to say that they have applied what a channel commits; then `tx.commit-ok`.
+    Commit { origin: Origin },
     /// The end of the exclusive queues, before `connection.close-ok`.
     Release,
 }
@@ -140,8 +143,10 @@ pub struct Session {
     unfinished_bytes: u64,
     /// Publishes that wait for their confirm, on all channels.
     unconfirmed: u64,
+    /// Octets of publishes that wait for `tx.commit`, on all channels.
+    uncommitted_bytes: u64,
     alarm: Alarm,
-    /// Channels so far that have asked for confirms.
+    /// Channels so far that have asked for confirms or transactions.
     confirm_generation: u64,
     /// Consumers that have enough passed on to be worth a grant.
     grants_due: Vec<u32>,
@@ -175,6 +180,7 @@ impl Session {
             last_serial: 0,
             unfinished_bytes: 0,
             unconfirmed: 0,
+            uncommitted_bytes: 0,
             alarm: Alarm::default(),
             confirm_generation: 0,
             grants_due: Vec::new(),
@@ -462,6 +468,7 @@ impl Session {
                 self.unconfirmed -= answer.count;
                 out.send(number, &answer.method());
             }
+            self.finish_commit(number, out);
         }
     }
 
@@ -531,6 +538,7 @@ impl Session {
         self.channels.clear();
         self.unfinished_bytes = 0;
         self.unconfirmed = 0;
+        self.uncommitted_bytes = 0;
         self.consumers.clear();
     }
 }

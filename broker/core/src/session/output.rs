@@ -105,7 +105,42 @@ pub struct SessionOutput {
     pub(super) shards: ShardBatches,
 }
 
+impl Counts {
+    fn add(&mut self, other: Self) {
+        let Self {
+            received,
+            received_confirm,
+            confirmed,
+            routed,
+            unroutable_returned,
+            unroutable_dropped,
+            delivered,
+            redelivered,
+            acknowledged,
+            get_empty,
+        } = other;
+        self.received += received;
+        self.received_confirm += received_confirm;
+        self.confirmed += confirmed;
+        self.routed += routed;
+        self.unroutable_returned += unroutable_returned;
+        self.unroutable_dropped += unroutable_dropped;
+        self.delivered += delivered;
+        self.redelivered += redelivered;
+        self.acknowledged += acknowledged;
+        self.get_empty += get_empty;
+    }
+}
+
 impl SessionOutput {
+    /// Adds what publishes have come to that were kept back: frames, replies, and what goes to the shards.
+    pub(super) fn absorb(&mut self, kept: Self) {
+        self.octets.extend_from_slice(&kept.octets);
+        self.counts.add(kept.counts);
+        self.replies.extend(kept.replies);
+        self.shards.absorb(kept.shards);
+    }
+
     /// Takes what is for a shard, in order; `None`: there is no more for any.
     pub fn next_shard_inputs(&mut self) -> Option<(ShardId, Vec<ShardInput>)> {
         self.shards.take_next()

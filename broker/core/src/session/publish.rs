@@ -270,27 +270,34 @@ impl Session {
             Some(selected) => self.routes.find_all(world, &self.vhost, names, selected.keys(), content.traits),
         };
         let routes = routes.map_err(|error| unroutable(error, &self.vhost, parts.exchange))?;
+        let in_transaction = channel.transaction.is_some();
+        let (answers, out) = match &mut channel.transaction {
+            None => (channel.confirms.as_mut(), out),
+            Some(transaction) => {
+                let copies = routes.by_shard().count().max(1) as u64;
+                transaction.reserve(copies * parts.len(), &mut self.uncommitted_bytes)?;
+                (Some(&mut transaction.answers), &mut transaction.output)
+            }
+        };
         out.counts.received += 1;
-        out.counts.received_confirm += u64::from(channel.confirms.is_some());
+        out.counts.received_confirm += u64::from(answers.is_some() && !in_transaction);
         out.counts.routed += routes.len() as u64;
         let may_reply = routes.is_empty() || content.selected.is_some();
         let replies = if may_reply { send_replies(parts, content.selected, out) } else { 0 };
         if routes.is_empty() && replies == 0 {
             drop_or_return(number, parts, mandatory, self.frame_max, out);
         }
-        let receipt = channel.confirms.as_ref().map(|confirms| Receipt {
-            connection,
-            channel: number,
-            first: confirms.next(),
-            len: 1,
-            index: 0,
-        });
+        let first = answers.as_ref().map(|answers| answers.next());
+        let receipt = first.map(|first| Receipt { connection, channel: number, first, len: 1, index: 0 });
         let mut runs = 0;
         for routes in routes.by_shard() {
             runs += hand_over(routes, content.persistent, parts, receipt, out);
         }
-        if let Some(confirms) = &mut channel.confirms {
-            confirms.published(runs);
+        let Some(answers) = answers else {
+            return Ok(());
+        };
+        answers.published(runs);
+        if !in_transaction {
             self.unconfirmed += 1;
             if runs == 0 {
                 self.confirms_due(number);

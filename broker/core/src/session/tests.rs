@@ -13,4 +13,5 @@ mod prefetch;
 mod sender_selected;
 mod time;
 mod timeout;
+mod transaction;
 mod world;

@@ -1,6 +1,7 @@
 //! What a channel's client holds, by delivery tag.
 
 use alloc::collections::{BTreeSet, VecDeque};
+use alloc::vec::Vec;
 
 use super::SessionOutput;
 use crate::identity::{QueueId, ShardId};
@@ -36,6 +37,17 @@ impl Holder {
     }
 }
 
+impl Held {
+    /// Settles it; answers how many that were, 0 if it has gone back before.
+    fn settle(self, settlement: Settlement, out: &mut SessionOutput) -> u64 {
+        if self.position == GONE {
+            return 0;
+        }
+        out.settle(self.shard, self.queue, PositionRange { first: self.position, len: 1 }, settlement);
+        1
+    }
+}
+
 /// Deliveries that are not settled yet, oldest first. Tags only grow, so a delivery is added at the end; mostly they
 /// follow each other, so a tag's place is its distance from the first. One that is settled out of its turn leaves a
 /// hole; holes are closed when they are more than the rest.
@@ -43,6 +55,15 @@ impl Holder {
 pub(super) struct Unacked {
     entries: VecDeque<Entry>,
     holes: usize,
+    /// What is settled when the channel's transaction is committed.
+    uncommitted: Vec<Uncommitted>,
+}
+
+#[derive(Debug)]
+struct Uncommitted {
+    tag: u64,
+    held: Held,
+    settlement: Settlement,
 }
 
 #[derive(Debug)]
@@ -71,31 +92,29 @@ impl Unacked {
         self.entries.push_back(Entry { tag, position, queue, shard, holder });
     }
 
-    /// How many there are.
+    /// How many there are, with those that are settled later.
     pub(super) fn len(&self) -> usize {
-        self.entries.len() - self.holes
+        self.entries.len() - self.holes + self.uncommitted.len()
     }
 
     /// The queues that they come from.
     pub(super) fn queues(&self) -> BTreeSet<(ShardId, QueueId)> {
         let held = self.entries.iter().filter(|entry| !entry.is_hole() && entry.position != GONE);
-        held.map(|entry| (entry.shard, entry.queue)).collect()
+        let later = self.uncommitted.iter().map(|later| (later.held.shard, later.held.queue));
+        held.map(|entry| (entry.shard, entry.queue)).chain(later).collect()
     }
 
     /// What a consumer had has gone back to its queue. The tags stay known.
     pub(super) fn forget(&mut self, shard: ShardId, holder: Holder) {
         let of_it = |entry: &&mut Entry| (entry.shard, entry.holder) == (shard, holder);
         self.entries.iter_mut().filter(of_it).for_each(|entry| entry.position = GONE);
+        let of_it = |later: &&mut Uncommitted| (later.held.shard, later.held.holder) == (shard, holder);
+        self.uncommitted.iter_mut().filter(of_it).for_each(|later| later.held.position = GONE);
     }
 
     /// Settles one delivery. Answers how many, 0 if it has gone back before; `None`: there is none of that tag.
     pub(super) fn settle_one(&mut self, tag: u64, settlement: Settlement, out: &mut SessionOutput) -> Option<u64> {
-        let Held { shard, queue, position, .. } = self.take(tag)?;
-        if position == GONE {
-            return Some(0);
-        }
-        out.settle(shard, queue, PositionRange { first: position, len: 1 }, settlement);
-        Some(1)
+        self.take(tag).map(|held| held.settle(settlement, out))
     }
 
     /// Takes out one delivery; `None`: there is none of that tag.
@@ -106,6 +125,48 @@ impl Unacked {
         self.holes += 1;
         self.close_holes();
         Some(Held { shard, queue, position, holder })
+    }
+
+    /// Notes that a delivery, or with `multiple` everything up to it, is settled by [`Self::commit`]; `None`: there is none
+    /// of that tag. Until then the tags are unknown.
+    pub(super) fn settle_later(&mut self, tag: u64, multiple: bool, settlement: Settlement) -> Option<()> {
+        if !multiple {
+            let held = self.take(tag)?;
+            self.uncommitted.push(Uncommitted { tag, held, settlement });
+            return Some(());
+        }
+        let end = if tag == 0 { self.entries.len() } else { self.find(tag)? + 1 };
+        for Entry { tag, position, queue, shard, holder } in self.entries.drain(..end) {
+            let held = Held { shard, queue, position, holder };
+            match shard {
+                ShardId::METADATA => self.holes -= 1,
+                _ => self.uncommitted.push(Uncommitted { tag, held, settlement }),
+            }
+        }
+        Some(())
+    }
+
+    /// Settles what was to be settled later; answers how many were acknowledged.
+    pub(super) fn commit(&mut self, out: &mut SessionOutput) -> u64 {
+        let mut acknowledged = 0;
+        for Uncommitted { held, settlement, .. } in self.uncommitted.drain(..) {
+            let settled = held.settle(settlement, out);
+            acknowledged += if settlement == Settlement::Done { settled } else { 0 };
+        }
+        acknowledged
+    }
+
+    /// Puts what was to be settled later back to its place.
+    pub(super) fn roll_back(&mut self) {
+        if self.uncommitted.is_empty() {
+            return;
+        }
+        self.entries.retain(|entry| !entry.is_hole());
+        self.holes = 0;
+        for Uncommitted { tag, held, .. } in core::mem::take(&mut self.uncommitted) {
+            self.push(tag, held);
+        }
+        self.entries.make_contiguous().sort_unstable_by_key(|entry| entry.tag);
     }
 
     /// Settles everything up to `tag`, or everything if that is 0, also if that is nothing (spec `basic.ack`).
@@ -196,8 +257,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_holds_what_a_sorted_map_holds(steps in prop::collection::vec((0..6_u8, 0..300_u64), 0..900)) {
+        fn it_holds_what_a_sorted_map_holds(steps in prop::collection::vec((0..10_u8, 0..300_u64), 0..900)) {
             let (mut unacked, mut model, mut last) = (Unacked::default(), BTreeMap::new(), 0);
+            let mut later = BTreeMap::new();
             for (action, tag) in steps {
                 match action {
                     0..=2 => {
@@ -207,6 +269,28 @@ mod tests {
                         model.insert(last, held(last));
                     }
                     3 | 4 => prop_assert_eq!(unacked.take(tag), model.remove(&tag)),
+                    5 => {
+                        let known = model.contains_key(&tag);
+                        prop_assert_eq!(unacked.settle_later(tag, false, Settlement::Done).is_some(), known);
+                        later.extend(model.remove_entry(&tag));
+                    }
+                    6 => {
+                        let known = tag == 0 || model.contains_key(&tag);
+                        prop_assert_eq!(unacked.settle_later(tag, true, Settlement::Done).is_some(), known);
+                        if known {
+                            later.extend(model.extract_if(.., |held, _| tag == 0 || *held <= tag));
+                        }
+                    }
+                    7 => {
+                        unacked.roll_back();
+                        model.append(&mut later);
+                    }
+                    8 => {
+                        let mut out = SessionOutput::default();
+                        prop_assert_eq!(unacked.commit(&mut out), later.len() as u64);
+                        let gone = core::mem::take(&mut later);
+                        prop_assert_eq!(settled(&mut out), gone.into_keys().collect::<Vec<_>>());
+                    }
                     _ => {
                         let mut out = SessionOutput::default();
                         let known = tag == 0 || model.contains_key(&tag);
@@ -220,7 +304,7 @@ mod tests {
                         }
                     }
                 }
-                prop_assert_eq!(unacked.len(), model.len());
+                prop_assert_eq!(unacked.len(), model.len() + later.len());
                 prop_assert!(unacked.entries.len() <= 2 * (model.len() + HOLES_MIN + 1));
             }
         }
@@ -241,6 +325,19 @@ mod tests {
         assert_eq!(unacked.len(), 8);
         assert_eq!(unacked.settle_up_to(0, Settlement::Done, &mut out), Some(4));
         assert_eq!(settled(&mut out), [2, 4, 6, 8, 10]);
+    }
+
+    #[test]
+    fn what_has_gone_back_before_the_commit_is_not_settled_by_it() {
+        let mut unacked = Unacked::default();
+        (1..=4).for_each(|tag| {
+            unacked.push(tag, Held { shard: ShardId(1), holder: Holder::of(tag as u32 % 2), ..held(tag) })
+        });
+        assert_eq!(unacked.settle_later(0, true, Settlement::Done), Some(()));
+        unacked.forget(ShardId(1), Holder::of(1));
+        let mut out = SessionOutput::default();
+        assert_eq!(unacked.commit(&mut out), 2);
+        assert_eq!(settled(&mut out), [2, 4]);
     }
 
     #[test]

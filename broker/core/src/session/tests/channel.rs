@@ -2,7 +2,7 @@
 
 use std::vec;
 
-use warren_amqp::{Frame, ToClient, ToServer, access, basic, channel, connection, exchange, queue, tx};
+use warren_amqp::{Frame, ToClient, ToServer, access, basic, channel, connection, exchange, queue};
 
 use super::world::*;
 
@@ -185,7 +185,7 @@ fn channel_max_counts_open_channels() {
 
 #[test]
 fn what_is_not_implemented_is_540() {
-    let methods: [(ToServer<'_>, &str, (u16, u16)); 5] = [
+    let methods: [(ToServer<'_>, &str, (u16, u16)); 4] = [
         (ToServer::ChannelFlow(channel::Flow { active: false }), "active=false", channel::Flow::ID),
         (
             ToServer::BasicQos(basic::Qos { prefetch_size: 1, prefetch_count: 0, global: false }),
@@ -197,11 +197,6 @@ fn what_is_not_implemented_is_540() {
             ToServer::BasicPublish(basic::Publish { immediate: true, ..to_queue("q") }),
             "immediate=true",
             basic::Publish::ID,
-        ),
-        (
-            ToServer::TxSelect(tx::Select),
-            "transactions are not available in this version; use publisher confirms (confirm.select)",
-            tx::Select::ID,
         ),
     ];
     for (method, text, id) in methods {

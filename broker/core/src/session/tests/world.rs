@@ -188,6 +188,15 @@ impl World {
         self.send_octets(client, &octets);
     }
 
+    /// Publishes a persistent message to a queue, on any channel.
+    pub(super) fn publish_on(&mut self, client: usize, number: u16, queue: &str, body: &str) {
+        let mut octets = vec![];
+        ToServer::BasicPublish(to_queue(queue)).encode(number, &mut octets);
+        encode_header(number, body.len() as u64, &persistent(), &mut octets);
+        encode_body_frames(number, body.as_bytes(), FRAME_MAX, &mut octets);
+        self.send_octets(client, &octets);
+    }
+
     /// Publishes a persistent message to a queue, on channel 1.
     pub(super) fn publish(&mut self, client: usize, queue: &str, body: &str) {
         self.publish_with(client, to_queue(queue), &persistent(), body);
