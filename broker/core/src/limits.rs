@@ -23,6 +23,13 @@ pub const RECENT_BYTES: usize = 1 << 20;
 /// gives back by shard.
 pub const TOUCHED_QUEUES: usize = 1_024;
 
+/// Consumers of one stream; one more is refused with 406.
+pub const STREAM_CONSUMERS: u32 = 1 << 16;
+
+/// Messages, or chunks of them, that a stream looks through at a time for a consumer that wants few of them; it goes on when
+/// others have had their turn.
+pub const STREAM_SCAN: u32 = 1 << 14;
+
 /// Octets of unfinished bodies on one connection, over all its channels; one more closes it with 506.
 pub const UNFINISHED_BYTES: u64 = 64 << 20;
 

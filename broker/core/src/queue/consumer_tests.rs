@@ -1,8 +1,10 @@
 //! Who of a queue's consumers is served: priorities, and one at a time.
 
+use alloc::vec;
 use alloc::vec::Vec;
+use std::string::String;
 
-use super::tests::{QUEUE, World, consumer, publish};
+use super::tests::{NOW, QUEUE, World, consumer, publish};
 use super::*;
 
 /// A queue that is not logged, so that everything takes effect at once.
@@ -128,4 +130,119 @@ fn an_exclusive_consumer_and_a_single_active_one_exclude_each_other_in_classic_q
         let refusal = Event::Subscribed(consumer(1), Err(SubscribeRefusal::ExclusiveUse));
         assert_eq!(world.events.contains(&(ConnectionId(1), refusal)), refused, "{kind:?}");
     }
+}
+
+/// A quorum queue in memory whose consumers may hold a message for 1,600 ms.
+fn with_timeout() -> World {
+    queue_with(QueueSettings { kind: QueueKind::Quorum, consumer_timeout: Some(1_600), ..QueueSettings::default() })
+}
+
+fn timed_out(world: &World) -> Vec<ConsumerKey> {
+    let keys = world.events.iter().filter_map(|(_, event)| match event {
+        Event::ConsumerTimedOut(key) => Some(*key),
+        _ => None,
+    });
+    keys.collect()
+}
+
+#[test]
+fn a_consumer_that_holds_a_message_for_too_long_ends_and_all_it_holds_goes_back() {
+    let mut world = with_timeout();
+    join(&mut world, 1, 0, 2);
+    world.put(ShardInput::Publish(publish(&["a"], false)));
+    world.tick(NOW + 1_000);
+    world.put(ShardInput::Publish(publish(&["b", "c"], false)));
+    assert_eq!(world.delivered().len(), 2);
+    let deadline = world.shard.next_deadline().expect("something is held");
+    assert!((NOW + 1_600..NOW + 1_700).contains(&deadline), "{deadline}");
+    world.tick(deadline - 1);
+    assert_eq!(timed_out(&world), []);
+    world.tick(deadline);
+    assert_eq!(timed_out(&world), [consumer(1)]);
+    assert_eq!(world.shard.totals(), ShardTotals { queues: 1, ready: 3, unacked: 0, consumers: 0 });
+    assert_eq!(world.shard.next_deadline(), None);
+    world.events.clear();
+    join(&mut world, 2, 0, 0);
+    let bodies: Vec<(String, bool)> = world.delivered().into_iter().map(|(_, body, flag)| (body, flag)).collect();
+    assert_eq!(bodies, [("a".into(), true), ("b".into(), true), ("c".into(), false)]);
+}
+
+#[test]
+fn who_settles_in_time_is_left_alone_however_busy() {
+    let mut world = with_timeout();
+    join(&mut world, 1, 0, 0);
+    for round in 0..200 {
+        world.put(ShardInput::Publish(publish(&["a"], false)));
+        world.tick(NOW + 100 * round);
+        if round >= 15 {
+            world.settle(&[round - 15], Settlement::Done);
+        }
+    }
+    assert_eq!(timed_out(&world), []);
+    world.tick(NOW + 19_999);
+    assert_eq!(timed_out(&world), []);
+    world.tick(NOW + 20_099);
+    assert_eq!(timed_out(&world), [consumer(1)]);
+}
+
+#[test]
+fn a_consumers_own_timeout_is_what_counts_and_no_ack_has_none() {
+    let mut world = with_timeout();
+    for (connection, timeout, no_ack) in [(1, Some(100_000), false), (2, Some(160), false), (3, Some(1), true)] {
+        let subscription =
+            Subscription { prefetch_count: 1, consumer_timeout: timeout, no_ack, ..Subscription::default() };
+        world.put(ShardInput::Subscribe { queue: QUEUE, consumer: consumer(connection), subscription });
+    }
+    world.put(ShardInput::Publish(publish(&["a", "b", "c"], false)));
+    world.tick(NOW + 160);
+    assert_eq!(timed_out(&world), []);
+    world.tick(NOW + 180);
+    assert_eq!(timed_out(&world), [consumer(2)]);
+    world.tick(NOW + 89_000);
+    assert_eq!(timed_out(&world), [consumer(2)]);
+    world.tick(NOW + 109_000);
+    assert_eq!(timed_out(&world), [consumer(2), consumer(1)]);
+}
+
+#[test]
+fn a_channel_that_extends_begins_its_time_anew_and_others_do_not() {
+    let mut world = with_timeout();
+    join(&mut world, 1, 0, 1);
+    join(&mut world, 2, 0, 1);
+    world.put(ShardInput::Publish(publish(&["a", "b"], false)));
+    world.tick(NOW + 1_500);
+    for channel in [1, 2] {
+        // Consumers are on channel 1.
+        let connection = ConnectionId(u64::from(channel));
+        world.put(ShardInput::Extend { queue: QUEUE, connection, channel });
+    }
+    world.tick(NOW + 3_000);
+    assert_eq!(timed_out(&world), [consumer(2)]);
+    world.tick(NOW + 3_300);
+    assert_eq!(timed_out(&world), [consumer(2), consumer(1)]);
+}
+
+#[test]
+fn a_message_that_was_got_and_one_whose_consumer_was_cancelled_time_out_too() {
+    let mut world = with_timeout();
+    join(&mut world, 1, 0, 1);
+    world.put(ShardInput::Publish(publish(&["a", "b"], false)));
+    leave(&mut world, 1);
+    let holder = ConsumerKey { connection: ConnectionId(2), channel: 7, serial: 0 };
+    world.put(ShardInput::Get { queue: QUEUE, holder, no_ack: false });
+    assert_eq!(world.shard.totals().unacked, 2);
+    world.tick(NOW + 2_000);
+    assert_eq!(timed_out(&world), [consumer(1), holder]);
+    assert_eq!(world.shard.totals().ready, 2);
+}
+
+#[test]
+fn an_auto_delete_queue_whose_last_consumer_timed_out_is_unused() {
+    let mut world = with_timeout();
+    let settings = QueueSettings { auto_delete: true, consumer_timeout: Some(1), ..QueueSettings::default() };
+    world.put(ShardInput::Create { queue: QUEUE, settings });
+    join(&mut world, 1, 0, 1);
+    world.put(ShardInput::Publish(publish(&["a"], false)));
+    world.tick(NOW + 1);
+    assert_eq!((timed_out(&world), &world.unused[..]), (vec![consumer(1)], &[QUEUE][..]));
 }

@@ -26,7 +26,7 @@ pub(super) struct Occasion<'a> {
 }
 
 impl Source<'_> {
-    fn message(&mut self, body: Body) -> Message {
+    pub(super) fn message(&mut self, body: Body) -> Message {
         match body {
             Body::Memory(message) => message,
             Body::Log { location, .. } => self.recent.message(location).unwrap_or_else(|| self.bodies.read(location)),
@@ -45,6 +45,8 @@ pub(super) struct Turn<'a, 's> {
     pub(super) holders: &'a mut Holders,
     pub(super) source: &'a mut Source<'s>,
     pub(super) out: &'a mut ShardOutput,
+    /// Wall-clock milliseconds since the Unix epoch.
+    pub(super) now_ms: u64,
     /// Whose turn it is.
     pub(super) number: u32,
 }
@@ -53,7 +55,7 @@ impl Taker for Turn<'_, '_> {
     fn next(&mut self) -> Option<Terms> {
         let (number, no_ack) = self.holders.next()?;
         self.number = number;
-        Some(if no_ack { Terms::Finish } else { Terms::Hold(number) })
+        Some(if no_ack { Terms::Finish } else { Terms::Hold(self.holders.token(number, self.now_ms)) })
     }
 
     fn take(&mut self, found: Found) {

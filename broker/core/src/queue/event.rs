@@ -5,6 +5,8 @@ use alloc::vec::Vec;
 
 use super::Delivery;
 use crate::identity::{ConnectionId, ConsumerKey, QueueId};
+#[cfg(doc)]
+use crate::limits::STREAM_CONSUMERS;
 use crate::message::Message;
 
 /// What a shard tells a session.
@@ -88,6 +90,8 @@ pub enum SubscribeRefusal {
     ExclusiveUse,
     /// The queue has been deleted meanwhile.
     QueueGone,
+    /// It is a stream and has as many as it may ([`STREAM_CONSUMERS`]).
+    TooManyConsumers,
 }
 
 /// Why a queue was not deleted.

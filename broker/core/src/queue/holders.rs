@@ -1,10 +1,12 @@
 //! Who takes a queue's messages and who holds them: consumers, and channels that got messages one by one.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::consumer::{Consumer, Subscription};
 use super::turns::Turns;
+use super::watch::Watch;
 use crate::identity::{ConnectionId, ConsumerKey};
 
 /// A consumer, or somebody who is none and holds messages: one whose consumer has ended, or who got them (`basic.get`).
@@ -14,6 +16,21 @@ struct Holder {
     /// Messages that it has to settle.
     held: u32,
     consumer: Option<Consumer>,
+    /// If it may not hold them for as long as it likes.
+    watch: Option<Box<Watch>>,
+}
+
+/// What a message remembers its holder by: the holder's number, which has the lower [`NUMBER_BITS`], and the age that the
+/// holder's [`Watch`] gave the message.
+pub(super) type Token = u32;
+
+/// Memory ends long before there are so many holders.
+const NUMBER_BITS: u32 = 27;
+const _: () = assert!(Watch::AGES <= 1 << (u32::BITS - NUMBER_BITS));
+
+/// The number of the holder that a message remembers.
+fn number_of(token: Token) -> u32 {
+    token & ((1 << NUMBER_BITS) - 1)
 }
 
 /// Whom a queue serves.
@@ -43,12 +60,24 @@ pub(super) struct Holders {
     turns: Turns,
     /// The one that is served, if only one is.
     active: Option<u32>,
+    /// When somebody may have held a message for too long, as far as is known without looking at all.
+    deadline: Option<u64>,
 }
 
 impl Holders {
     /// How many consumers there are.
     pub(super) fn consumer_count(&self) -> usize {
         self.consumers
+    }
+
+    /// How many consumers and others there are; their numbers are smaller than the most there have been.
+    pub(super) fn count(&self) -> usize {
+        self.numbers.len()
+    }
+
+    /// How many messages they hold.
+    pub(super) fn held(&self) -> u64 {
+        self.numbers.values().map(|number| u64::from(self.entry(*number).held)).sum()
     }
 
     /// The consumers' keys, ascending.
@@ -72,11 +101,11 @@ impl Holders {
     }
 
     /// The number of `key`, who need not be a consumer.
-    pub(super) fn number(&mut self, key: ConsumerKey) -> u32 {
+    fn number(&mut self, key: ConsumerKey) -> u32 {
         if let Some(number) = self.numbers.get(&key) {
             return *number;
         }
-        let holder = Holder { key, held: 0, consumer: None };
+        let holder = Holder { key, held: 0, consumer: None, watch: None };
         let number = self.free.pop().unwrap_or(self.entries.len() as u32);
         match self.entries.get_mut(number as usize) {
             Some(entry) => *entry = holder,
@@ -86,14 +115,19 @@ impl Holders {
         number
     }
 
-    pub(super) fn subscribe(&mut self, key: ConsumerKey, subscription: Subscription) {
+    /// Adds a consumer, and answers its number.
+    pub(super) fn subscribe(&mut self, key: ConsumerKey, subscription: Subscription) -> u32 {
         let number = self.number(key);
         self.end_consumer(number);
+        let timeout = subscription.consumer_timeout.filter(|_| !subscription.no_ack);
         let consumer = Consumer::new(subscription);
         self.turns.push_back(number, consumer.priority());
-        self.entry_mut(number).consumer = Some(consumer);
+        let holder = self.entry_mut(number);
+        holder.consumer = Some(consumer);
+        holder.watch = timeout.map(|millis| Box::new(Watch::new(millis)));
         self.consumers += 1;
         self.activate();
+        number
     }
 
     /// Hands nothing more to consumers that are about to end.
@@ -121,15 +155,13 @@ impl Holders {
         held
     }
 
-    pub(super) fn is_of(&self, number: u32, connection: ConnectionId) -> bool {
-        self.entry(number).key.connection == connection
+    pub(super) fn is_of(&self, token: Token, connection: ConnectionId) -> bool {
+        self.entry(number_of(token)).key.connection == connection
     }
 
     pub(super) fn forget_connection(&mut self, connection: ConnectionId) {
-        for number in self.of_connection(connection) {
-            self.entry_mut(number).held = 0;
-            self.free_if_idle(number);
-        }
+        let keys: Vec<ConsumerKey> = self.keys_of(connection).map(|(key, _)| *key).collect();
+        keys.into_iter().for_each(|key| self.forget(key));
     }
 
     /// Gives back to a consumer what it has been sent and has passed on to its socket.
@@ -222,20 +254,109 @@ impl Holders {
         key
     }
 
-    /// Counts a message that was got.
-    pub(super) fn got(&mut self, number: u32) {
-        self.entry_mut(number).held += 1;
+    /// Counts a message that was got, and that may be held for `timeout` milliseconds. Answers what it remembers.
+    pub(super) fn got(&mut self, key: ConsumerKey, timeout: Option<u64>, now_ms: u64) -> Token {
+        let number = self.number(key);
+        let holder = self.entry_mut(number);
+        holder.held += 1;
+        if let (None, Some(millis)) = (&holder.watch, timeout) {
+            holder.watch = Some(Box::new(Watch::new(millis)));
+        }
+        self.token(number, now_ms)
+    }
+
+    /// What a message remembers that this holder is handed now.
+    pub(super) fn token(&mut self, number: u32, now_ms: u64) -> Token {
+        let Some(watch) = &mut self.entries[number as usize].watch else {
+            return number;
+        };
+        let age = watch.took(now_ms);
+        let deadline = watch.deadline_from(now_ms);
+        self.deadline = Some(self.deadline.map_or(deadline, |before| before.min(deadline)));
+        number | age << NUMBER_BITS
     }
 
     /// Counts a message that was settled.
-    pub(super) fn released(&mut self, number: u32) {
-        self.entry_mut(number).held -= 1;
+    pub(super) fn released(&mut self, token: Token) {
+        let number = number_of(token);
+        let holder = self.entry_mut(number);
+        holder.held -= 1;
+        if let Some(watch) = &mut holder.watch {
+            watch.released(token >> NUMBER_BITS);
+        }
         self.rejoin_turn(number);
         self.free_if_idle(number);
     }
 
+    /// Counts messages of one holder that were settled; more than it holds are not counted.
+    pub(super) fn released_many(&mut self, number: u32, count: u32) {
+        let holder = self.entry_mut(number);
+        if holder.held > 0 {
+            holder.held = holder.held.saturating_sub(count);
+            self.rejoin_turn(number);
+            self.free_if_idle(number);
+        }
+    }
+
+    /// The consumer whose turn it was takes nothing now.
+    pub(super) fn pass(&mut self, number: u32) {
+        if let Some(consumer) = &mut self.entry_mut(number).consumer {
+            consumer.end_turn();
+        }
+        self.turns.pop_front();
+    }
+
+    /// The time that a channel may hold its messages begins anew.
+    pub(super) fn extend(&mut self, connection: ConnectionId, channel: u16, now_ms: u64) {
+        for number in self.of_connection(connection) {
+            let holder = self.entry_mut(number);
+            if let Some(watch) = holder.watch.as_mut().filter(|_| holder.key.channel == channel) {
+                watch.extend(now_ms);
+            }
+        }
+    }
+
+    /// When [`Self::overdue`] is to be asked.
+    pub(super) fn deadline(&self) -> Option<u64> {
+        self.deadline
+    }
+
+    /// Who has held a message for too long.
+    pub(super) fn overdue(&mut self, now_ms: u64) -> Vec<ConsumerKey> {
+        if self.deadline.is_none_or(|at| at > now_ms) {
+            return Vec::new();
+        }
+        let watched = self.numbers.iter().filter_map(|(key, number)| {
+            let watch = self.entry(*number).watch.as_ref()?;
+            Some((*key, watch.deadline()?))
+        });
+        let (overdue, others): (Vec<_>, Vec<_>) = watched.partition(|(_, at)| *at <= now_ms);
+        self.deadline = others.into_iter().map(|(_, at)| at).min();
+        overdue.into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// Ends whoever `key` is. Answers how many messages it holds; [`Self::is_held_by`] says which, and [`Self::forget`] is
+    /// to follow when they have been taken back.
+    pub(super) fn end(&mut self, key: ConsumerKey) -> u64 {
+        self.numbers.get(&key).copied().map_or(0, |number| {
+            self.end_consumer(number);
+            u64::from(self.entry(number).held)
+        })
+    }
+
+    pub(super) fn is_held_by(&self, token: Token, key: ConsumerKey) -> bool {
+        self.entry(number_of(token)).key == key
+    }
+
+    pub(super) fn forget(&mut self, key: ConsumerKey) {
+        if let Some(number) = self.numbers.get(&key).copied() {
+            self.entry_mut(number).held = 0;
+            self.free_if_idle(number);
+        }
+    }
+
     /// Called after everything that may have given a consumer room.
-    fn rejoin_turn(&mut self, number: u32) {
+    pub(super) fn rejoin_turn(&mut self, number: u32) {
         let holder = self.entry_mut(number);
         let held = holder.held;
         if let Some(priority) = holder.consumer.as_mut().and_then(|consumer| consumer.rejoin_turn(held)) {
@@ -262,9 +383,12 @@ impl Holders {
     }
 
     fn of_connection(&self, connection: ConnectionId) -> Vec<u32> {
+        self.keys_of(connection).map(|(_, number)| *number).collect()
+    }
+
+    fn keys_of(&self, connection: ConnectionId) -> impl Iterator<Item = (&ConsumerKey, &u32)> {
         let least = ConsumerKey { connection, channel: 0, serial: 0 };
-        let of_it = self.numbers.range(least..).take_while(|(key, _)| key.connection == connection);
-        of_it.map(|(_, number)| *number).collect()
+        self.numbers.range(least..).take_while(move |(key, _)| key.connection == connection)
     }
 
     fn entry(&self, number: u32) -> &Holder {

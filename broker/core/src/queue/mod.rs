@@ -7,11 +7,13 @@
 //! settlement is logged. Messages of delivery mode 1, and all messages of queues that are not logged, have none.
 
 mod consumer;
+mod consumers;
 mod deal;
 mod event;
 mod holders;
 mod input;
 mod outbox;
+mod reading;
 mod recent;
 mod replay;
 mod rules;
@@ -20,10 +22,14 @@ mod settled;
 mod shard;
 mod snapshot;
 mod store;
+mod stream;
 mod turns;
+mod watch;
 
 #[cfg(test)]
 mod consumer_tests;
+#[cfg(test)]
+mod stream_tests;
 #[cfg(test)]
 mod tests;
 
@@ -36,14 +42,16 @@ pub use snapshot::{Snapshot, SnapshotError, Survivor};
 
 use alloc::boxed::Box;
 
+use crate::command::Publish;
 use crate::identity::{ConnectionId, ConsumerKey, QueueId};
 use crate::message::Message;
 use deal::{Getter, Occasion, Turn};
-use holders::{Holders, Service};
+use holders::Holders;
 use rules::Rules;
 use settings::KeptSettings;
 use settled::Settled;
-use store::{Store, Terms};
+use store::{Body, Store, Terms};
+use stream::Stream;
 
 /// What becomes of a message that was handed out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -95,6 +103,8 @@ struct Queue {
     holders: Holders,
     /// What its settings and messages need beside these.
     rules: Option<Box<Rules>>,
+    /// If it is a stream; it has nothing in its store then.
+    stream: Option<Box<Stream>>,
     has_had_consumer: bool,
     /// An attach is in the log since the epoch began.
     attached: bool,
@@ -114,6 +124,7 @@ impl Queue {
             store: Store::default(),
             holders: Holders::default(),
             rules: None,
+            stream: None,
             has_had_consumer: false,
             attached: false,
             configuring: 0,
@@ -130,6 +141,9 @@ impl Queue {
         if Rules::of(&settings) && self.rules.is_none() {
             self.rules = Some(Box::default());
         }
+        if settings.kind == QueueKind::Stream && self.stream.is_none() {
+            self.stream = Some(Box::default());
+        }
         self.settings = settings.into();
     }
 
@@ -142,9 +156,11 @@ impl Queue {
 
     /// When something is to be done that no input asks for.
     fn next_deadline(&self) -> Option<u64> {
-        let rules = self.rules.as_ref()?;
         let unused = self.holders.consumer_count() == 0;
-        rules.expires_at(&self.settings).filter(|_| unused)
+        let rules = self.rules.as_ref().filter(|_| unused);
+        let expires = rules.and_then(|rules| rules.expires_at(&self.settings));
+        let stream = self.stream.as_ref().and_then(|stream| stream.deadline(&self.settings));
+        [expires, self.holders.deadline(), stream].into_iter().flatten().min()
     }
 
     /// Says that the queue is unused, if it has been so for as long as it may be.
@@ -158,11 +174,35 @@ impl Queue {
         }
     }
 
+    /// Appends a message, which came at `time_ms`.
+    fn push(&mut self, body: Body, publish: &Publish<'_>, time_ms: u64) {
+        match &mut self.stream {
+            None => self.store.push(body),
+            Some(stream) => stream.push(&body, &publish.attributes(), time_ms, &self.settings),
+        }
+    }
+
+    /// How many messages wait; of a stream, how many there are.
+    fn ready(&self) -> u64 {
+        self.stream.as_ref().map_or_else(|| self.store.ready(), |stream| stream.messages.len())
+    }
+
+    /// How many messages clients hold.
+    fn unacked(&self) -> u64 {
+        if self.stream.is_some() { self.holders.held() } else { self.store.held() }
+    }
+
     /// Hands out ready messages while a consumer can take one: each in turn.
     fn dispatch(&mut self, occasion: &mut Occasion<'_>) {
+        if let Some(mut stream) = self.stream.take() {
+            self.dispatch_stream(&mut stream, occasion);
+            self.stream = Some(stream);
+            return;
+        }
         if self.store.ready() > 0 && self.holders.has_takers() {
-            let Occasion { source, out, done, .. } = occasion;
-            let mut turn = Turn { queue: self.id, holders: &mut self.holders, source, out, number: 0 };
+            let Occasion { now_ms, source, out, done } = occasion;
+            let now_ms = *now_ms;
+            let mut turn = Turn { queue: self.id, holders: &mut self.holders, source, out, now_ms, number: 0 };
             self.store.hand_out(&mut turn, done);
         }
     }
@@ -173,13 +213,9 @@ impl Queue {
         if self.store.ready() == 0 {
             return None;
         }
-        let terms = if no_ack {
-            Terms::Finish
-        } else {
-            let number = self.holders.number(holder);
-            self.holders.got(number);
-            Terms::Hold(number)
-        };
+        let timeout = self.settings.consumer_timeout;
+        let terms =
+            if no_ack { Terms::Finish } else { Terms::Hold(self.holders.got(holder, timeout, occasion.now_ms)) };
         let mut getter = Getter { queue: self.id, terms: Some(terms), source: &mut occasion.source, got: None };
         self.store.hand_out(&mut getter, occasion.done);
         getter.got
@@ -188,37 +224,18 @@ impl Queue {
     /// Settles what is still unacknowledged in `ranges`; unknown positions are skipped, for their queue may have been
     /// deleted and declared again since.
     fn settle(&mut self, ranges: &[PositionRange], settlement: Settlement, done: &mut Settled) {
+        if self.stream.is_some() {
+            return self.settle_stream(ranges);
+        }
         for range in ranges {
             self.store.settle(*range, settlement, done, |number| self.holders.released(number));
         }
     }
 
-    /// Why it does not take one more consumer. RabbitMQ's quorum queues know no exclusive consumers and take all of them;
-    /// its classic queues with a single active consumer take none.
-    fn refusal(&self, subscription: &Subscription) -> Option<SubscribeRefusal> {
-        let exclusive = self.settings.kind == QueueKind::Classic
-            && (self.holders.has_exclusive_consumer()
-                || subscription.exclusive
-                    && (self.settings.single_active_consumer || self.holders.consumer_count() > 0));
-        exclusive.then_some(SubscribeRefusal::ExclusiveUse)
-    }
-
     fn subscribe(&mut self, key: ConsumerKey, subscription: Subscription, now_ms: u64) {
         self.used(now_ms);
-        if self.holders.consumer_count() == 0 {
-            self.holders.serve(self.service());
-        }
-        self.holders.subscribe(key, subscription);
+        self.add_consumer(key, subscription, now_ms);
         self.has_had_consumer = true;
-    }
-
-    /// Whom it serves.
-    fn service(&self) -> Service {
-        if self.settings.single_active_consumer {
-            Service::SingleActive { takeover: self.settings.kind == QueueKind::Quorum }
-        } else {
-            Service::Turns
-        }
     }
 
     /// Removes a consumer. What it holds stays unacknowledged until its session settles it (spec `basic.cancel`).

@@ -1,12 +1,15 @@
 //! A shard's logged state: built from the log, and put together for it.
 
 use alloc::boxed::Box;
+use alloc::collections::BTreeMap;
+use alloc::vec::Vec;
 
 use super::shard::Shard;
 use super::snapshot::{QueueSnapshot, Reader, Snapshot, SnapshotError};
 use super::store::{Body, Store};
 use super::{Queue, QueueSettings};
-use crate::command::{self, Command, EntryError, EntryHeader};
+use crate::command::{self, Command, EntryError, EntryHeader, SequenceRange};
+use crate::identity::QueueId;
 use crate::location::Location;
 
 /// The settings of a queue of which the log says no more than that it is there.
@@ -26,8 +29,13 @@ impl Shard {
         while let Some(head) = reader.queue()? {
             let mut queue = Queue::new(head.id, head.settings.clone(), 0);
             queue.attached = head.attached;
-            queue.store = Store::restored(head.next_sequence, head.redelivered_below);
-            reader.messages(&head, |message| queue.store.restore(message))?;
+            match &mut queue.stream {
+                Some(stream) => stream.messages = reader.stream(&head)?,
+                None => {
+                    queue.store = Store::restored(head.next_sequence, head.redelivered_below);
+                    reader.messages(&head, |message| queue.store.restore(message))?;
+                }
+            }
             shard.queues.insert(head.id, Box::new(queue));
         }
         Ok(shard)
@@ -46,12 +54,25 @@ impl Shard {
     /// # Errors
     /// `payload` is not a relocation.
     pub fn relocated(&mut self, at: Location, payload: &[u8]) -> Result<(), EntryError> {
+        let mut in_streams: BTreeMap<QueueId, Vec<(u64, Location)>> = BTreeMap::new();
         command::decode_relocation(payload, |reference, publish| {
             let location = at.part(publish.start as u32, publish.len() as u32);
-            if let (Some(queue), Some(location)) = (self.queues.get_mut(&reference.queue), location) {
+            let (Some(queue), Some(location)) = (self.queues.get_mut(&reference.queue), location) else {
+                return;
+            };
+            if queue.stream.is_some() {
+                in_streams.entry(reference.queue).or_default().push((reference.sequence, location));
+            } else {
                 queue.store.relocate(reference.sequence, location);
             }
-        })
+        })?;
+        for (id, mut moved) in in_streams {
+            moved.sort_unstable();
+            if let Some(stream) = self.queues.get_mut(&id).and_then(|queue| queue.stream.as_mut()) {
+                stream.messages.relocate(&moved);
+            }
+        }
+        Ok(())
     }
 
     /// Applies `entry`, the payload of a log record at `at`. Only before the first [`Self::handle`].
@@ -70,25 +91,25 @@ impl Shard {
             let command = command::decode_command(&mut rest)?;
             let len = entry.len() - rest.len() - start;
             let location = at.part(start as u32, len as u32).ok_or(EntryError::Truncated)?;
-            self.replay_command(command, location)?;
+            self.replay_command(command, location, header.now_ms)?;
         }
         if rest.is_empty() { Ok(()) } else { Err(EntryError::Trailing) }
     }
 
-    fn replay_command(&mut self, command: Command<'_>, location: Location) -> Result<(), EntryError> {
+    fn replay_command(&mut self, command: Command<'_>, location: Location, time_ms: u64) -> Result<(), EntryError> {
         match command {
             Command::Publish(publish) => {
                 publish.check_names()?;
                 let shared = publish.only_queue().is_none();
                 for id in publish.queues() {
                     if let Some(queue) = self.queues.get_mut(&id) {
-                        queue.store.push(Body::Log { location, shared });
+                        queue.push(Body::Log { location, shared }, &publish, time_ms);
                     }
                 }
             }
             Command::Settle { queue, ranges } => {
                 if let Some(queue) = self.queues.get_mut(&queue) {
-                    ranges.into_iter().for_each(|range| queue.store.forget(range));
+                    ranges.into_iter().for_each(|range| queue.forget(range));
                 }
             }
             Command::Create(id) => {
@@ -111,14 +132,27 @@ impl Shard {
 }
 
 impl Queue {
+    fn next_sequence(&self) -> u64 {
+        self.stream.as_ref().map_or_else(|| self.store.next_sequence(), |stream| stream.messages.next_offset())
+    }
+
+    /// Messages are done with, as the log says.
+    fn forget(&mut self, range: SequenceRange) {
+        match &mut self.stream {
+            None => self.store.forget(range),
+            Some(stream) => stream.messages.forget(range),
+        }
+    }
+
     fn share(&self) -> QueueSnapshot {
         QueueSnapshot {
             id: self.id,
             attached: self.attached,
-            next_sequence: self.store.next_sequence(),
+            next_sequence: self.next_sequence(),
             redelivered_below: self.store.redelivered_below(),
             settings: QueueSettings::clone(&self.settings),
             messages: self.store.share(),
+            stream: self.stream.as_ref().map(|stream| stream.messages.share()),
         }
     }
 }

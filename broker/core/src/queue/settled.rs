@@ -17,6 +17,11 @@ impl Settled {
         }
     }
 
+    /// Adds numbers that are not there yet.
+    pub(super) fn push_range(&mut self, range: SequenceRange) {
+        self.0.push(range);
+    }
+
     pub(super) fn clear(&mut self) {
         self.0.clear();
     }

@@ -82,8 +82,8 @@ impl Shard {
     pub fn totals(&self) -> ShardTotals {
         let mut totals = ShardTotals { queues: self.queues.len() as u64, ..ShardTotals::default() };
         for queue in self.queues.values() {
-            totals.ready += queue.store.ready();
-            totals.unacked += queue.store.held();
+            totals.ready += queue.ready();
+            totals.unacked += queue.unacked();
             totals.consumers += queue.holders.consumer_count() as u64;
         }
         totals
@@ -116,6 +116,8 @@ impl Shard {
             self.with(id, &mut around, |queue, occasion| {
                 queue.deadline = None;
                 queue.expire(occasion);
+                queue.end_overdue(occasion);
+                queue.resume_readers();
             });
         }
     }
@@ -169,6 +171,7 @@ impl Shard {
             return false;
         }
         let hands_out = matches!(input, ShardInput::Subscribe { .. } | ShardInput::Get { .. });
+        let hands_out = hands_out && queue.stream.is_none();
         (hands_out && self.attach(queue.id)) || self.outbox.has_unapplied()
     }
 
@@ -217,7 +220,7 @@ impl Shard {
 
     fn perform(&mut self, input: ShardInput, around: &mut Surroundings<'_>) {
         match input {
-            ShardInput::Publish(run) => self.apply_run(run, None, around),
+            ShardInput::Publish(run) => self.apply_run(run, None, self.now_ms, around),
             ShardInput::Settle { queue, ranges, settlement } => {
                 self.with(queue, around, |queue, occasion| queue.settle(&ranges, settlement, occasion.done));
             }
@@ -232,7 +235,7 @@ impl Shard {
             ShardInput::Count { queue, connection } => {
                 let counts = self.with(queue, around, |queue, occasion| {
                     queue.used(occasion.now_ms);
-                    (queue.store.ready(), queue.holders.consumer_count() as u64)
+                    (queue.ready(), queue.holders.consumer_count() as u64)
                 });
                 around.out.tell(connection, Event::Counted(counts));
             }
@@ -240,7 +243,11 @@ impl Shard {
                 let count = self.with(queue, around, |queue, occasion| queue.store.purge(occasion.done));
                 around.out.tell(connection, Event::Purged(count.unwrap_or(0)));
             }
-            ShardInput::Extend { .. } => {}
+            ShardInput::Extend { queue, connection, channel } => {
+                self.with(queue, around, |queue, occasion| {
+                    queue.holders.extend(connection, channel, occasion.now_ms);
+                });
+            }
             ShardInput::Create { queue, settings } => self.create(queue, settings, around),
             ShardInput::Delete { queue, if_unused, if_empty, still_unused, request } => {
                 let refusal = self.refusal(queue, if_unused, if_empty, still_unused);
@@ -274,9 +281,9 @@ impl Shard {
     }
 
     /// Appends the messages of a run, hands out what can be, and confirms. `at`: where the run lies in the log, if it
-    /// does.
-    fn apply_run(&mut self, run: PublishRun, at: Option<Location>, around: &mut Surroundings<'_>) {
-        self.enqueue(&run.commands, at);
+    /// does. `time_ms`: when it came.
+    fn apply_run(&mut self, run: PublishRun, at: Option<Location>, time_ms: u64, around: &mut Surroundings<'_>) {
+        self.enqueue(&run.commands, at, time_ms);
         let mut touched = core::mem::take(&mut self.touched);
         touched.sort_unstable();
         for id in touched.drain(..) {
@@ -292,7 +299,7 @@ impl Shard {
     }
 
     /// Appends the messages of a run to their queues, which are then in `touched`.
-    fn enqueue(&mut self, commands: &Bytes, at: Option<Location>) {
+    fn enqueue(&mut self, commands: &Bytes, at: Option<Location>, time_ms: u64) {
         let mut publishes = Publishes { commands, from: 0 }.peekable();
         while let Some((from, publish)) = publishes.next() {
             for id in publish.queues() {
@@ -303,13 +310,13 @@ impl Shard {
                     queue.fresh_from = Some(queue.store.next_position());
                     self.touched.push(id);
                 }
-                queue.store.push(body(commands, at, from, &publish));
+                queue.push(body(commands, at, from, &publish), &publish, time_ms);
                 // Most runs go to one queue, which is then looked up once.
                 let same = |next: &(usize, Publish<'_>)| next.1.only_queue() == Some(id);
                 while publish.only_queue().is_some()
                     && let Some((from, publish)) = publishes.next_if(same)
                 {
-                    queue.store.push(body(commands, at, from, &publish));
+                    queue.push(body(commands, at, from, &publish), &publish, time_ms);
                 }
             }
         }
@@ -429,7 +436,7 @@ impl Shard {
     /// behind it.
     pub fn committed(&mut self, at: Location, bodies: &mut dyn Bodies, out: &mut ShardOutput) {
         let mut around = Surroundings { bodies, out };
-        let (_, due) = self.outbox.committed();
+        let (time_ms, due) = self.outbox.committed();
         for due in due {
             match due {
                 Due::Run(run, start) => {
@@ -437,7 +444,7 @@ impl Shard {
                     if let Some(at) = at {
                         self.recent.push(at, run.commands.clone());
                     }
-                    self.apply_run(run, at, &mut around);
+                    self.apply_run(run, at, time_ms, &mut around);
                 }
                 Due::Deferred(input) => self.perform(input, &mut around),
             }

@@ -5,7 +5,7 @@
 //! snapshot   version u8 = 2 | epoch varint | queues varint, then that many, ascending by id
 //! queue      id varint, from the id before + 1 | flags u8 | next_sequence varint | redelivered_below varint
 //!            | settings, as `QueueSettings` writes them, if `flags` bit 1 says so; else they are plain
-//!            | messages varint, then that many, in the order of the queue
+//!            | messages varint, then that many, in the order of the queue; or, if it is a stream, what `stream/snapshot.rs` says
 //! message    mark u8, then what differs from what the message before lets expect:
 //!            bit 0  numbers skipped varint                       else it has the number that follows
 //!            bit 1  segment, signed, from the one before         else it is in the same segment
@@ -24,8 +24,9 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::QueueSettings;
 use super::store::{Logged, SharedStore};
+use super::stream::{Messages, SharedStream};
+use super::{QueueKind, QueueSettings};
 use crate::command::Reference;
 use crate::identity::QueueId;
 use crate::location::Location;
@@ -87,6 +88,8 @@ pub(super) struct QueueSnapshot {
     pub(super) redelivered_below: u64,
     pub(super) settings: QueueSettings,
     pub(super) messages: SharedStore,
+    /// If it is a stream; it has no other messages then.
+    pub(super) stream: Option<SharedStream>,
 }
 
 impl Snapshot {
@@ -109,7 +112,7 @@ impl Snapshot {
         let mut live = BTreeMap::new();
         let mut shared = BTreeSet::new();
         let mut count = |location: Location| *live.entry(location.segment).or_insert(0) += u64::from(location.len);
-        for message in self.queues.iter().flat_map(|queue| queue.messages.logged()) {
+        for message in self.queues.iter().flat_map(QueueSnapshot::logged) {
             if !message.shared || shared.insert(message.location) {
                 count(message.location);
             }
@@ -121,7 +124,7 @@ impl Snapshot {
     pub fn survivors(&self, segments: &BTreeSet<u32>) -> Vec<Survivor> {
         let mut all = Vec::new();
         for queue in &self.queues {
-            let wanted = queue.messages.logged().filter(|message| segments.contains(&message.location.segment));
+            let wanted = queue.logged().filter(|message| segments.contains(&message.location.segment));
             all.extend(
                 wanted.map(|message| (message.location, Reference { queue: queue.id, sequence: message.sequence })),
             );
@@ -139,6 +142,11 @@ impl Snapshot {
 }
 
 impl QueueSnapshot {
+    /// The messages that are not done with, in order.
+    fn logged(&self) -> impl Iterator<Item = Logged> {
+        self.messages.logged().chain(self.stream.iter().flat_map(SharedStream::logged))
+    }
+
     fn encode(&self, out: &mut Vec<u8>) {
         let plain = self.settings.is_plain();
         out.push(if self.attached { ATTACHED } else { 0 } | if plain { 0 } else { CONFIGURED });
@@ -146,6 +154,9 @@ impl QueueSnapshot {
         put_varint(self.redelivered_below, out);
         if !plain {
             self.settings.encode(out);
+        }
+        if let Some(stream) = &self.stream {
+            return stream.encode(out);
         }
         put_varint(self.messages.logged().count() as u64, out);
         let mut expected = Expected::default();
@@ -274,8 +285,14 @@ impl<'a> Reader<'a> {
             _ => QueueSettings::decode(&mut self.octets).ok_or(SnapshotError::Impossible("settings of a queue"))?,
         };
         let (id, attached) = (QueueId(id), flags & ATTACHED != 0);
-        let messages = self.number()?;
+        let messages = if settings.kind == QueueKind::Stream { 0 } else { self.number()? };
         Ok(Some(QueueHead { id, attached, next_sequence, redelivered_below, settings, messages }))
+    }
+
+    /// The messages of the stream that was read last.
+    pub(super) fn stream(&mut self, queue: &QueueHead) -> Result<Messages, SnapshotError> {
+        let messages = SharedStream::decode(&mut self.octets, queue.next_sequence);
+        messages.ok_or(SnapshotError::Impossible("stream"))
     }
 
     /// Hands the messages of the queue that was read last to `each`, in order.
@@ -325,7 +342,7 @@ mod tests {
             let messages = store.share();
             let settings = QueueSettings { logged: true, ..QueueSettings::default() };
             let (id, next_sequence) = (QueueId(*id), 1_000_000);
-            QueueSnapshot { id, attached: true, next_sequence, redelivered_below: 3, settings, messages }
+            QueueSnapshot { id, attached: true, next_sequence, redelivered_below: 3, settings, messages, stream: None }
         };
         Snapshot { epoch: 5, queues: queues.iter().map(queue).collect() }
     }
@@ -373,6 +390,7 @@ mod tests {
             redelivered_below: 0,
             settings: QueueSettings { logged: true, ..QueueSettings::default() },
             messages: store.share(),
+            stream: None,
         };
         let octets = Snapshot { epoch: 1, queues: vec![queue] }.encode();
         assert!(octets.len() < 10_020, "{}", octets.len());

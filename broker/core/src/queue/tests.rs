@@ -48,7 +48,7 @@ pub(super) struct World {
     pub(super) shard: Shard,
     pub(super) log: FakeLog,
     pub(super) events: Vec<(ConnectionId, Event)>,
-    unused: Vec<QueueId>,
+    pub(super) unused: Vec<QueueId>,
     deleted: Vec<(u64, Deleted)>,
 }
 

@@ -11,7 +11,9 @@ use super::subscription::{Terms, check_arguments, exclusive_use, no_consumers};
 use super::{Origin, Session, SessionOutput, Waiting, World, base64url};
 use crate::error::Exception;
 use crate::identity::{ConnectionId, ConsumerKey, QueueId, ShardId};
-use crate::limits::{CONSUMERS_PER_CHANNEL, CONSUMERS_PER_CONNECTION, DELIVERY_WINDOW_BYTES, DELIVERY_WINDOW_MESSAGES};
+use crate::limits::{
+    CONSUMERS_PER_CHANNEL, CONSUMERS_PER_CONNECTION, DELIVERY_WINDOW_BYTES, DELIVERY_WINDOW_MESSAGES, STREAM_CONSUMERS,
+};
 use crate::queue::{Event, QueueKind, ShardInput, SubscribeRefusal};
 use crate::topology::{QueueRecord, Topology, Verb};
 
@@ -299,6 +301,10 @@ impl Session {
         Err(match refusal {
             SubscribeRefusal::QueueGone => self.no_queue(&queue.name),
             SubscribeRefusal::ExclusiveUse => exclusive_use(&queue.name, &self.vhost),
+            SubscribeRefusal::TooManyConsumers => Exception::channel(
+                ReplyCode::PreconditionFailed,
+                format!("consumer limit per stream of {STREAM_CONSUMERS} reached"),
+            ),
         })
     }
 }
