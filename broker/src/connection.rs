@@ -17,11 +17,11 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::{debug, error, info};
 use warren_amqp::ReplyCode;
 use warren_core::queue::ShardInput;
-use warren_core::session::{Login, MetadataRequest, ReplyAddress, Session, SessionOutput, World};
+use warren_core::session::{Login, MetadataRequest, Session, SessionOutput, World};
 use warren_core::topology::{Action, Identity, Request};
 use warren_core::{ConnectionId, Exception};
 
-use crate::connections::{Mailbox, Post};
+use crate::connections::{Connections, Mailbox, Opened, Post};
 use crate::limits::{FAREWELL_TIMEOUT, PARTIAL_SLACK_BYTES, READ_BYTES, SEND_TIMEOUT, UNSENT_BYTES};
 use crate::metadata::Answer;
 use crate::node::Shared;
@@ -87,6 +87,8 @@ struct Connection<S> {
 struct Presence {
     shared: Arc<Shared>,
     in_handshake: bool,
+    /// Once it has opened a virtual host.
+    opened: Option<Opened>,
     channels: usize,
 }
 
@@ -94,7 +96,7 @@ impl Presence {
     fn new(shared: Arc<Shared>) -> Self {
         shared.metrics.connections_opened.inc();
         shared.handshakes.fetch_add(1, Ordering::Relaxed);
-        Self { shared, in_handshake: true, channels: 0 }
+        Self { shared, in_handshake: true, opened: None, channels: 0 }
     }
 
     fn update(&mut self, in_handshake: bool, channels: usize) {
@@ -138,7 +140,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Self {
             presence: Presence::new(shared.clone()),
             alarm,
-            session: Session::new(id, shared.now()),
+            session: Session::new(id, shared.now()).with_message_bytes(shared.message_bytes),
             stopping: shared.stopping(),
             stream,
             peer,
@@ -281,9 +283,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Hands the session what has been read: `len` octets in the scratch buffer, behind the partial ones.
     fn read(&mut self, len: usize) {
         let topology = self.shared.topology.load();
-        let takes_replies = |address: &ReplyAddress| self.shared.connections.takes_replies(address);
-        let mut world =
-            World { now: self.shared.now(), topology: &topology, random: &mut random, takes_replies: &takes_replies };
+        let connections = &*self.shared.connections;
+        let mut world = World {
+            now: self.shared.now(),
+            topology: &topology,
+            random: &mut random,
+            takes_replies: &|address| connections.takes_replies(address),
+            open_connections: &|user, vhost| connections.open_count(user, vhost),
+        };
         let (session, output, partial) = (&mut self.session, &mut self.output, &mut self.partial);
         with_scratch(|scratch| {
             let octets = &scratch[..partial.len() - self.taken + len];
@@ -298,9 +305,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Hands the session again what it has not looked at.
     fn resume(&mut self) {
         let topology = self.shared.topology.load();
-        let takes_replies = |address: &ReplyAddress| self.shared.connections.takes_replies(address);
-        let mut world =
-            World { now: self.shared.now(), topology: &topology, random: &mut random, takes_replies: &takes_replies };
+        let connections = &*self.shared.connections;
+        let mut world = World {
+            now: self.shared.now(),
+            topology: &topology,
+            random: &mut random,
+            takes_replies: &|address| connections.takes_replies(address),
+            open_connections: &|user, vhost| connections.open_count(user, vhost),
+        };
         self.taken += self.session.receive(&mut world, &self.partial[self.taken..], &mut self.output);
         self.held = !self.session.is_reading();
     }
@@ -420,6 +432,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let in_handshake = !self.session.is_open() && !self.session.is_closed();
         self.presence.update(in_handshake, self.session.channel_count());
+        if self.presence.opened.is_none() && self.session.is_open() {
+            let (user, vhost) = (self.session.identity().name().clone(), self.session.vhost().clone());
+            self.presence.opened = Some(Connections::opened(&self.shared.connections, user, vhost));
+        }
     }
 
     /// Gives back what the connection holds. Nobody waits for the answer to its last request.

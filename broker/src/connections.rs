@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::debug;
 use warren_core::queue::Event;
 use warren_core::session::{DirectReply, ReplyAddress};
+use warren_core::topology::OpenConnections;
 use warren_core::{ConnectionId, ShardId};
 
 use crate::limits::REPLY_BYTES;
@@ -29,6 +30,22 @@ pub(crate) struct Connections {
     live: RwLock<HashMap<ConnectionId, Peer>>,
     /// Where replies are waited for. Few connections have any.
     reply_addresses: RwLock<HashMap<ConnectionId, Vec<ReplyAddress>>>,
+    opened: Mutex<OpenCounts>,
+}
+
+/// How many connections have logged in and opened a virtual host.
+#[derive(Debug, Default)]
+struct OpenCounts {
+    by_user: HashMap<Arc<str>, usize>,
+    by_vhost: HashMap<Arc<str>, usize>,
+}
+
+/// A connection that counts among the open ones as long as the value lives.
+#[derive(Debug)]
+pub(crate) struct Opened {
+    connections: Arc<Connections>,
+    user: Arc<str>,
+    vhost: Arc<str>,
 }
 
 /// How a connection is reached.
@@ -118,9 +135,61 @@ impl Connections {
         }
     }
 
+    /// How many connections a user has, and how many there are in a virtual host.
+    pub(crate) fn open_count(&self, user: &str, vhost: &str) -> OpenConnections {
+        let OpenCounts { by_user, by_vhost } = &*self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = |counts: &HashMap<Arc<str>, usize>, name| counts.get(name).copied().unwrap_or_default();
+        OpenConnections { of_user: count(by_user, user), in_vhost: count(by_vhost, vhost) }
+    }
+
+    /// One more connection is open.
+    pub(crate) fn opened(connections: &Arc<Self>, user: Arc<str>, vhost: Arc<str>) -> Opened {
+        let mut opened = connections.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        *opened.by_user.entry(user.clone()).or_default() += 1;
+        *opened.by_vhost.entry(vhost.clone()).or_default() += 1;
+        Opened { connections: connections.clone(), user, vhost }
+    }
+
     /// Whether somebody waits for replies there.
     pub(crate) fn takes_replies(&self, address: &ReplyAddress) -> bool {
         let all = self.reply_addresses.read().unwrap_or_else(PoisonError::into_inner);
         all.get(&address.connection).is_some_and(|addresses| addresses.contains(address))
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let opened = &mut *self.connections.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        for (counts, name) in [(&mut opened.by_user, &self.user), (&mut opened.by_vhost, &self.vhost)] {
+            if let Some(count) = counts.get_mut(name) {
+                *count -= 1;
+                if *count == 0 {
+                    counts.remove(name);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn open_connections_are_counted_by_user_and_by_vhost_until_they_end() {
+        let connections = Arc::new(Connections::default());
+        let open = |user: &str, vhost: &str| Connections::opened(&connections, Arc::from(user), Arc::from(vhost));
+        let first = open("alice", "a");
+        let second = open("alice", "b");
+        let third = open("bob", "b");
+        let counts = |user, vhost| {
+            let OpenConnections { of_user, in_vhost } = connections.open_count(user, vhost);
+            (of_user, in_vhost)
+        };
+        assert_eq!((counts("alice", "b"), counts("bob", "a"), counts("carol", "c")), ((2, 2), (1, 1), (0, 0)));
+        drop((first, third));
+        assert_eq!((counts("alice", "b"), counts("bob", "a")), ((1, 1), (0, 0)));
+        drop(second);
+        assert!(connections.opened.lock().expect("not poisoned").by_user.is_empty(), "nothing is kept");
     }
 }

@@ -53,6 +53,8 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<Connections>,
     pub(crate) users: Users,
     pub(crate) metrics: Metrics,
+    /// Octets that a message's body may have.
+    pub(crate) message_bytes: u64,
     pub(crate) tasks: TaskTracker,
     pub(crate) last_connection: AtomicU64,
     /// Connections that have not opened a virtual host yet.
@@ -202,6 +204,7 @@ fn start_machines(
         connections: Arc::default(),
         users: Users::new(config.default_user),
         metrics,
+        message_bytes: config.max_message_bytes,
         tasks: TaskTracker::new(),
         last_connection: AtomicU64::new(0),
         handshakes: AtomicUsize::new(0),

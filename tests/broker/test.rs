@@ -1,6 +1,7 @@
 //! A real broker process: what it costs, how it takes bad input, slow clients and signals, and what pika makes of it.
 
 mod limits;
+mod tls;
 
 use std::io::Write;
 use std::thread;

@@ -44,6 +44,8 @@ pub struct Broker {
     process: Child,
     /// Where it takes AMQP.
     pub address: SocketAddr,
+    /// Where it takes AMQP over TLS, if it does.
+    pub tls_address: Option<SocketAddr>,
     /// Where it answers HTTP.
     pub metrics: SocketAddr,
     /// From the start of the process to the line that says that the ports are open.
@@ -142,13 +144,15 @@ impl Broker {
         let (reader, ready) = watch(errors, said.clone());
         let line = ready.recv_timeout(PATIENCE);
         let start_duration = begin.elapsed();
-        let addresses = line.ok().and_then(|line| Some((address(&line, "amqp")?, address(&line, "metrics")?)));
-        let Some((address, metrics)) = addresses else {
+        let addresses = line
+            .ok()
+            .and_then(|line| Some((address(&line, "amqp")?, address(&line, "amqps"), address(&line, "metrics")?)));
+        let Some((address, tls_address, metrics)) = addresses else {
             process.kill().ok();
             process.wait().ok();
             bail!("the broker did not open its ports; it said:\n{}", lock(&said).join("\n"));
         };
-        Ok(Self { process, address, metrics, start_duration, said, reader: Some(reader) })
+        Ok(Self { process, address, tls_address, metrics, start_duration, said, reader: Some(reader) })
     }
 
     /// Starts a broker on `folder` and kills it after that time, whatever it is doing then.

@@ -30,7 +30,8 @@ pub const STREAM_CONSUMERS: u32 = 1 << 16;
 /// others have had their turn.
 pub const STREAM_SCAN: u32 = 1 << 14;
 
-/// Octets of unfinished bodies on one connection, over all its channels; one more closes it with 506.
+/// Octets of unfinished bodies on one connection, over all its channels, or those of the largest message if that is more;
+/// one more closes it with 506.
 pub const UNFINISHED_BYTES: u64 = 64 << 20;
 
 /// Octets of publishes that wait for `tx.commit` on one connection, over all its channels; the publish that goes beyond

@@ -12,7 +12,7 @@ use super::{Capabilities, Origin, Session, SessionOutput, State, Waiting, World}
 use crate::error::Exception;
 use crate::limits::{CHANNEL_MAX, FRAME_MAX, FRAME_MIN, HEARTBEAT_SECS};
 use crate::time::Instant;
-use crate::topology::{Identity, OpenConnections};
+use crate::topology::Identity;
 
 /// What the client has to send next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,7 +159,8 @@ impl Session {
         open: &connection::Open<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        let vhost = world.topology.may_open(&self.identity, open.virtual_host, OpenConnections::default())?;
+        let already_open = (world.open_connections)(self.identity.name(), open.virtual_host);
+        let vhost = world.topology.may_open(&self.identity, open.virtual_host, already_open)?;
         self.vhost = vhost.name().clone();
         self.frame_max = self.negotiated_frame_max;
         self.start_heartbeats(world.now);

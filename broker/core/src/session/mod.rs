@@ -49,10 +49,10 @@ pub use output::{Counts, Login, MetadataAnswer, MetadataRequest, SessionOutput};
 
 use crate::error::Exception;
 use crate::identity::{ConnectionId, ShardId};
-use crate::limits::{CLOSE_MILLIS, FRAME_MAX_BEFORE_OPEN, HANDSHAKE_MILLIS, UNCONFIRMED_PUBLISHES};
+use crate::limits::{CLOSE_MILLIS, FRAME_MAX_BEFORE_OPEN, HANDSHAKE_MILLIS, MESSAGE_BYTES, UNCONFIRMED_PUBLISHES};
 use crate::queue::{Event, ShardInput};
 use crate::time::Instant;
-use crate::topology::{Action, Identity, Request, Topology};
+use crate::topology::{Action, Identity, OpenConnections, Request, Topology};
 use blocked::Alarm;
 use by_number::ByNumber;
 use channel::Channel;
@@ -72,6 +72,8 @@ pub struct World<'a> {
     /// Whether somebody waits for replies at that address: what [`SessionOutput::reply_addresses`] of all connections
     /// that are there came to.
     pub takes_replies: &'a dyn Fn(&ReplyAddress) -> bool,
+    /// How many connections that user has, and how many there are in that virtual host.
+    pub open_connections: &'a dyn Fn(&str, &str) -> OpenConnections,
 }
 
 /// What a client could do at `connection.start-ok` (RabbitMQ's `capabilities` table).
@@ -141,6 +143,8 @@ pub struct Session {
     last_serial: u32,
     /// Octets of bodies that have begun and not ended, on all channels.
     unfinished_bytes: u64,
+    /// Octets that a message's body may have.
+    message_bytes: u64,
     /// Publishes that wait for their confirm, on all channels.
     unconfirmed: u64,
     /// Octets of publishes that wait for `tx.commit`, on all channels.
@@ -179,6 +183,7 @@ impl Session {
             consumers: ByNumber::new(),
             last_serial: 0,
             unfinished_bytes: 0,
+            message_bytes: MESSAGE_BYTES,
             unconfirmed: 0,
             uncommitted_bytes: 0,
             alarm: Alarm::default(),
@@ -194,6 +199,23 @@ impl Session {
     /// The user that logged in; empty before.
     pub fn user(&self) -> &str {
         self.identity.name()
+    }
+
+    /// The same session, which takes messages with bodies of at most so many octets. By default it is
+    /// [`crate::limits::MESSAGE_BYTES`].
+    #[must_use]
+    pub fn with_message_bytes(self, message_bytes: u64) -> Self {
+        Self { message_bytes, ..self }
+    }
+
+    /// Who logged in.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// The virtual host that it has opened; empty before.
+    pub fn vhost(&self) -> &Arc<str> {
+        &self.vhost
     }
 
     /// True while it reads no frames because an answer is due.

@@ -14,7 +14,6 @@ use super::sender_selected::{BLIND, SenderSelected};
 use crate::command::Attributes;
 use crate::error::Exception;
 use crate::header;
-use crate::limits::MESSAGE_BYTES;
 
 /// `delivery-mode` of a message that is to survive a restart.
 const PERSISTENT: u8 = 2;
@@ -33,12 +32,12 @@ pub(super) struct Checked<'a> {
 
 impl<'a> Checked<'a> {
     /// Looks at a content header that `user` has sent: once, and at nothing that does not concern the broker. The order of
-    /// the checks is RabbitMQ's.
+    /// the checks is RabbitMQ's. `message_bytes`: how large the body may be.
     #[inline]
-    pub(super) fn of(payload: &'a [u8], user: &str) -> Result<Self, Exception> {
+    pub(super) fn of(payload: &'a [u8], user: &str, message_bytes: u64) -> Result<Self, Exception> {
         let header = Header::decode(payload).map_err(malformed)?;
-        if header.class_id != CLASS_BASIC || header.body_size > MESSAGE_BYTES {
-            check_size(payload)?;
+        if header.class_id != CLASS_BASIC || header.body_size > message_bytes {
+            check_size(payload, message_bytes)?;
         }
         let properties = header.properties.inspect(&limits::TABLE).map_err(malformed)?;
         let expiration = properties.expiration.map(parse_expiration).transpose()?;
@@ -79,15 +78,15 @@ pub(super) fn kept_header(payload: &[u8], content: &Checked<'_>, reply_to: Optio
 }
 
 /// The body's size that a content header announces, if it may.
-pub(super) fn check_size(payload: &[u8]) -> Result<u64, Exception> {
+pub(super) fn check_size(payload: &[u8], message_bytes: u64) -> Result<u64, Exception> {
     let header = Header::decode(payload).map_err(malformed)?;
     if header.class_id != CLASS_BASIC {
         let text = format!("content header for class {}, expected class {CLASS_BASIC}", header.class_id);
         return Err(Exception::connection(ReplyCode::UnexpectedFrame, text));
     }
-    if header.body_size > MESSAGE_BYTES {
+    if header.body_size > message_bytes {
         // The body follows and is dropped with the closing channel.
-        let text = format!("message size {} is larger than configured max size {MESSAGE_BYTES}", header.body_size);
+        let text = format!("message size {} is larger than configured max size {message_bytes}", header.body_size);
         return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
     }
     Ok(header.body_size)

@@ -92,7 +92,7 @@ impl Session {
         if self.alarm.is_on() || !channel.is_some_and(|channel| channel.takes_publish()) {
             return false;
         }
-        let Ok(content) = Checked::of(publish.header_payload, self.identity.name()) else {
+        let Ok(content) = Checked::of(publish.header_payload, self.identity.name(), self.message_bytes) else {
             return false;
         };
         let parts = Parts {
@@ -112,13 +112,14 @@ impl Session {
         world: &mut World<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
+        let message_bytes = self.message_bytes;
         let Some(assembly) = self.assembly(number)? else {
             return Ok(());
         };
         if assembly.awaited != Awaited::Header {
             return Err(unexpected("content header", number));
         }
-        let body_size = check_size(payload)?;
+        let body_size = check_size(payload, message_bytes)?;
         assembly.header.extend_from_slice(payload);
         assembly.awaited = Awaited::Body(body_size);
         if body_size == 0 {
@@ -162,10 +163,12 @@ impl Session {
 
     /// A client may begin a body on every channel and finish none of them.
     fn check_unfinished(&self) -> Result<(), Exception> {
-        if self.unfinished_bytes <= UNFINISHED_BYTES {
+        // The largest message must get through.
+        let limit = UNFINISHED_BYTES.max(self.message_bytes);
+        if self.unfinished_bytes <= limit {
             return Ok(());
         }
-        let text = format!("unfinished bodies on this connection exceed {UNFINISHED_BYTES} octets; finish some first");
+        let text = format!("unfinished bodies on this connection exceed {limit} octets; finish some first");
         Err(Exception::connection(ReplyCode::ResourceError, text))
     }
 
@@ -197,7 +200,7 @@ impl Session {
             body,
             attributes: Attributes::default(),
         };
-        let result = match Checked::of(parts.header, self.identity.name()) {
+        let result = match Checked::of(parts.header, self.identity.name(), self.message_bytes) {
             Ok(content) => {
                 let parts = Parts { attributes: content.attributes, ..parts };
                 self.published(number, parts, assembly.mandatory, content, world, out)

@@ -8,7 +8,7 @@ use warren_amqp::{BasicProperties, Frame, ToClient, ToServer, basic, channel};
 
 use super::world::*;
 use crate::command::{Attributes, Publish};
-use crate::limits::{FRAME_MAX, MESSAGE_BYTES};
+use crate::limits::{FRAME_MAX, MESSAGE_BYTES, MESSAGE_BYTES_MAX};
 
 /// A broker with the queue `q`.
 fn with_queue() -> World {
@@ -73,6 +73,21 @@ fn a_message_above_the_largest_size_is_406_and_its_body_is_dropped() {
     world.send(ME, 1, ToServer::ChannelCloseOk(channel::CloseOk));
     world.open_channel(ME, 1);
     assert_eq!(world.count(ME, "q"), (0, 0));
+}
+
+#[test]
+fn a_node_may_take_larger_and_smaller_messages_than_usual() {
+    for bytes in [3, MESSAGE_BYTES_MAX] {
+        let mut world = with_queue();
+        world.set_message_bytes(ME, bytes);
+        world.send_octets(ME, &publish_head("q", bytes));
+        assert!(world.heard(ME).is_empty(), "{bytes} octets are taken");
+        let mut world = with_queue();
+        world.set_message_bytes(ME, bytes);
+        world.send_octets(ME, &publish_head("q", bytes + 1));
+        let heard = world.heard(ME);
+        assert!(matches!(heard[0].method(), ToClient::ChannelClose(close) if close.reply_code == 406), "{heard:?}");
+    }
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
 use crate::queue::{DeleteRefusal, Delivery, Event, PublishRun, Settlement, Shard, ShardInput, ShardOutput};
 use crate::session::{Login, MetadataAnswer, MetadataRequest, ReplyAddress, Session, SessionOutput, World as View};
 use crate::time::Instant;
-use crate::topology::{Change, Identity, Outcome, QueueRecord, Topology, Verb};
+use crate::topology::{Change, Identity, OpenConnections, Outcome, QueueRecord, Topology, Verb};
 
 pub(super) const ME: usize = 0;
 pub(super) const OTHER: usize = 1;
@@ -150,6 +150,13 @@ impl World {
     pub(super) fn open_channel(&mut self, client: usize, number: u16) {
         let said = self.call(client, number, ToServer::ChannelOpen(channel::Open));
         assert_eq!((said.channel, said.method()), (number, ToClient::ChannelOpenOk(channel::OpenOk)));
+    }
+
+    /// The node takes bodies of at most so many octets from this client.
+    pub(super) fn set_message_bytes(&mut self, client: usize, message_bytes: u64) {
+        let session = &mut self.clients[client].session;
+        let before = core::mem::replace(session, Session::new(ConnectionId(0), self.now));
+        *session = before.with_message_bytes(message_bytes);
     }
 
     pub(super) fn send_octets(&mut self, client: usize, octets: &[u8]) {
@@ -490,7 +497,14 @@ impl World {
             *random
         };
         let takes_replies = |address: &ReplyAddress| reply_addresses.contains(address);
-        let mut view = View { now: *now, topology, random: &mut next, takes_replies: &takes_replies };
+        let open_connections = |_: &str, _: &str| OpenConnections::default();
+        let mut view = View {
+            now: *now,
+            topology,
+            random: &mut next,
+            takes_replies: &takes_replies,
+            open_connections: &open_connections,
+        };
         let taken = session.receive(&mut view, unread, output);
         unread.drain(..taken);
     }
