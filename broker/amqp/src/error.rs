@@ -189,7 +189,7 @@ pub enum DecodeError {
         method_id: u16,
     },
     /// A method that only the other side may send.
-    #[error("unimplemented method: {name} does not go in this direction")]
+    #[error("unimplemented method")]
     WrongDirection {
         /// The method, such as `basic.deliver`.
         name: &'static str,
@@ -224,16 +224,6 @@ impl DecodeError {
             Self::UnknownMethod { .. } => ReplyCode::NotImplemented,
             Self::WrongDirection { .. } => ReplyCode::CommandInvalid,
             Self::WeightNotZero { .. } => ReplyCode::UnexpectedFrame,
-        }
-    }
-
-    /// Class and method to name in `connection.close`, if the error lies in one; (0, 0) otherwise.
-    pub const fn offender(&self) -> (u16, u16) {
-        match *self {
-            Self::UnknownMethod { class_id, method_id } | Self::WrongDirection { class_id, method_id, .. } => {
-                (class_id, method_id)
-            }
-            _ => (0, 0),
         }
     }
 }

@@ -73,7 +73,7 @@ impl Session {
 
     /// The channel that a method came on. `channel_method` has made sure that it is open.
     pub(super) fn open_channel(&mut self, origin: Origin) -> Result<&mut Channel, Exception> {
-        self.channel(origin.channel).ok_or_else(|| unopened(origin.channel))
+        self.channel(origin.channel).ok_or_else(unopened)
     }
 
     pub(super) fn channel_method(
@@ -89,7 +89,12 @@ impl Session {
                 self.closing_method(origin.channel, &method, out);
                 return Ok(());
             }
-            Some(channel) if channel.assembly.is_under_way() => return Err(interrupted(&method)),
+            Some(channel) if channel.assembly.is_under_way() => {
+                let exception = channel.assembly.interrupted();
+                let publish = self.content_origin(origin.channel);
+                self.fail(publish, exception, out);
+                return Ok(());
+            }
             Some(_) => {}
         }
         match method {
@@ -124,10 +129,9 @@ impl Session {
             ToServer::TxSelect(_) => self.tx_select(origin, out),
             ToServer::TxCommit(_) => self.tx_commit(origin, out),
             ToServer::TxRollback(_) => self.tx_rollback(origin, out),
-            ToServer::ChannelOpen(_) => Err(Exception::connection(
-                ReplyCode::ChannelError,
-                format!("channel {} is already open", origin.channel),
-            )),
+            ToServer::ChannelOpen(_) => {
+                Err(Exception::connection(ReplyCode::ChannelError, "second 'channel.open' seen"))
+            }
             method => self.declare_method(world, origin, method, out),
         }
     }
@@ -143,7 +147,7 @@ impl Session {
             ToServer::ChannelOpen(_) => {}
             // The answer to a close of ours whose channel the client had closed itself at the same time.
             ToServer::ChannelCloseOk(_) => return Ok(()),
-            _ => return Err(unopened(origin.channel)),
+            _ => return Err(unopened()),
         }
         // RabbitMQ's channel-max bounds how many are open, not their numbers.
         if self.channels.len() >= usize::from(self.channel_max) {
@@ -152,7 +156,9 @@ impl Session {
                 self.channels.len(),
                 self.channel_max
             );
-            return Err(Exception::connection(ReplyCode::NotAllowed, text));
+            // RabbitMQ does not put it down to the method.
+            self.close(Origin::none(0), ReplyCode::NotAllowed, &text, out);
+            return Ok(());
         }
         self.channels.insert(origin.channel, Channel::default());
         out.send(origin.channel, &ToClient::ChannelOpenOk(channel::OpenOk));
@@ -263,13 +269,6 @@ fn channel_flow(origin: Origin, flow: channel::Flow, out: &mut SessionOutput) ->
     Ok(())
 }
 
-fn unopened(number: u16) -> Exception {
-    Exception::connection(ReplyCode::ChannelError, format!("expected 'channel.open' on channel {number}"))
-}
-
-fn interrupted(method: &ToServer<'_>) -> Exception {
-    Exception::connection(
-        ReplyCode::UnexpectedFrame,
-        format!("expected content header or body, got method {} instead", method.name()),
-    )
+fn unopened() -> Exception {
+    Exception::connection(ReplyCode::ChannelError, "expected 'channel.open'")
 }

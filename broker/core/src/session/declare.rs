@@ -62,10 +62,8 @@ impl Session {
             ToServer::QueueUnbind(unbind) => self.queue_unbind(origin, &unbind, out),
             ToServer::QueuePurge(purge) => self.queue_purge(world, origin, &purge, out),
             ToServer::QueueDelete(delete) => self.queue_delete(origin, &delete, out),
-            other => Err(Exception::connection(
-                ReplyCode::CommandInvalid,
-                format!("{} is not allowed on an open channel", other.name()),
-            )),
+            // Methods of the connection, which belong on channel 0.
+            _ => Err(Exception::connection(ReplyCode::CommandInvalid, "unimplemented method")),
         }
     }
 
@@ -99,13 +97,8 @@ impl Session {
         if is_reply_name(declare.queue) {
             return self.declare_replies(world, origin, declare, out);
         }
-        // A passive declare of the empty name asks about the queue declared last.
-        let name = match (declare.passive, declare.queue) {
-            (true, "") => self.queue_name(origin, "")?,
-            (_, name) => name.to_string(),
-        };
         let declaration = QueueDeclaration {
-            name,
+            name: declare.queue.to_string(),
             generated_name: format!("amq.gen-{}", base64url::encode((world.random)(), base64url::KEY_LEN)),
             passive: declare.passive,
             durable: declare.durable,

@@ -47,8 +47,7 @@ impl Session {
             Err(_) => {
                 // Spec 2.2.4: a server that cannot speak the client's version says its own and closes.
                 out.octets.extend_from_slice(&PROTOCOL_HEADER);
-                out.notices.push(String::from(foreign_protocol(octets)));
-                self.state = State::Closed;
+                self.hang_up(foreign_protocol(octets), out);
                 0
             }
         }
@@ -65,10 +64,14 @@ impl Session {
             return Ok(());
         };
         match (expected, method) {
-            _ if origin.channel != 0 => Err(Exception::connection(
-                ReplyCode::ChannelError,
+            (Handshake::Open, _) if origin.channel != 0 => Err(Exception::connection(
+                ReplyCode::UnexpectedFrame,
                 format!("channel {} used before connection.open", origin.channel),
             )),
+            (_, method) if origin.channel != 0 => {
+                self.hang_up(&format!("the client sent {} on a channel before it had logged in", method.name()), out);
+                Ok(())
+            }
             (Handshake::StartOk, ToServer::ConnectionStartOk(start_ok)) => self.start_ok(&start_ok, out),
             (Handshake::TuneOk, ToServer::ConnectionTuneOk(tune_ok)) => {
                 self.tune_ok(&tune_ok, out);
@@ -79,11 +82,21 @@ impl Session {
                 self.say_goodbye(out);
                 Ok(())
             }
-            (_, method) => Err(Exception::connection(
-                ReplyCode::CommandInvalid,
-                format!("{} came before the connection was open", method.name()),
-            )),
+            (Handshake::Open, _) => {
+                Err(Exception::connection(ReplyCode::ChannelError, "unexpected method in connection state opening"))
+            }
+            (Handshake::Header | Handshake::StartOk | Handshake::TuneOk, method) => {
+                self.hang_up(&format!("the client sent {} in the middle of the handshake", method.name()), out);
+                Ok(())
+            }
         }
+    }
+
+    /// Closes the socket without a word to the client, which RabbitMQ does with those that break the rules of the
+    /// handshake.
+    fn hang_up(&mut self, why: &str, out: &mut SessionOutput) {
+        out.notices.push(String::from(why));
+        self.state = State::Closed;
     }
 
     fn start_ok(&mut self, start_ok: &connection::StartOk<'_>, out: &mut SessionOutput) -> Result<(), Exception> {
@@ -93,18 +106,15 @@ impl Session {
             .map_err(|error| Exception::connection(error.reply_code(), format!("client-properties: {error}")))?;
         self.capabilities = read_capabilities(start_ok.client_properties);
         self.mechanism = start_ok.mechanism.to_string();
-        let Some(login) = read_response(start_ok.mechanism, start_ok.response) else {
-            return Err(Exception::connection(
-                ReplyCode::CommandInvalid,
-                format!("unknown authentication mechanism '{}'", start_ok.mechanism),
-            ));
-        };
-        match login {
-            Some(login) => {
+        match read_response(start_ok.mechanism, start_ok.response) {
+            Some(Some(login)) => {
                 out.login = Some(login);
                 self.waiting = Some(Waiting::Login);
             }
-            None => self.refuse_login(out),
+            Some(None) => self.hang_up(&format!("the client's {} response is malformed", start_ok.mechanism), out),
+            None => {
+                self.hang_up(&format!("the client wants the unknown mechanism '{}'", start_ok.mechanism), out);
+            }
         }
         Ok(())
     }
@@ -143,9 +153,7 @@ impl Session {
         let frame_max_fits = (FRAME_MIN..=FRAME_MAX).contains(&tune_ok.frame_max);
         let channel_max_fits = (1..=CHANNEL_MAX).contains(&tune_ok.channel_max);
         if !frame_max_fits || !channel_max_fits {
-            out.notices.push(String::from("the client answered connection.tune with limits beyond those offered"));
-            self.state = State::Closed;
-            return;
+            return self.hang_up("the client answered connection.tune with limits beyond those offered", out);
         }
         self.channel_max = tune_ok.channel_max;
         self.negotiated_frame_max = tune_ok.frame_max;
@@ -199,14 +207,16 @@ fn read_capabilities(client_properties: Table<'_>) -> Capabilities {
 
 /// Product and version are those of the RabbitMQ that we behave like, for clients key on both; ours stand beside.
 fn server_properties() -> Vec<u8> {
-    const CAPABILITIES: [&str; 7] = [
+    const CAPABILITIES: [&str; 9] = [
         "publisher_confirms",
         "exchange_exchange_bindings",
         "basic.nack",
         "consumer_cancel_notify",
         "connection.blocked",
+        "consumer_priorities",
         "authentication_failure_close",
         "per_consumer_qos",
+        "direct_reply_to",
     ];
     TableBuilder::build(|table| {
         table.table("capabilities", |capabilities| {

@@ -40,8 +40,8 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use warren_amqp::limits::FRAME_OVERHEAD;
-use warren_amqp::{DecodeError, Frame, ReplyCode, ToClient, ToServer, connection, decode_frame, decode_whole_publish};
+use warren_amqp::limits::{FRAME_OVERHEAD, SHORT_STRING_MAX};
+use warren_amqp::{Frame, ReplyCode, ToClient, ToServer, connection, decode_frame, decode_whole_publish};
 
 pub use direct_reply::{DirectReply, ReplyAddress};
 pub(crate) use expiration::parse_expiration;
@@ -329,7 +329,7 @@ impl Session {
                     self.method(world, origin, method, out)
                 }
                 Err(error) => {
-                    origin = Origin::of_undecodable(channel, &error);
+                    origin = Origin::of_undecodable(channel, payload);
                     Err(Exception::connection(error.reply_code(), format!("{error}")))
                 }
             },
@@ -390,10 +390,13 @@ impl Session {
                 self.state = State::Closed;
                 Ok(())
             }
-            other => Err(Exception::connection(
-                ReplyCode::CommandInvalid,
-                format!("{} is not allowed on channel 0 of an open connection", other.name()),
-            )),
+            // A client that renews its credentials while it is connected. Those of users do not run out, so that there is
+            // nothing to renew, and RabbitMQ takes any secret for them too.
+            ToServer::ConnectionUpdateSecret(_) => {
+                out.send(0, &ToClient::ConnectionUpdateSecretOk(connection::UpdateSecretOk));
+                Ok(())
+            }
+            _ => Err(Exception::connection(ReplyCode::ChannelError, "unexpected method in connection state running")),
         }
     }
 
@@ -572,8 +575,11 @@ impl Origin {
     }
 
     /// The method that could not be read, as far as it is known which it is.
-    fn of_undecodable(channel: u16, error: &DecodeError) -> Self {
-        let (class_id, method_id) = error.offender();
+    fn of_undecodable(channel: u16, payload: &[u8]) -> Self {
+        let Some(&[class1, class0, method1, method0]) = payload.first_chunk() else {
+            return Self::none(channel);
+        };
+        let (class_id, method_id) = (u16::from_be_bytes([class1, class0]), u16::from_be_bytes([method1, method0]));
         Self { channel, class_id, method_id }
     }
 
@@ -583,13 +589,13 @@ impl Origin {
     }
 }
 
-/// `NOT_FOUND - no queue …`, at most 255 octets as a short string takes.
+/// `NOT_FOUND - no queue …`, at most 255 octets as a short string takes; what is longer ends in three dots (RabbitMQ).
 fn reply_text(code: ReplyCode, text: &str) -> String {
+    const DOTS: &str = "...";
     let mut text = format!("{} - {text}", code.name());
-    let mut end = text.len().min(255);
-    while !text.is_char_boundary(end) {
-        end -= 1;
+    if text.len() > SHORT_STRING_MAX {
+        text.truncate(text.floor_char_boundary(SHORT_STRING_MAX - DOTS.len()));
+        text.push_str(DOTS);
     }
-    text.truncate(end);
     text
 }

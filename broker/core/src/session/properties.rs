@@ -81,7 +81,8 @@ pub(super) fn kept_header(payload: &[u8], content: &Checked<'_>, reply_to: Optio
 pub(super) fn check_size(payload: &[u8], message_bytes: u64) -> Result<u64, Exception> {
     let header = Header::decode(payload).map_err(malformed)?;
     if header.class_id != CLASS_BASIC {
-        let text = format!("content header for class {}, expected class {CLASS_BASIC}", header.class_id);
+        let text =
+            format!("expected content header for class {CLASS_BASIC}, got one for class {} instead", header.class_id);
         return Err(Exception::connection(ReplyCode::UnexpectedFrame, text));
     }
     if header.body_size > message_bytes {

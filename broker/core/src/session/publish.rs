@@ -51,6 +51,17 @@ impl Assembly {
         self.body.len() as u64
     }
 
+    /// Another frame came than the one that is awaited.
+    #[cold]
+    pub(super) fn interrupted(&self) -> Exception {
+        let text = match self.awaited {
+            Awaited::Method => "expected method frame, got non method frame instead",
+            Awaited::Header => "expected content header for class 60, got non content header frame instead",
+            Awaited::Body(_) => "expected content body, got non content body frame instead",
+        };
+        Exception::connection(ReplyCode::UnexpectedFrame, text)
+    }
+
     fn begin(&mut self, publish: &basic::Publish<'_>) {
         self.awaited = Awaited::Header;
         self.exchange.clear();
@@ -117,7 +128,7 @@ impl Session {
             return Ok(());
         };
         if assembly.awaited != Awaited::Header {
-            return Err(unexpected("content header", number));
+            return Err(assembly.interrupted());
         }
         let body_size = check_size(payload, message_bytes)?;
         assembly.header.extend_from_slice(payload);
@@ -139,10 +150,10 @@ impl Session {
             return Ok(());
         };
         let Awaited::Body(missing) = assembly.awaited else {
-            return Err(unexpected("content body", number));
+            return Err(assembly.interrupted());
         };
         let Some(missing) = missing.checked_sub(payload.len() as u64) else {
-            let text = format!("content body of channel {number} is longer than its header announced");
+            let text = "content body frame exceeds remaining content size";
             return Err(Exception::connection(ReplyCode::FrameError, text));
         };
         assembly.awaited = Awaited::Body(missing);
@@ -175,7 +186,7 @@ impl Session {
     /// The assembly of an open channel; `None`: the channel is closing and its contents are dropped.
     fn assembly(&mut self, number: u16) -> Result<Option<&mut Assembly>, Exception> {
         if !self.channels.contains(number) {
-            return Err(unexpected("content", number));
+            return Err(Assembly::default().interrupted());
         }
         Ok(self.channel(number).map(|channel| &mut channel.assembly))
     }
@@ -355,9 +366,4 @@ fn drop_or_return(number: u16, parts: Parts<'_>, mandatory: bool, frame_max: u32
     };
     let content = Content { header_payload: parts.header, body: parts.body };
     encode_return(number, &method, content, frame_max, &mut out.octets);
-}
-
-fn unexpected(what: &str, number: u16) -> Exception {
-    let text = format!("unexpected {what} on channel {number}: no basic.publish came before it");
-    Exception::connection(ReplyCode::UnexpectedFrame, text)
 }

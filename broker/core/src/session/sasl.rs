@@ -19,12 +19,11 @@ pub(super) fn read_response(mechanism: &str, response: &[u8]) -> Option<Option<L
     }
 }
 
-/// `[authzid] NUL authcid NUL passwd`; an authorization identity is ignored, as RabbitMQ does.
+/// `NUL authcid NUL passwd`. Nobody acts for somebody else: an authorization identity in front is malformed, as in
+/// RabbitMQ.
 fn plain(response: &[u8]) -> Option<Login> {
-    let mut parts = response.splitn(3, |octet| *octet == 0).skip(1);
-    let user = parts.next()?;
-    let password = parts.next()?;
-    login(user, password)
+    let mut parts = response.strip_prefix(&[0])?.splitn(2, |octet| *octet == 0);
+    login(parts.next()?, parts.next()?)
 }
 
 /// A field table's entries, without its length, with `LOGIN` and `PASSWORD`.
@@ -52,9 +51,8 @@ mod tests {
     }
 
     #[test]
-    fn plain_takes_user_and_password_and_ignores_the_authorization_identity() {
+    fn plain_takes_user_and_password() {
         assert_eq!(read_response("PLAIN", b"\0guest\0se\0cret"), expected());
-        assert_eq!(read_response("PLAIN", b"other\0guest\0se\0cret"), expected());
     }
 
     #[test]
@@ -67,7 +65,7 @@ mod tests {
 
     #[test]
     fn malformed_responses_are_no_login() {
-        for response in [&b""[..], b"guest", b"\0guest", b"\0\xff\0x"] {
+        for response in [&b""[..], b"guest", b"\0guest", b"\0\xff\0x", b"other\0guest\0secret"] {
             assert_eq!(read_response("PLAIN", response), Some(None), "{response:?}");
         }
         assert_eq!(read_response("AMQPLAIN", b"\x05LOGINS\xff\xff\xff\xff"), Some(None));

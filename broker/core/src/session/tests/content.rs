@@ -57,7 +57,7 @@ fn a_body_longer_than_announced_is_501() {
     let mut world = with_queue();
     world.send_octets(ME, &publish_head("q", 3));
     world.send_octets(ME, &body_frame(1, b"abcd"));
-    let text = "FRAME_ERROR - content body of channel 1 is longer than its header announced";
+    let text = "FRAME_ERROR - content body frame exceeds remaining content size";
     world.heard(ME)[0].closes_connection(501, text, basic::Publish::ID);
     assert_eq!(world.count(OTHER, "q"), (0, 0));
 }
@@ -94,14 +94,15 @@ fn a_node_may_take_larger_and_smaller_messages_than_usual() {
 fn a_method_before_the_content_is_complete_is_505() {
     let mut publish = vec![];
     ToServer::BasicPublish(to_queue("q")).encode(1, &mut publish);
-    for octets in [publish, publish_head("q", 3)] {
+    for (octets, awaited) in [(publish, "header for class 60"), (publish_head("q", 3), "body")] {
         let mut world = with_queue();
         world.send_octets(ME, &octets);
         let mut method = vec![];
         ToServer::BasicGet(basic::Get { queue: "q", no_ack: true }).encode(1, &mut method);
         world.send_octets(ME, &method);
-        let text = "UNEXPECTED_FRAME - expected content header or body, got method basic.get instead";
-        world.heard(ME)[0].closes_connection(505, text, basic::Get::ID);
+        let got = if awaited == "body" { "content body" } else { "content header" };
+        let text = std::format!("UNEXPECTED_FRAME - expected content {awaited}, got non {got} frame instead");
+        world.heard(ME)[0].closes_connection(505, &text, basic::Publish::ID);
     }
 }
 
@@ -122,11 +123,11 @@ fn contents_of_two_channels_may_mix() {
 fn content_without_a_publish_is_505() {
     let mut header = vec![];
     encode_header(1, 3, &persistent(), &mut header);
-    for (octets, what) in [(header, "content header"), (body_frame(1, b"abc").to_vec(), "content body")] {
+    for octets in [header, body_frame(1, b"abc").to_vec()] {
         let mut world = with_queue();
         world.send_octets(ME, &octets);
-        let text = std::format!("UNEXPECTED_FRAME - unexpected {what} on channel 1: no basic.publish came before it");
-        world.heard(ME)[0].closes_connection(505, &text, (0, 0));
+        let text = "UNEXPECTED_FRAME - expected method frame, got non method frame instead";
+        world.heard(ME)[0].closes_connection(505, text, (0, 0));
     }
 }
 
@@ -138,7 +139,7 @@ fn a_content_header_of_another_class_is_505() {
     let payload = [0, 50, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0, 0];
     Frame::Header { channel: 1, payload: &payload }.encode(&mut octets);
     world.send_octets(ME, &octets);
-    let text = "UNEXPECTED_FRAME - content header for class 50, expected class 60";
+    let text = "UNEXPECTED_FRAME - expected content header for class 60, got one for class 50 instead";
     world.heard(ME)[0].closes_connection(505, text, basic::Publish::ID);
 }
 
