@@ -12,6 +12,8 @@
 //! delete    4 u8 | queue u32
 //! attach    5 u8 | queue u32
 //! configure 6 u8 | queue u32 | settings, as `queue::QueueSettings` writes them
+//! failed    7 u8 | queue varint | ranges varint | ranges × (first: varint, as in settle; len varint; count varint)
+//! unlearn   8 u8 | queue u32 | deduplication key u128
 //! ```
 //!
 //! The octet `attributes` says which of a message's attributes follow, in this order: bit 0 expiration (milliseconds
@@ -48,6 +50,8 @@ const CREATE: u8 = 3;
 const DELETE: u8 = 4;
 const ATTACH: u8 = 5;
 const CONFIGURE: u8 = 6;
+const FAILED: u8 = 7;
+const UNLEARN: u8 = 8;
 const PUBLISH_HEADER_LEN: usize = 16;
 const REFERENCE_LEN: usize = 12;
 
@@ -122,6 +126,15 @@ pub struct SequenceRange {
     pub len: u64,
 }
 
+/// Messages that have come back from failed deliveries equally often.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FailedRange {
+    /// Their sequence numbers.
+    pub range: SequenceRange,
+    /// How often, in all.
+    pub count: u32,
+}
+
 /// One command of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command<'a> {
@@ -140,8 +153,17 @@ pub enum Command<'a> {
     Delete(QueueId),
     /// The queue is about to hand out messages; after a restart they count as redelivered.
     Attach(QueueId),
+    /// Messages of a queue that came back from failed deliveries.
+    Failed {
+        /// The queue.
+        queue: QueueId,
+        /// Which and how often, ascending.
+        ranges: Vec<FailedRange>,
+    },
     /// The queue behaves like this from here on. Until then it has no rules.
     Configure(QueueId, QueueSettings),
+    /// The message that had this deduplication key was refused: it is no duplicate when it comes again.
+    Unlearn(QueueId, u128),
 }
 
 /// What queues' rules need to know of a message, so that nobody decodes its header again.
@@ -282,6 +304,17 @@ impl<'a> Publish<'a> {
         queues.iter().map(|queue| QueueId(u32::from_le_bytes(*queue)))
     }
 
+    /// True if the message has no attributes.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.octets[3] == 0
+    }
+
+    /// Octets of the command that are not the body.
+    pub(crate) fn overhead(&self) -> u32 {
+        let names = u32::from(self.exchange_len) + u32::from(self.routing_key_len);
+        self.message_start as u32 + names + self.header_len
+    }
+
     /// The queue, if it is only one.
     pub(crate) fn only_queue(&self) -> Option<QueueId> {
         let mut queues = self.queues();
@@ -352,6 +385,20 @@ pub fn encode_settle(queue: QueueId, ranges: &[SequenceRange], out: &mut Vec<u8>
     }
 }
 
+/// Writes a failed of `ranges`, which ascend and do not overlap.
+pub fn encode_failed(queue: QueueId, ranges: &[FailedRange], out: &mut Vec<u8>) {
+    out.push(FAILED);
+    put_varint(u64::from(queue.0), out);
+    put_varint(ranges.len() as u64, out);
+    let mut end = 0;
+    for FailedRange { range, count } in ranges {
+        put_varint(range.first - end, out);
+        put_varint(range.len, out);
+        put_varint(u64::from(*count), out);
+        end = range.first + range.len;
+    }
+}
+
 /// Writes a create.
 pub fn encode_create(queue: QueueId, out: &mut Vec<u8>) {
     put_queue(CREATE, queue, out);
@@ -371,6 +418,12 @@ pub fn encode_attach(queue: QueueId, out: &mut Vec<u8>) {
 pub fn encode_configure(queue: QueueId, settings: &QueueSettings, out: &mut Vec<u8>) {
     put_queue(CONFIGURE, queue, out);
     settings.encode(out);
+}
+
+/// Writes an unlearn.
+pub fn encode_unlearn(queue: QueueId, key: u128, out: &mut Vec<u8>) {
+    put_queue(UNLEARN, queue, out);
+    out.extend_from_slice(&key.to_le_bytes());
 }
 
 /// Writes a relocation: publish commands, each with who refers to it.
@@ -419,9 +472,11 @@ pub fn decode_command<'a>(octets: &mut &'a [u8]) -> Result<Command<'a>, EntryErr
     *octets = rest;
     match *kind {
         SETTLE => decode_settle(octets),
+        FAILED => decode_failed(octets),
         CREATE => take_u32(octets).map(|queue| Command::Create(QueueId(queue))),
         DELETE => take_u32(octets).map(|queue| Command::Delete(QueueId(queue))),
         ATTACH => take_u32(octets).map(|queue| Command::Attach(QueueId(queue))),
+        UNLEARN => Ok(Command::Unlearn(QueueId(take_u32(octets)?), take(octets).map(u128::from_le_bytes)?)),
         CONFIGURE => {
             let queue = QueueId(take_u32(octets)?);
             QueueSettings::decode(octets)
@@ -438,18 +493,40 @@ pub fn first_queue(commands: &[u8]) -> Option<QueueId> {
 }
 
 fn decode_settle<'a>(octets: &mut &[u8]) -> Result<Command<'a>, EntryError> {
-    let mut number = || take_varint(octets).ok_or(EntryError::Truncated);
-    let queue = QueueId(u32::try_from(number()?).map_err(|_| EntryError::Truncated)?);
-    let count = number()?;
     let mut ranges = Vec::new();
+    let queue = decode_ranges(octets, |range, _| {
+        ranges.push(range);
+        Ok(())
+    })?;
+    Ok(Command::Settle { queue, ranges })
+}
+
+fn decode_failed<'a>(octets: &mut &[u8]) -> Result<Command<'a>, EntryError> {
+    let mut ranges = Vec::new();
+    let queue = decode_ranges(octets, |range, octets| {
+        let count = take_varint(octets).and_then(|count| u32::try_from(count).ok());
+        ranges.push(FailedRange { range, count: count.ok_or(EntryError::Truncated)? });
+        Ok(())
+    })?;
+    Ok(Command::Failed { queue, ranges })
+}
+
+/// Reads a queue and ranges of its sequence numbers; `each` takes a range and reads what follows it.
+fn decode_ranges(
+    octets: &mut &[u8],
+    mut each: impl FnMut(SequenceRange, &mut &[u8]) -> Result<(), EntryError>,
+) -> Result<QueueId, EntryError> {
+    let number = |octets: &mut &[u8]| take_varint(octets).ok_or(EntryError::Truncated);
+    let queue = QueueId(u32::try_from(number(octets)?).map_err(|_| EntryError::Truncated)?);
+    let count = number(octets)?;
     let mut end = 0_u64;
     for _ in 0..count {
-        let first = end.checked_add(number()?).ok_or(EntryError::Truncated)?;
-        let len = number()?;
+        let first = end.checked_add(number(octets)?).ok_or(EntryError::Truncated)?;
+        let len = number(octets)?;
         end = first.checked_add(len).ok_or(EntryError::Truncated)?;
-        ranges.push(SequenceRange { first, len });
+        each(SequenceRange { first, len }, octets)?;
     }
-    Ok(Command::Settle { queue, ranges })
+    Ok(queue)
 }
 
 fn put_queue(kind: u8, queue: QueueId, out: &mut Vec<u8>) {
@@ -518,15 +595,34 @@ mod tests {
     }
 
     #[test]
+    fn a_failed_comes_back_with_its_ranges_and_every_cut_is_refused() {
+        let failed = |(first, len, count)| FailedRange { range: SequenceRange { first, len }, count };
+        let ranges = [(3, 2, 1), (500, 1_000_000, u32::MAX), (1_000_500, 1, 2)].map(failed).to_vec();
+        let mut out = Vec::new();
+        encode_failed(QueueId(4), &ranges, &mut out);
+        for cut in 0..out.len() {
+            assert!(decode_command(&mut &out[..cut]).is_err(), "cut at {cut}");
+        }
+        assert_eq!(decode_command(&mut &out[..]), Ok(Command::Failed { queue: QueueId(4), ranges }));
+    }
+
+    #[test]
     fn queue_commands_come_back() {
         let queue = QueueId(u32::MAX);
         let settings = QueueSettings { logged: true, message_ttl: Some(60_000), ..QueueSettings::default() };
         let configure = Command::Configure(queue, settings);
-        for expected in [Command::Create(queue), Command::Delete(queue), Command::Attach(queue), configure] {
+        for expected in [
+            Command::Create(queue),
+            Command::Delete(queue),
+            Command::Attach(queue),
+            Command::Unlearn(queue, 7),
+            configure,
+        ] {
             let mut out = Vec::new();
             match &expected {
                 Command::Delete(queue) => encode_delete(*queue, &mut out),
                 Command::Attach(queue) => encode_attach(*queue, &mut out),
+                Command::Unlearn(queue, key) => encode_unlearn(*queue, *key, &mut out),
                 Command::Configure(queue, settings) => encode_configure(*queue, settings, &mut out),
                 _ => encode_create(queue, &mut out),
             }

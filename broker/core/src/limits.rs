@@ -15,6 +15,20 @@ pub const ENTRY_COMMANDS: u32 = 1_024;
 /// Ranges in one logged settlement; more are logged as further settlements.
 pub const SETTLE_RANGES: usize = 4_096;
 
+/// Dead letters and due messages of one queue that may be on their way to where they go; more wait in the queue, and
+/// nobody gets what its head is while its time is over.
+pub const DEAD_LETTERS_UNDER_WAY: usize = 256;
+
+/// Messages that wait to leave a queue that is full; one more that is refused then is not dead-lettered.
+pub const REFUSED_WAITING: usize = 4_096;
+
+/// Keys by which one queue recognizes messages that it has had, of logged ones and of others; the oldest makes room for
+/// one more.
+pub const DEDUPLICATION_KEYS: usize = 1 << 20;
+
+/// The highest priority that a quorum queue tells apart (RabbitMQ 4.3); higher ones count as this one.
+pub const QUORUM_PRIORITY_MAX: u8 = 31;
+
 /// Octets of what a shard committed last that it keeps in memory for consumers that keep up; older messages are read
 /// from the log.
 pub const RECENT_BYTES: usize = 1 << 20;

@@ -6,6 +6,7 @@ use std::string::String;
 
 use super::tests::{NOW, QUEUE, World, consumer, publish};
 use super::*;
+use crate::ConnectionId;
 
 /// A queue that is not logged, so that everything takes effect at once.
 fn queue_with(settings: QueueSettings) -> World {

@@ -3,7 +3,7 @@
 use super::deal::Occasion;
 use super::event::{Event, SubscribeRefusal};
 use super::holders::Service;
-use super::{Queue, QueueKind, Subscription};
+use super::{Queue, QueueKind, Settlement, Subscription};
 use crate::identity::ConsumerKey;
 use crate::limits::STREAM_CONSUMERS;
 
@@ -53,7 +53,7 @@ impl Queue {
         }
         for key in overdue {
             let held = self.holders.end(key);
-            self.store.take_back(held, |token| self.holders.is_held_by(token, key));
+            self.take_back(held, Settlement::Requeue, occasion, |holders, token| holders.is_held_by(token, key));
             self.holders.forget(key);
             occasion.out.tell(key.connection, Event::ConsumerTimedOut(key));
         }

@@ -34,8 +34,8 @@ impl Source<'_> {
     }
 
     fn delivery(&mut self, queue: QueueId, found: Found) -> Delivery {
-        let Found { position, redelivered, body } = found;
-        Delivery { queue, position, redelivered, delivery_count: 0, offset: None, message: self.message(body) }
+        let Found { position, redelivered, delivery_count, body } = found;
+        Delivery { queue, position, redelivered, delivery_count, offset: None, message: self.message(body) }
     }
 }
 

@@ -6,16 +6,21 @@
 //! A logged message also has a *sequence number*, the same on every node that applies the shard's log, by which its
 //! settlement is logged. Messages of delivery mode 1, and all messages of queues that are not logged, have none.
 
+mod admission;
 mod consumer;
 mod consumers;
 mod deal;
+mod deaths;
+mod duplicates;
 mod event;
 mod holders;
 mod input;
+mod levels;
 mod outbox;
 mod reading;
 mod recent;
 mod replay;
+mod returns;
 mod rules;
 mod settings;
 mod settled;
@@ -42,15 +47,15 @@ pub use snapshot::{Snapshot, SnapshotError, Survivor};
 
 use alloc::boxed::Box;
 
-use crate::command::Publish;
-use crate::identity::{ConnectionId, ConsumerKey, QueueId};
+use crate::identity::{ConsumerKey, QueueId};
 use crate::message::Message;
+use admission::QUORUM_PRIORITY;
 use deal::{Getter, Occasion, Turn};
 use holders::Holders;
+use levels::Levels;
 use rules::Rules;
 use settings::KeptSettings;
-use settled::Settled;
-use store::{Body, Store, Terms};
+use store::{Stop, Terms};
 use stream::Stream;
 
 /// What becomes of a message that was handed out.
@@ -99,7 +104,7 @@ pub struct Delivery {
 struct Queue {
     id: QueueId,
     settings: KeptSettings,
-    store: Store,
+    store: Levels,
     holders: Holders,
     /// What its settings and messages need beside these.
     rules: Option<Box<Rules>>,
@@ -112,8 +117,8 @@ struct Queue {
     configuring: u16,
     /// When the shard looks at it again.
     deadline: Option<u64>,
-    /// While a run is applied, the position of the first message that it brought.
-    fresh_from: Option<u64>,
+    /// A run is being applied that has brought it messages.
+    fresh: bool,
 }
 
 impl Queue {
@@ -121,7 +126,7 @@ impl Queue {
         let mut queue = Self {
             id,
             settings: KeptSettings::from(QueueSettings::default()),
-            store: Store::default(),
+            store: Levels::default(),
             holders: Holders::default(),
             rules: None,
             stream: None,
@@ -129,7 +134,7 @@ impl Queue {
             attached: false,
             configuring: 0,
             deadline: None,
-            fresh_from: None,
+            fresh: false,
         };
         queue.configure(settings);
         queue.used(now_ms);
@@ -144,6 +149,9 @@ impl Queue {
         if settings.kind == QueueKind::Stream && self.stream.is_none() {
             self.stream = Some(Box::default());
         }
+        if settings.kind == QueueKind::Quorum {
+            self.store.expect(QUORUM_PRIORITY);
+        }
         self.settings = settings.into();
     }
 
@@ -155,12 +163,16 @@ impl Queue {
     }
 
     /// When something is to be done that no input asks for.
-    fn next_deadline(&self) -> Option<u64> {
-        let unused = self.holders.consumer_count() == 0;
-        let rules = self.rules.as_ref().filter(|_| unused);
-        let expires = rules.and_then(|rules| rules.expires_at(&self.settings));
+    fn next_deadline(&mut self) -> Option<u64> {
         let stream = self.stream.as_ref().and_then(|stream| stream.deadline(&self.settings));
-        [expires, self.holders.deadline(), stream].into_iter().flatten().min()
+        let others = [self.holders.deadline(), stream].into_iter().flatten().min();
+        let Some(rules) = &self.rules else {
+            return others;
+        };
+        let unused = self.holders.consumer_count() == 0;
+        let expires = rules.expires_at(&self.settings).filter(|_| unused);
+        let returns = rules.returning.first().map(|(at, _)| *at);
+        [others, expires, returns, self.next_time()].into_iter().flatten().min()
     }
 
     /// Says that the queue is unused, if it has been so for as long as it may be.
@@ -174,14 +186,6 @@ impl Queue {
         }
     }
 
-    /// Appends a message, which came at `time_ms`.
-    fn push(&mut self, body: Body, publish: &Publish<'_>, time_ms: u64) {
-        match &mut self.stream {
-            None => self.store.push(body),
-            Some(stream) => stream.push(&body, &publish.attributes(), time_ms, &self.settings),
-        }
-    }
-
     /// How many messages wait; of a stream, how many there are.
     fn ready(&self) -> u64 {
         self.stream.as_ref().map_or_else(|| self.store.ready(), |stream| stream.messages.len())
@@ -189,47 +193,73 @@ impl Queue {
 
     /// How many messages clients hold.
     fn unacked(&self) -> u64 {
-        if self.stream.is_some() { self.holders.held() } else { self.store.held() }
+        if self.stream.is_some() {
+            return self.holders.held();
+        }
+        self.store.held() - self.rules.as_ref().map_or(0, |rules| rules.set_aside())
     }
 
-    /// Hands out ready messages while a consumer can take one: each in turn.
+    /// Does what has become possible: what is over goes, and consumers get what is ready, each in turn.
     fn dispatch(&mut self, occasion: &mut Occasion<'_>) {
         if let Some(mut stream) = self.stream.take() {
             self.dispatch_stream(&mut stream, occasion);
             self.stream = Some(stream);
             return;
         }
-        if self.store.ready() > 0 && self.holders.has_takers() {
-            let Occasion { now_ms, source, out, done } = occasion;
-            let now_ms = *now_ms;
-            let mut turn = Turn { queue: self.id, holders: &mut self.holders, source, out, now_ms, number: 0 };
-            self.store.hand_out(&mut turn, done);
+        if self.rules.is_none() {
+            self.serve(occasion);
+            return;
         }
+        self.wake(occasion);
+        self.forward_waiting(occasion);
+        if self.settings.kind == QueueKind::Delayed {
+            return self.forward_due(occasion);
+        }
+        while self.serve(occasion) == Stop::Expired && self.expire_heads(false, occasion) {}
+        // Whoever could take what came now has had a chance.
+        self.expire_heads(true, occasion);
+        self.enforce_length(occasion);
+    }
+
+    /// Hands out ready messages while a consumer can take one.
+    fn serve(&mut self, occasion: &mut Occasion<'_>) -> Stop {
+        if self.store.ready() == 0 || !self.holders.has_takers() {
+            return Stop::NotTaken;
+        }
+        let Occasion { now_ms, source, out, done } = occasion;
+        let now_ms = *now_ms;
+        let mut turn = Turn { queue: self.id, holders: &mut self.holders, source, out, now_ms, number: 0 };
+        self.store.hand_out(now_ms, &mut turn, done)
     }
 
     /// Takes the message at the head for `basic.get`; without acknowledgement its sequence number goes to `done`.
     fn get(&mut self, holder: ConsumerKey, no_ack: bool, occasion: &mut Occasion<'_>) -> Option<Delivery> {
         self.used(occasion.now_ms);
-        if self.store.ready() == 0 {
+        if self.rules.is_some() {
+            self.expire_heads(true, occasion);
+        }
+        if self.store.ready() == 0 || self.settings.kind == QueueKind::Delayed {
             return None;
         }
-        let timeout = self.settings.consumer_timeout;
-        let terms =
-            if no_ack { Terms::Finish } else { Terms::Hold(self.holders.got(holder, timeout, occasion.now_ms)) };
+        let (timeout, now_ms) = (self.settings.consumer_timeout, occasion.now_ms);
+        let token = (!no_ack).then(|| self.holders.got(holder, timeout, now_ms));
+        let terms = token.map_or(Terms::Finish, Terms::Hold);
         let mut getter = Getter { queue: self.id, terms: Some(terms), source: &mut occasion.source, got: None };
-        self.store.hand_out(&mut getter, occasion.done);
-        getter.got
+        self.store.hand_out(occasion.now_ms, &mut getter, occasion.done);
+        let got = getter.got;
+        if let (None, Some(token)) = (&got, token) {
+            // What is next has to leave first.
+            self.holders.released(token);
+        }
+        got
     }
 
-    /// Settles what is still unacknowledged in `ranges`; unknown positions are skipped, for their queue may have been
-    /// deleted and declared again since.
-    fn settle(&mut self, ranges: &[PositionRange], settlement: Settlement, done: &mut Settled) {
-        if self.stream.is_some() {
-            return self.settle_stream(ranges);
+    /// Drops what is ready; answers how much that was.
+    fn purge(&mut self, occasion: &mut Occasion<'_>) -> u64 {
+        if let Some(rules) = &mut self.rules {
+            rules.delayed.clear();
         }
-        for range in ranges {
-            self.store.settle(*range, settlement, done, |number| self.holders.released(number));
-        }
+        self.store.purge(occasion.done)
     }
 
     fn subscribe(&mut self, key: ConsumerKey, subscription: Subscription, now_ms: u64) {
@@ -242,17 +272,6 @@ impl Queue {
     fn unsubscribe(&mut self, key: ConsumerKey, now_ms: u64) {
         self.holders.unsubscribe(key);
         self.used(now_ms);
-        self.shrink();
-    }
-
-    /// Takes back everything of a connection that is gone.
-    fn detach(&mut self, connection: ConnectionId, now_ms: u64) {
-        if self.holders.consumer_count() > 0 {
-            self.used(now_ms);
-        }
-        let held = self.holders.detach(connection);
-        self.store.take_back(held, |number| self.holders.is_of(number, connection));
-        self.holders.forget_connection(connection);
         self.shrink();
     }
 
@@ -277,6 +296,13 @@ impl Queue {
     fn start_epoch(&mut self) {
         if core::mem::take(&mut self.attached) {
             self.store.mark_redelivered();
+        }
+    }
+
+    /// The replay is over: what waits for its time is found in its order.
+    fn order_delayed(&mut self) {
+        if let (QueueKind::Delayed, Some(rules)) = (self.settings.kind, &mut self.rules) {
+            rules.delayed = self.store.times().collect();
         }
     }
 }

@@ -4,9 +4,12 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+use super::admission::Arrival;
+use super::duplicates::Duplicates;
+use super::levels::Levels;
 use super::shard::Shard;
 use super::snapshot::{QueueSnapshot, Reader, Snapshot, SnapshotError};
-use super::store::{Body, Store};
+use super::store::{Body, Logged};
 use super::{Queue, QueueSettings};
 use crate::command::{self, Command, EntryError, EntryHeader, SequenceRange};
 use crate::identity::QueueId;
@@ -32,9 +35,13 @@ impl Shard {
             match &mut queue.stream {
                 Some(stream) => stream.messages = reader.stream(&head)?,
                 None => {
-                    queue.store = Store::restored(head.next_sequence, head.redelivered_below);
-                    reader.messages(&head, |message| queue.store.restore(message))?;
+                    queue.store = Levels::restored(head.next_sequence, head.redelivered_below);
+                    queue.store.expect(queue.level(None));
+                    reader.messages(&head, |priority, message| queue.restore(priority, message))?;
                 }
+            }
+            if let Some(rules) = queue.rules.as_mut().filter(|_| !head.keys.is_empty()) {
+                rules.duplicates = Duplicates::restored(head.keys);
             }
             shard.queues.insert(head.id, Box::new(queue));
         }
@@ -103,7 +110,7 @@ impl Shard {
                 let shared = publish.only_queue().is_none();
                 for id in publish.queues() {
                     if let Some(queue) = self.queues.get_mut(&id) {
-                        queue.push(Body::Log { location, shared }, &publish, time_ms);
+                        queue.replay(Arrival { publish, body: Body::Log { location, shared }, time_ms });
                     }
                 }
             }
@@ -116,6 +123,16 @@ impl Shard {
                 self.queues.entry(id).or_insert_with(|| Box::new(Queue::new(id, logged(), 0)));
             }
             Command::Delete(id) => drop(self.queues.remove(&id)),
+            Command::Failed { queue, ranges } => {
+                if let Some(queue) = self.queues.get_mut(&queue) {
+                    ranges.into_iter().for_each(|failed| queue.store.raise_count(failed.range, failed.count));
+                }
+            }
+            Command::Unlearn(id, key) => {
+                if let Some(rules) = self.queues.get_mut(&id).and_then(|queue| queue.rules.as_mut()) {
+                    rules.duplicates.unlearn(key, true);
+                }
+            }
             Command::Configure(id, settings) => {
                 if let Some(queue) = self.queues.get_mut(&id) {
                     queue.configure(settings);
@@ -151,8 +168,17 @@ impl Queue {
             next_sequence: self.next_sequence(),
             redelivered_below: self.store.redelivered_below(),
             settings: QueueSettings::clone(&self.settings),
-            messages: self.store.share(),
+            keys: self.rules.as_ref().map(|rules| rules.duplicates.logged()).unwrap_or_default(),
+            levels: self.store.share(),
             stream: self.stream.as_ref().map(|stream| stream.messages.share()),
         }
+    }
+
+    /// Takes in a message of a snapshot. Its own time makes rules necessary.
+    fn restore(&mut self, priority: u8, message: Logged) {
+        if message.extra.time_ms != 0 && self.rules.is_none() {
+            self.rules = Some(Box::default());
+        }
+        self.store.restore(priority, message);
     }
 }

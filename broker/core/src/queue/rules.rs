@@ -1,20 +1,46 @@
 //! What a queue keeps for its rules. Queues without rules have nothing of this.
 
-use super::QueueSettings;
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// When a queue was used last, for those that are deleted when nobody uses them (argument `x-expires`).
+use super::duplicates::Duplicates;
+use super::{ForwardReason, QueueKind, QueueSettings};
+use crate::limits::DEAD_LETTERS_UNDER_WAY;
+
+/// Messages that wait for something else than a consumer, and what else the rules of a queue need to remember.
 #[derive(Debug, Default)]
 pub(super) struct Rules {
-    /// Milliseconds since the Unix epoch.
+    /// When somebody used the queue last: milliseconds since the Unix epoch.
     used_at: u64,
     /// It was named as unused since.
     expired: bool,
+    pub(super) dead: DeadLetters,
+    /// Messages that came back and are ready again later: when, and their positions.
+    pub(super) returning: BTreeSet<(u64, u64)>,
+    /// Of the store of a delayed exchange: when each message is due, and its position.
+    pub(super) delayed: BTreeSet<(u64, u64)>,
+    pub(super) duplicates: Duplicates,
+}
+
+/// Messages that leave their queue.
+#[derive(Debug, Default)]
+pub(super) struct DeadLetters {
+    /// By position: those that the forwarder has.
+    under_way: BTreeMap<u64, ForwardReason>,
+    /// Those that wait until it has fewer, and those that it gave back.
+    waiting: VecDeque<(u64, ForwardReason)>,
 }
 
 impl Rules {
-    /// What `settings` need, if they need anything.
+    /// True if queues with these settings need it.
     pub(super) fn of(settings: &QueueSettings) -> bool {
-        settings.expires.is_some()
+        let QueueSettings { kind, message_ttl, expires, max_length, max_length_bytes, delivery_limit, .. } = settings;
+        let numbers = [message_ttl, expires, max_length, max_length_bytes];
+        matches!(kind, QueueKind::Quorum | QueueKind::Delayed)
+            || numbers.into_iter().any(Option::is_some)
+            || delivery_limit.is_some()
+            || settings.dead_lettering != super::DeadLettering::None
+            || settings.retry_delay.is_some()
+            || settings.deduplication.is_some()
     }
 
     /// Somebody consumes, gets or declares.
@@ -36,5 +62,42 @@ impl Rules {
     /// Notes that the queue is named as unused.
     pub(super) fn expire(&mut self) {
         self.expired = true;
+    }
+
+    /// How many messages are held that no client holds.
+    pub(super) fn set_aside(&self) -> u64 {
+        (self.returning.len() + self.dead.under_way.len() + self.dead.waiting.len()) as u64
+    }
+}
+
+impl DeadLetters {
+    /// True if one more may be on its way.
+    pub(super) fn has_room(&self) -> bool {
+        self.under_way.len() < DEAD_LETTERS_UNDER_WAY
+    }
+
+    /// A message goes to the forwarder.
+    pub(super) fn leave(&mut self, position: u64, reason: ForwardReason) {
+        self.under_way.insert(position, reason);
+    }
+
+    /// The forwarder has settled a message; answers why it left.
+    pub(super) fn arrived(&mut self, position: u64) -> Option<ForwardReason> {
+        self.under_way.remove(&position)
+    }
+
+    /// How many wait.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// A message waits until there is room.
+    pub(super) fn wait(&mut self, position: u64, reason: ForwardReason) {
+        self.waiting.push_back((position, reason));
+    }
+
+    /// The next one that waits.
+    pub(super) fn next(&mut self) -> Option<(u64, ForwardReason)> {
+        self.waiting.pop_front()
     }
 }

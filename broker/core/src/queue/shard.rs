@@ -15,13 +15,14 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::admission::Arrival;
 use super::deal::{Occasion, Source};
 use super::event::{DeleteRefusal, Event, ShardOutput, ShardTotals, SubscribeRefusal};
 use super::input::{PublishRun, Receipt, ShardInput};
 use super::outbox::{Due, Outbox};
 use super::recent::Recent;
 use super::settled::Settled;
-use super::store::Body;
+use super::store::{Body, Extra};
 use super::{Queue, QueueSettings, Subscription};
 use crate::command::{self, EntryHeader, Publish};
 use crate::identity::{ConnectionId, ConsumerKey, QueueId};
@@ -44,6 +45,8 @@ pub struct Shard {
     /// Empty between calls, kept for their memory: what is to be logged as settled, and the queues that a run is for.
     done: Settled,
     touched: Vec<QueueId>,
+    /// Publishes of the run that is being applied which a queue has refused, by their index in it, ascending.
+    refused: Vec<u32>,
 }
 
 /// What a call works with beside the shard.
@@ -67,6 +70,7 @@ impl Shard {
     /// Ends the replay: this node now leads. The epoch's first entry says so to later replays.
     pub fn lead(&mut self) {
         self.epoch = self.epoch.saturating_add(1);
+        self.queues.values_mut().for_each(|queue| queue.order_delayed());
         if self.queues.values().any(|queue| queue.attached) {
             self.queues.values_mut().for_each(|queue| queue.start_epoch());
             self.epoch_starts = true;
@@ -222,7 +226,7 @@ impl Shard {
         match input {
             ShardInput::Publish(run) => self.apply_run(run, None, self.now_ms, around),
             ShardInput::Settle { queue, ranges, settlement } => {
-                self.with(queue, around, |queue, occasion| queue.settle(&ranges, settlement, occasion.done));
+                self.with(queue, around, |queue, occasion| queue.settle(&ranges, settlement, occasion));
             }
             ShardInput::Subscribe { queue, consumer, subscription } => {
                 self.subscribe(queue, consumer, subscription, around);
@@ -240,7 +244,7 @@ impl Shard {
                 around.out.tell(connection, Event::Counted(counts));
             }
             ShardInput::Purge { queue, connection } => {
-                let count = self.with(queue, around, |queue, occasion| queue.store.purge(occasion.done));
+                let count = self.with(queue, around, Queue::purge);
                 around.out.tell(connection, Event::Purged(count.unwrap_or(0)));
             }
             ShardInput::Extend { queue, connection, channel } => {
@@ -280,46 +284,60 @@ impl Shard {
         Some(result)
     }
 
-    /// Appends the messages of a run, hands out what can be, and confirms. `at`: where the run lies in the log, if it
+    /// Appends the messages of a run, hands out what can be, and answers. `at`: where the run lies in the log, if it
     /// does. `time_ms`: when it came.
     fn apply_run(&mut self, run: PublishRun, at: Option<Location>, time_ms: u64, around: &mut Surroundings<'_>) {
-        self.enqueue(&run.commands, at, time_ms);
+        self.enqueue(&run.commands, at, time_ms, around);
         let mut touched = core::mem::take(&mut self.touched);
         touched.sort_unstable();
         for id in touched.drain(..) {
-            let fresh_from = self.with(id, around, |queue, _| queue.fresh_from.take()).flatten();
-            if let (None, Some(fresh_from), Some(queue)) = (at, fresh_from, self.queues.get_mut(&id)) {
-                queue.store.unpin(fresh_from, run.commands.len());
+            self.with(id, around, |queue, _| queue.fresh = false);
+            if let Some(queue) = self.queues.get_mut(&id) {
+                queue.store.end_run(at.is_none().then_some(run.commands.len()));
             }
         }
         self.touched = touched;
-        for Receipt { connection, channel, first, len, .. } in run.receipts {
-            around.out.tell(connection, Event::Confirmed { channel, first, len });
-        }
+        run.receipts.iter().for_each(|receipt| answer(receipt, &self.refused, around.out));
+        self.refused.clear();
     }
 
     /// Appends the messages of a run to their queues, which are then in `touched`.
-    fn enqueue(&mut self, commands: &Bytes, at: Option<Location>, time_ms: u64) {
-        let mut publishes = Publishes { commands, from: 0 }.peekable();
-        while let Some((from, publish)) = publishes.next() {
-            for id in publish.queues() {
+    fn enqueue(&mut self, commands: &Bytes, at: Option<Location>, time_ms: u64, around: &mut Surroundings<'_>) {
+        let mut publishes = Publishes { commands, from: 0, index: 0 }.peekable();
+        while let Some(next) = publishes.next() {
+            for id in next.publish.queues() {
                 let Some(queue) = self.queues.get_mut(&id) else {
                     continue;
                 };
-                if queue.fresh_from.is_none() {
-                    queue.fresh_from = Some(queue.store.next_position());
+                if !queue.fresh {
+                    queue.fresh = true;
+                    queue.store.begin_run();
                     self.touched.push(id);
                 }
-                queue.push(body(commands, at, from, &publish), &publish, time_ms);
                 // Most runs go to one queue, which is then looked up once.
-                let same = |next: &(usize, Publish<'_>)| next.1.only_queue() == Some(id);
-                while publish.only_queue().is_some()
-                    && let Some((from, publish)) = publishes.next_if(same)
-                {
-                    queue.push(body(commands, at, from, &publish), &publish, time_ms);
+                let only = next.publish.only_queue().is_some();
+                let same = |more: &Next<'_>| only && more.publish.only_queue() == Some(id);
+                let mut message = Some(next);
+                while let Some(Next { from, publish, index }) = message {
+                    let body = body(commands, at, from, &publish);
+                    if publish.is_plain() && queue.is_plain() {
+                        queue.store.push(queue.level(None), body, Extra::default());
+                    } else {
+                        let source = Source { recent: &mut self.recent, bodies: around.bodies };
+                        let (now_ms, out) = (self.now_ms, &mut *around.out);
+                        let mut occasion = Occasion { now_ms, source, out, done: &mut self.done };
+                        if !queue.admit(Arrival { publish, body, time_ms }, &mut occasion) {
+                            self.refused.push(index);
+                        }
+                    }
+                    message = publishes.next_if(same);
+                }
+                if !self.done.is_empty() {
+                    self.log_settled(id);
                 }
             }
         }
+        self.refused.dedup();
     }
 
     fn subscribe(&mut self, id: QueueId, key: ConsumerKey, subscription: Subscription, around: &mut Surroundings<'_>) {
@@ -399,7 +417,7 @@ impl Shard {
         let ids: Vec<QueueId> = queue.map_or_else(|| self.queue_ids().collect(), |id| Vec::from([id]));
         for id in ids {
             let unused = self.with(id, around, |queue, occasion| {
-                queue.detach(connection, occasion.now_ms);
+                queue.detach(connection, occasion);
                 queue.is_unused()
             });
             if unused == Some(true) {
@@ -408,8 +426,17 @@ impl Shard {
         }
     }
 
-    /// Logs what is done with of a queue.
+    /// Logs what is done with of a queue, and what came back to it.
     fn log_settled(&mut self, id: QueueId) {
+        if self.done.is_empty() {
+            return;
+        }
+        for key in self.done.unlearnt() {
+            self.outbox.push_own(false, |commands| command::encode_unlearn(id, *key, commands));
+        }
+        for ranges in self.done.failed().chunks(SETTLE_RANGES) {
+            self.outbox.push_own(false, |commands| command::encode_failed(id, ranges, commands));
+        }
         for ranges in self.done.ranges().chunks(SETTLE_RANGES) {
             self.outbox.push_own(false, |commands| command::encode_settle(id, ranges, commands));
         }
@@ -461,20 +488,56 @@ fn body(commands: &Bytes, at: Option<Location>, from: usize, publish: &Publish<'
     }
 }
 
-/// The publishes of a run, each with where it begins. A session of this process encoded the run, so it decodes; were
-/// it defective, it would end there.
+/// Tells a channel which of its publishes have been applied and which were refused, each once. `refused` is by index in
+/// the run, ascending.
+fn answer(receipt: &Receipt, refused: &[u32], out: &mut ShardOutput) {
+    let Receipt { connection, channel, first, len, index } = *receipt;
+    let end = u64::from(index) + len;
+    let number = |at: u64| first + (at - u64::from(index));
+    let confirm = |from: u64, to: u64, out: &mut ShardOutput| {
+        if from < to {
+            out.tell(connection, Event::Confirmed { channel, first: number(from), len: to - from });
+        }
+    };
+    let begin = refused.partition_point(|at| *at < index);
+    let mut done = u64::from(index);
+    let theirs = refused[begin..].iter().map(|at| u64::from(*at)).take_while(|at| *at < end);
+    let mut theirs = theirs.peekable();
+    while let Some(at) = theirs.next() {
+        let mut to = at + 1;
+        while theirs.next_if_eq(&to).is_some() {
+            to += 1;
+        }
+        confirm(done, at, out);
+        out.tell(connection, Event::Refused { channel, first: number(at), len: to - at });
+        done = to;
+    }
+    confirm(done, end, out);
+}
+
+/// The publishes of a run. A session of this process encoded the run, so it decodes; were it defective, it would end there.
 struct Publishes<'a> {
     commands: &'a [u8],
     from: usize,
+    index: u32,
+}
+
+/// A publish of a run: where it begins, and how many are before it.
+#[derive(Clone, Copy)]
+struct Next<'a> {
+    from: usize,
+    publish: Publish<'a>,
+    index: u32,
 }
 
 impl<'a> Iterator for Publishes<'a> {
-    type Item = (usize, Publish<'a>);
+    type Item = Next<'a>;
 
-    fn next(&mut self) -> Option<Self::Item> {
-        let from = self.from;
+    fn next(&mut self) -> Option<Next<'a>> {
+        let (from, index) = (self.from, self.index);
         let publish = Publish::decode(&self.commands[from..]).ok()?;
         self.from += publish.len();
-        Some((from, publish))
+        self.index += 1;
+        Some(Next { from, publish, index })
     }
 }

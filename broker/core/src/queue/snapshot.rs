@@ -5,17 +5,25 @@
 //! snapshot   version u8 = 2 | epoch varint | queues varint, then that many, ascending by id
 //! queue      id varint, from the id before + 1 | flags u8 | next_sequence varint | redelivered_below varint
 //!            | settings, as `QueueSettings` writes them, if `flags` bit 1 says so; else they are plain
-//!            | messages varint, then that many, in the order of the queue; or, if it is a stream, what `stream/snapshot.rs` says
+//!            | keys, if `flags` bit 2 says so | levels varint, then that many, ascending by priority; or, if it is a stream, what
+//!            `stream/snapshot.rs` says
+//! keys       count varint, then that many: key u128, little-endian | time, signed, from the one before
+//! level      priority u8 | messages varint, then that many, in the order of the level
 //! message    mark u8, then what differs from what the message before lets expect:
 //!            bit 0  numbers skipped varint                       else it has the number that follows
 //!            bit 1  segment, signed, from the one before         else it is in the same segment
 //!            bit 2  offset, signed, from the end of the one before   else it begins there
 //!            bit 3  len, signed, from the one before             else it is as long
 //!            bit 4  several queues refer to the same octets
+//!            bit 5  time, signed, from the one before            else its time is over then too
+//!            bit 6  delivery count varint                        else it never came back from a failed delivery
+//!            bit 7  overhead, signed, from the one before        else as many octets are not its body
 //! ```
 //!
 //! Signed numbers are varints with their sign in the lowest bit. A queue's first message is measured from number -1 and
-//! an empty location at 0. `flags` bit 0 says that an attach is in the log since the epoch began. Messages below
+//! an empty location at 0, without time and overhead; a level's too. Time is in milliseconds since the Unix epoch, 0 for a
+//! message that may wait for ever. Keys are those that logged messages are recognized by, oldest first, each with the time
+//! when it came. `flags` bit 0 says that an attach is in the log since the epoch began. Messages below
 //! `redelivered_below` may have been handed out in an earlier epoch.
 //!
 //! Only logged queues and messages are here, ready or held alike. What is settled is left out, also if the settlement is
@@ -24,7 +32,7 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::store::{Logged, SharedStore};
+use super::store::{Extra, Logged, SharedStore};
 use super::stream::{Messages, SharedStream};
 use super::{QueueKind, QueueSettings};
 use crate::command::Reference;
@@ -35,6 +43,7 @@ use crate::varint::{put_signed, put_varint, take_signed, take_varint};
 const VERSION: u8 = 2;
 const ATTACHED: u8 = 1;
 const CONFIGURED: u8 = 1 << 1;
+const KEYS: u8 = 1 << 2;
 
 /// No queue gets so far; a snapshot that says so is refused before sums with it overflow.
 const SEQUENCE_MAX: u64 = u64::MAX >> 1;
@@ -44,6 +53,9 @@ const SEGMENT: u8 = 1 << 1;
 const OFFSET: u8 = 1 << 2;
 const LEN: u8 = 1 << 3;
 const SHARED: u8 = 1 << 4;
+const TIME: u8 = 1 << 5;
+const COUNT: u8 = 1 << 6;
+const OVERHEAD: u8 = 1 << 7;
 
 /// Why a snapshot cannot be read. Its checksum has passed, so this is a newer version or a defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -87,7 +99,10 @@ pub(super) struct QueueSnapshot {
     pub(super) next_sequence: u64,
     pub(super) redelivered_below: u64,
     pub(super) settings: QueueSettings,
-    pub(super) messages: SharedStore,
+    /// What logged messages are recognized by, oldest first, each with the time when it came.
+    pub(super) keys: Vec<(u128, u64)>,
+    /// By priority.
+    pub(super) levels: Vec<(u8, SharedStore)>,
     /// If it is a stream; it has no other messages then.
     pub(super) stream: Option<SharedStream>,
 }
@@ -144,24 +159,42 @@ impl Snapshot {
 impl QueueSnapshot {
     /// The messages that are not done with, in order.
     fn logged(&self) -> impl Iterator<Item = Logged> {
-        self.messages.logged().chain(self.stream.iter().flat_map(SharedStream::logged))
+        let messages = self.levels.iter().flat_map(|(_, messages)| messages.logged());
+        messages.chain(self.stream.iter().flat_map(SharedStream::logged))
     }
 
     fn encode(&self, out: &mut Vec<u8>) {
         let plain = self.settings.is_plain();
-        out.push(if self.attached { ATTACHED } else { 0 } | if plain { 0 } else { CONFIGURED });
+        let flag = |flag: u8, is: bool| if is { flag } else { 0 };
+        let flags = [flag(ATTACHED, self.attached), flag(CONFIGURED, !plain), flag(KEYS, !self.keys.is_empty())];
+        out.push(flags.into_iter().sum());
         put_varint(self.next_sequence, out);
         put_varint(self.redelivered_below, out);
         if !plain {
             self.settings.encode(out);
         }
+        if !self.keys.is_empty() {
+            self.encode_keys(out);
+        }
         if let Some(stream) = &self.stream {
             return stream.encode(out);
         }
-        put_varint(self.messages.logged().count() as u64, out);
-        let mut expected = Expected::default();
-        for message in self.messages.logged() {
-            expected.encode(message, out);
+        put_varint(self.levels.len() as u64, out);
+        for (priority, messages) in &self.levels {
+            out.push(*priority);
+            put_varint(messages.logged().count() as u64, out);
+            let mut expected = Expected::default();
+            messages.logged().for_each(|message| expected.encode(message, out));
+        }
+    }
+
+    fn encode_keys(&self, out: &mut Vec<u8>) {
+        put_varint(self.keys.len() as u64, out);
+        let mut before = 0;
+        for (key, time_ms) in &self.keys {
+            out.extend_from_slice(&key.to_le_bytes());
+            put_signed(time_ms.wrapping_sub(before) as i64, out);
+            before = *time_ms;
         }
     }
 }
@@ -173,11 +206,13 @@ struct Expected {
     segment: u32,
     offset: u64,
     len: u32,
+    time_ms: u64,
+    overhead: u32,
 }
 
 impl Expected {
     fn encode(&mut self, message: Logged, out: &mut Vec<u8>) {
-        let Logged { sequence, location, shared } = message;
+        let Logged { sequence, location, shared, extra } = message;
         let mark = out.len();
         out.push(if shared { SHARED } else { 0 });
         if sequence != self.sequence {
@@ -193,37 +228,49 @@ impl Expected {
         difference(SEGMENT, i64::from(location.segment) - i64::from(self.segment));
         difference(OFFSET, i64::from(location.offset) - self.offset as i64);
         difference(LEN, i64::from(location.len) - i64::from(self.len));
+        difference(TIME, extra.time_ms.wrapping_sub(self.time_ms) as i64);
+        difference(OVERHEAD, i64::from(extra.overhead) - i64::from(self.overhead));
+        if extra.count > 0 {
+            out[mark] |= COUNT;
+            put_varint(extra.count.into(), out);
+        }
         self.follow(message);
     }
 
     fn decode(&mut self, octets: &mut &[u8]) -> Result<Logged, SnapshotError> {
         let mark = take_octet(octets)?;
-        if mark & !(SKIPS | SEGMENT | OFFSET | LEN | SHARED) != 0 {
-            return Err(SnapshotError::Impossible("mark of a message"));
-        }
         let skipped = if mark & SKIPS == 0 { 0 } else { take_varint(octets).ok_or(SnapshotError::Truncated)? };
         let sequence = self.sequence.checked_add(skipped).filter(|sequence| *sequence < SEQUENCE_MAX);
-        let mut field = |bit: u8, before: u64| {
-            let difference = if mark & bit == 0 { 0 } else { take_signed(octets).ok_or(SnapshotError::Truncated)? };
+        let mut difference = |bit: u8| match mark & bit {
+            0 => Ok(0),
+            _ => take_signed(octets).ok_or(SnapshotError::Truncated),
+        };
+        let part = |before: u64, difference: i64| {
             let value = before.checked_add_signed(difference).and_then(|value| u32::try_from(value).ok());
             value.ok_or(SnapshotError::Impossible("location"))
         };
-        let segment = field(SEGMENT, self.segment.into())?;
-        let offset = field(OFFSET, self.offset)?;
-        let len = field(LEN, self.len.into())?;
+        let segment = part(self.segment.into(), difference(SEGMENT)?)?;
+        let offset = part(self.offset, difference(OFFSET)?)?;
+        let len = part(self.len.into(), difference(LEN)?)?;
+        let time_ms = self.time_ms.wrapping_add(difference(TIME)? as u64);
+        let overhead = part(self.overhead.into(), difference(OVERHEAD)?)?;
+        let count = if mark & COUNT == 0 { 0 } else { take_varint(octets).ok_or(SnapshotError::Truncated)? };
+        let count = u32::try_from(count).map_err(|_| SnapshotError::Impossible("delivery count"))?;
         let message = Logged {
             sequence: sequence.ok_or(SnapshotError::Impossible("sequence number"))?,
             location: Location { segment, offset, len },
             shared: mark & SHARED != 0,
+            extra: Extra { time_ms, overhead, count },
         };
         self.follow(message);
         Ok(message)
     }
 
     fn follow(&mut self, message: Logged) {
-        let location = message.location;
+        let Logged { location, extra, .. } = message;
         let (sequence, offset) = (message.sequence + 1, location.end());
-        *self = Self { sequence, segment: location.segment, offset, len: location.len };
+        let (time_ms, overhead) = (extra.time_ms, extra.overhead);
+        *self = Self { sequence, segment: location.segment, offset, len: location.len, time_ms, overhead };
     }
 }
 
@@ -245,7 +292,8 @@ pub(super) struct QueueHead {
     pub(super) next_sequence: u64,
     pub(super) redelivered_below: u64,
     pub(super) settings: QueueSettings,
-    messages: u64,
+    pub(super) keys: Vec<(u128, u64)>,
+    levels: u64,
 }
 
 impl<'a> Reader<'a> {
@@ -274,7 +322,7 @@ impl<'a> Reader<'a> {
         self.least = u64::from(id) + 1;
         let flags = take_octet(&mut self.octets)?;
         let (next_sequence, redelivered_below) = (self.number()?, self.number()?);
-        if flags & !(ATTACHED | CONFIGURED) != 0 {
+        if flags & !(ATTACHED | CONFIGURED | KEYS) != 0 {
             return Err(SnapshotError::Impossible("flag of a queue"));
         }
         if redelivered_below > next_sequence || next_sequence > SEQUENCE_MAX {
@@ -285,8 +333,9 @@ impl<'a> Reader<'a> {
             _ => QueueSettings::decode(&mut self.octets).ok_or(SnapshotError::Impossible("settings of a queue"))?,
         };
         let (id, attached) = (QueueId(id), flags & ATTACHED != 0);
-        let messages = if settings.kind == QueueKind::Stream { 0 } else { self.number()? };
-        Ok(Some(QueueHead { id, attached, next_sequence, redelivered_below, settings, messages }))
+        let keys = if flags & KEYS == 0 { Vec::new() } else { self.keys()? };
+        let levels = if settings.kind == QueueKind::Stream { 0 } else { self.number()? };
+        Ok(Some(QueueHead { id, attached, next_sequence, redelivered_below, settings, keys, levels }))
     }
 
     /// The messages of the stream that was read last.
@@ -295,15 +344,39 @@ impl<'a> Reader<'a> {
         messages.ok_or(SnapshotError::Impossible("stream"))
     }
 
-    /// Hands the messages of the queue that was read last to `each`, in order.
-    pub(super) fn messages(&mut self, queue: &QueueHead, mut each: impl FnMut(Logged)) -> Result<(), SnapshotError> {
-        let mut expected = Expected::default();
-        for _ in 0..queue.messages {
-            let message = expected.decode(&mut self.octets)?;
-            if message.sequence >= queue.next_sequence {
-                return Err(SnapshotError::Impossible("sequence number"));
+    fn keys(&mut self) -> Result<Vec<(u128, u64)>, SnapshotError> {
+        let (mut keys, mut before) = (Vec::new(), 0_u64);
+        for _ in 0..self.number()? {
+            let (key, rest) = self.octets.split_first_chunk().ok_or(SnapshotError::Truncated)?;
+            self.octets = rest;
+            let time = take_signed(&mut self.octets).ok_or(SnapshotError::Truncated)?;
+            before = before.wrapping_add(time as u64);
+            keys.push((u128::from_le_bytes(*key), before));
+        }
+        Ok(keys)
+    }
+
+    /// Hands the messages of the queue that was read last to `each`, with their priorities, in order.
+    pub(super) fn messages(
+        &mut self,
+        queue: &QueueHead,
+        mut each: impl FnMut(u8, Logged),
+    ) -> Result<(), SnapshotError> {
+        let mut least = 0;
+        for _ in 0..queue.levels {
+            let priority = take_octet(&mut self.octets)?;
+            if u16::from(priority) < least {
+                return Err(SnapshotError::Impossible("priority"));
             }
-            each(message);
+            least = u16::from(priority) + 1;
+            let mut expected = Expected::default();
+            for _ in 0..self.number()? {
+                let message = expected.decode(&mut self.octets)?;
+                if message.sequence >= queue.next_sequence {
+                    return Err(SnapshotError::Impossible("sequence number"));
+                }
+                each(priority, message);
+            }
         }
         Ok(())
     }
@@ -323,7 +396,8 @@ fn take_octet(octets: &mut &[u8]) -> Result<u8, SnapshotError> {
 mod tests {
     use alloc::vec;
 
-    use super::super::store::{Body, Store};
+    use super::super::levels::Levels;
+    use super::super::store::Body;
     use super::*;
     use crate::queue::Shard;
 
@@ -335,14 +409,16 @@ mod tests {
 
     fn snapshot(queues: &[(u32, Messages<'_>)]) -> Snapshot {
         let queue = |(id, messages): &(u32, Messages<'_>)| {
-            let mut store = Store::restored(1_000_000, 3);
+            let mut store = Levels::restored(1_000_000, 3);
             for (sequence, location, shared) in *messages {
-                store.restore(Logged { sequence: *sequence, location: *location, shared: *shared });
+                let (sequence, location, shared) = (*sequence, *location, *shared);
+                store.restore(0, Logged { sequence, location, shared, extra: Extra::default() });
             }
-            let messages = store.share();
+            let (levels, keys) = (store.share(), vec![]);
             let settings = QueueSettings { logged: true, ..QueueSettings::default() };
             let (id, next_sequence) = (QueueId(*id), 1_000_000);
-            QueueSnapshot { id, attached: true, next_sequence, redelivered_below: 3, settings, messages, stream: None }
+            let (redelivered_below, stream) = (3, None);
+            QueueSnapshot { id, attached: true, next_sequence, redelivered_below, settings, keys, levels, stream }
         };
         Snapshot { epoch: 5, queues: queues.iter().map(queue).collect() }
     }
@@ -372,16 +448,16 @@ mod tests {
     fn the_format_is_what_is_written_above() {
         let octets = snapshot(&[(2, &[(1, location(7, 24, 50), false), (2, location(7, 74, 50), true)])]).encode();
         let million = [0xc0, 0x84, 0x3d];
-        let head = [&[2, 5, 1, 2, 1][..], &million, &[3, 2]].concat();
+        let head = [&[2, 5, 1, 2, 1][..], &million, &[3, 1, 0, 2]].concat();
         let messages = [SKIPS | SEGMENT | OFFSET | LEN, 1, 14, 48, 100, SHARED];
         assert_eq!(octets, [&head[..], &messages].concat());
     }
 
     #[test]
     fn messages_of_like_size_one_behind_the_other_take_an_octet_each() {
-        let mut store = Store::default();
+        let mut store = Levels::default();
         for number in 0..10_000 {
-            store.push(Body::Log { location: location(1, 100 * number, 100), shared: false });
+            store.push(0, Body::Log { location: location(1, 100 * number, 100), shared: false }, Extra::default());
         }
         let queue = QueueSnapshot {
             id: QueueId(1),
@@ -389,7 +465,8 @@ mod tests {
             next_sequence: 10_000,
             redelivered_below: 0,
             settings: QueueSettings { logged: true, ..QueueSettings::default() },
-            messages: store.share(),
+            keys: vec![],
+            levels: store.share(),
             stream: None,
         };
         let octets = Snapshot { epoch: 1, queues: vec![queue] }.encode();
@@ -421,21 +498,26 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused() {
         let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1];
-        let cases: [(&[u8], SnapshotError); 8] = [
+        let cases: [(&[u8], SnapshotError); 10] = [
             (&[1], SnapshotError::Version(1)),
-            (&[2, 0, 1, 0, 4, 0, 0, 0], SnapshotError::Impossible("flag of a queue")),
+            (&[2, 0, 1, 0, 8, 0, 0, 0], SnapshotError::Impossible("flag of a queue")),
             (&[2, 0, 1, 0, 2, 0, 0, 0, 0, 9, 0, 0, 0, 0, 0], SnapshotError::Impossible("settings of a queue")),
             (&[2, 0, 1, 0, 0, 3, 4, 0], SnapshotError::Impossible("sequence number")),
-            (&[2, 0, 1, 0, 0, 1, 0, 1, SKIPS, 1], SnapshotError::Impossible("sequence number")),
-            (&[2, 0, 1, 0, 0, 1, 0, 1, SEGMENT, 1], SnapshotError::Impossible("location")),
-            (&[2, 0, 1, 0, 0, 1, 0, 1, 0x80], SnapshotError::Impossible("mark of a message")),
+            (&[2, 0, 1, 0, 0, 1, 0, 1, 0, 1, SKIPS, 1], SnapshotError::Impossible("sequence number")),
+            (&[2, 0, 1, 0, 0, 1, 0, 1, 0, 1, SEGMENT, 1], SnapshotError::Impossible("location")),
+            (&[2, 0, 1, 0, 0, 1, 0, 1, 0, 1, OVERHEAD, 1], SnapshotError::Impossible("location")),
+            (
+                &[2, 0, 1, 0, 0, 1, 0, 1, 0, 1, COUNT, 0xff, 0xff, 0xff, 0xff, 0x1f],
+                SnapshotError::Impossible("delivery count"),
+            ),
+            (&[2, 0, 1, 0, 0, 1, 0, 2, 3, 0, 3, 0], SnapshotError::Impossible("priority")),
             (&[2, 0, 2, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff, 0x0f], SnapshotError::Impossible("queue id")),
         ];
         for (octets, expected) in cases {
             assert_eq!(Shard::restore(octets).err(), Some(expected), "{octets:?}");
         }
         // Counts that nothing follows must not be believed.
-        for head in [&[2, 0][..], &[2, 0, 1, 0, 0, 5, 0]] {
+        for head in [&[2, 0][..], &[2, 0, 1, 0, 0, 5, 0], &[2, 0, 1, 0, 0, 5, 0, 1, 0], &[2, 0, 1, 0, 4, 5, 0]] {
             assert_eq!(Shard::restore(&[head, &huge].concat()).err(), Some(SnapshotError::Truncated));
         }
     }

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::tests::{NOW, QUEUE, World, consumer};
 use super::*;
+use crate::ConnectionId;
 use crate::command::{Attributes, encode_publish_head, encode_relocation};
 use crate::limits::STREAM_CONSUMERS;
 

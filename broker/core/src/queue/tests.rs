@@ -8,6 +8,7 @@ use std::string::String;
 use bytes::Bytes;
 
 use super::*;
+use crate::ConnectionId;
 use crate::command::{Attributes, encode_publish_head};
 use crate::fake_log::FakeLog;
 use crate::location::{Bodies, Location};
@@ -109,8 +110,11 @@ impl World {
         self.commit();
     }
 
+    /// Settles messages without a priority, by the order in which they came.
     pub(super) fn settle(&mut self, positions: &[u64], settlement: Settlement) {
-        let ranges = positions.iter().map(|first| PositionRange { first: *first, len: 1 }).collect();
+        let queue = self.shard.queues.get(&QUEUE);
+        let level = queue.map_or(0, |queue| u64::from(queue.level(None)) << 56);
+        let ranges = positions.iter().map(|first| PositionRange { first: level + first, len: 1 }).collect();
         self.put(ShardInput::Settle { queue: QUEUE, ranges, settlement });
     }
 

@@ -2,30 +2,33 @@
 
 use alloc::vec;
 
+use super::chunk::Slot;
 use super::*;
 use crate::command::{Attributes, encode_publish_head};
 use crate::identity::QueueId;
+use crate::queue::Settlement;
+use crate::queue::levels::Levels;
 
 fn place(number: u64) -> Location {
     Location { segment: 1, offset: number as u32 * 100, len: 100 }
 }
 
 /// A store with so many logged messages; each lies at the place of its number.
-fn store_with(count: u64) -> Store {
-    let mut store = Store::default();
+fn store_with(count: u64) -> Levels {
+    let mut store = Levels::default();
     push_logged(&mut store, count);
     store
 }
 
-fn push_logged(store: &mut Store, count: u64) {
+fn push_logged(store: &mut Levels, count: u64) {
     for _ in 0..count {
         let location = place(store.next_sequence());
-        store.push(Body::Log { location, shared: false });
+        store.push(0, Body::Log { location, shared: false }, Extra::default());
     }
 }
 
 /// `count` messages in memory with bodies of one octet, as a run brings them; answers the octets of the run.
-fn push_memory(store: &mut Store, count: u8) -> usize {
+fn push_memory(store: &mut Levels, count: u8) -> usize {
     let mut commands = vec![];
     for number in 0..count {
         encode_publish_head((1, [QueueId(1)].into_iter()), 0, 0, 0, 1, &Attributes::default(), &mut commands);
@@ -33,7 +36,8 @@ fn push_memory(store: &mut Store, count: u8) -> usize {
     }
     let commands = Bytes::from(commands);
     for publish in 0..usize::from(count) {
-        store.push(Body::Memory(Message::from_publish(commands.slice(publish * 21..publish * 21 + 21)).expect("one")));
+        let message = Message::from_publish(commands.slice(publish * 21..publish * 21 + 21)).expect("one");
+        store.push(0, Body::Memory(message), Extra::default());
     }
     commands.len()
 }
@@ -55,25 +59,32 @@ impl Taker for Several {
     }
 }
 
-fn take(store: &mut Store, count: usize, terms: Terms) -> Vec<(u64, bool, Body)> {
+fn take(store: &mut Levels, count: usize, terms: Terms) -> Vec<(u64, bool, Body)> {
     let mut taker = Several { terms, count, found: vec![] };
-    store.hand_out(&mut taker, &mut Settled::default());
+    store.hand_out(0, &mut taker, &mut Settled::default());
     taker.found
 }
 
 /// Takes so many messages and answers their positions.
-fn hold(store: &mut Store, count: usize, holder: u32) -> Vec<u64> {
+fn hold(store: &mut Levels, count: usize, holder: u32) -> Vec<u64> {
     take(store, count, Terms::Hold(holder)).into_iter().map(|(position, ..)| position).collect()
 }
 
-fn settle(store: &mut Store, first: u64, len: u64, settlement: Settlement) -> Vec<SequenceRange> {
-    let mut done = Settled::default();
-    store.settle(PositionRange { first, len }, settlement, &mut done, |_| ());
+fn settle(store: &mut Levels, first: u64, len: u64, settlement: Settlement) -> Vec<SequenceRange> {
+    let (mut done, range) = (Settled::default(), PositionRange { first, len });
+    match settlement {
+        Settlement::Done => store.finish(range, &mut done, |_, _| ()),
+        _ => store.requeue(range, true, |_| ()),
+    }
     done.ranges().to_vec()
 }
 
-fn live(store: &Store) -> Vec<u64> {
-    store.share().logged().map(|message| message.sequence).collect()
+fn logged(store: &Levels) -> Vec<Logged> {
+    store.share().iter().flat_map(|(_, messages)| messages.logged()).collect()
+}
+
+fn live(store: &Levels) -> Vec<u64> {
+    logged(store).iter().map(|message| message.sequence).collect()
 }
 
 #[test]
@@ -93,7 +104,7 @@ fn chunks_of_which_nothing_is_left_are_freed_wherever_they_are() {
     let mut store = store_with(512 * 10);
     hold(&mut store, usize::MAX, 7);
     settle(&mut store, 1, 512 * 10 - 2, Settlement::Done);
-    assert_eq!(store.chunks.len(), 2, "the first and the last have one each");
+    assert_eq!(store.base().chunks.len(), 2, "the first and the last have one each");
     assert_eq!(live(&store), [0, 512 * 10 - 1]);
     push_logged(&mut store, 1);
     assert_eq!(settle(&mut store, 0, u64::MAX, Settlement::Requeue), []);
@@ -107,7 +118,7 @@ fn one_message_that_stays_does_not_keep_those_that_pass_it() {
     for round in 0..5_000 {
         push_logged(&mut store, 10);
         take(&mut store, 10, Terms::Finish);
-        assert!(store.chunks.len() <= 2, "round {round}");
+        assert!(store.base().chunks.len() <= 2, "round {round}");
     }
     settle(&mut store, 0, 1, Settlement::Requeue);
     assert_eq!(take(&mut store, 1, Terms::Finish)[0].0, 0);
@@ -157,7 +168,7 @@ fn a_snapshot_keeps_what_was_while_the_store_goes_on() {
     push_logged(&mut store, 700);
     take(&mut store, usize::MAX, Terms::Finish);
     push_logged(&mut store, 1);
-    let logged: Vec<Logged> = shared.logged().collect();
+    let logged: Vec<Logged> = shared[0].1.logged().collect();
     assert!(logged.iter().map(|message| message.sequence).eq(0..700));
     assert!(logged.iter().all(|message| message.location == place(message.sequence)));
     assert_eq!(live(&store), [1_400]);
@@ -165,7 +176,7 @@ fn a_snapshot_keeps_what_was_while_the_store_goes_on() {
 
 #[test]
 fn numbers_are_found_with_messages_in_memory_between_them() {
-    let mut store = Store::default();
+    let mut store = Levels::default();
     for _ in 0..400 {
         push_memory(&mut store, 3);
         push_logged(&mut store, 2);
@@ -174,7 +185,7 @@ fn numbers_are_found_with_messages_in_memory_between_them() {
     store.relocate(257, place(5_001));
     store.relocate(800, place(5_002));
     let moved: Vec<u64> =
-        store.share().logged().filter(|it| it.location != place(it.sequence)).map(|it| it.sequence).collect();
+        logged(&store).iter().filter(|it| it.location != place(it.sequence)).map(|it| it.sequence).collect();
     assert_eq!(moved, [257, 799]);
     store.forget(SequenceRange { first: 100, len: 699 });
     assert_eq!(live(&store), (0..100).chain([799]).collect::<Vec<_>>());
@@ -183,15 +194,15 @@ fn numbers_are_found_with_messages_in_memory_between_them() {
 
 #[test]
 fn numbers_far_apart_get_chunks_of_their_own() {
-    let mut store = Store::restored(u64::MAX >> 1, 5);
+    let mut store = Levels::restored(u64::MAX >> 1, 5);
     let numbers = [0, 4, 5, u64::from(u32::MAX), 1 << 32, 1 << 40, (1 << 40) + 1];
     for sequence in numbers {
-        store.restore(Logged { sequence, location: place(1), shared: false });
+        store.restore(0, Logged { sequence, location: place(1), shared: false, extra: Extra::default() });
     }
     assert_eq!(live(&store), numbers);
     store.relocate(1 << 40, place(2));
     store.forget(SequenceRange { first: 1, len: 1 << 33 });
-    let left: Vec<Location> = store.share().logged().map(|message| message.location).collect();
+    let left: Vec<Location> = logged(&store).iter().map(|message| message.location).collect();
     assert_eq!(left, [place(1), place(2), place(1)]);
     let redelivered: Vec<bool> = take(&mut store, 3, Terms::Finish).into_iter().map(|(_, flag, _)| flag).collect();
     assert_eq!(redelivered, [true, false, false]);
@@ -199,14 +210,14 @@ fn numbers_far_apart_get_chunks_of_their_own() {
 
 #[test]
 fn a_queue_that_is_emptied_again_and_again_stays_small() {
-    let mut store = Store::default();
+    let mut store = Levels::default();
     for _ in 0..1_000 {
         push_memory(&mut store, 3);
         assert_eq!(take(&mut store, usize::MAX, Terms::Finish).len(), 3);
     }
-    assert_eq!((store.chunks.len(), store.chunks[0].slots.capacity()), (1, 4));
+    assert_eq!((store.base().chunks.len(), store.base().chunks[0].slots.capacity()), (1, 4));
     store.shrink();
-    assert_eq!(store.chunks.len(), 0);
+    assert_eq!(store.base().chunks.len(), 0);
 }
 
 #[test]
@@ -216,19 +227,19 @@ fn a_million_messages_take_25_megabytes() {
     let chunk = |chunk: &Chunk| {
         size_of::<Chunk>() + shared_vec + chunk.slots.capacity() * size_of::<Slot>() + chunk.memory.capacity()
     };
-    let bytes: usize = store.chunks.iter().map(chunk).sum();
+    let bytes: usize = store.base().chunks.iter().map(chunk).sum();
     assert!(bytes <= 25_000_000, "{bytes}");
 }
 
 #[test]
 fn the_few_that_stay_of_a_run_do_not_keep_all_of_it() {
-    let mut store = Store::default();
+    let mut store = Levels::default();
     push_logged(&mut store, 510);
     take(&mut store, 510, Terms::Finish);
-    let from = store.next_position();
+    store.begin_run();
     let pinned = push_memory(&mut store, 255);
     assert_eq!(take(&mut store, 250, Terms::Hold(1)).len(), 250);
-    let kept = |store: &mut Store| -> Vec<(u64, *const u8, Vec<u8>)> {
+    let kept = |store: &mut Levels| -> Vec<(u64, *const u8, Vec<u8>)> {
         let found = take(store, 5, Terms::Hold(2));
         found
             .into_iter()
@@ -240,7 +251,7 @@ fn the_few_that_stay_of_a_run_do_not_keep_all_of_it() {
     };
     let before = kept(&mut store);
     settle(&mut store, before[0].0, 5, Settlement::Requeue);
-    store.unpin(from, pinned);
+    store.end_run(Some(pinned));
     let after = kept(&mut store);
     assert!(before.iter().zip(&after).all(|(old, new)| old.0 == new.0 && old.2 == new.2 && old.1 != new.1));
     let apart = after.windows(2).map(|pair| pair[1].1 as usize - pair[0].1 as usize);
@@ -249,10 +260,13 @@ fn the_few_that_stay_of_a_run_do_not_keep_all_of_it() {
 
 #[test]
 fn most_of_a_run_stays_where_it_is() {
-    let mut store = Store::default();
+    let mut store = Levels::default();
+    store.begin_run();
     let commands: usize = push_memory(&mut store, 2);
-    let message = |store: &mut Store| store.chunks[0].memory_from(0).map(|it| it.octets().as_ptr()).collect::<Vec<_>>();
+    let message = |store: &mut Levels| {
+        store.base_mut().chunks[0].memory_from(0).map(|it| it.octets().as_ptr()).collect::<Vec<_>>()
+    };
     let before = message(&mut store);
-    store.unpin(0, commands);
+    store.end_run(Some(commands));
     assert_eq!(message(&mut store), before);
 }

@@ -13,7 +13,7 @@ use alloc::vec::Vec;
 use super::chunk::{CHUNK_MESSAGES, Chunk};
 use super::messages::Messages;
 use crate::command::SequenceRange;
-use crate::queue::store::Logged;
+use crate::queue::store::{Extra, Logged};
 use crate::varint::{put_varint, take_varint};
 
 /// The messages of a stream as they were.
@@ -28,7 +28,12 @@ impl SharedStream {
     pub(in crate::queue) fn logged(&self) -> impl Iterator<Item = Logged> + '_ {
         let messages = self.chunks.iter().flat_map(Chunk::messages);
         let kept = messages.skip_while(|(offset, _)| *offset < self.first_offset);
-        kept.map(|(sequence, record)| Logged { sequence, location: record.location, shared: record.shared })
+        kept.map(|(sequence, record)| Logged {
+            sequence,
+            location: record.location,
+            shared: record.shared,
+            extra: Extra::default(),
+        })
     }
 
     pub(in crate::queue) fn encode(&self, out: &mut Vec<u8>) {
