@@ -49,7 +49,7 @@ pub const STREAM_SCAN: u32 = 1 << 14;
 pub const UNFINISHED_BYTES: u64 = 64 << 20;
 
 /// Octets of publishes that wait for `tx.commit` on one connection, over all its channels; the publish that goes beyond
-/// closes its channel with 406.
+/// closes its channel with 406, unless it is the only one.
 pub const TRANSACTION_BYTES: u64 = 64 << 20;
 
 /// Octets of encoded publishes in one run; the publish that reaches it is the run's last.

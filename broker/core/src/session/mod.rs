@@ -16,6 +16,7 @@ mod channel;
 mod confirm;
 mod consume;
 mod declare;
+mod deduplication;
 mod deliver;
 mod direct_reply;
 mod expiration;

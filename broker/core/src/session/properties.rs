@@ -5,8 +5,9 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use warren_amqp::content::CLASS_BASIC;
-use warren_amqp::{Changes, DecodeError, Header, ReplyCode, limits};
+use warren_amqp::{Changes, DecodeError, Header, ReplyCode, Table, Value, limits};
 
+use super::deduplication::deduplication_key;
 use super::direct_reply::DIRECT_REPLY_TO;
 use super::expiration::parse_expiration;
 use super::routing::Traits;
@@ -14,6 +15,7 @@ use super::sender_selected::{BLIND, SenderSelected};
 use crate::command::Attributes;
 use crate::error::Exception;
 use crate::header;
+use crate::topology::{Identity, Routes, Topology};
 
 /// `delivery-mode` of a message that is to survive a restart.
 const PERSISTENT: u8 = 2;
@@ -31,10 +33,15 @@ pub(super) struct Checked<'a> {
 }
 
 impl<'a> Checked<'a> {
-    /// Looks at a content header that `user` has sent: once, and at nothing that does not concern the broker. The order of
-    /// the checks is RabbitMQ's. `message_bytes`: how large the body may be.
+    /// Looks at a content header that somebody has sent: once, and at nothing that does not concern the broker. The order
+    /// of the checks is RabbitMQ's. `message_bytes`: how large the body may be.
     #[inline]
-    pub(super) fn of(payload: &'a [u8], user: &str, message_bytes: u64) -> Result<Self, Exception> {
+    pub(super) fn of(
+        payload: &'a [u8],
+        message_bytes: u64,
+        publisher: &Identity,
+        topology: &Topology,
+    ) -> Result<Self, Exception> {
         let header = Header::decode(payload).map_err(malformed)?;
         if header.class_id != CLASS_BASIC || header.body_size > message_bytes {
             check_size(payload, message_bytes)?;
@@ -42,8 +49,8 @@ impl<'a> Checked<'a> {
         let properties = header.properties.inspect(&limits::TABLE).map_err(malformed)?;
         let expiration = properties.expiration.map(parse_expiration).transpose()?;
         let selected = properties.headers.map(SenderSelected::of).transpose()?.flatten();
-        if let Some(claimed) = properties.user_id.filter(|claimed| *claimed != user.as_bytes()) {
-            return Err(impersonated(claimed, user));
+        if let Some(claimed) = properties.user_id {
+            check_user(claimed, publisher, topology)?;
         }
         let attributes = Attributes { expiration, priority: properties.priority, ..Attributes::default() };
         let traits = Traits { headers: properties.headers, properties: header.properties };
@@ -57,11 +64,23 @@ impl<'a> Checked<'a> {
     }
 }
 
-impl Checked<'_> {
+impl<'a> Checked<'a> {
     /// True if it is kept as it came.
     #[inline]
     pub(super) fn is_plain(&self) -> bool {
         !self.asks_for_reply && !self.has_blind_copies()
+    }
+
+    /// What the queues that it goes to need to know of it: those of the headers that one of them asks for.
+    #[inline]
+    pub(super) fn attributes_for(&self, routes: &Routes) -> Attributes<'a> {
+        let headers = self.traits.headers.unwrap_or_default();
+        Attributes {
+            delay: routes.delay(),
+            deduplication: if routes.deduplicates() { deduplication_key(headers) } else { None },
+            filter: if routes.has_stream() { filter_value(headers) } else { None },
+            ..self.attributes
+        }
     }
 
     #[inline]
@@ -93,14 +112,26 @@ pub(super) fn check_size(payload: &[u8], message_bytes: u64) -> Result<u64, Exce
     Ok(header.body_size)
 }
 
+/// The value that streams filter by (header `x-stream-filter-value`).
+fn filter_value(headers: Table<'_>) -> Option<&[u8]> {
+    match headers.get("x-stream-filter-value") {
+        Ok(Some(Value::LongString(value))) => Some(value),
+        _ => None,
+    }
+}
+
 #[cold]
 fn malformed(error: DecodeError) -> Exception {
     Exception::connection(error.reply_code(), format!("{error}"))
 }
 
-#[cold]
-fn impersonated(claimed: &[u8], user: &str) -> Exception {
+/// A message may name its publisher, and only those who may impersonate others may name somebody else.
+fn check_user(claimed: &[u8], identity: &Identity, topology: &Topology) -> Result<(), Exception> {
+    let user = identity.name();
+    if claimed == user.as_bytes() || topology.may_impersonate(identity) {
+        return Ok(());
+    }
     let claimed = String::from_utf8_lossy(claimed);
     let text = format!("user_id property set to '{claimed}' but authenticated user was '{user}'");
-    Exception::channel(ReplyCode::PreconditionFailed, text)
+    Err(Exception::channel(ReplyCode::PreconditionFailed, text))
 }

@@ -7,16 +7,17 @@ use alloc::vec::Vec;
 use warren_amqp::delivery::{Content, encode_return};
 use warren_amqp::{ReplyCode, WholePublish, basic};
 
+use super::confirm::Confirms;
 use super::direct_reply::send_replies;
 use super::properties::{Checked, check_size, kept_header};
-use super::routing::{Names, Traits, Unroutable};
+use super::routing::{Names, Publisher, Traits};
 use super::{Origin, Session, SessionOutput, World};
 use crate::batch::{Parts, RunKind};
 use crate::command::Attributes;
 use crate::error::Exception;
 use crate::limits::UNFINISHED_BYTES;
 use crate::queue::Receipt;
-use crate::topology::Route;
+use crate::topology::{Route, Routes};
 
 /// A content on its way in, frame by frame. Names and header reuse their buffers; a body that came in one frame needs
 /// none.
@@ -103,7 +104,8 @@ impl Session {
         if self.alarm.is_on() || !channel.is_some_and(|channel| channel.takes_publish()) {
             return false;
         }
-        let Ok(content) = Checked::of(publish.header_payload, self.identity.name(), self.message_bytes) else {
+        let Ok(content) = Checked::of(publish.header_payload, self.message_bytes, &self.identity, world.topology)
+        else {
             return false;
         };
         let parts = Parts {
@@ -113,7 +115,8 @@ impl Session {
             body: publish.body,
             attributes: content.attributes,
         };
-        self.published(publish.channel, parts, publish.mandatory, content, world, out).is_ok()
+        let published = Published { channel: publish.channel, mandatory: publish.mandatory, parts, content };
+        self.published(published, world, out).is_ok()
     }
 
     pub(super) fn content_header(
@@ -211,10 +214,11 @@ impl Session {
             body,
             attributes: Attributes::default(),
         };
-        let result = match Checked::of(parts.header, self.identity.name(), self.message_bytes) {
+        let result = match Checked::of(parts.header, self.message_bytes, &self.identity, world.topology) {
             Ok(content) => {
                 let parts = Parts { attributes: content.attributes, ..parts };
-                self.published(number, parts, assembly.mandatory, content, world, out)
+                let published = Published { channel: number, mandatory: assembly.mandatory, parts, content };
+                self.published(published, world, out)
             }
             Err(exception) => self.check_exchange(parts, world).and(Err(exception)),
         };
@@ -227,91 +231,60 @@ impl Session {
     /// What is wrong with the exchange is said before what is wrong with the message (RabbitMQ).
     #[cold]
     fn check_exchange(&mut self, parts: Parts<'_>, world: &mut World<'_>) -> Result<(), Exception> {
-        let names = Names { exchange: parts.exchange, routing_key: parts.routing_key };
-        let found = self.routes.find(world, &self.vhost, names, Traits::NONE);
-        found.map(drop).map_err(|error| unroutable(error, &self.vhost, parts.exchange))
+        let publisher = Publisher { identity: &self.identity, vhost: &self.vhost };
+        self.routes.find(world, publisher, Names::of(parts), Traits::NONE).map(drop)
     }
 
     /// Takes in a complete message; without effect if it is refused.
     #[inline]
     fn published(
         &mut self,
-        number: u16,
-        parts: Parts<'_>,
-        mandatory: bool,
-        content: Checked<'_>,
+        published: Published<'_>,
         world: &mut World<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        if content.is_plain() {
-            return self.route(number, parts, mandatory, content, world, out);
+        if published.content.is_plain() {
+            return self.route(published, world, out);
         }
-        let header = self.changed_header(number, parts, content, world)?;
-        self.route(number, Parts { header: &header, ..parts }, mandatory, content, world, out)
+        let header = self.changed_header(published, world)?;
+        self.route(Published { parts: Parts { header: &header, ..published.parts }, ..published }, world, out)
     }
 
     #[cold]
-    fn changed_header(
-        &mut self,
-        number: u16,
-        parts: Parts<'_>,
-        content: Checked<'_>,
-        world: &mut World<'_>,
-    ) -> Result<Vec<u8>, Exception> {
+    fn changed_header(&mut self, published: Published<'_>, world: &mut World<'_>) -> Result<Vec<u8>, Exception> {
+        let Published { channel, parts, content, .. } = published;
         self.check_exchange(parts, world)?;
-        let reply_to = content.asks_for_reply.then(|| self.reply_to(number)).transpose()?;
+        let reply_to = content.asks_for_reply.then(|| self.reply_to(channel)).transpose()?;
         Ok(kept_header(parts.header, &content, reply_to.as_deref()))
     }
 
-    /// Routes a message in the form in which it is kept, and hands it to its shards.
+    /// Routes a message in the form in which it is kept, and hands it to its shards or to its channel's transaction.
     #[inline]
     fn route(
         &mut self,
-        number: u16,
-        parts: Parts<'_>,
-        mandatory: bool,
-        content: Checked<'_>,
+        published: Published<'_>,
         world: &mut World<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        let connection = self.id;
+        let Published { channel: number, parts, content, .. } = published;
+        let (connection, frame_max) = (self.id, self.frame_max);
         let Some(channel) = self.channels.get_mut(number) else {
             return Ok(());
         };
-        let names = Names { exchange: parts.exchange, routing_key: parts.routing_key };
+        let publisher = Publisher { identity: &self.identity, vhost: &self.vhost };
         let routes = match content.selected {
-            None => self.routes.find(world, &self.vhost, names, content.traits),
-            Some(selected) => self.routes.find_all(world, &self.vhost, names, selected.keys(), content.traits),
-        };
-        let routes = routes.map_err(|error| unroutable(error, &self.vhost, parts.exchange))?;
-        let in_transaction = channel.transaction.is_some();
-        let (answers, out) = match &mut channel.transaction {
-            None => (channel.confirms.as_mut(), out),
-            Some(transaction) => {
-                let copies = routes.by_shard().count().max(1) as u64;
-                transaction.reserve(copies * parts.len(), &mut self.uncommitted_bytes)?;
-                (Some(&mut transaction.answers), &mut transaction.output)
-            }
-        };
-        out.counts.received += 1;
-        out.counts.received_confirm += u64::from(answers.is_some() && !in_transaction);
-        out.counts.routed += routes.len() as u64;
-        let may_reply = routes.is_empty() || content.selected.is_some();
-        let replies = if may_reply { send_replies(parts, content.selected, out) } else { 0 };
-        if routes.is_empty() && replies == 0 {
-            drop_or_return(number, parts, mandatory, self.frame_max, out);
+            None => self.routes.find(world, publisher, Names::of(parts), content.traits),
+            Some(selected) => self.routes.find_all(world, publisher, Names::of(parts), selected.keys(), content.traits),
+        }?;
+        let receipt = |first| Receipt { connection, channel: number, first, len: 1, index: 0 };
+        if let Some(transaction) = &mut channel.transaction {
+            return transaction.publish(published, routes, receipt(0), frame_max, &mut self.uncommitted_bytes);
         }
-        let first = answers.as_ref().map(|answers| answers.next());
-        let receipt = first.map(|first| Receipt { connection, channel: number, first, len: 1, index: 0 });
-        let mut runs = 0;
-        for routes in routes.by_shard() {
-            runs += hand_over(routes, content.persistent, parts, receipt, out);
-        }
-        let Some(answers) = answers else {
-            return Ok(());
-        };
-        answers.published(runs);
-        if !in_transaction {
+        let receipt = channel.confirms.as_ref().map(Confirms::next).map(receipt);
+        let runs = published.hand_over(routes, receipt, frame_max, out);
+        if let Some(confirms) = &mut channel.confirms {
+            out.counts.received_confirm += 1;
+            confirms.published(runs);
             self.unconfirmed += 1;
             if runs == 0 {
                 self.confirms_due(number);
@@ -321,12 +294,36 @@ impl Session {
     }
 }
 
-#[cold]
-fn unroutable(error: Unroutable, vhost: &str, exchange: &[u8]) -> Exception {
-    match error {
-        Unroutable::NotUtf8 => Exception::connection(ReplyCode::SyntaxError, "exchange or routing key is not UTF-8"),
-        Unroutable::NoVhost => Exception::connection(ReplyCode::NotAllowed, format!("vhost {vhost} not found")),
-        Unroutable::Refused(error) => error.into_exception(&String::from_utf8_lossy(exchange), vhost),
+/// A complete message from a client.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Published<'a> {
+    channel: u16,
+    mandatory: bool,
+    pub(super) parts: Parts<'a>,
+    content: Checked<'a>,
+}
+
+impl Published<'_> {
+    /// Hands the message to the shards of its queues, or to whom it is a reply, or back to the client. Answers to how many
+    /// runs.
+    #[inline]
+    pub(super) fn hand_over(
+        self,
+        routes: &Routes,
+        receipt: Option<Receipt>,
+        frame_max: u32,
+        out: &mut SessionOutput,
+    ) -> u16 {
+        let Self { channel, mandatory, parts, content } = self;
+        let parts = Parts { attributes: content.attributes_for(routes), ..parts };
+        out.counts.received += 1;
+        out.counts.routed += routes.len() as u64;
+        let may_reply = routes.is_empty() || content.selected.is_some();
+        let replies = if may_reply { send_replies(parts, content.selected, out) } else { 0 };
+        if routes.is_empty() && replies == 0 {
+            drop_or_return(channel, parts, mandatory, frame_max, out);
+        }
+        routes.by_shard().map(|routes| hand_over(routes, content.persistent, parts, receipt, out)).sum()
     }
 }
 

@@ -1,17 +1,20 @@
 //! Routes that a connection has asked for before.
 
 use alloc::borrow::ToOwned;
+use alloc::format;
 use alloc::vec::Vec;
 use core::iter::once;
 
-use warren_amqp::{Properties, Table};
+use warren_amqp::{Properties, ReplyCode, Table};
 
 use super::World;
+use crate::batch::Parts;
+use crate::error::Exception;
 use crate::limits::{ROUTES_REMEMBERED, ROUTES_REMEMBERED_QUEUES};
-use crate::topology::{Envelope, RouteError, Routes};
+use crate::topology::{Envelope, Identity, Routes};
 
-/// Where messages went that were published with these names, by one snapshot of the topology. Publishers mostly say
-/// the same again, so the last ones are looked through before exchanges and bindings are.
+/// Where messages went that were published with these names, by one snapshot of the topology, and that they may go there.
+/// Publishers mostly say the same again, so the last ones are looked through before permissions, exchanges and bindings are.
 #[derive(Debug)]
 pub(super) struct RouteMemory {
     /// The version of the topology that they are of.
@@ -29,6 +32,9 @@ pub(super) struct RouteMemory {
 struct Known {
     exchange: Vec<u8>,
     routing_key: Vec<u8>,
+    /// True: `routes` is the answer. False: the user may publish so, but each message has an answer of its own, or the
+    /// answer is long.
+    repeats: bool,
     routes: Routes,
 }
 
@@ -46,6 +52,13 @@ pub(super) struct Names<'a> {
     pub(super) routing_key: &'a [u8],
 }
 
+impl<'a> Names<'a> {
+    #[inline]
+    pub(super) fn of(parts: Parts<'a>) -> Self {
+        Self { exchange: parts.exchange, routing_key: parts.routing_key }
+    }
+}
+
 /// What else exchanges may go by.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Traits<'a> {
@@ -58,12 +71,11 @@ impl Traits<'_> {
     pub(super) const NONE: Self = Self { headers: None, properties: Properties::NONE };
 }
 
-/// Why there is no answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Unroutable {
-    NotUtf8,
-    NoVhost,
-    Refused(RouteError),
+/// Who publishes, and in which virtual host.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Publisher<'a> {
+    pub(super) identity: &'a Identity,
+    pub(super) vhost: &'a str,
 }
 
 impl RouteMemory {
@@ -71,15 +83,18 @@ impl RouteMemory {
         Self { version: 0, known: Vec::new(), last: 0, oldest: 0, other: Routes::new() }
     }
 
-    /// Where a message goes.
+    /// Where a message goes, if it may go there.
+    ///
+    /// # Errors
+    /// The user has no right to publish it, or its exchange does not take it.
     #[inline]
     pub(super) fn find(
         &mut self,
         world: &mut World<'_>,
-        vhost: &str,
+        publisher: Publisher<'_>,
         names: Names<'_>,
         traits: Traits<'_>,
-    ) -> Result<&Routes, Unroutable> {
+    ) -> Result<&Routes, Exception> {
         if self.version != world.topology.version() {
             self.forget(world.topology.version());
         }
@@ -87,30 +102,35 @@ impl RouteMemory {
         if !self.known.get(self.last).is_some_and(|known| known.is(exchange, routing_key)) {
             match self.known.iter().position(|known| known.is(exchange, routing_key)) {
                 Some(at) => self.last = at,
-                None => return self.route(world, vhost, names, traits),
+                None => return self.route(world, publisher, names, traits),
             }
+        }
+        if !self.known[self.last].repeats {
+            return self.route_again(world, publisher, names, traits);
         }
         Ok(&self.known[self.last].routes)
     }
 
     /// Where a message goes that has more than one routing key. It is not remembered. A key that is not text leads nowhere
     /// that the others do not.
+    ///
+    /// # Errors
+    /// As [`Self::find`]; the user has to have the right to each key.
     #[cold]
     pub(super) fn find_all<'k>(
         &mut self,
         world: &mut World<'_>,
-        vhost: &str,
-        Names { exchange, routing_key }: Names<'_>,
+        publisher: Publisher<'_>,
+        names: Names<'_>,
         further_keys: impl Iterator<Item = &'k [u8]>,
-        Traits { headers, properties }: Traits<'_>,
-    ) -> Result<&Routes, Unroutable> {
-        let exchange = core::str::from_utf8(exchange).map_err(|_| Unroutable::NotUtf8)?;
-        let routing_key = core::str::from_utf8(routing_key).map_err(|_| Unroutable::NotUtf8)?;
-        let vhost = world.topology.vhost(vhost).ok_or(Unroutable::NoVhost)?;
+        traits: Traits<'_>,
+    ) -> Result<&Routes, Exception> {
         self.other.clear();
-        for routing_key in once(routing_key).chain(further_keys.filter_map(|key| core::str::from_utf8(key).ok())) {
-            let message = Envelope { exchange, routing_key, headers, properties };
-            vhost.route(&message, world.random, &mut self.other).map_err(Unroutable::Refused)?;
+        let exchange = text(names.exchange)?;
+        let further_keys = further_keys.filter_map(|key| core::str::from_utf8(key).ok());
+        for routing_key in once(text(names.routing_key)?).chain(further_keys) {
+            world.topology.may_publish(publisher.identity, publisher.vhost, exchange, routing_key)?;
+            self.add(world, publisher.vhost, exchange, routing_key, traits)?;
         }
         Ok(&self.other)
     }
@@ -125,18 +145,14 @@ impl RouteMemory {
     fn route(
         &mut self,
         world: &mut World<'_>,
-        vhost: &str,
+        publisher: Publisher<'_>,
         Names { exchange, routing_key }: Names<'_>,
-        Traits { headers, properties }: Traits<'_>,
-    ) -> Result<&Routes, Unroutable> {
-        let text = |octets| core::str::from_utf8(octets).map_err(|_| Unroutable::NotUtf8);
+        traits: Traits<'_>,
+    ) -> Result<&Routes, Exception> {
         self.other.clear();
-        let vhost = world.topology.vhost(vhost).ok_or(Unroutable::NoVhost)?;
-        let message = Envelope { exchange: text(exchange)?, routing_key: text(routing_key)?, headers, properties };
-        vhost.route(&message, world.random, &mut self.other).map_err(Unroutable::Refused)?;
-        if !self.other.is_repeatable() || self.other.len() > ROUTES_REMEMBERED_QUEUES {
-            return Ok(&self.other);
-        }
+        let (exchange_name, key) = (text(exchange)?, text(routing_key)?);
+        world.topology.may_publish(publisher.identity, publisher.vhost, exchange_name, key)?;
+        self.add(world, publisher.vhost, exchange_name, key, traits)?;
         if self.known.len() < ROUTES_REMEMBERED {
             self.known.push(Known::default());
             self.last = self.known.len() - 1;
@@ -147,7 +163,47 @@ impl RouteMemory {
         let known = &mut self.known[self.last];
         exchange.clone_into(&mut known.exchange);
         routing_key.clone_into(&mut known.routing_key);
+        known.repeats = self.other.is_repeatable() && self.other.len() <= ROUTES_REMEMBERED_QUEUES;
+        if !known.repeats {
+            return Ok(&self.other);
+        }
         core::mem::swap(&mut known.routes, &mut self.other);
         Ok(&known.routes)
     }
+
+    /// The same names, and another message.
+    #[inline(never)]
+    fn route_again(
+        &mut self,
+        world: &mut World<'_>,
+        publisher: Publisher<'_>,
+        Names { exchange, routing_key }: Names<'_>,
+        traits: Traits<'_>,
+    ) -> Result<&Routes, Exception> {
+        self.other.clear();
+        self.add(world, publisher.vhost, text(exchange)?, text(routing_key)?, traits)?;
+        Ok(&self.other)
+    }
+
+    /// Adds the queues that one routing key leads to.
+    fn add(
+        &mut self,
+        world: &mut World<'_>,
+        name: &str,
+        exchange: &str,
+        routing_key: &str,
+        Traits { headers, properties }: Traits<'_>,
+    ) -> Result<(), Exception> {
+        let Some(vhost) = world.topology.vhost(name) else {
+            return Err(Exception::connection(ReplyCode::NotAllowed, format!("vhost {name} not found")));
+        };
+        let message = Envelope { exchange, routing_key, headers, properties };
+        let routed = vhost.route(&message, world.random, &mut self.other);
+        routed.map_err(|error| error.into_exception(exchange, name))
+    }
+}
+
+fn text(octets: &[u8]) -> Result<&str, Exception> {
+    let text = "exchange or routing key is not UTF-8";
+    core::str::from_utf8(octets).map_err(|_| Exception::connection(ReplyCode::SyntaxError, text))
 }

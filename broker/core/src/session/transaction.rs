@@ -9,15 +9,18 @@ use alloc::format;
 use warren_amqp::{ReplyCode, ToClient, tx};
 
 use super::confirm::Confirms;
+use super::publish::Published;
 use super::{Origin, Session, SessionOutput, Waiting};
 use crate::error::Exception;
 use crate::limits::TRANSACTION_BYTES;
+use crate::queue::Receipt;
+use crate::topology::Routes;
 
 /// What a channel has published since its last commit or rollback. What it has acknowledged is kept with what it has not.
 #[derive(Debug)]
 pub(super) struct Transaction {
     /// What its publishes come to.
-    pub(super) output: SessionOutput,
+    output: SessionOutput,
     /// Which of them have not been answered for.
     pub(super) answers: Confirms,
     /// Octets in `output`.
@@ -31,9 +34,27 @@ impl Transaction {
         Self { output: SessionOutput::default(), answers, bytes: 0, refused: false }
     }
 
-    /// Makes room for so many octets of a publish; `uncommitted` counts those of all channels.
-    pub(super) fn reserve(&mut self, bytes: u64, uncommitted: &mut u64) -> Result<(), Exception> {
-        if *uncommitted + bytes > TRANSACTION_BYTES {
+    /// Takes in a message that is handed to its queues at the commit. `uncommitted`: octets of all channels.
+    pub(super) fn publish(
+        &mut self,
+        published: Published<'_>,
+        routes: &Routes,
+        receipt: Receipt,
+        frame_max: u32,
+        uncommitted: &mut u64,
+    ) -> Result<(), Exception> {
+        let copies = routes.by_shard().count().max(1) as u64;
+        self.reserve(copies * published.parts.len(), uncommitted)?;
+        let receipt = Receipt { first: self.answers.next(), ..receipt };
+        let runs = published.hand_over(routes, Some(receipt), frame_max, &mut self.output);
+        self.answers.published(runs);
+        Ok(())
+    }
+
+    /// Makes room for so many octets.
+    fn reserve(&mut self, bytes: u64, uncommitted: &mut u64) -> Result<(), Exception> {
+        // The largest message must get through.
+        if *uncommitted > 0 && *uncommitted + bytes > TRANSACTION_BYTES {
             let text =
                 format!("publishes that wait for tx.commit exceed {TRANSACTION_BYTES} octets; commit more often");
             return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
