@@ -34,6 +34,8 @@ mod watch;
 #[cfg(test)]
 mod consumer_tests;
 #[cfg(test)]
+mod rule_tests;
+#[cfg(test)]
 mod stream_tests;
 #[cfg(test)]
 mod tests;

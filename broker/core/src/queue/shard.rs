@@ -490,7 +490,7 @@ fn body(commands: &Bytes, at: Option<Location>, from: usize, publish: &Publish<'
 
 /// Tells a channel which of its publishes have been applied and which were refused, each once. `refused` is by index in
 /// the run, ascending.
-fn answer(receipt: &Receipt, refused: &[u32], out: &mut ShardOutput) {
+pub(super) fn answer(receipt: &Receipt, refused: &[u32], out: &mut ShardOutput) {
     let Receipt { connection, channel, first, len, index } = *receipt;
     let end = u64::from(index) + len;
     let number = |at: u64| first + (at - u64::from(index));

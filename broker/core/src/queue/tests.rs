@@ -96,7 +96,7 @@ impl World {
         while self.commit_one() {}
     }
 
-    fn collect(&mut self, mut out: ShardOutput) {
+    pub(super) fn collect(&mut self, mut out: ShardOutput) {
         for (connection, events) in out.take_events() {
             self.events.extend(events.into_iter().map(|event| (connection, event)));
         }
