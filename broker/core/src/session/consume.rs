@@ -158,7 +158,7 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         let queue = self.find_queue(world.topology, origin, get.queue, Verb::Get)?;
-        self.check_get(world.topology, &queue)?;
+        self.check_kind(world.topology, &queue, "basic.get")?;
         let holder = ConsumerKey { connection: self.id, channel: origin.channel, serial: 0 };
         self.touched.insert(queue.shard, queue.id);
         let input = ShardInput::Get { queue: queue.id, holder, no_ack: get.no_ack };
@@ -166,14 +166,14 @@ impl Session {
         Ok(())
     }
 
-    /// Streams and the stores of delayed exchanges have nothing to get.
-    fn check_get(&self, topology: &Topology, queue: &QueueRecord) -> Result<(), Exception> {
+    /// Streams are only read, and from the stores of delayed exchanges nobody takes.
+    fn check_kind(&self, topology: &Topology, queue: &QueueRecord, method: &str) -> Result<(), Exception> {
         match topology.settings(queue).kind {
-            QueueKind::Classic | QueueKind::Quorum => Ok(()),
-            QueueKind::Delayed => Err(no_consumers(&queue.name, &self.vhost)),
+            QueueKind::Delayed if method == "basic.get" => Err(no_consumers(&queue.name, &self.vhost)),
+            QueueKind::Classic | QueueKind::Quorum | QueueKind::Delayed => Ok(()),
             QueueKind::Stream => Err(Exception::connection(
                 ReplyCode::NotImplemented,
-                format!("basic.get not supported by stream queues queue '{}' in vhost '{}'", queue.name, self.vhost),
+                format!("{method} not supported by stream queues queue '{}' in vhost '{}'", queue.name, self.vhost),
             )),
         }
     }
@@ -186,6 +186,7 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         let queue = self.find_queue(world.topology, origin, purge.queue, Verb::Purge)?;
+        self.check_kind(world.topology, &queue, "queue.purge")?;
         let input = ShardInput::Purge { queue: queue.id, connection: self.id };
         self.ask_shard(origin, queue, input, Reply::PurgeOk { no_wait: purge.no_wait }, out);
         Ok(())

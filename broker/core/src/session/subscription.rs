@@ -160,6 +160,7 @@ fn offset(value: Value<'_>) -> Option<StreamOffset> {
 fn no_offset(value: Value<'_>) -> String {
     let kind = value.type_name();
     match value {
+        Value::LongString([]) => format!(": {{invalid_stream_offset_arg,{{{kind},<<>>}}}}"),
         Value::LongString(octets) => {
             format!(": {{invalid_stream_offset_arg,{{{kind},<<\"{}\">>}}}}", String::from_utf8_lossy(octets))
         }
@@ -258,6 +259,8 @@ mod tests {
         assert_eq!(default.expect("it is taken").stream, Some(StreamReading::default()));
         let reason = ": {invalid_stream_offset_arg,{longstr,<<\"nope\">>}}";
         refused("x-stream-offset", Value::from("nope"), QueueKind::Stream, reason);
+        let reason = ": {invalid_stream_offset_arg,{longstr,<<>>}}";
+        refused("x-stream-offset", Value::from(""), QueueKind::Stream, reason);
         refused("x-stream-offset", Value::Bool(true), QueueKind::Stream, ": {invalid_stream_offset_arg,bool}");
         refused("x-stream-offset", Value::from("first"), QueueKind::Quorum, " of queue type rabbit_quorum_queue");
     }
