@@ -62,6 +62,10 @@ pub const MESSAGE_BYTES: u64 = 16 << 20;
 /// Octets of one message's body that a node may be configured to take.
 pub const MESSAGE_BYTES_MAX: u64 = 128 << 20;
 
+/// Octets of a body that a content header may announce at all. More is taken for nonsense and closes the connection with 501,
+/// as in RabbitMQ.
+pub const ANNOUNCED_BYTES: u64 = 512 << 20;
+
 /// Milliseconds that a dead letter which must arrive and cannot waits before it is tried again.
 pub const FORWARD_RETRY_MILLIS: u64 = 5_000;
 

@@ -15,6 +15,7 @@ use super::sender_selected::{BLIND, SenderSelected};
 use crate::command::Attributes;
 use crate::error::Exception;
 use crate::header;
+use crate::limits::ANNOUNCED_BYTES;
 use crate::topology::{Identity, Routes, Topology};
 
 /// `delivery-mode` of a message that is to survive a restart.
@@ -103,6 +104,10 @@ pub(super) fn check_size(payload: &[u8], message_bytes: u64) -> Result<u64, Exce
         let text =
             format!("expected content header for class {CLASS_BASIC}, got one for class {} instead", header.class_id);
         return Err(Exception::connection(ReplyCode::UnexpectedFrame, text));
+    }
+    if header.body_size > ANNOUNCED_BYTES {
+        let text = format!("content body size {} exceeds maximum allowed size {ANNOUNCED_BYTES}", header.body_size);
+        return Err(Exception::connection(ReplyCode::FrameError, text));
     }
     if header.body_size > message_bytes {
         // The body follows and is dropped with the closing channel.

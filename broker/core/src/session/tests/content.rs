@@ -8,7 +8,7 @@ use warren_amqp::{BasicProperties, Frame, ToClient, ToServer, basic, channel};
 
 use super::world::*;
 use crate::command::{Attributes, Publish};
-use crate::limits::{FRAME_MAX, MESSAGE_BYTES, MESSAGE_BYTES_MAX};
+use crate::limits::{ANNOUNCED_BYTES, FRAME_MAX, MESSAGE_BYTES, MESSAGE_BYTES_MAX};
 
 /// A broker with the queue `q`.
 fn with_queue() -> World {
@@ -88,6 +88,17 @@ fn a_node_may_take_larger_and_smaller_messages_than_usual() {
         let heard = world.heard(ME);
         assert!(matches!(heard[0].method(), ToClient::ChannelClose(close) if close.reply_code == 406), "{heard:?}");
     }
+}
+
+#[test]
+fn a_body_of_more_than_can_be_is_501() {
+    let mut world = with_queue();
+    world.send_octets(ME, &publish_head("q", ANNOUNCED_BYTES));
+    assert!(matches!(world.heard(ME)[0].method(), ToClient::ChannelClose(close) if close.reply_code == 406));
+    let mut world = with_queue();
+    world.send_octets(ME, &publish_head("q", ANNOUNCED_BYTES + 1));
+    let text = "FRAME_ERROR - content body size 536870913 exceeds maximum allowed size 536870912";
+    world.heard(ME)[0].closes_connection(501, text, basic::Publish::ID);
 }
 
 #[test]
