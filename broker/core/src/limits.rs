@@ -125,6 +125,18 @@ pub const ARGUMENTS_BYTES: usize = 16 << 10;
 /// Words `#` in one binding key of a topic exchange; more are refused with 406, as in RabbitMQ 4.3.
 pub const TOPIC_MULTI_WILDCARDS: usize = 2;
 
+/// Octets of a virtual host's description; a longer one is refused.
+pub const DESCRIPTION_BYTES: usize = 1_024;
+
+/// Tags of one user or virtual host; more are refused.
+pub const TAGS: usize = 64;
+
+/// Octets of one pattern of a permission or policy as it is written; a longer one is refused.
+pub const PATTERN_BYTES: usize = 1_024;
+
+/// Octets of a pattern's program; a pattern that repeats so much that it would be larger is refused.
+pub const PATTERN_PROGRAM_BYTES: usize = 128 << 10;
+
 /// How much the topology may hold; one more is refused with 406.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TopologyLimits {
@@ -137,10 +149,27 @@ pub struct TopologyLimits {
     /// Bindings that one message can match at one exchange: all of a fanout, topic or headers exchange, those of one
     /// binding key at a direct exchange.
     pub reach: usize,
+    /// Virtual hosts.
+    pub vhosts: usize,
+    /// Users.
+    pub users: usize,
+    /// Permissions and topic permissions of all users.
+    pub permissions: usize,
+    /// Policies and operator policies of one virtual host.
+    pub policies: usize,
 }
 
 impl Default for TopologyLimits {
     fn default() -> Self {
-        Self { queues: 200_000, exchanges: 50_000, bindings: 1_000_000, reach: 10_000 }
+        Self {
+            queues: 200_000,
+            exchanges: 50_000,
+            bindings: 1_000_000,
+            reach: 10_000,
+            vhosts: 1_000,
+            users: 10_000,
+            permissions: 20_000,
+            policies: 1_000,
+        }
     }
 }

@@ -1,11 +1,18 @@
 //! Who may do what: one table of verbs and resources, and nothing is allowed that is not in it.
+//!
+//! Every way into the broker asks here, so that no way forgets to. What the table asks for is what RabbitMQ 4.3 asks
+//! for; that unbinding needs the rights of binding and a passive declaration those of a declaration is its choice.
 
 use alloc::format;
+use alloc::string::String;
 use alloc::sync::Arc;
 
 use warren_amqp::ReplyCode;
 
 use super::Topology;
+use super::permissions::Permission;
+use super::records::ExchangeKind;
+use super::users::User;
 use super::vhost::Vhost;
 use crate::Exception;
 
@@ -31,6 +38,20 @@ impl Identity {
 /// What somebody does to a resource.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Verb {
+    /// `connection.open`
+    Open,
+    /// `queue.declare` and `exchange.declare`, passive or not.
+    Declare,
+    /// `queue.delete` and `exchange.delete`
+    Delete,
+    /// To be the source of a binding that is made or taken away.
+    BindFrom,
+    /// To be the destination of a binding that is made or taken away.
+    BindTo,
+    /// To be declared with a dead-letter or alternate exchange: what leaves the resource goes on.
+    PassOn,
+    /// To be declared as the dead-letter or alternate exchange of something.
+    TakeOn,
     /// `basic.publish`
     Publish,
     /// `basic.consume`
@@ -39,6 +60,94 @@ pub enum Verb {
     Get,
     /// `queue.purge`
     Purge,
+    /// To make, change and delete what only administrators may.
+    Administer,
+}
+
+impl Verb {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Open,
+        Self::Declare,
+        Self::Delete,
+        Self::BindFrom,
+        Self::BindTo,
+        Self::PassOn,
+        Self::TakeOn,
+        Self::Publish,
+        Self::Consume,
+        Self::Get,
+        Self::Purge,
+        Self::Administer,
+    ];
+}
+
+/// What a right is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Resource {
+    /// A virtual host, its limits included.
+    Vhost,
+    /// An exchange.
+    Exchange,
+    /// A queue.
+    Queue,
+    /// The routing keys of one topic exchange.
+    Topic,
+    /// A user, its limits included.
+    User,
+    /// Permissions and topic permissions of users.
+    Permissions,
+    /// A policy.
+    Policy,
+    /// An operator policy.
+    OperatorPolicy,
+}
+
+impl Resource {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Vhost,
+        Self::Exchange,
+        Self::Queue,
+        Self::Topic,
+        Self::User,
+        Self::Permissions,
+        Self::Policy,
+        Self::OperatorPolicy,
+    ];
+}
+
+/// What it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Need {
+    /// A permission whose pattern matches the name.
+    Permission(Permission),
+    /// Any permission in the virtual host.
+    Entry,
+    /// The tag `administrator`.
+    Administrator,
+    /// The tag `policymaker` or `administrator`, and any permission in the virtual host.
+    Policymaker,
+}
+
+/// The table. `None`: nobody may, not even the node's own user, for there is no such thing.
+const fn need(verb: Verb, resource: Resource) -> Option<Need> {
+    use Permission::{Configure, Read, Write};
+    Some(match (verb, resource) {
+        (Verb::Open, Resource::Vhost) => Need::Entry,
+        (Verb::Declare | Verb::Delete, Resource::Exchange | Resource::Queue) => Need::Permission(Configure),
+        (Verb::BindFrom, Resource::Exchange | Resource::Topic) => Need::Permission(Read),
+        (Verb::BindTo, Resource::Exchange | Resource::Queue) => Need::Permission(Write),
+        (Verb::PassOn, Resource::Exchange | Resource::Queue) => Need::Permission(Read),
+        (Verb::TakeOn, Resource::Exchange) => Need::Permission(Write),
+        (Verb::Publish, Resource::Exchange | Resource::Topic) => Need::Permission(Write),
+        (Verb::Consume | Verb::Get | Verb::Purge, Resource::Queue) => Need::Permission(Read),
+        (Verb::Administer, Resource::Policy) => Need::Policymaker,
+        (Verb::Administer, Resource::Vhost | Resource::User | Resource::Permissions | Resource::OperatorPolicy) => {
+            Need::Administrator
+        }
+        _ => return None,
+    })
 }
 
 /// How many connections there are when one more wants to open a virtual host, without it.
@@ -57,19 +166,41 @@ impl Topology {
     /// 530 if there is none, if the user has no rights in it, or if there are as many connections as a limit of the
     /// virtual host or of the user allows.
     pub fn may_open(&self, identity: &Identity, vhost: &str, open: OpenConnections) -> Result<&Vhost, Exception> {
-        let _ = open;
         let found = self.vhost_or_refuse(vhost)?;
-        match identity {
-            Identity::Node(_) => Ok(found),
-            Identity::User(name) => {
-                let text = format!("access to vhost '{vhost}' refused for user '{name}'");
-                Err(Exception::connection(ReplyCode::NotAllowed, text))
-            }
+        self.check(identity, Verb::Open, Resource::Vhost, vhost, "")?;
+        let user = identity.name();
+        let refused = |text: String| Err(Exception::connection(ReplyCode::NotAllowed, text));
+        if let Some(limit) = reached(found.record().limits.max_connections, open.in_vhost) {
+            let text =
+                format!("access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached");
+            return refused(text);
         }
+        let limits = self.record_of(identity).map(|user| user.record.limits);
+        if let Some(limit) = reached(limits.and_then(|limits| limits.max_connections), open.of_user) {
+            let text = format!("connection refused for user '{user}': user connection limit ({limit}) is reached");
+            return refused(text);
+        }
+        Ok(found)
+    }
+
+    /// Whether the user may open one more channel, `open` being those it has on all its connections.
+    ///
+    /// # Errors
+    /// 530 at the user's limit.
+    pub fn may_open_channel(&self, identity: &Identity, open: usize) -> Result<(), Exception> {
+        let limits = self.record_of(identity).map(|user| user.record.limits);
+        let Some(limit) = reached(limits.and_then(|limits| limits.max_channels), open) else {
+            return Ok(());
+        };
+        let user = identity.name();
+        let text = format!(
+            "number of channels opened for user '{user}' has reached the maximum allowed user limit of {limit}"
+        );
+        Err(Exception::connection(ReplyCode::NotAllowed, text))
     }
 
     /// Whether the user may publish to the exchange with that routing key: write permission, and for topic exchanges
-    /// the topic permission. To be asked before [`Vhost::route`], as long as [`Topology::version`] stays the answer
+    /// the topic permission. To be asked before [`Vhost::route`]; as long as [`Topology::version`] stays the answer
     /// stays.
     ///
     /// # Errors
@@ -81,33 +212,109 @@ impl Topology {
         exchange: &str,
         routing_key: &str,
     ) -> Result<(), Exception> {
-        let _ = routing_key;
-        self.check(identity, Verb::Publish, "exchange", vhost, exchange)
+        self.check(identity, Verb::Publish, Resource::Exchange, vhost, exchange)?;
+        self.check_topic(identity, Verb::Publish, vhost, exchange, routing_key)
     }
 
     /// Whether the user may send messages whose `user-id` names somebody else (RabbitMQ's tag `impersonator`).
     pub fn may_impersonate(&self, identity: &Identity) -> bool {
-        let _ = identity;
-        false
+        self.record_of(identity).is_some_and(|user| user.record.has_tag("impersonator"))
     }
 
+    /// Whether the user may do that to the resource of that name. For resources that are not in a virtual host, and
+    /// for virtual hosts themselves, the name does not matter.
+    ///
+    /// # Errors
+    /// 403, or 530 for a virtual host, in RabbitMQ's words.
     pub(super) fn check(
         &self,
         identity: &Identity,
         verb: Verb,
-        resource: &str,
+        resource: Resource,
         vhost: &str,
         name: &str,
     ) -> Result<(), Exception> {
-        let permission = match verb {
-            Verb::Publish => "write",
-            Verb::Consume | Verb::Get | Verb::Purge => "read",
+        let name = if resource == Resource::Exchange && name.is_empty() { "amq.default" } else { name };
+        let Some(need) = need(verb, resource) else {
+            return Err(Exception::channel(ReplyCode::AccessRefused, "there is no such right"));
         };
-        let Identity::User(user) = identity else {
+        let allowed = match identity {
+            Identity::Node(_) => true,
+            Identity::User(user) => self.users.get(user).is_some_and(|user| meets(user, need, vhost, name)),
+        };
+        if allowed { Ok(()) } else { Err(refused(identity.name(), need, resource, vhost, name)) }
+    }
+
+    /// Whether the user may use that routing or binding key with the exchange. Only topic exchanges limit them, and
+    /// only where something is written down about the exchange.
+    ///
+    /// # Errors
+    /// 403 in RabbitMQ's words.
+    pub(super) fn check_topic(
+        &self,
+        identity: &Identity,
+        verb: Verb,
+        vhost: &str,
+        exchange: &str,
+        key: &str,
+    ) -> Result<(), Exception> {
+        let (Some(user), Some(Need::Permission(permission))) =
+            (self.record_of(identity).filter(|user| !user.topics.is_empty()), need(verb, Resource::Topic))
+        else {
             return Ok(());
         };
-        let name = if name.is_empty() { "amq.default" } else { name };
-        let text = format!("{permission} access to {resource} '{name}' in vhost '{vhost}' refused for user '{user}'");
+        let found = self.vhost(vhost).and_then(|vhost| vhost.exchange(exchange));
+        let Some(exchange) = found.filter(|exchange| exchange.kind == ExchangeKind::Topic) else {
+            return Ok(());
+        };
+        let rights = user.topics.get(&(Arc::clone(&exchange.vhost), Arc::clone(&exchange.name)));
+        if rights.is_none_or(|rights| rights.allows(permission, key)) {
+            return Ok(());
+        }
+        let (permission, name, user) = (permission.name(), &exchange.name, identity.name());
+        let text = format!(
+            "{permission} access to topic '{key}' in exchange '{name}' in vhost '{vhost}' refused for user '{user}'"
+        );
         Err(Exception::channel(ReplyCode::AccessRefused, text))
     }
+
+    fn record_of(&self, identity: &Identity) -> Option<&User> {
+        match identity {
+            Identity::Node(_) => None,
+            Identity::User(name) => self.users.get(name),
+        }
+    }
+}
+
+/// The limit, if there is one and as many are there.
+fn reached(limit: Option<u32>, count: usize) -> Option<u32> {
+    limit.filter(|limit| usize::try_from(*limit).is_ok_and(|limit| count >= limit))
+}
+
+fn meets(user: &User, need: Need, vhost: &str, name: &str) -> bool {
+    let rights = user.permissions.get(vhost);
+    let administrator = user.record.has_tag("administrator");
+    match need {
+        Need::Permission(permission) => rights.is_some_and(|rights| rights.pattern(permission).matches(name)),
+        Need::Entry => rights.is_some(),
+        Need::Administrator => administrator,
+        Need::Policymaker => (administrator || user.record.has_tag("policymaker")) && rights.is_some(),
+    }
+}
+
+fn refused(user: &str, need: Need, resource: Resource, vhost: &str, name: &str) -> Exception {
+    let text = match need {
+        Need::Entry => {
+            let text = format!("access to vhost '{vhost}' refused for user '{user}'");
+            return Exception::connection(ReplyCode::NotAllowed, text);
+        }
+        Need::Permission(permission) => {
+            let (permission, resource) =
+                (permission.name(), if resource == Resource::Queue { "queue" } else { "exchange" });
+            format!("{permission} access to {resource} '{name}' in vhost '{vhost}' refused for user '{user}'")
+        }
+        Need::Administrator => format!("user '{user}' has not the tag 'administrator'"),
+        Need::Policymaker => format!("user '{user}' has not the tag 'policymaker' and rights in vhost '{vhost}'"),
+    };
+    Exception::channel(ReplyCode::AccessRefused, text)
 }

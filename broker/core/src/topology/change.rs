@@ -13,6 +13,7 @@
 //! | 5 | bind | vhost name · source name · to a queue u8 0 · id u32 *or* to an exchange u8 1 · name · routing key as a name · arguments |
 //! | 6 | unbind | as bind |
 //! | 7 | queue ids | the lowest id u32 that no logged queue has ever had |
+//! | 8–17 | what administrators change | see `administration_change` |
 //!
 //! Only changes that [`Change::is_logged`] are written: exchanges that are durable, queues that are durable, neither
 //! exclusive nor auto-delete, and bindings between such. So none of these properties is in the form; they are true of
@@ -23,6 +24,7 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::administration_change::AdministrationChange;
 use super::records::{BindingRecord, Destination, ExchangeKind, ExchangeRecord, QueueRecord};
 use crate::{QueueId, ShardId};
 
@@ -58,6 +60,8 @@ pub enum Change {
         /// The lowest id that is free for good.
         next: u32,
     },
+    /// What an administrator changes: virtual hosts, users, rights, policies.
+    Administration(AdministrationChange),
 }
 
 /// Why octets are not a change.
@@ -88,7 +92,7 @@ impl Change {
             Self::CreateQueue(record) => record.is_logged(),
             Self::DeleteExchange { logged, .. } | Self::DeleteQueue { logged, .. } => *logged,
             Self::Bind(record) | Self::Unbind(record) => record.logged,
-            Self::QueueIds { .. } => true,
+            Self::QueueIds { .. } | Self::Administration(_) => true,
         }
     }
 
@@ -112,6 +116,7 @@ impl Change {
                 out.push(7);
                 out.extend_from_slice(&next.to_le_bytes());
             }
+            Self::Administration(change) => change.encode(out),
         }
     }
 
@@ -129,6 +134,9 @@ impl Change {
             5 => Self::Bind(reader.binding()?),
             6 => Self::Unbind(reader.binding()?),
             7 => Self::QueueIds { next: reader.u32()? },
+            kind if AdministrationChange::KINDS.contains(&kind) => {
+                Self::Administration(AdministrationChange::decode(kind, &mut reader)?)
+            }
             unknown => return Err(ChangeError::UnknownKind(unknown)),
         };
         Ok((change, octets.len() - reader.rest.len()))
@@ -177,36 +185,37 @@ fn encode_binding(kind: u8, record: &BindingRecord, out: &mut Vec<u8>) {
 }
 
 /// Names and keys are at most 255 octets: short strings on the wire.
-fn put_name(out: &mut Vec<u8>, name: &str) {
+pub(super) fn put_name(out: &mut Vec<u8>, name: &str) {
     let length = u8::try_from(name.len()).expect("prepare refuses names and keys of more than 255 octets");
     out.push(length);
     out.extend_from_slice(name.as_bytes());
 }
 
-fn put_arguments(out: &mut Vec<u8>, arguments: &[u8]) {
+pub(super) fn put_arguments(out: &mut Vec<u8>, arguments: &[u8]) {
     let length = u32::try_from(arguments.len()).expect("prepare refuses arguments beyond ARGUMENTS_BYTES");
     out.extend_from_slice(&length.to_le_bytes());
     out.extend_from_slice(arguments);
 }
 
-struct Reader<'a> {
+/// Reads the logged form.
+pub(super) struct Reader<'a> {
     rest: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
-    fn take(&mut self, count: usize) -> Result<&'a [u8], ChangeError> {
+    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], ChangeError> {
         let (taken, rest) = self.rest.split_at_checked(count).ok_or(ChangeError::Truncated)?;
         self.rest = rest;
         Ok(taken)
     }
 
-    fn array<const N: usize>(&mut self) -> Result<[u8; N], ChangeError> {
+    pub(super) fn array<const N: usize>(&mut self) -> Result<[u8; N], ChangeError> {
         let (taken, rest) = self.rest.split_first_chunk::<N>().ok_or(ChangeError::Truncated)?;
         self.rest = rest;
         Ok(*taken)
     }
 
-    fn u8(&mut self) -> Result<u8, ChangeError> {
+    pub(super) fn u8(&mut self) -> Result<u8, ChangeError> {
         self.array::<1>().map(|[octet]| octet)
     }
 
@@ -214,17 +223,17 @@ impl<'a> Reader<'a> {
         self.array().map(u16::from_le_bytes)
     }
 
-    fn u32(&mut self) -> Result<u32, ChangeError> {
+    pub(super) fn u32(&mut self) -> Result<u32, ChangeError> {
         self.array().map(u32::from_le_bytes)
     }
 
-    fn name(&mut self) -> Result<Arc<str>, ChangeError> {
+    pub(super) fn name(&mut self) -> Result<Arc<str>, ChangeError> {
         let length = self.u8()?;
         let name = core::str::from_utf8(self.take(length.into())?).map_err(|_| ChangeError::NotUtf8)?;
         Ok(Arc::from(name))
     }
 
-    fn arguments(&mut self) -> Result<Bytes, ChangeError> {
+    pub(super) fn arguments(&mut self) -> Result<Bytes, ChangeError> {
         let length = usize::try_from(self.u32()?).map_err(|_| ChangeError::Truncated)?;
         self.take(length).map(Bytes::copy_from_slice)
     }

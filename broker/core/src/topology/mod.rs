@@ -9,11 +9,12 @@
 //! changes. The shell publishes a clone after each change, and connections route by it ([`Vhost::route`]) without
 //! asking anybody; [`Topology::version`] tells whether a remembered route still holds.
 //!
-//! The machine does not know messages, consumers or permissions.
+//! The machine does not know messages or consumers. Who may do what is decided here, in `access`, for everybody.
 //!
 //! In reading order: `records` is what is remembered, `request` what is asked, `prepare` the rules with `names` and
 //! `arguments`, `change` what may happen and its form in the log, `snapshot` all of it in that form, `vhost`, `exchange`,
-//! `topic` and `headers` the routing over `trie`, `routes` its answer.
+//! `topic` and `headers` the routing over `trie`, `routes` its answer; `access` who may do what, with `users`,
+//! `permissions` and `pattern`, `administration` how that changes, `policy` the settings by name.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -24,12 +25,17 @@ use crate::limits::TopologyLimits;
 use crate::{ConnectionId, QueueId, ShardId};
 
 mod access;
+mod administration;
+mod administration_change;
 mod arguments;
 mod binding;
 mod change;
 mod exchange;
 mod headers;
 mod names;
+mod pattern;
+mod permissions;
+mod policy;
 mod prepare;
 mod records;
 mod request;
@@ -38,23 +44,31 @@ mod settings;
 mod snapshot;
 mod topic;
 mod trie;
+mod users;
 mod vhost;
 
 #[cfg(test)]
 mod tests;
 
-pub use access::{Identity, OpenConnections, Verb};
+pub use access::{Identity, OpenConnections, Resource, Verb};
+pub use administration::{Administration, PolicyDeclaration};
+pub use administration_change::AdministrationChange;
 pub use change::{Change, ChangeError};
-pub use records::{BindingRecord, Destination, ExchangeKind, ExchangeRecord, QueueRecord};
+pub use pattern::{Pattern, PatternError};
+pub use permissions::{Permission, PermissionsRecord, TopicPermissionsRecord};
+pub use policy::{ApplyTo, EffectivePolicy, Policy};
+pub use records::{BindingRecord, Destination, ExchangeKind, ExchangeRecord, QueueRecord, VhostLimits, VhostRecord};
 pub use request::{Action, Bind, ExchangeDeclaration, Outcome, Prepared, QueueDeclaration, Request};
 pub use routes::{Envelope, Logging, Route, RouteError, Routes};
+pub use users::{HashingAlgorithm, PasswordHash, UserLimits, UserRecord};
 pub use vhost::Vhost;
 
 use binding::{Binding, Hop};
 use trie::Trie;
+use users::Users;
 use vhost::route_to;
 
-/// The virtual host that is always there.
+/// The virtual host that is there from the beginning.
 pub const DEFAULT_VHOST: &str = "/";
 
 /// The first id of queues that are not logged. They are forgotten by a restart, so their ids begin anew with it, and
@@ -67,6 +81,7 @@ pub struct Topology {
     version: u64,
     limits: TopologyLimits,
     vhosts: RedBlackTreeMapSync<Arc<str>, Vhost>,
+    users: Users,
     queues: Trie<QueueId, Arc<QueueRecord>>,
     exclusive: RedBlackTreeMapSync<ConnectionId, RedBlackTreeSetSync<QueueId>>,
     /// Queues in each shard; the first is shard 1.
@@ -79,12 +94,13 @@ impl Topology {
     /// The topology of an empty node: the virtual host `/` with its predeclared exchanges. New queues are placed in
     /// the shards from 1 to `shards`.
     pub fn new(shards: core::num::NonZeroU16, limits: TopologyLimits) -> Self {
-        let vhost: Arc<str> = Arc::from(DEFAULT_VHOST);
-        let vhosts = RedBlackTreeMapSync::new_sync().insert(Arc::clone(&vhost), Vhost::new(vhost));
+        let vhost = Arc::new(VhostRecord::default_vhost());
+        let vhosts = RedBlackTreeMapSync::new_sync().insert(Arc::clone(&vhost.name), Vhost::new(vhost));
         Self {
             version: 0,
             limits,
             vhosts,
+            users: Users::new(),
             queues: Trie::new(),
             exclusive: RedBlackTreeMapSync::new_sync(),
             loads: (0..shards.get()).map(|_| 0).collect(),
@@ -106,6 +122,16 @@ impl Topology {
     /// All virtual hosts, by name.
     pub fn vhosts(&self) -> impl Iterator<Item = &Vhost> {
         self.vhosts.values()
+    }
+
+    /// The user of that name. The node's own user of the configuration is not among them.
+    pub fn user(&self, name: &str) -> Option<&Arc<UserRecord>> {
+        self.users.get(name).map(|user| &user.record)
+    }
+
+    /// All users, by name.
+    pub fn users(&self) -> impl Iterator<Item = &Arc<UserRecord>> {
+        self.users.iter().map(|user| &user.record)
     }
 
     /// The queue of that name in that virtual host.
@@ -146,7 +172,39 @@ impl Topology {
                 }
             }
             Change::QueueIds { next } => self.next_logged_id = self.next_logged_id.max(*next),
+            Change::Administration(change) => self.apply_administration(change),
         }
+    }
+
+    fn apply_administration(&mut self, change: &AdministrationChange) {
+        match change {
+            AdministrationChange::PutVhost(record) => match self.vhosts.get_mut(&record.name) {
+                Some(vhost) => vhost.describe(Arc::clone(record)),
+                None => self.vhosts.insert_mut(Arc::clone(&record.name), Vhost::new(Arc::clone(record))),
+            },
+            AdministrationChange::DeleteVhost { name } => self.delete_vhost_with_all(name),
+            AdministrationChange::PutUser(record) => self.users.put(record),
+            AdministrationChange::DeleteUser { name } => self.users.delete(name),
+            AdministrationChange::PutPermissions(record) => self.users.put_permissions(record),
+            AdministrationChange::DeletePermissions { user, vhost } => self.users.delete_permissions(user, vhost),
+            AdministrationChange::PutTopicPermissions(record) => self.users.put_topic_permissions(record),
+            AdministrationChange::DeleteTopicPermissions { user, vhost, exchange } => {
+                self.users.delete_topic_permissions(user, vhost, exchange);
+            }
+            AdministrationChange::PutPolicy(policy) => {
+                self.change_vhost(&policy.vhost, |vhost| vhost.policies.put(policy));
+            }
+            AdministrationChange::DeletePolicy { vhost, name, operator } => {
+                self.change_vhost(vhost, |vhost| vhost.policies.delete(*operator, name));
+            }
+        }
+    }
+
+    fn delete_vhost_with_all(&mut self, name: &Arc<str>) {
+        let ids: Vec<_> = self.vhost(name).into_iter().flat_map(Vhost::queues).map(|queue| queue.id).collect();
+        ids.into_iter().for_each(|id| self.delete_queue(id));
+        self.vhosts.remove_mut(name);
+        self.users.forget_vhost(name);
     }
 
     fn change_vhost(&mut self, name: &str, change: impl FnOnce(&mut Vhost)) {

@@ -6,6 +6,7 @@ use alloc::sync::Arc;
 
 use warren_amqp::ReplyCode;
 
+use super::access::Resource;
 use crate::{Exception, limits};
 
 /// What a name is of, as error texts have it.
@@ -20,6 +21,13 @@ impl Thing {
         match self {
             Self::Exchange => "exchange",
             Self::Queue => "queue",
+        }
+    }
+
+    pub(super) const fn resource(self) -> Resource {
+        match self {
+            Self::Exchange => Resource::Exchange,
+            Self::Queue => Resource::Queue,
         }
     }
 

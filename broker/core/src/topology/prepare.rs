@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use warren_amqp::{ReplyCode, Table};
 
 use super::Topology;
-use super::access::{Identity, Verb};
+use super::access::{Identity, Resource, Verb};
 use super::arguments::{self, QueueType, precondition};
 use super::binding::{Binding, Hop};
 use super::change::Change;
@@ -30,22 +30,21 @@ impl Topology {
     /// What the client has to be told instead, in RabbitMQ's words. 540 closes the channel only; the module
     /// `arguments` has the list of arguments that bring it.
     pub fn prepare(&self, request: &Request) -> Result<Prepared, Exception> {
-        if matches!(request.action, Action::ReleaseConnection) {
-            return Ok(self.release(request.connection));
-        }
-        let vhost = self.vhost_or_refuse(&request.vhost)?;
-        let connection = request.connection;
+        let vhost = || self.vhost_or_refuse(&request.vhost);
         match &request.action {
-            Action::DeclareExchange(declaration) if declaration.passive => find_exchange(vhost, declaration),
-            Action::DeclareExchange(declaration) => self.declare_exchange(vhost, declaration),
-            Action::DeleteExchange { name, if_unused } => self.delete_exchange(vhost, name, *if_unused),
-            Action::DeclareQueue(declaration) if declaration.passive => find_queue(vhost, connection, declaration),
-            Action::DeclareQueue(declaration) => self.declare_queue(vhost, connection, declaration),
-            Action::BindExchange(bind) => self.bind(vhost, connection, Thing::Exchange, bind),
-            Action::BindQueue(bind) => self.bind(vhost, connection, Thing::Queue, bind),
-            Action::UnbindExchange(bind) => self.unbind(vhost, connection, Thing::Exchange, bind),
-            Action::UnbindQueue(bind) => self.unbind(vhost, connection, Thing::Queue, bind),
-            Action::ReleaseConnection => Ok(done()),
+            Action::DeclareExchange(declaration) if declaration.passive => {
+                self.find_exchange(vhost()?, request, declaration)
+            }
+            Action::DeclareExchange(declaration) => self.declare_exchange(vhost()?, request, declaration),
+            Action::DeleteExchange { name, if_unused } => self.delete_exchange(vhost()?, request, name, *if_unused),
+            Action::DeclareQueue(declaration) if declaration.passive => self.find_queue(vhost()?, request, declaration),
+            Action::DeclareQueue(declaration) => self.declare_queue(vhost()?, request, declaration),
+            Action::BindExchange(bind) => self.bind(vhost()?, request, Thing::Exchange, bind),
+            Action::BindQueue(bind) => self.bind(vhost()?, request, Thing::Queue, bind),
+            Action::UnbindExchange(bind) => self.unbind(vhost()?, request, Thing::Exchange, bind),
+            Action::UnbindQueue(bind) => self.unbind(vhost()?, request, Thing::Queue, bind),
+            Action::Administer(asked) => self.administer(request, asked),
+            Action::ReleaseConnection => Ok(self.release(request.connection)),
         }
     }
 
@@ -62,7 +61,7 @@ impl Topology {
         connection: ConnectionId,
         verb: Verb,
     ) -> Result<Arc<QueueRecord>, Exception> {
-        self.check(identity, verb, "queue", vhost, name)?;
+        self.check(identity, verb, Resource::Queue, vhost, name)?;
         let vhost = self.vhost_or_refuse(vhost)?;
         let queue = vhost.queue(name).ok_or_else(|| not_found(Thing::Queue, name, vhost))?;
         check_owner(queue, connection)?;
@@ -73,7 +72,7 @@ impl Topology {
     /// count 0. When the shard has agreed and let go of it, [`Topology::removal`] is the second half.
     ///
     /// # Errors
-    /// 405 if another connection owns it.
+    /// 403 if the user may not delete queues of this name, 405 if another connection owns it.
     pub fn prepare_delete_queue(
         &self,
         identity: &Identity,
@@ -81,9 +80,9 @@ impl Topology {
         name: &str,
         connection: ConnectionId,
     ) -> Result<Option<Arc<QueueRecord>>, Exception> {
-        let _ = identity;
-        let vhost = self.vhost_or_refuse(vhost)?;
-        let Some(queue) = vhost.queue(&names::stripped(name)) else {
+        let name = names::stripped(name);
+        self.check(identity, Verb::Delete, Resource::Queue, vhost, &name)?;
+        let Some(queue) = self.vhost_or_refuse(vhost)?.queue(&name) else {
             return Ok(None);
         };
         check_owner(queue, connection)?;
@@ -106,13 +105,58 @@ impl Topology {
         Prepared { changes, outcome: Outcome::Released(queues) }
     }
 
-    fn declare_exchange(&self, vhost: &Vhost, declaration: &ExchangeDeclaration) -> Result<Prepared, Exception> {
+    fn require(&self, request: &Request, verb: Verb, resource: Resource, name: &str) -> Result<(), Exception> {
+        self.check(&request.identity, verb, resource, &request.vhost, name)
+    }
+
+    /// Rights to what a new queue or exchange passes messages on to.
+    fn require_passing_on(&self, request: &Request, from: (Resource, &str), to: Option<&str>) -> Result<(), Exception> {
+        let Some(to) = to else {
+            return Ok(());
+        };
+        self.require(request, Verb::PassOn, from.0, from.1)?;
+        self.require(request, Verb::TakeOn, Resource::Exchange, to)
+    }
+
+    fn find_exchange(
+        &self,
+        vhost: &Vhost,
+        request: &Request,
+        declaration: &ExchangeDeclaration,
+    ) -> Result<Prepared, Exception> {
+        let name = names::stripped(&declaration.name);
+        refuse_default_exchange(&name)?;
+        self.require(request, Verb::Declare, Resource::Exchange, &name)?;
+        vhost.exchange(&name).ok_or_else(|| not_found(Thing::Exchange, &name, vhost))?;
+        Ok(done())
+    }
+
+    fn find_queue(
+        &self,
+        vhost: &Vhost,
+        request: &Request,
+        declaration: &QueueDeclaration,
+    ) -> Result<Prepared, Exception> {
+        let name = names::stripped(&declaration.name);
+        self.require(request, Verb::Declare, Resource::Queue, &name)?;
+        let queue = vhost.queue(&name).ok_or_else(|| not_found(Thing::Queue, &name, vhost))?;
+        check_owner(queue, request.connection)?;
+        Ok(Prepared { changes: Vec::new(), outcome: Outcome::Queue(Arc::clone(queue)) })
+    }
+
+    fn declare_exchange(
+        &self,
+        vhost: &Vhost,
+        request: &Request,
+        declaration: &ExchangeDeclaration,
+    ) -> Result<Prepared, Exception> {
         let Some(kind) = ExchangeKind::from_name(&declaration.kind) else {
             let kind = declaration.kind.escape_debug();
             return Err(precondition(format!("unknown exchange type '{kind}'")));
         };
         let name = names::stripped(&declaration.name);
         refuse_default_exchange(&name)?;
+        self.require(request, Verb::Declare, Resource::Exchange, &name)?;
         if let Some(current) = vhost.exchange(&name) {
             check_same_exchange(current, kind, declaration)?;
             return Ok(done());
@@ -120,6 +164,8 @@ impl Topology {
         names::check(Thing::Exchange, &name)?;
         let named = arguments::exchange_named(&name, vhost.name());
         arguments::check_exchange(&named, &declaration.arguments)?;
+        let alternate = string_argument(&declaration.arguments, "alternate-exchange");
+        self.require_passing_on(request, (Resource::Exchange, &name), alternate)?;
         if vhost.exchange_count() >= self.limits.exchanges {
             let limit = self.limits.exchanges;
             return Err(precondition(format!("cannot declare {named}: exchange limit of {limit} is reached")));
@@ -136,9 +182,16 @@ impl Topology {
         Ok(Prepared { changes: vec![Change::CreateExchange(Arc::new(record))], outcome: Outcome::Done })
     }
 
-    fn delete_exchange(&self, vhost: &Vhost, name: &str, if_unused: bool) -> Result<Prepared, Exception> {
+    fn delete_exchange(
+        &self,
+        vhost: &Vhost,
+        request: &Request,
+        name: &str,
+        if_unused: bool,
+    ) -> Result<Prepared, Exception> {
         let name = names::stripped(name);
         refuse_default_exchange(&name)?;
+        self.require(request, Verb::Delete, Resource::Exchange, &name)?;
         let named = arguments::exchange_named(&name, vhost.name());
         if name.starts_with("amq.") {
             let text = format!("deletion of system {named} not allowed");
@@ -157,7 +210,7 @@ impl Topology {
     fn declare_queue(
         &self,
         vhost: &Vhost,
-        connection: ConnectionId,
+        request: &Request,
         declaration: &QueueDeclaration,
     ) -> Result<Prepared, Exception> {
         let mut name = names::stripped(&declaration.name);
@@ -167,14 +220,18 @@ impl Topology {
             name = Arc::from(declaration.generated_name.as_str());
             refuse_taken(vhost, &name)?;
         }
-        let owner = declaration.exclusive.then_some(connection);
-        if let Some(current) = vhost.queue(&name) {
+        let owner = declaration.exclusive.then_some(request.connection);
+        let current = vhost.queue(&name);
+        if current.is_none() && !server_named {
+            names::check(Thing::Queue, &name)?;
+        }
+        self.require(request, Verb::Declare, Resource::Queue, &name)?;
+        if let Some(current) = current {
             check_same_queue(current, owner, declaration)?;
             return Ok(Prepared { changes: Vec::new(), outcome: Outcome::Queue(Arc::clone(current)) });
         }
-        if !server_named {
-            names::check(Thing::Queue, &name)?;
-        }
+        let dead_letter = string_argument(&declaration.arguments, "x-dead-letter-exchange");
+        self.require_passing_on(request, (Resource::Queue, &name), dead_letter)?;
         let record = Arc::new(self.new_queue(vhost, name, owner, declaration)?);
         Ok(Prepared { changes: vec![Change::CreateQueue(Arc::clone(&record))], outcome: Outcome::Queue(record) })
     }
@@ -196,8 +253,10 @@ impl Topology {
                 return Err(precondition(format!("invalid property '{property}' for {named}")));
             }
         }
-        if vhost.queue_count() >= self.limits.queues {
-            let (limit, vhost) = (self.limits.queues, vhost.name());
+        let own = vhost.record().limits.max_queues.and_then(|limit| usize::try_from(limit).ok());
+        let limit = own.map_or(self.limits.queues, |own| own.min(self.limits.queues));
+        if vhost.queue_count() >= limit {
+            let vhost = vhost.name();
             let text = format!("cannot declare queue '{name}': queue limit in vhost '{vhost}' ({limit}) is reached");
             return Err(precondition(text));
         }
@@ -218,14 +277,22 @@ impl Topology {
         })
     }
 
-    fn bind(&self, vhost: &Vhost, by: ConnectionId, to: Thing, bind: &Bind) -> Result<Prepared, Exception> {
+    /// Binding and unbinding take the same rights.
+    fn require_binding(&self, request: &Request, to: Thing, bind: &Bind) -> Result<(), Exception> {
+        self.require(request, Verb::BindTo, to.resource(), &bind.destination)?;
         refuse_default_ends(to, bind)?;
+        self.require(request, Verb::BindFrom, Resource::Exchange, &bind.source)?;
+        self.check_topic(&request.identity, Verb::BindFrom, &request.vhost, &bind.source, &bind.routing_key)
+    }
+
+    fn bind(&self, vhost: &Vhost, request: &Request, to: Thing, bind: &Bind) -> Result<Prepared, Exception> {
+        self.require_binding(request, to, bind)?;
         let source =
             vhost.exchange_table(&bind.source).ok_or_else(|| not_found(Thing::Exchange, &bind.source, vhost))?;
         let (hop, destination_logged) =
             destination(vhost, to, &bind.destination).ok_or_else(|| not_found(to, &bind.destination, vhost))?;
         check_binding(source, bind, vhost)?;
-        check_queue_owner(vhost, to, &bind.destination, by)?;
+        check_queue_owner(vhost, to, &bind.destination, request.connection)?;
         let binding = binding_of(bind, source, hop, destination_logged);
         if vhost.has_binding(&binding) {
             return Ok(done());
@@ -235,9 +302,9 @@ impl Topology {
         Ok(Prepared { changes, outcome: Outcome::Done })
     }
 
-    /// A binding that is not there, with ends or without, is no error and needs no right to the queue.
-    fn unbind(&self, vhost: &Vhost, by: ConnectionId, to: Thing, bind: &Bind) -> Result<Prepared, Exception> {
-        refuse_default_ends(to, bind)?;
+    /// A binding that is not there, with ends or without, is no error, though another connection may own the queue.
+    fn unbind(&self, vhost: &Vhost, request: &Request, to: Thing, bind: &Bind) -> Result<Prepared, Exception> {
+        self.require_binding(request, to, bind)?;
         let (Some(source), Some((hop, destination_logged))) =
             (vhost.exchange_table(&bind.source), destination(vhost, to, &bind.destination))
         else {
@@ -247,7 +314,7 @@ impl Topology {
         if !vhost.has_binding(&binding) {
             return Ok(done());
         }
-        check_queue_owner(vhost, to, &bind.destination, by)?;
+        check_queue_owner(vhost, to, &bind.destination, request.connection)?;
         let changes = self.with_auto_deletes([Change::Unbind(binding.record(vhost.name()))]);
         Ok(Prepared { changes, outcome: Outcome::Done })
     }
@@ -316,18 +383,9 @@ fn delete_of_exchange(exchange: &Exchange) -> Change {
     Change::DeleteExchange { vhost: Arc::clone(&record.vhost), name: Arc::clone(&record.name), logged: record.durable }
 }
 
-fn find_exchange(vhost: &Vhost, declaration: &ExchangeDeclaration) -> Result<Prepared, Exception> {
-    let name = names::stripped(&declaration.name);
-    refuse_default_exchange(&name)?;
-    vhost.exchange(&name).ok_or_else(|| not_found(Thing::Exchange, &name, vhost))?;
-    Ok(done())
-}
-
-fn find_queue(vhost: &Vhost, connection: ConnectionId, declaration: &QueueDeclaration) -> Result<Prepared, Exception> {
-    let name = names::stripped(&declaration.name);
-    let queue = vhost.queue(&name).ok_or_else(|| not_found(Thing::Queue, &name, vhost))?;
-    check_owner(queue, connection)?;
-    Ok(Prepared { changes: Vec::new(), outcome: Outcome::Queue(Arc::clone(queue)) })
+/// The text of an argument; whether a value of another type is right is checked elsewhere.
+fn string_argument<'a>(arguments: &'a [u8], name: &str) -> Option<&'a str> {
+    Table::new(arguments).get(name).ok().flatten().and_then(|value| value.as_str())
 }
 
 /// A binding survives a restart if both its ends do.

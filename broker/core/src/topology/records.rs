@@ -1,6 +1,7 @@
 //! What is remembered of an exchange, a queue and a binding.
 
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 use core::fmt;
 
 use bytes::Bytes;
@@ -106,6 +107,43 @@ impl QueueRecord {
     pub fn argument(&self, name: &str) -> Option<Value<'_>> {
         Table::new(&self.arguments).get(name).ok().flatten()
     }
+}
+
+/// A virtual host as an administrator made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VhostRecord {
+    /// Its name.
+    pub name: Arc<str>,
+    /// For people.
+    pub description: Arc<str>,
+    /// For people.
+    pub tags: Vec<Arc<str>>,
+    /// The type of queues that are declared without one: `classic`, `quorum` or `stream`; `None` is `classic`.
+    pub default_queue_type: Option<Arc<str>>,
+    /// How much it may hold.
+    pub limits: VhostLimits,
+}
+
+impl VhostRecord {
+    /// The virtual host that is there from the beginning.
+    pub(super) fn default_vhost() -> Self {
+        Self {
+            name: Arc::from(super::DEFAULT_VHOST),
+            description: Arc::from("Default virtual host"),
+            tags: Vec::new(),
+            default_queue_type: None,
+            limits: VhostLimits::default(),
+        }
+    }
+}
+
+/// How much a virtual host may hold; `None` is as much as others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct VhostLimits {
+    /// Connections at once; at it, one more is refused with 530.
+    pub max_connections: Option<u32>,
+    /// Queues; at it, one more is refused with 406.
+    pub max_queues: Option<u32>,
 }
 
 /// Where a binding leads.

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use super::access::Identity;
+use super::administration::Administration;
 use super::change::Change;
 use super::records::QueueRecord;
 use crate::ConnectionId;
@@ -19,7 +20,7 @@ pub struct Request {
     pub connection: ConnectionId,
     /// The user of that connection, whose rights count.
     pub identity: Identity,
-    /// The virtual host that the connection opened.
+    /// The virtual host that the connection opened, or that an administrator asks about.
     pub vhost: Arc<str>,
     /// What it asks.
     pub action: Action,
@@ -48,6 +49,8 @@ pub enum Action {
     BindQueue(Bind),
     /// `queue.unbind`
     UnbindQueue(Bind),
+    /// What only administrators may ask.
+    Administer(Administration),
     /// The connection is gone: its exclusive queues go too.
     ReleaseConnection,
 }
@@ -119,6 +122,6 @@ pub enum Outcome {
     Done,
     /// The declared queue. `queue.declare-ok` also needs its counts, which are its shard's to tell; a new one is empty.
     Queue(Arc<QueueRecord>),
-    /// The exclusive queues that end with the connection; their shards have to be told.
+    /// The queues that end with the connection or the virtual host; their shards have to be told.
     Released(Vec<Arc<QueueRecord>>),
 }

@@ -1,15 +1,18 @@
 //! The logged part of the topology as octets, so that the log before them can be given up.
 //!
 //! A snapshot is a sequence of changes in the form that the metadata's log has ([`Change::encode`]): first the queue ids
-//! that are used up, then the exchanges, the queues and the bindings. A log entry of the metadata is such a sequence
+//! that are used up, then the virtual hosts and their policies, the users and their rights, the exchanges, the queues
+//! and the bindings. A log entry of the metadata is such a sequence
 //! too, so one function reads both.
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use super::Topology;
+use super::administration_change::AdministrationChange;
 use super::change::{Change, ChangeError};
+use super::records::VhostRecord;
 use super::vhost::Vhost;
+use super::{DEFAULT_VHOST, Topology};
 
 impl Topology {
     /// Everything that is logged, and nothing else: [`Topology::replay`] makes of it, in an empty topology, what the
@@ -33,6 +36,24 @@ impl Topology {
         Ok(())
     }
 
+    /// The virtual host `/` as it is in an empty topology is not among them.
+    fn administration_changes(&self) -> impl Iterator<Item = AdministrationChange> {
+        let no_default = self.vhost(DEFAULT_VHOST).is_none();
+        let gone = no_default.then(|| AdministrationChange::DeleteVhost { name: Arc::from(DEFAULT_VHOST) });
+        let vhosts = self
+            .vhosts()
+            .filter(|vhost| **vhost.record() != VhostRecord::default_vhost())
+            .map(|vhost| AdministrationChange::PutVhost(Arc::clone(vhost.record())));
+        let policies = self.vhosts().flat_map(Vhost::policies).map(Arc::clone).map(AdministrationChange::PutPolicy);
+        let users = self.users.iter().flat_map(|user| {
+            let record = AdministrationChange::PutUser(Arc::clone(&user.record));
+            let permissions = user.permissions.values().map(Arc::clone).map(AdministrationChange::PutPermissions);
+            let topics = user.topics.values().map(Arc::clone).map(AdministrationChange::PutTopicPermissions);
+            core::iter::once(record).chain(permissions).chain(topics)
+        });
+        gone.into_iter().chain(vhosts).chain(policies).chain(users)
+    }
+
     /// In an order that depends on nothing but what there is; what a change needs comes before it.
     pub(super) fn logged_changes(&self) -> impl Iterator<Item = Change> {
         let exchanges = self.vhosts().flat_map(|vhost| {
@@ -46,6 +67,7 @@ impl Topology {
         let queues = queues.into_iter().map(Change::CreateQueue);
         let bindings = self.vhosts().flat_map(Vhost::bindings).filter(|record| record.logged).map(Change::Bind);
         let ids = Change::QueueIds { next: self.next_logged_id };
-        core::iter::once(ids).chain(exchanges).chain(queues).chain(bindings)
+        let administration = self.administration_changes().map(Change::Administration);
+        core::iter::once(ids).chain(administration).chain(exchanges).chain(queues).chain(bindings)
     }
 }

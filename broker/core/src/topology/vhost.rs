@@ -12,7 +12,8 @@ use super::arguments::QueueType;
 use super::binding::{Binding, Hop};
 use super::exchange::{Bucket, Exchange};
 use super::headers::MessageHeaders;
-use super::records::{BindingRecord, ExchangeKind, ExchangeRecord, QueueRecord};
+use super::policy::Policies;
+use super::records::{BindingRecord, ExchangeKind, ExchangeRecord, QueueRecord, VhostRecord};
 use super::routes::{Envelope, Logging, Route, RouteError, Routes};
 use super::trie::NameMap;
 
@@ -29,7 +30,8 @@ const PREDECLARED: [(&str, ExchangeKind); 6] = [
 /// One virtual host. As immutable as the [`super::Topology`] it was taken from.
 #[derive(Debug, Clone)]
 pub struct Vhost {
-    name: Arc<str>,
+    record: Arc<VhostRecord>,
+    pub(super) policies: Policies,
     exchanges: NameMap<Exchange>,
     queues: NameMap<Arc<QueueRecord>>,
     by_destination: RedBlackTreeMapSync<Hop, Bucket>,
@@ -38,11 +40,12 @@ pub struct Vhost {
 
 impl Vhost {
     /// A virtual host with the predeclared exchanges and nothing else.
-    pub(super) fn new(name: Arc<str>) -> Self {
+    pub(super) fn new(record: Arc<VhostRecord>) -> Self {
+        let name = &record.name;
         let mut exchanges = NameMap::new();
         for (exchange, kind) in PREDECLARED {
             let record = ExchangeRecord {
-                vhost: Arc::clone(&name),
+                vhost: Arc::clone(name),
                 name: Arc::from(exchange),
                 kind,
                 durable: true,
@@ -53,12 +56,17 @@ impl Vhost {
             exchanges.insert(Arc::clone(&record.name), Exchange::new(Arc::new(record)));
         }
         let by_destination = RedBlackTreeMapSync::new_sync();
-        Self { name, exchanges, queues: NameMap::new(), by_destination, bindings: 0 }
+        Self { record, policies: Policies::default(), exchanges, queues: NameMap::new(), by_destination, bindings: 0 }
     }
 
     /// Its name.
     pub fn name(&self) -> &Arc<str> {
-        &self.name
+        &self.record.name
+    }
+
+    /// What was said about it, and how much it may hold.
+    pub fn record(&self) -> &Arc<VhostRecord> {
+        &self.record
     }
 
     /// The queue of that name.
@@ -88,7 +96,7 @@ impl Vhost {
 
     /// All bindings that were made, sorted by destination. The default exchange's implicit ones are not among them.
     pub fn bindings(&self) -> impl Iterator<Item = BindingRecord> {
-        self.by_destination.values().flat_map(Bucket::iter).map(|binding| binding.record(&self.name))
+        self.by_destination.values().flat_map(Bucket::iter).map(|binding| binding.record(&self.record.name))
     }
 
     /// Adds the queues that a message goes to, to those that are in `routes` already; each is there once.
@@ -187,6 +195,10 @@ impl Vhost {
     }
 
     // What follows changes the virtual host. Every one of these is total: what is not there is not removed.
+
+    pub(super) fn describe(&mut self, record: Arc<VhostRecord>) {
+        self.record = record;
+    }
 
     pub(super) fn insert_exchange(&mut self, record: Arc<ExchangeRecord>) {
         if self.exchanges.get(&record.name).is_none() {

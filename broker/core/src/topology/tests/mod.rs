@@ -11,10 +11,13 @@ use warren_amqp::{Properties, Table, TableBuilder};
 use super::*;
 use crate::Exception;
 
+mod access;
+mod administration;
 mod binding;
 mod declare_exchange;
 mod declare_queue;
 mod delete;
+mod policy;
 mod replay;
 mod routing;
 
@@ -42,6 +45,46 @@ impl World {
 
     fn prepare_as(&self, connection: ConnectionId, action: Action) -> Result<Prepared, Exception> {
         self.topology.prepare(&Request { connection, identity: node(), vhost: Arc::from("/"), action })
+    }
+
+    fn prepare_in(&self, identity: &Identity, vhost: &str, action: Action) -> Result<Prepared, Exception> {
+        let identity = identity.clone();
+        self.topology.prepare(&Request { connection: ME, identity, vhost: Arc::from(vhost), action })
+    }
+
+    /// Carries out what the node's own user asks about a virtual host.
+    fn ask_in(&mut self, vhost: &str, action: Action) -> Prepared {
+        let prepared = self.prepare_in(&node(), vhost, action).unwrap();
+        prepared.changes.iter().for_each(|change| self.topology.apply(change));
+        prepared
+    }
+
+    fn administer(&mut self, vhost: &str, asked: Administration) {
+        self.ask_in(vhost, Action::Administer(asked));
+    }
+
+    fn put_vhost(&mut self, name: &str) {
+        self.administer(
+            name,
+            Administration::PutVhost { description: String::new(), tags: Vec::new(), default_queue_type: None },
+        );
+    }
+
+    /// Makes a user without rights.
+    fn put_user(&mut self, name: &str, tags: &[&str]) -> Identity {
+        let tags = tags.iter().map(ToString::to_string).collect();
+        self.administer("/", Administration::PutUser { name: name.to_string(), password: None, tags });
+        Identity::User(Arc::from(name))
+    }
+
+    /// Gives rights in `/`.
+    fn permit(&mut self, user: &str, configure: &str, write: &str, read: &str) {
+        let [configure, write, read] = [configure, write, read].map(ToString::to_string);
+        self.administer("/", Administration::SetPermissions { user: user.to_string(), configure, write, read });
+    }
+
+    fn put_policy(&mut self, name: &str, adjust: impl FnOnce(&mut PolicyDeclaration)) {
+        self.administer("/", Administration::PutPolicy(policy(name, adjust)));
     }
 
     fn ask_as(&mut self, connection: ConnectionId, action: Action) -> Result<Prepared, Exception> {
@@ -144,6 +187,20 @@ fn declare_exchange(name: &str, kind: &str, adjust: impl FnOnce(&mut ExchangeDec
     };
     adjust(&mut declaration);
     Action::DeclareExchange(declaration)
+}
+
+/// A policy of priority 0 for everything, with no definition.
+fn policy(name: &str, adjust: impl FnOnce(&mut PolicyDeclaration)) -> PolicyDeclaration {
+    let mut declaration = PolicyDeclaration {
+        name: name.to_string(),
+        operator: false,
+        pattern: String::from(".*"),
+        apply_to: ApplyTo::All,
+        priority: 0,
+        definition: Bytes::new(),
+    };
+    adjust(&mut declaration);
+    declaration
 }
 
 fn envelope<'m>(exchange: &'m str, routing_key: &'m str) -> Envelope<'m> {
