@@ -235,6 +235,16 @@ mod tests {
     }
 
     #[test]
+    fn the_documented_example_is_valid_and_names_the_defaults() {
+        let text = include_str!("../../docs/configuration.md");
+        let example = text.split("```").nth(1).and_then(|block| block.strip_prefix("toml")).expect("an example");
+        let config = Config::parse(example).expect("valid").checked().expect("sensible");
+        let default = Config::default();
+        assert_eq!((&config.data_dir, config.max_message_bytes), (&default.data_dir, default.max_message_bytes));
+        assert_eq!(config.listeners, Listeners { amqps: config.listeners.amqps.clone(), ..default.listeners });
+    }
+
+    #[test]
     fn mistakes_are_named_with_their_place() {
         for (text, expected) in [
             ("data_dri = \"x\"", "data_dri"),

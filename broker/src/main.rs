@@ -27,7 +27,8 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Serve {
-    /// TOML file with settings; flags override it. Keys: data_dir, listeners.amqp (a list), listeners.metrics,
+    /// TOML file with settings; flags override it. Keys: data_dir, max_message_bytes, listeners.amqp (a list),
+    /// listeners.amqps (a list), listeners.metrics, tls.certificate, tls.key, tls.ca, tls.client_certificates,
     /// log.segment_bytes, log.checkpoint_bytes, default_user.name_file, default_user.password_file.
     #[arg(long, value_name = "FILE", env = "WARREN_CONFIG")]
     config: Option<PathBuf>,

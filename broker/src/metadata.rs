@@ -129,6 +129,7 @@ impl MetadataTask {
 
     async fn carry_out(&mut self, messages: &mut Vec<Message>) -> Result<(), Stopped> {
         let mut batch = Batch::default();
+
         for message in messages.drain(..) {
             match message {
                 Message::Request(request, reply) => {

@@ -86,6 +86,9 @@ impl ShardTask {
     pub(crate) async fn run(mut self) {
         let mut output = ShardOutput::default();
         let mut messages = Vec::with_capacity(SHARD_BATCHES_AT_ONCE);
+        // What came due while the node was down.
+        self.tick(&mut output);
+        self.post(&mut output);
         loop {
             let takes_inputs = self.takes_inputs();
             let wake_at = self.wake_at();

@@ -12,7 +12,7 @@ use crate::command::Attributes;
 use crate::header;
 use crate::message::Message;
 use crate::queue::{Forward, ForwardReason};
-use crate::session::parse_expiration;
+use crate::session::{attributes_for, parse_expiration};
 use crate::topology::{Envelope, Route, Routes, Topology};
 
 /// `delivery-mode` of a message that is to survive a restart.
@@ -77,7 +77,7 @@ impl<'a> Letter<'a> {
     }
 
     /// Its parts, as a publish to those queues has them.
-    pub(super) fn parts(&self, delay: Option<u64>) -> Parts<'_> {
+    pub(super) fn parts(&self, routes: &Routes) -> Parts<'_> {
         let exchange = if self.deaths.is_some() { &self.way.exchange } else { self.message.exchange() };
         let routing_key = self.routing_keys.first().copied().unwrap_or_default();
         Parts {
@@ -85,7 +85,7 @@ impl<'a> Letter<'a> {
             routing_key: routing_key.as_bytes(),
             header: &self.header,
             body: self.message.body(),
-            attributes: self.attributes(delay),
+            attributes: self.attributes(routes),
         }
     }
 
@@ -94,16 +94,16 @@ impl<'a> Letter<'a> {
     }
 
     /// What its next queues need to know of it.
-    fn attributes(&self, delay: Option<u64>) -> Attributes<'_> {
+    fn attributes(&self, routes: &Routes) -> Attributes<'_> {
         let properties = self.properties();
         let expiration = properties.expiration().ok().flatten();
-        Attributes {
+        let attributes = Attributes {
             expiration: expiration.and_then(|millis| parse_expiration(millis.as_bytes()).ok()),
             priority: properties.priority().ok().flatten(),
-            delay,
             dead_letter: self.deaths.is_some() || self.message.is_dead_letter(),
             ..Attributes::default()
-        }
+        };
+        attributes_for(routes, attributes, properties.headers().ok().flatten().unwrap_or_default())
     }
 }
 

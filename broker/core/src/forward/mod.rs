@@ -169,7 +169,7 @@ impl Forwarder {
         if targets.is_empty() {
             return self.end(source);
         }
-        let parts = letter.parts(self.routes.delay());
+        let parts = letter.parts(&self.routes);
         self.publish(Flight::new(source, way.at_least_once, arrived), &targets, letter.is_persistent(), parts);
     }
 

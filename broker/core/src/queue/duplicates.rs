@@ -3,6 +3,7 @@
 //! Keys of logged messages and of the others are remembered apart, so that the former are a function of the log. A replay
 //! learns them and drops nothing by them: what was a duplicate is settled in the log.
 
+use alloc::collections::btree_map::Entry;
 use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
@@ -67,8 +68,8 @@ impl Keys {
         while self.order.front().is_some_and(|oldest| !self.knows(*oldest, time_ms, rule)) {
             self.forget_oldest();
         }
-        if !self.known.contains_key(&key) {
-            self.known.insert(key, time_ms);
+        if let Entry::Vacant(entry) = self.known.entry(key) {
+            entry.insert(time_ms);
             self.order.push_back(key);
         }
         while self.order.len() > DEDUPLICATION_KEYS.min(rule.cache_size as usize) {

@@ -47,6 +47,7 @@ use warren_amqp::{Frame, ReplyCode, ToClient, ToServer, connection, decode_frame
 pub use direct_reply::{DirectReply, ReplyAddress};
 pub(crate) use expiration::parse_expiration;
 pub use output::{Counts, Login, MetadataAnswer, MetadataRequest, SessionOutput};
+pub(crate) use properties::attributes_for;
 
 use crate::error::Exception;
 use crate::identity::{ConnectionId, ShardId};

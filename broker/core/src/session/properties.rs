@@ -75,18 +75,23 @@ impl<'a> Checked<'a> {
     /// What the queues that it goes to need to know of it: those of the headers that one of them asks for.
     #[inline]
     pub(super) fn attributes_for(&self, routes: &Routes) -> Attributes<'a> {
-        let headers = self.traits.headers.unwrap_or_default();
-        Attributes {
-            delay: routes.delay(),
-            deduplication: if routes.deduplicates() { deduplication_key(headers) } else { None },
-            filter: if routes.has_stream() { filter_value(headers) } else { None },
-            ..self.attributes
-        }
+        attributes_for(routes, self.attributes, self.traits.headers.unwrap_or_default())
     }
 
     #[inline]
     fn has_blind_copies(&self) -> bool {
         self.selected.is_some_and(|selected| selected.is_blind)
+    }
+}
+
+/// The attributes of a message with these headers, and with those of the headers that one of its queues asks for.
+#[inline]
+pub(crate) fn attributes_for<'a>(routes: &Routes, attributes: Attributes<'a>, headers: Table<'a>) -> Attributes<'a> {
+    Attributes {
+        delay: routes.delay(),
+        deduplication: if routes.deduplicates() { deduplication_key(headers) } else { None },
+        filter: if routes.has_stream() { filter_value(headers) } else { None },
+        ..attributes
     }
 }
 
