@@ -6,6 +6,7 @@ use alloc::format;
 use warren_amqp::delivery::{Content, encode_deliver, encode_get_ok};
 use warren_amqp::{ReplyCode, ToClient, basic};
 
+use super::channel::Channel;
 use super::consume::{Consumer, count_field};
 use super::prefetch::Aside;
 use super::unacked::{Held, Holder};
@@ -49,7 +50,7 @@ impl Session {
     /// Takes in a message for a consumer. It is sent, unless the channel's client holds as many as it wants; one whose
     /// consumer has ended goes back.
     pub(super) fn deliver(&mut self, shard: ShardId, serial: u32, delivery: Delivery, out: &mut SessionOutput) {
-        let Some(consumer) = self.consumers.get(serial) else {
+        let Some(consumer) = self.consumers.get_mut(serial) else {
             // Unless everything of the queue has been given back: then the message may be with another by now.
             if self.touched.contains(shard, delivery.queue) {
                 give_back(shard, &delivery, out);
@@ -59,37 +60,28 @@ impl Session {
         let Some(channel) = self.channels.get_mut(consumer.channel) else {
             return;
         };
-        if !consumer.no_ack && channel.is_full() {
-            channel.aside.push_back(Aside { shard, serial, delivery });
-            return;
+        let waits = !consumer.no_ack && channel.is_full();
+        let aside = Aside { shard, serial, delivery };
+        if waits {
+            channel.aside.push_back(aside);
+        } else if send(&aside, consumer, channel, self.frame_max, out) {
+            self.grants_due.push(serial);
         }
-        self.send_delivery(shard, serial, &delivery, out);
     }
 
-    /// Sends a message to a consumer that is there.
-    #[inline]
-    pub(super) fn send_delivery(&mut self, shard: ShardId, serial: u32, delivery: &Delivery, out: &mut SessionOutput) {
-        let Some(consumer) = self.consumers.get_mut(serial) else {
+    /// Sends what was put aside, as far as there is room now.
+    pub(super) fn resume_deliveries(&mut self, number: u16, out: &mut SessionOutput) {
+        let Some(channel) = self.channels.get_mut(number) else {
             return;
         };
-        let Some(channel) = self.channels.get_mut(consumer.channel) else {
-            return;
-        };
-        let Delivery { queue, position, redelivered, message, .. } = delivery;
-        let held = Held { shard, queue: *queue, position: *position, holder: Holder::of(serial) };
-        let method = basic::Deliver {
-            consumer_tag: &consumer.tag,
-            delivery_tag: channel.next_delivery_tag((!consumer.no_ack).then_some(held)),
-            redelivered: *redelivered,
-            exchange: message.exchange(),
-            routing_key: message.routing_key(),
-        };
-        let header = header_of(delivery);
-        let content = Content { header_payload: &header, body: message.body() };
-        out.count_delivery(*redelivered);
-        encode_deliver(consumer.channel, &method, content, self.frame_max, &mut out.octets);
-        if consumer.sent(message.size()) {
-            self.grants_due.push(serial);
+        while !channel.is_full()
+            && let Some(aside) = channel.aside.pop_front()
+        {
+            // What was put aside goes with its consumer.
+            let Some(consumer) = self.consumers.get_mut(aside.serial) else { continue };
+            if send(&aside, consumer, channel, self.frame_max, out) {
+                self.grants_due.push(aside.serial);
+            }
         }
     }
 
@@ -152,6 +144,32 @@ impl Session {
         }
         Some(consumer)
     }
+}
+
+/// Writes a message for its consumer; true if its queue should hear of it.
+#[inline]
+fn send(
+    aside: &Aside,
+    consumer: &mut Consumer,
+    channel: &mut Channel,
+    frame_max: u32,
+    out: &mut SessionOutput,
+) -> bool {
+    let Aside { shard, serial, delivery } = aside;
+    let Delivery { queue, position, redelivered, message, .. } = delivery;
+    let held = Held { shard: *shard, queue: *queue, position: *position, holder: Holder::of(*serial) };
+    let method = basic::Deliver {
+        consumer_tag: &consumer.tag,
+        delivery_tag: channel.next_delivery_tag((!consumer.no_ack).then_some(held)),
+        redelivered: *redelivered,
+        exchange: message.exchange(),
+        routing_key: message.routing_key(),
+    };
+    let header = header_of(delivery);
+    let content = Content { header_payload: &header, body: message.body() };
+    out.count_delivery(*redelivered);
+    encode_deliver(consumer.channel, &method, content, frame_max, &mut out.octets);
+    consumer.sent(message.size())
 }
 
 /// A message that was not sent goes back to its queue as if nothing had happened.

@@ -23,7 +23,7 @@ pub(super) struct Prefetch {
     pub(super) channel: u16,
 }
 
-/// A message that waits until the client has acknowledged others.
+/// A message for a consumer, which may have to wait until the client has acknowledged others.
 #[derive(Debug)]
 pub(super) struct Aside {
     pub(super) shard: ShardId,
@@ -73,15 +73,5 @@ impl Session {
         out.send(origin.channel, &ToClient::BasicQosOk(basic::QosOk));
         self.resume_deliveries(origin.channel, out);
         Ok(())
-    }
-
-    /// Sends what was put aside, as far as there is room now.
-    pub(super) fn resume_deliveries(&mut self, number: u16, out: &mut SessionOutput) {
-        while let Some(channel) = self.channel(number).filter(|channel| !channel.is_full()) {
-            let Some(Aside { shard, serial, delivery }) = channel.aside.pop_front() else {
-                return;
-            };
-            self.send_delivery(shard, serial, &delivery, out);
-        }
     }
 }
