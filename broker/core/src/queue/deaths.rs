@@ -93,17 +93,21 @@ impl Queue {
         expired
     }
 
-    /// While there are too many messages, the oldest of the lowest priority leaves, as far as there is room.
-    pub(super) fn enforce_length(&mut self, occasion: &mut Occasion<'_>) {
-        if self.settings.overflow != Overflow::DropHead || self.settings.kind == QueueKind::Stream {
-            return;
+    /// While there are too many messages, the oldest of the lowest priority leaves, as far as there is room. Answers
+    /// whether any did.
+    pub(super) fn enforce_length(&mut self, occasion: &mut Occasion<'_>) -> bool {
+        if self.settings.overflow != Overflow::DropHead {
+            return false;
         }
+        let mut dropped = false;
         while self.is_too_long()
             && self.has_room()
             && let Some(position) = self.store.lowest_head()
         {
             self.die(position, State::Ready, ForwardReason::MaxLength, occasion);
+            dropped = true;
         }
+        dropped
     }
 
     fn is_too_long(&self) -> bool {

@@ -53,6 +53,7 @@ use crate::identity::{ConsumerKey, QueueId};
 use crate::message::Message;
 use admission::QUORUM_PRIORITY;
 use deal::{Getter, Occasion, Turn};
+use duplicates::Duplicates;
 use holders::Holders;
 use levels::Levels;
 use rules::Rules;
@@ -138,13 +139,12 @@ impl Queue {
             deadline: None,
             fresh: false,
         };
-        queue.configure(settings);
-        queue.used(now_ms);
+        queue.configure(settings, now_ms);
         queue
     }
 
     /// Behaves like this from now on.
-    fn configure(&mut self, settings: QueueSettings) {
+    fn configure(&mut self, settings: QueueSettings, now_ms: u64) {
         if Rules::of(&settings) && self.rules.is_none() {
             self.rules = Some(Box::default());
         }
@@ -154,7 +154,14 @@ impl Queue {
         if settings.kind == QueueKind::Quorum {
             self.store.expect(QUORUM_PRIORITY);
         }
+        if let (None, Some(rules)) = (settings.deduplication, &mut self.rules) {
+            rules.duplicates = Duplicates::default();
+        }
+        let expires = settings.expires != self.settings.expires;
         self.settings = settings.into();
+        if expires {
+            self.used(now_ms);
+        }
     }
 
     /// Somebody consumes, gets or declares: the time until it expires begins anew.
@@ -220,7 +227,9 @@ impl Queue {
         while self.serve(occasion) == Stop::Expired && self.expire_heads(false, occasion) {}
         // Whoever could take what came now has had a chance.
         self.expire_heads(true, occasion);
-        self.enforce_length(occasion);
+        if self.enforce_length(occasion) {
+            self.expire_heads(true, occasion);
+        }
     }
 
     /// Hands out ready messages while a consumer can take one.

@@ -135,7 +135,7 @@ impl Shard {
             }
             Command::Configure(id, settings) => {
                 if let Some(queue) = self.queues.get_mut(&id) {
-                    queue.configure(settings);
+                    queue.configure(settings, 0);
                 }
             }
             Command::Attach(id) => {

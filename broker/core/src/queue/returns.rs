@@ -113,11 +113,11 @@ impl Queue {
         }
         let count = delivery_count.saturating_add(1);
         self.store.set_count(position, count);
-        if self.settings.delivery_limit.is_some_and(|limit| count > limit) {
-            return self.die(position, State::Held, ForwardReason::DeliveryLimit, occasion);
-        }
         if let Some(sequence) = sequence {
             occasion.done.fail(sequence, count);
+        }
+        if self.settings.delivery_limit.is_some_and(|limit| count > limit) {
+            return self.die(position, State::Held, ForwardReason::DeliveryLimit, occasion);
         }
         self.give_back(position, count, Returned::Failed, occasion);
     }

@@ -371,10 +371,13 @@ impl Shard {
     }
 
     fn create(&mut self, id: QueueId, settings: QueueSettings, around: &mut Surroundings<'_>) {
-        if self.queues.contains_key(&id) {
-            self.with(id, around, |queue, _| {
+        if let Some(queue) = self.queues.get(&id) {
+            if *queue.settings == settings && queue.configuring == 0 {
+                return;
+            }
+            self.with(id, around, |queue, occasion| {
                 queue.configuring = queue.configuring.saturating_sub(1);
-                queue.configure(settings);
+                queue.configure(settings, occasion.now_ms);
             });
             return;
         }

@@ -10,6 +10,7 @@
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests panic on surprises and print their seed")]
 
 mod log;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
