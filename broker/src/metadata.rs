@@ -165,7 +165,7 @@ impl MetadataTask {
                         self.delete_in_shard(queue.shard, queue.id, (false, false), false).await?.ok();
                     }
                 }
-                self.apply(&prepared.changes, batch);
+                self.apply(&prepared.changes, batch).await?;
                 Ok(Ok(MetadataAnswer::Outcome(prepared.outcome)))
             }
             MetadataRequest::DeleteQueue { connection, identity, vhost, name, if_unused, if_empty } => {
@@ -196,7 +196,7 @@ impl MetadataTask {
         };
         Ok(match deleted {
             Ok(count) => {
-                self.apply(&self.working.removal(queue.id), batch);
+                self.apply(&self.working.removal(queue.id), batch).await?;
                 Ok(MetadataAnswer::Deleted(count))
             }
             Err(refusal) => Err(refused(refusal, &queue)),
@@ -207,13 +207,16 @@ impl MetadataTask {
         let Some(queue) = self.working.queue_by_id(id).cloned() else { return Ok(()) };
         // Somebody may have used it since; then the queue stays.
         if self.delete_in_shard(queue.shard, id, (false, false), true).await?.is_ok() {
-            self.apply(&self.working.removal(id), batch);
+            self.apply(&self.working.removal(id), batch).await?;
         }
         Ok(())
     }
 
-    fn apply(&mut self, changes: &[Change], batch: &mut Batch) {
+    async fn apply(&mut self, changes: &[Change], batch: &mut Batch) -> Result<(), Stopped> {
         for change in changes {
+            if let Change::DeleteQueue { id, .. } = change {
+                self.end_store(*id, batch).await?;
+            }
             if change.is_logged() {
                 change.encode(&mut batch.entry);
             }
@@ -224,6 +227,19 @@ impl MetadataTask {
             }
             self.working.apply(change);
         }
+        Ok(())
+    }
+
+    /// Takes a delayed exchange's store from its shard. It ends with its exchange, whatever brings that about; of other
+    /// queues their shards know already.
+    async fn end_store(&mut self, id: QueueId, batch: &Batch) -> Result<(), Stopped> {
+        let store = self.working.queue_by_id(id).filter(|queue| queue.delayed_exchange().is_some()).cloned();
+        if let Some(store) = store
+            && batch.created.iter().all(|created| created.id != id)
+        {
+            self.delete_in_shard(store.shard, id, (false, false), false).await?.ok();
+        }
+        Ok(())
     }
 
     /// Logs an entry and waits until it is committed.

@@ -122,6 +122,15 @@ pub const NAME_BYTES: usize = 255;
 /// Octets of the arguments of one exchange, queue or binding; more are refused with 406.
 pub const ARGUMENTS_BYTES: usize = 16 << 10;
 
+/// Octets of a stream's segment that a declaration may ask for; more are refused with 406, as in RabbitMQ.
+pub const STREAM_SEGMENT_BYTES: i64 = 3_000_000_000;
+
+/// Keys that a queue with deduplication remembers if it does not say how many.
+pub const DEDUPLICATION_KEYS_DEFAULT: u32 = 128;
+
+/// The weight of a binding to a consistent-hash exchange; more is refused with 406, as in RabbitMQ.
+pub const HASH_WEIGHT: i64 = 10_000;
+
 /// Words `#` in one binding key of a topic exchange; more are refused with 406, as in RabbitMQ 4.3.
 pub const TOPIC_MULTI_WILDCARDS: usize = 2;
 

@@ -45,7 +45,12 @@ impl Life {
     fn new(seed: u64) -> Self {
         let mut node = Node::new();
         node.exchange("dlx", ExchangeKind::Fanout);
-        let sure = [("x-dead-letter-exchange", "dlx"), ("x-dead-letter-strategy", "at-least-once")];
+        let sure = [
+            ("x-dead-letter-exchange", "dlx"),
+            ("x-dead-letter-strategy", "at-least-once"),
+            ("x-queue-type", "quorum"),
+            ("x-overflow", "reject-publish"),
+        ];
         let sources = (0..SOURCES).map(|index| {
             let arguments = if index < 2 { &sure[..] } else { &sure[..1] };
             node.queue(&alloc::format!("source{index}"), arguments)

@@ -83,6 +83,7 @@ impl Node {
             vhost: Arc::from("/"),
             name: Arc::from(name),
             kind,
+            delayed: false,
             durable: true,
             auto_delete: false,
             internal: false,
@@ -448,7 +449,12 @@ fn what_nobody_takes_is_dropped_unless_it_must_arrive() {
     node.exchange("dlx", ExchangeKind::Fanout);
     let target = node.queue("target", &[]);
     let once = node.queue("once", &[("x-dead-letter-exchange", "dlx")]);
-    let sure = [("x-dead-letter-exchange", "dlx"), ("x-dead-letter-strategy", "at-least-once")];
+    let sure = [
+        ("x-dead-letter-exchange", "dlx"),
+        ("x-dead-letter-strategy", "at-least-once"),
+        ("x-queue-type", "quorum"),
+        ("x-overflow", "reject-publish"),
+    ];
     let sure = node.queue("sure", &sure);
     // Nothing is bound yet.
     node.leaves(once, 1, ForwardReason::Expired, &plain("", "q"));
@@ -477,7 +483,12 @@ fn what_nobody_takes_is_dropped_unless_it_must_arrive() {
 fn a_queue_that_is_full_does_not_cost_the_others_copies() {
     let mut node = Node::new();
     node.exchange("dlx", ExchangeKind::Fanout);
-    let sure = [("x-dead-letter-exchange", "dlx"), ("x-dead-letter-strategy", "at-least-once")];
+    let sure = [
+        ("x-dead-letter-exchange", "dlx"),
+        ("x-dead-letter-strategy", "at-least-once"),
+        ("x-queue-type", "quorum"),
+        ("x-overflow", "reject-publish"),
+    ];
     let sure = node.queue("sure", &sure);
     // The first and the fourth share a shard.
     let targets = ["a", "b", "c", "d"].map(|name| {

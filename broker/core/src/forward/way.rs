@@ -5,10 +5,8 @@ use alloc::sync::Arc;
 
 use crate::identity::QueueId;
 use crate::limits::FORWARD_WAYS;
+use crate::queue::DeadLettering;
 use crate::topology::{QueueRecord, Topology};
-
-/// What the name of a delayed exchange's store begins with.
-const DELAYED_PREFIX: &str = "amq.delayed.";
 
 /// What the topology says about a queue that messages leave.
 #[derive(Debug, PartialEq, Eq)]
@@ -43,14 +41,12 @@ impl Ways {
 impl Way {
     fn of(queue: QueueId, topology: &Topology) -> Option<Self> {
         let queue = topology.queue_by_id(queue)?.clone();
-        if let Some(exchange) = queue.name.strip_prefix(DELAYED_PREFIX) {
+        if let Some(exchange) = queue.delayed_exchange() {
             let exchange = Arc::from(exchange);
             return Some(Self { queue, exchange, routing_key: None, at_least_once: false });
         }
-        let text = |name| queue.argument(name).and_then(|value| value.as_str().map(Arc::from));
-        let exchange = text("x-dead-letter-exchange")?;
-        let routing_key = text("x-dead-letter-routing-key");
-        let at_least_once = text("x-dead-letter-strategy").as_deref() == Some("at-least-once");
+        let (exchange, routing_key) = topology.dead_letter(&queue)?;
+        let at_least_once = topology.settings(&queue).dead_lettering == DeadLettering::AtLeastOnce;
         Some(Self { queue, exchange, routing_key, at_least_once })
     }
 }

@@ -2,6 +2,7 @@
 
 use alloc::sync::Arc;
 use core::cmp::Ordering;
+use core::hash::{Hash, Hasher};
 
 use bytes::Bytes;
 use warren_amqp::Table;
@@ -15,6 +16,16 @@ use super::routes::Route;
 pub(super) enum Hop {
     Queue(Route),
     Exchange(Arc<str>),
+}
+
+impl Hop {
+    /// Puts in what names the destination, and nothing that may change while it is there.
+    pub(super) fn hash_identity(&self, hasher: &mut impl Hasher) {
+        match self {
+            Self::Queue(route) => route.queue.hash(hasher),
+            Self::Exchange(name) => name.hash(hasher),
+        }
+    }
 }
 
 /// One binding of a virtual host. Held by its source for routing and by its destination for deletion.

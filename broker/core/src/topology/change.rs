@@ -6,7 +6,7 @@
 //!
 //! | kind | change | fields |
 //! |---|---|---|
-//! | 1 | create exchange | vhost name · name · kind u8 (0 direct, 1 fanout, 2 topic, 3 headers) · flags (auto-delete, internal) · arguments |
+//! | 1 | create exchange | vhost name · name · kind u8 (place in [`ExchangeKind::ALL`]) · flags (auto-delete, internal, delayed) · arguments |
 //! | 2 | delete exchange | vhost name · name |
 //! | 3 | create queue | id u32 · shard u16 · vhost name · name · arguments |
 //! | 4 | delete queue | id u32 |
@@ -83,6 +83,7 @@ pub enum ChangeError {
 
 const AUTO_DELETE: u8 = 1;
 const INTERNAL: u8 = 1 << 1;
+const DELAYED: u8 = 1 << 2;
 
 impl Change {
     /// Whether the change has to be in the metadata log before it is true.
@@ -147,13 +148,10 @@ fn encode_exchange(record: &ExchangeRecord, out: &mut Vec<u8>) {
     out.push(1);
     put_name(out, &record.vhost);
     put_name(out, &record.name);
-    out.push(match record.kind {
-        ExchangeKind::Direct => 0,
-        ExchangeKind::Fanout => 1,
-        ExchangeKind::Topic => 2,
-        ExchangeKind::Headers => 3,
-    });
-    out.push(if record.auto_delete { AUTO_DELETE } else { 0 } | if record.internal { INTERNAL } else { 0 });
+    out.push(record.kind as u8);
+    let flag = |bit: u8, set: bool| if set { bit } else { 0 };
+    let delayed = flag(DELAYED, record.delayed);
+    out.push(flag(AUTO_DELETE, record.auto_delete) | flag(INTERNAL, record.internal) | delayed);
     put_arguments(out, &record.arguments);
 }
 
@@ -240,21 +238,17 @@ impl<'a> Reader<'a> {
 
     fn exchange(&mut self) -> Result<ExchangeRecord, ChangeError> {
         let (vhost, name) = (self.name()?, self.name()?);
-        let kind = match self.u8()? {
-            0 => ExchangeKind::Direct,
-            1 => ExchangeKind::Fanout,
-            2 => ExchangeKind::Topic,
-            3 => ExchangeKind::Headers,
-            unknown => return Err(ChangeError::UnknownCode(unknown)),
-        };
+        let code = self.u8()?;
+        let kind = *ExchangeKind::ALL.get(usize::from(code)).ok_or(ChangeError::UnknownCode(code))?;
         let flags = self.u8()?;
-        if flags & !(AUTO_DELETE | INTERNAL) != 0 {
+        if flags & !(AUTO_DELETE | INTERNAL | DELAYED) != 0 {
             return Err(ChangeError::UnknownCode(flags));
         }
         Ok(ExchangeRecord {
             vhost,
             name,
             kind,
+            delayed: flags & DELAYED != 0,
             durable: true,
             auto_delete: flags & AUTO_DELETE != 0,
             internal: flags & INTERNAL != 0,

@@ -6,8 +6,10 @@ use rpds::RedBlackTreeSetSync;
 use warren_amqp::Table;
 
 use super::binding::Binding;
+use super::hash::{Hashed, Shares, hash_octets};
 use super::headers::MessageHeaders;
 use super::records::{ExchangeKind, ExchangeRecord};
+use super::routes::Envelope;
 use super::topic::TopicTree;
 use super::trie::NameMap;
 
@@ -20,6 +22,8 @@ pub(super) struct Exchange {
     pub(super) record: Arc<ExchangeRecord>,
     /// The alternate exchange, read from the arguments once.
     pub(super) alternate: Option<Arc<str>>,
+    /// The queue where messages wait, if the exchange is delayed.
+    pub(super) store: Option<Arc<str>>,
     /// How many bindings lead from it.
     pub(super) bindings: usize,
     table: BindingTable,
@@ -31,6 +35,9 @@ enum BindingTable {
     Fanout(Bucket),
     Topic(TopicTree),
     Headers(Bucket),
+    ConsistentHash(Shares),
+    ModulusHash(Bucket),
+    Random(Bucket),
 }
 
 impl Exchange {
@@ -40,8 +47,11 @@ impl Exchange {
             ExchangeKind::Fanout => BindingTable::Fanout(Bucket::new_sync()),
             ExchangeKind::Topic => BindingTable::Topic(TopicTree::new()),
             ExchangeKind::Headers => BindingTable::Headers(Bucket::new_sync()),
+            ExchangeKind::ConsistentHash => BindingTable::ConsistentHash(Shares::new(Hashed::of(&record.arguments))),
+            ExchangeKind::ModulusHash => BindingTable::ModulusHash(Bucket::new_sync()),
+            ExchangeKind::Random | ExchangeKind::LocalRandom => BindingTable::Random(Bucket::new_sync()),
         };
-        Self { alternate: record.alternate(), record, bindings: 0, table }
+        Self { alternate: record.alternate(), store: record.store_name(), record, bindings: 0, table }
     }
 
     /// Adds a binding that is not there yet.
@@ -52,8 +62,12 @@ impl Exchange {
                 Some(bindings) => bindings.insert(binding),
                 None => by_key.insert(Arc::clone(&binding.routing_key), KeyBindings::One(binding)),
             },
-            BindingTable::Fanout(bucket) | BindingTable::Headers(bucket) => bucket.insert_mut(binding),
+            BindingTable::Fanout(bucket)
+            | BindingTable::Headers(bucket)
+            | BindingTable::ModulusHash(bucket)
+            | BindingTable::Random(bucket) => bucket.insert_mut(binding),
             BindingTable::Topic(tree) => tree.insert(binding),
+            BindingTable::ConsistentHash(shares) => shares.insert(binding),
         }
     }
 
@@ -67,10 +81,14 @@ impl Exchange {
                     by_key.remove(&binding.routing_key);
                 }
             }
-            BindingTable::Fanout(bucket) | BindingTable::Headers(bucket) => {
+            BindingTable::Fanout(bucket)
+            | BindingTable::Headers(bucket)
+            | BindingTable::ModulusHash(bucket)
+            | BindingTable::Random(bucket) => {
                 bucket.remove_mut(binding);
             }
             BindingTable::Topic(tree) => tree.remove(binding),
+            BindingTable::ConsistentHash(shares) => shares.remove(binding),
         }
     }
 
@@ -78,17 +96,29 @@ impl Exchange {
     pub(super) fn reach(&self, routing_key: &str) -> usize {
         match &self.table {
             BindingTable::Direct(by_key) => by_key.get(routing_key).map_or(0, KeyBindings::count),
-            BindingTable::Fanout(_) | BindingTable::Headers(_) | BindingTable::Topic(_) => self.bindings,
+            _ => self.bindings,
         }
     }
 
-    /// Calls `found` with each binding that takes the message. `headers` is called by headers exchanges only.
+    /// Whether it goes by more than exchange and routing key.
+    pub(super) fn looks_into_messages(&self) -> bool {
+        match &self.table {
+            BindingTable::Headers(_) | BindingTable::Random(_) => true,
+            BindingTable::ConsistentHash(shares) => shares.hashed().is_in_the_message(),
+            _ => false,
+        }
+    }
+
+    /// Calls `found` with each binding that takes the message. `headers` is called by headers exchanges only, `random`
+    /// by those that draw lots.
     pub(super) fn matches<'t, 'h, 'm: 'h>(
         &'t self,
-        routing_key: &str,
+        message: &Envelope<'_>,
         headers: impl FnOnce() -> &'h MessageHeaders<'m>,
+        random: &mut dyn FnMut() -> u128,
         mut found: impl FnMut(&'t Arc<Binding>),
     ) {
+        let routing_key = message.routing_key;
         match &self.table {
             BindingTable::Direct(by_key) => {
                 if let Some(bindings) = by_key.get(routing_key) {
@@ -105,6 +135,11 @@ impl Exchange {
                     }
                 }
             }
+            BindingTable::ConsistentHash(shares) => shares.pick(message).into_iter().for_each(found),
+            BindingTable::ModulusHash(bucket) => {
+                nth(bucket, hash_octets(routing_key.as_bytes()).into()).for_each(found)
+            }
+            BindingTable::Random(bucket) => nth(bucket, random()).for_each(found),
         }
     }
 
@@ -114,10 +149,20 @@ impl Exchange {
             BindingTable::Direct(by_key) => {
                 by_key.values().for_each(|bindings| bindings.for_each(&mut each));
             }
-            BindingTable::Fanout(bucket) | BindingTable::Headers(bucket) => bucket.iter().for_each(each),
+            BindingTable::Fanout(bucket)
+            | BindingTable::Headers(bucket)
+            | BindingTable::ModulusHash(bucket)
+            | BindingTable::Random(bucket) => bucket.iter().for_each(each),
             BindingTable::Topic(tree) => tree.for_each(&mut each),
+            BindingTable::ConsistentHash(shares) => shares.iter().for_each(each),
         }
     }
+}
+
+/// One binding of a bucket, if it has any: that at the place `number` modulo their count.
+fn nth(bucket: &Bucket, number: u128) -> impl Iterator<Item = &Arc<Binding>> {
+    let place = number.checked_rem(bucket.size() as u128).unwrap_or_default();
+    bucket.iter().skip(place as usize).take(1)
 }
 
 /// The bindings of one key at a direct exchange. Most keys have one, and then it is one step away.

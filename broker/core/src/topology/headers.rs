@@ -12,6 +12,8 @@ use alloc::vec::Vec;
 
 use warren_amqp::{Table, Value};
 
+use super::arguments;
+
 /// The value of `x-match`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Mode {
@@ -55,9 +57,27 @@ pub(super) fn validate(arguments: Table<'_>) -> Result<(), String> {
             if Mode::from_name(&name).is_some() {
                 return Ok(());
             }
-            Err(format!("Invalid x-match field value <<\"{name}\">>; expected all, any, all-with-x, or any-with-x"))
+            let shown = erlang_binary(octets);
+            Err(format!("Invalid x-match field value {shown}; expected all, any, all-with-x, or any-with-x"))
         }
-        Some(value) => Err(format!("Invalid x-match field type {}; expected longstr", value.type_name())),
+        Some(value) => {
+            let shown = match value {
+                Value::Binary(octets) => erlang_binary(octets),
+                Value::Void => "undefined".into(),
+                other => arguments::shown(other),
+            };
+            Err(format!("Invalid x-match field type {} (value {shown}); expected longstr", value.type_name()))
+        }
+    }
+}
+
+/// Octets as RabbitMQ's texts have them: `<<"text">>`.
+pub(super) fn erlang_binary(octets: &[u8]) -> String {
+    let text = arguments::printable(octets);
+    match text.as_ref() {
+        "" => "<<>>".into(),
+        ascii if ascii.is_ascii() => format!("<<\"{ascii}\">>"),
+        other => format!("<<\"{other}\"/utf8>>"),
     }
 }
 

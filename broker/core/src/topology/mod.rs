@@ -31,6 +31,7 @@ mod arguments;
 mod binding;
 mod change;
 mod exchange;
+mod hash;
 mod headers;
 mod names;
 mod pattern;

@@ -6,7 +6,9 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
+use core::num::IntErrorKind;
 
+use bytes::Bytes;
 use warren_amqp::{ReplyCode, Table};
 
 use super::Topology;
@@ -17,7 +19,7 @@ use super::change::Change;
 use super::exchange::Exchange;
 use super::headers;
 use super::names::{self, Thing};
-use super::records::{ExchangeKind, ExchangeRecord, QueueRecord};
+use super::records::{DELAYED_STORE, DELAYED_TYPE, ExchangeKind, ExchangeRecord, QueueRecord};
 use super::request::{Action, Bind, ExchangeDeclaration, Outcome, Prepared, QueueDeclaration, Request};
 use super::topic;
 use super::vhost::{Vhost, route_to};
@@ -51,8 +53,8 @@ impl Topology {
     /// The queue that `basic.consume`, `basic.get` or `queue.purge` names.
     ///
     /// # Errors
-    /// 403 if the user may not do that to a queue of this name, 404 if it does not exist, 405 if another connection
-    /// owns it.
+    /// 403 if the user may not do that to a queue of this name or nobody may (the store of a delayed exchange), 404 if
+    /// it does not exist, 405 if another connection owns it.
     pub fn accessible_queue(
         &self,
         identity: &Identity,
@@ -65,6 +67,9 @@ impl Topology {
         let vhost = self.vhost_or_refuse(vhost)?;
         let queue = vhost.queue(name).ok_or_else(|| not_found(Thing::Queue, name, vhost))?;
         check_owner(queue, connection)?;
+        if verb != Verb::Purge {
+            refuse_store(Thing::Queue, name, vhost)?;
+        }
         Ok(Arc::clone(queue))
     }
 
@@ -72,7 +77,8 @@ impl Topology {
     /// count 0. When the shard has agreed and let go of it, [`Topology::removal`] is the second half.
     ///
     /// # Errors
-    /// 403 if the user may not delete queues of this name, 405 if another connection owns it.
+    /// 403 if the user may not delete queues of this name or nobody may (the store of a delayed exchange), 405 if another
+    /// connection owns it.
     pub fn prepare_delete_queue(
         &self,
         identity: &Identity,
@@ -82,10 +88,12 @@ impl Topology {
     ) -> Result<Option<Arc<QueueRecord>>, Exception> {
         let name = names::stripped(name);
         self.check(identity, Verb::Delete, Resource::Queue, vhost, &name)?;
-        let Some(queue) = self.vhost_or_refuse(vhost)?.queue(&name) else {
+        let vhost = self.vhost_or_refuse(vhost)?;
+        let Some(queue) = vhost.queue(&name) else {
             return Ok(None);
         };
         check_owner(queue, connection)?;
+        refuse_store(Thing::Queue, &name, vhost)?;
         Ok(Some(Arc::clone(queue)))
     }
 
@@ -150,20 +158,17 @@ impl Topology {
         request: &Request,
         declaration: &ExchangeDeclaration,
     ) -> Result<Prepared, Exception> {
-        let Some(kind) = ExchangeKind::from_name(&declaration.kind) else {
-            let kind = declaration.kind.escape_debug();
-            return Err(precondition(format!("unknown exchange type '{kind}'")));
-        };
+        let kind = arguments::exchange::kind_of(&declaration.kind, &declaration.arguments)?;
         let name = names::stripped(&declaration.name);
         refuse_default_exchange(&name)?;
         self.require(request, Verb::Declare, Resource::Exchange, &name)?;
         if let Some(current) = vhost.exchange(&name) {
-            check_same_exchange(current, kind, declaration)?;
+            check_same_exchange(current, declaration)?;
             return Ok(done());
         }
         names::check(Thing::Exchange, &name)?;
         let named = arguments::exchange_named(&name, vhost.name());
-        arguments::check_exchange(&named, &declaration.arguments)?;
+        arguments::exchange::check(&named, kind, &declaration.arguments)?;
         let alternate = string_argument(&declaration.arguments, "alternate-exchange");
         self.require_passing_on(request, (Resource::Exchange, &name), alternate)?;
         if vhost.exchange_count() >= self.limits.exchanges {
@@ -174,12 +179,27 @@ impl Topology {
             vhost: Arc::clone(vhost.name()),
             name,
             kind,
+            delayed: declaration.kind == DELAYED_TYPE,
             durable: declaration.durable,
             auto_delete: declaration.auto_delete,
             internal: declaration.internal,
             arguments: declaration.arguments.clone(),
         };
-        Ok(Prepared { changes: vec![Change::CreateExchange(Arc::new(record))], outcome: Outcome::Done })
+        let mut changes = vec![];
+        if let Some(store) = record.store_name() {
+            changes.push(Change::CreateQueue(Arc::new(self.new_store(vhost, store, record.durable)?)));
+        }
+        changes.push(Change::CreateExchange(Arc::new(record)));
+        Ok(Prepared { changes, outcome: Outcome::Done })
+    }
+
+    /// The queue where the messages of a delayed exchange wait. It lives and is logged as its exchange is.
+    fn new_store(&self, vhost: &Vhost, name: Arc<str>, durable: bool) -> Result<QueueRecord, Exception> {
+        if name.len() > limits::NAME_BYTES {
+            let limit = limits::NAME_BYTES - DELAYED_STORE.len();
+            return Err(precondition(format!("the name of a delayed exchange is at most {limit} bytes long")));
+        }
+        self.place_queue(vhost, name, None, (durable, false), Bytes::new())
     }
 
     fn delete_exchange(
@@ -215,8 +235,9 @@ impl Topology {
     ) -> Result<Prepared, Exception> {
         let mut name = names::stripped(&declaration.name);
         let server_named = name.is_empty();
+        let arguments = typed_arguments(vhost, declaration);
         if server_named {
-            refuse_server_named(&declaration.arguments)?;
+            refuse_server_named(&arguments)?;
             name = Arc::from(declaration.generated_name.as_str());
             refuse_taken(vhost, &name)?;
         }
@@ -227,12 +248,12 @@ impl Topology {
         }
         self.require(request, Verb::Declare, Resource::Queue, &name)?;
         if let Some(current) = current {
-            check_same_queue(current, owner, declaration)?;
+            check_same_queue(current, owner, declaration, &arguments)?;
             return Ok(Prepared { changes: Vec::new(), outcome: Outcome::Queue(Arc::clone(current)) });
         }
         let dead_letter = string_argument(&declaration.arguments, "x-dead-letter-exchange");
         self.require_passing_on(request, (Resource::Queue, &name), dead_letter)?;
-        let record = Arc::new(self.new_queue(vhost, name, owner, declaration)?);
+        let record = Arc::new(self.new_queue(vhost, name, owner, declaration, arguments)?);
         Ok(Prepared { changes: vec![Change::CreateQueue(Arc::clone(&record))], outcome: Outcome::Queue(record) })
     }
 
@@ -242,17 +263,30 @@ impl Topology {
         name: Arc<str>,
         owner: Option<ConnectionId>,
         declaration: &QueueDeclaration,
+        arguments: Bytes,
     ) -> Result<QueueRecord, Exception> {
         let named = arguments::queue_named(&name, vhost.name());
-        arguments::check_queue(&named, &declaration.arguments)?;
+        arguments::queue::check(&named, &arguments)?;
         let durable = declaration.durable && owner.is_none();
         let auto_delete = declaration.auto_delete;
-        if QueueType::of(&declaration.arguments) == QueueType::Quorum {
+        if QueueType::of(&arguments) != QueueType::Classic {
             let wrong = [(auto_delete, "auto-delete"), (owner.is_some(), "exclusive-owner"), (!durable, "non-durable")];
             if let Some((_, property)) = wrong.iter().find(|(wrong, _)| *wrong) {
                 return Err(precondition(format!("invalid property '{property}' for {named}")));
             }
         }
+        self.place_queue(vhost, name, owner, (durable, auto_delete), arguments)
+    }
+
+    /// The queue with an id and a shard.
+    fn place_queue(
+        &self,
+        vhost: &Vhost,
+        name: Arc<str>,
+        owner: Option<ConnectionId>,
+        (durable, auto_delete): (bool, bool),
+        arguments: Bytes,
+    ) -> Result<QueueRecord, Exception> {
         let own = vhost.record().limits.max_queues.and_then(|limit| usize::try_from(limit).ok());
         let limit = own.map_or(self.limits.queues, |own| own.min(self.limits.queues));
         if vhost.queue_count() >= limit {
@@ -273,7 +307,7 @@ impl Topology {
             durable,
             auto_delete,
             exclusive_owner: owner,
-            arguments: declaration.arguments.clone(),
+            arguments,
         })
     }
 
@@ -291,7 +325,8 @@ impl Topology {
             vhost.exchange_table(&bind.source).ok_or_else(|| not_found(Thing::Exchange, &bind.source, vhost))?;
         let (hop, destination_logged) =
             destination(vhost, to, &bind.destination).ok_or_else(|| not_found(to, &bind.destination, vhost))?;
-        check_binding(source, bind, vhost)?;
+        refuse_store(to, &bind.destination, vhost)?;
+        check_binding(source, to, bind, vhost)?;
         check_queue_owner(vhost, to, &bind.destination, request.connection)?;
         let binding = binding_of(bind, source, hop, destination_logged);
         if vhost.has_binding(&binding) {
@@ -338,6 +373,7 @@ impl Topology {
         let mut all = Vec::with_capacity(pending.len());
         while let Some(change) = pending.pop_front() {
             let losing = copy.sources_losing(&change);
+            pending.extend(copy.store_of(&change));
             copy.apply(&change);
             all.push(change);
             for (vhost, source) in losing {
@@ -351,6 +387,16 @@ impl Topology {
             }
         }
         all
+    }
+
+    /// The end of the store, if the change is the end of a delayed exchange.
+    fn store_of(&self, change: &Change) -> Option<Change> {
+        let Change::DeleteExchange { vhost, name, .. } = change else {
+            return None;
+        };
+        let vhost = self.vhost(vhost)?;
+        let store = vhost.exchange(name)?.store_name()?;
+        vhost.queue(&store).map(|queue| delete_of(queue))
     }
 
     /// The exchanges, by vhost and name, that lose bindings by a change and are there after it.
@@ -405,23 +451,20 @@ fn destination(vhost: &Vhost, thing: Thing, name: &str) -> Option<(Hop, bool)> {
     }
 }
 
-fn check_same_exchange(
-    current: &ExchangeRecord,
-    kind: ExchangeKind,
-    declaration: &ExchangeDeclaration,
-) -> Result<(), Exception> {
+fn check_same_exchange(current: &ExchangeRecord, declaration: &ExchangeDeclaration) -> Result<(), Exception> {
     let named = arguments::exchange_named(&current.name, &current.vhost);
-    arguments::check_property("type", &named, kind, current.kind)?;
+    arguments::check_property("type", &named, declaration.kind.as_str(), current.type_name())?;
     arguments::check_property("durable", &named, declaration.durable, current.durable)?;
     arguments::check_property("auto_delete", &named, declaration.auto_delete, current.auto_delete)?;
     arguments::check_property("internal", &named, declaration.internal, current.internal)?;
-    arguments::check_same_exchange(&named, &current.arguments, &declaration.arguments)
+    arguments::exchange::check_same_arguments(&named, &declaration.arguments, &current.arguments)
 }
 
 fn check_same_queue(
     current: &QueueRecord,
     owner: Option<ConnectionId>,
     declaration: &QueueDeclaration,
+    arguments: &[u8],
 ) -> Result<(), Exception> {
     if current.exclusive_owner != owner {
         return Err(locked(current));
@@ -430,10 +473,18 @@ fn check_same_queue(
     let durable = declaration.durable && owner.is_none();
     arguments::check_property("durable", &named, durable, current.durable)?;
     arguments::check_property("auto_delete", &named, declaration.auto_delete, current.auto_delete)?;
-    arguments::check_same_queue(&named, &current.arguments, &declaration.arguments)
+    arguments::queue::check_same_arguments(&named, arguments, &current.arguments)
 }
 
-fn check_binding(source: &Exchange, bind: &Bind, vhost: &Vhost) -> Result<(), Exception> {
+/// The arguments of a declaration with the type that it means. The virtual host's default is for queues that stay and
+/// are shared; others are classic queues, as all quorum queues and streams stay and are shared.
+fn typed_arguments(vhost: &Vhost, declaration: &QueueDeclaration) -> Bytes {
+    let stays = declaration.durable && !declaration.exclusive && !declaration.auto_delete;
+    let default = if stays { vhost.default_queue_type() } else { QueueType::Classic };
+    arguments::queue::with_type(&declaration.arguments, default)
+}
+
+fn check_binding(source: &Exchange, to: Thing, bind: &Bind, vhost: &Vhost) -> Result<(), Exception> {
     let key = &bind.routing_key;
     if key.len() > limits::NAME_BYTES {
         let (size, limit) = (key.len(), limits::NAME_BYTES);
@@ -442,16 +493,51 @@ fn check_binding(source: &Exchange, bind: &Bind, vhost: &Vhost) -> Result<(), Ex
     let named = arguments::exchange_named(&source.record.name, vhost.name());
     arguments::check_size(&format!("a binding from {named}"), &bind.arguments)?;
     match source.record.kind {
-        ExchangeKind::Direct | ExchangeKind::Fanout => Ok(()),
+        ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::ModulusHash | ExchangeKind::Random => Ok(()),
+        ExchangeKind::ConsistentHash => check_weight(key),
+        ExchangeKind::LocalRandom => check_local_random(to, bind, vhost),
         ExchangeKind::Headers => headers::validate(Table::new(&bind.arguments)).map_err(precondition),
         ExchangeKind::Topic => {
             let limit = limits::TOPIC_MULTI_WILDCARDS;
-            if topic::words(key).filter(|word| *word == "#").count() <= limit {
+            let count = topic::words(key).filter(|word| *word == "#").count();
+            if count <= limit {
                 return Ok(());
             }
             let key = key.escape_debug();
-            Err(precondition(format!("binding key '{key}' to {named} has more than {limit} '#' wildcards")))
+            let text = format!("Topic binding key '{key}' uses {count} '#' wildcards, at most {limit} are allowed");
+            Err(precondition(text))
         }
+    }
+}
+
+/// The key of a binding to a consistent-hash exchange is its weight.
+fn check_weight(key: &str) -> Result<(), Exception> {
+    let text = match key.parse::<i64>() {
+        Ok(1..=limits::HASH_WEIGHT) => return Ok(()),
+        Ok(..=0) => String::from("The binding key must be greater than 0"),
+        Err(error) if *error.kind() == IntErrorKind::NegOverflow => {
+            String::from("The binding key must be greater than 0")
+        }
+        Err(error) if *error.kind() != IntErrorKind::PosOverflow => {
+            format!("The binding key must be an integer: {}", headers::erlang_binary(key.as_bytes()))
+        }
+        Ok(_) | Err(_) => format!("The binding key must not exceed {}", limits::HASH_WEIGHT),
+    };
+    Err(precondition(text))
+}
+
+/// RabbitMQ binds classic queues to such exchanges, and nothing else.
+fn check_local_random(to: Thing, bind: &Bind, vhost: &Vhost) -> Result<(), Exception> {
+    if !bind.routing_key.is_empty() {
+        let key = bind.routing_key.escape_debug();
+        return Err(precondition(format!("Non empty binding '{key}' key not permitted")));
+    }
+    let Some(queue) = vhost.queue(&bind.destination).filter(|_| to == Thing::Queue) else {
+        return Err(precondition(String::from("Destination not found")));
+    };
+    match QueueType::of(&queue.arguments) {
+        QueueType::Classic => Ok(()),
+        other => Err(precondition(format!("Queue type {} not valid for this exchange type", other.module()))),
     }
 }
 
@@ -483,6 +569,18 @@ fn not_found(thing: Thing, name: &str, vhost: &Vhost) -> Exception {
     Exception::channel(ReplyCode::NotFound, format!("no {named}"))
 }
 
+/// The store of a delayed exchange is its exchange's alone.
+fn refuse_store(thing: Thing, name: &str, vhost: &Vhost) -> Result<(), Exception> {
+    match vhost.queue(name).and_then(|queue| queue.delayed_exchange()) {
+        Some(exchange) if thing == Thing::Queue => {
+            let named = thing.named(name, vhost.name());
+            let text = format!("{named} holds the waiting messages of exchange '{exchange}' and nothing else");
+            Err(Exception::channel(ReplyCode::AccessRefused, text))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn refuse_default_exchange(name: &str) -> Result<(), Exception> {
     if name.is_empty() {
         let text = "operation not permitted on the default exchange";
@@ -510,8 +608,8 @@ fn refuse_taken(vhost: &Vhost, generated_name: &str) -> Result<(), Exception> {
 fn refuse_server_named(arguments: &[u8]) -> Result<(), Exception> {
     match QueueType::of(arguments) {
         QueueType::Classic => Ok(()),
-        QueueType::Quorum => {
-            let module = QueueType::Quorum.module();
+        other => {
+            let module = other.module();
             Err(precondition(format!("Cannot declare a server-named queue for type {module}")))
         }
     }

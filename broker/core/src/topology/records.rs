@@ -9,7 +9,13 @@ use warren_amqp::{Table, Value};
 
 use crate::{ConnectionId, QueueId, ShardId};
 
-/// How an exchange picks destinations (AMQP 0-9-1 §3.1.3).
+/// The type of exchanges that make messages wait.
+pub(super) const DELAYED_TYPE: &str = "x-delayed-message";
+
+/// What the name of a delayed exchange's store begins with, before the exchange's own. Nobody can declare such a queue.
+pub(super) const DELAYED_STORE: &str = "amq.delayed.";
+
+/// How an exchange picks destinations (AMQP 0-9-1 §3.1.3, and RabbitMQ's plugins).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ExchangeKind {
     /// Bindings whose key equals the routing key.
@@ -20,11 +26,28 @@ pub enum ExchangeKind {
     Topic,
     /// Bindings whose arguments match the message's headers.
     Headers,
+    /// One binding: the hash of something in the message decides which, and bindings have weights.
+    ConsistentHash,
+    /// One binding: the hash of the routing key, modulo the number of bindings, is its place.
+    ModulusHash,
+    /// One binding, by lot.
+    Random,
+    /// One binding, by lot, among queues on the node that the message came to; one node has all of them.
+    LocalRandom,
 }
 
 impl ExchangeKind {
     /// All kinds, in the order of their stored numbers.
-    pub const ALL: [Self; 4] = [Self::Direct, Self::Fanout, Self::Topic, Self::Headers];
+    pub const ALL: [Self; 8] = [
+        Self::Direct,
+        Self::Fanout,
+        Self::Topic,
+        Self::Headers,
+        Self::ConsistentHash,
+        Self::ModulusHash,
+        Self::Random,
+        Self::LocalRandom,
+    ];
 
     /// The name in `exchange.declare`.
     pub const fn name(self) -> &'static str {
@@ -33,6 +56,10 @@ impl ExchangeKind {
             Self::Fanout => "fanout",
             Self::Topic => "topic",
             Self::Headers => "headers",
+            Self::ConsistentHash => "x-consistent-hash",
+            Self::ModulusHash => "x-modulus-hash",
+            Self::Random => "x-random",
+            Self::LocalRandom => "x-local-random",
         }
     }
 
@@ -57,6 +84,9 @@ pub struct ExchangeRecord {
     pub name: Arc<str>,
     /// How it picks destinations.
     pub kind: ExchangeKind,
+    /// Whether messages with the header `x-delay` wait before it picks destinations (type `x-delayed-message`). The
+    /// queue that they wait in is [`Self::store_name`].
+    pub delayed: bool,
     /// Whether it survives a restart.
     pub durable: bool,
     /// Whether it is deleted when its last binding goes.
@@ -68,6 +98,16 @@ pub struct ExchangeRecord {
 }
 
 impl ExchangeRecord {
+    /// The type that it was declared with.
+    pub fn type_name(&self) -> &'static str {
+        if self.delayed { DELAYED_TYPE } else { self.kind.name() }
+    }
+
+    /// The name of the queue where messages wait, if the exchange is delayed.
+    pub fn store_name(&self) -> Option<Arc<str>> {
+        self.delayed.then(|| Arc::from([DELAYED_STORE, &self.name].concat()))
+    }
+
     /// The exchange that gets what this one routes nowhere (RabbitMQ's argument `alternate-exchange`).
     pub fn alternate(&self) -> Option<Arc<str>> {
         let value = Table::new(&self.arguments).get("alternate-exchange").ok()??;
@@ -97,6 +137,11 @@ pub struct QueueRecord {
 }
 
 impl QueueRecord {
+    /// The delayed exchange whose messages wait here; `None`: it is a queue as others are.
+    pub fn delayed_exchange(&self) -> Option<&str> {
+        self.name.strip_prefix(DELAYED_STORE)
+    }
+
     /// Whether the queue and its persistent messages are in the log. Transient, exclusive and auto-delete queues are
     /// memory only.
     pub fn is_logged(&self) -> bool {

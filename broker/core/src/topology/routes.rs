@@ -114,6 +114,11 @@ impl Routes {
         self.list.push(route);
     }
 
+    /// The message waits so long in the stores that were pushed.
+    pub(super) fn wait(&mut self, millis: u64) {
+        self.delay = Some(millis);
+    }
+
     /// Something other than names had a say.
     pub(super) fn depend_on_message(&mut self) {
         self.unrepeatable = true;

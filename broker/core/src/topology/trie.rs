@@ -41,6 +41,11 @@ pub(super) trait Key: Clone {
 #[expect(deprecated, reason = "the standard library's other hashers are not in core")]
 type NameHash = BuildHasherDefault<core::hash::SipHasher>;
 
+/// A hasher of names and other octets, the same everywhere and always.
+pub(super) fn name_hasher() -> impl core::hash::Hasher {
+    NameHash::default().build_hasher()
+}
+
 impl Key for Arc<str> {
     type Lookup = str;
 

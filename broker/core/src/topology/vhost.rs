@@ -7,6 +7,7 @@ use core::cell::OnceCell;
 
 use bytes::Bytes;
 use rpds::RedBlackTreeMapSync;
+use warren_amqp::Value;
 
 use super::arguments::QueueType;
 use super::binding::{Binding, Hop};
@@ -16,6 +17,7 @@ use super::policy::Policies;
 use super::records::{BindingRecord, ExchangeKind, ExchangeRecord, QueueRecord, VhostRecord};
 use super::routes::{Envelope, Logging, Route, RouteError, Routes};
 use super::trie::NameMap;
+use crate::limits;
 
 /// The exchanges that every virtual host begins with. All are durable, and none can be deleted.
 const PREDECLARED: [(&str, ExchangeKind); 6] = [
@@ -48,6 +50,7 @@ impl Vhost {
                 vhost: Arc::clone(name),
                 name: Arc::from(exchange),
                 kind,
+                delayed: false,
                 durable: true,
                 auto_delete: false,
                 internal: false,
@@ -77,6 +80,12 @@ impl Vhost {
     /// All queues, in no order.
     pub fn queues(&self) -> impl Iterator<Item = &Arc<QueueRecord>> {
         self.queues.values()
+    }
+
+    /// The type of queues that are declared without one.
+    pub(super) fn default_queue_type(&self) -> QueueType {
+        let name = self.record.default_queue_type.as_deref();
+        name.and_then(QueueType::from_name).unwrap_or(QueueType::Classic)
     }
 
     /// How many queues.
@@ -137,7 +146,8 @@ impl Vhost {
     }
 
     fn route_by_queue_name(&self, name: &str, routes: &mut Routes) {
-        if let Some(queue) = self.queues.get(name) {
+        // The store of a delayed exchange is filled by its exchange alone.
+        if let Some(queue) = self.queues.get(name).filter(|queue| queue.delayed_exchange().is_none()) {
             routes.push(route_to(queue));
         }
     }
@@ -146,10 +156,9 @@ impl Vhost {
         &self,
         first: &Exchange,
         message: &Envelope<'_>,
-        _random: &mut dyn FnMut() -> u128,
+        random: &mut dyn FnMut() -> u128,
         routes: &mut Routes,
     ) {
-        let routing_key = message.routing_key;
         let decoded = OnceCell::new();
         let decode = || decoded.get_or_init(|| message.headers.map(MessageHeaders::new).unwrap_or_default());
         // Neither allocates before a binding leads to an exchange.
@@ -157,26 +166,54 @@ impl Vhost {
         let mut pending = Vec::new();
         let mut next = Some(first);
         while let Some(exchange) = next {
-            let mut matched = false;
-            exchange.matches(routing_key, decode, |binding| {
-                matched = true;
-                match &binding.hop {
-                    Hop::Queue(route) => routes.push(*route),
-                    Hop::Exchange(name) => pending.push(name),
-                }
-            });
-            pending.extend(exchange.alternate.as_ref().filter(|_| !matched));
+            let mut matched = self.delay(exchange, message, routes);
+            if !matched {
+                exchange.matches(message, decode, random, |binding| {
+                    matched = true;
+                    match &binding.hop {
+                        Hop::Queue(route) => routes.push(*route),
+                        Hop::Exchange(name) => pending.push(name),
+                    }
+                });
+            }
+            if !matched {
+                pending.extend(self.alternate_of(exchange));
+            }
             if !pending.is_empty() {
                 seen.insert(&exchange.record.name);
             }
-            if exchange.record.kind == ExchangeKind::Headers {
+            if exchange.looks_into_messages() {
                 routes.depend_on_message();
             }
             next = self.next_exchange(&mut pending, &mut seen);
             if next.is_some_and(|exchange| exchange.record.name.is_empty()) {
-                self.route_by_queue_name(routing_key, routes);
+                self.route_by_queue_name(message.routing_key, routes);
             }
         }
+    }
+
+    /// The exchange that gets what this one routes nowhere: its argument says which, or else a policy.
+    fn alternate_of<'t>(&'t self, exchange: &'t Exchange) -> Option<&'t Arc<str>> {
+        if exchange.alternate.is_some() || self.policies.len() == 0 {
+            return exchange.alternate.as_ref();
+        }
+        let policy = self.policy_of_exchange(&exchange.record.name);
+        let name = policy.get("alternate-exchange")?.as_str()?;
+        self.exchange(name).map(|record| &record.name)
+    }
+
+    /// Whether the message has to wait before this exchange picks destinations; then it goes to the exchange's store.
+    fn delay(&self, exchange: &Exchange, message: &Envelope<'_>, routes: &mut Routes) -> bool {
+        let Some(store) = &exchange.store else {
+            return false;
+        };
+        routes.depend_on_message();
+        let (Some(millis), Some(queue)) = (delay_of(message), self.queues.get(store)) else {
+            return false;
+        };
+        routes.push(route_to(queue));
+        routes.wait(millis);
+        true
     }
 
     fn next_exchange<'t>(
@@ -294,12 +331,28 @@ impl Vhost {
     }
 }
 
+/// Milliseconds that a message asks to wait (header `x-delay`: an integer, or one written in digits). As in the plugin
+/// it does not wait if there is none above 0; that of a message whose time has come is negative.
+fn delay_of(message: &Envelope<'_>) -> Option<u64> {
+    let value = message.headers?.get("x-delay").ok()??;
+    let millis = value.as_integer().or_else(|| value.as_str()?.parse().ok())?;
+    u64::try_from(millis).ok().filter(|millis| *millis > 0).map(|millis| millis.min(limits::EXPIRATION_MILLIS))
+}
+
 /// The way to a queue.
 pub(super) fn route_to(queue: &QueueRecord) -> Route {
-    let logging = match QueueType::of(&queue.arguments) {
+    let queue_type = QueueType::of(&queue.arguments);
+    let logging = match queue_type {
         _ if !queue.is_logged() => Logging::Nothing,
+        _ if queue.delayed_exchange().is_some() => Logging::Everything,
         QueueType::Classic => Logging::Persistent,
-        QueueType::Quorum => Logging::Everything,
+        QueueType::Quorum | QueueType::Stream => Logging::Everything,
     };
-    Route { shard: queue.shard, queue: queue.id, logging, deduplicates: false, stream: false }
+    Route {
+        shard: queue.shard,
+        queue: queue.id,
+        logging,
+        deduplicates: queue.argument("x-message-deduplication") == Some(Value::Bool(true)),
+        stream: queue_type == QueueType::Stream,
+    }
 }

@@ -42,8 +42,9 @@ fn names_and_types_that_cannot_be() {
     refused("amq.mine", "direct", 403, "exchange name 'amq.mine' contains reserved prefix 'amq.*'");
     refused("", "direct", 403, "operation not permitted on the default exchange");
     refused("\r\n", "direct", 403, "operation not permitted on the default exchange");
-    refused("x", "x-delayed-message", 406, "unknown exchange type 'x-delayed-message'");
-    refused("x", "x-consistent-hash", 406, "unknown exchange type 'x-consistent-hash'");
+    refused("x", "x-recent-history", 406, "unknown exchange type 'x-recent-history'");
+    refused("x", "", 406, "invalid exchange type ''");
+    refused("amq.mine", "nope", 406, "unknown exchange type 'nope'");
     refused("", "nope", 406, "unknown exchange type 'nope'");
     refused("x\u{1b}", "direct", 406, r"exchange name 'x\u{1b}' contains control characters");
     refused(&"x".repeat(256), "direct", 406, "exchange name of 256 bytes is longer than 255");

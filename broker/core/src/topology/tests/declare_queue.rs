@@ -163,33 +163,7 @@ fn the_first_property_that_differs_is_named() {
             declaration.durable = true;
             declaration.arguments = table(|table| _ = table.put("x-queue-type", "quorum"));
         },
-        "inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received the value 'quorum' of type 'longstr' \
-         but current is none",
-    );
-}
-
-#[test]
-fn integers_of_all_widths_are_equal_arguments() {
-    let mut world = World::new();
-    let with = |value: Value<'_>| {
-        let arguments = table(|table| _ = table.put("x-queue-version", value));
-        declare_queue("q", |declaration| declaration.arguments = arguments)
-    };
-    world.ask(with(Value::I32(2)));
-    for same in [Value::I8(2), Value::U8(2), Value::I16(2), Value::U16(2), Value::U32(2), Value::I64(2)] {
-        assert!(world.ask(with(same)).changes.is_empty());
-    }
-    world.refused(
-        with(Value::I64(3)),
-        406,
-        "inequivalent arg 'x-queue-version' for queue 'q' in vhost '/': received the value '3' of type 'long' but \
-         current is the value '2' of type 'signedint'",
-    );
-    world.refused(
-        with(Value::F64(2.0)),
-        406,
-        "inequivalent arg 'x-queue-version' for queue 'q' in vhost '/': received the value '2' of type 'double' but \
-         current is the value '2' of type 'signedint'",
+        "inequivalent arg 'x-queue-type' for queue 'q' in vhost '/': received 'quorum' but current is 'classic'",
     );
 }
 
@@ -218,75 +192,6 @@ fn classic_is_the_type_of_queues_that_name_none() {
     assert!(world.ask(classic("a")).changes.is_empty());
     world.ask(classic("b"));
     assert!(world.ask(declare_queue("b", |_| {})).changes.is_empty());
-}
-
-#[test]
-fn arguments_that_are_taken() {
-    let mut world = World::new();
-    let mut index = 0;
-    let mut taken = |name: &str, value: Value<'_>| {
-        index += 1;
-        let arguments = table(|table| _ = table.put(name, value));
-        world.queue_with(&format!("q{index}"), |declaration| {
-            declaration.arguments = arguments;
-            declaration.durable = true;
-        });
-    };
-    taken("x-queue-type", Value::from("classic"));
-    taken("x-queue-type", Value::from("quorum"));
-    taken("x-queue-mode", Value::from("lazy"));
-    taken("x-queue-mode", Value::from("default"));
-    taken("x-queue-version", Value::I64(2));
-    taken("x-queue-leader-locator", Value::from("balanced"));
-    taken("x-queue-master-locator", Value::from("min-masters"));
-    taken("anything", Value::Void);
-}
-
-#[test]
-fn arguments_that_are_wrong() {
-    let world = World::new();
-    let refused = |name: &str, value: Value<'_>, reason: &str| {
-        let arguments = table(|table| _ = table.put(name, value));
-        let declare = declare_queue("q", |declaration| declaration.arguments = arguments);
-        world.refused(declare, 406, &format!("invalid arg '{name}' for queue 'q' in vhost '/'{reason}"));
-    };
-    refused("x-queue-type", Value::from("fast"), r#": "unsupported queue type 'fast'""#);
-    refused("x-queue-type", Value::I32(1), ": {unacceptable_type,signedint}");
-    refused("x-queue-mode", Value::from("eager"), r#": "unsupported queue mode 'eager'""#);
-    refused("x-queue-mode", Value::Bool(true), ": {unacceptable_type,bool}");
-    refused("x-queue-version", Value::I32(1), r#": "unsupported queue version '1'""#);
-    refused("x-queue-version", Value::I32(-1), ": {value_negative,-1}");
-    refused("x-queue-version", Value::from("2"), r#": "expected integer, got longstr""#);
-    refused("x-delivery-limit", Value::I32(3), " of queue type rabbit_classic_queue");
-    refused("x-max-age", Value::from("1D"), " of queue type rabbit_classic_queue");
-}
-
-#[test]
-fn arguments_that_are_not_implemented_close_the_channel_with_540() {
-    let world = World::new();
-    for name in [
-        "x-expires",
-        "x-message-ttl",
-        "x-dead-letter-exchange",
-        "x-dead-letter-routing-key",
-        "x-max-length",
-        "x-max-length-bytes",
-        "x-max-priority",
-        "x-overflow",
-        "x-single-active-consumer",
-        "x-consumer-timeout",
-    ] {
-        let arguments = table(|table| _ = table.put(name, 1));
-        let declare = declare_queue("q", |declaration| declaration.arguments = arguments);
-        let text =
-            format!("argument '{name}' of queue 'q' in vhost '/' is not implemented; declare the queue without it");
-        world.refused(declare, ReplyCode::NotImplemented.code(), &text);
-    }
-    let arguments = table(|table| _ = table.put("x-queue-type", "stream"));
-    let declare = declare_queue("q", |declaration| declaration.arguments = arguments);
-    let text = "queue 'q' in vhost '/' cannot be a stream: streams are not implemented; use x-queue-type quorum or \
-                classic";
-    world.refused(declare, 540, text);
 }
 
 #[test]

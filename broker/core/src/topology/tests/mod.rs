@@ -16,10 +16,14 @@ mod administration;
 mod binding;
 mod declare_exchange;
 mod declare_queue;
+mod delayed_exchange;
 mod delete;
+mod exchange_types;
 mod policy;
+mod queue_arguments;
 mod replay;
 mod routing;
+mod settings;
 
 const ME: ConnectionId = ConnectionId(1);
 const OTHER: ConnectionId = ConnectionId(2);
@@ -214,6 +218,15 @@ fn bind(source: &str, destination: &str, key: &str) -> Bind {
         routing_key: key.to_string(),
         arguments: Bytes::new(),
     }
+}
+
+/// A durable queue of a type with further arguments.
+fn declare_typed(name: &str, queue_type: &str, arguments: impl FnOnce(&mut TableBuilder<'_>)) -> Action {
+    let arguments = table(|table| arguments(table.put("x-queue-type", queue_type)));
+    declare_queue(name, |declaration| {
+        declaration.durable = true;
+        declaration.arguments = arguments;
+    })
 }
 
 fn table(write: impl FnOnce(&mut TableBuilder<'_>)) -> Bytes {

@@ -149,6 +149,7 @@ fn the_form_in_the_log_stays() {
     let exchange = ExchangeRecord {
         vhost: Arc::clone(&vhost),
         name: Arc::from("x"),
+        delayed: false,
         kind: ExchangeKind::Topic,
         durable: true,
         auto_delete: false,
@@ -196,8 +197,8 @@ fn octets_without_meaning_are_errors() {
     assert_eq!(Change::decode(b"\x00"), Err(ChangeError::UnknownKind(0)));
     assert_eq!(Change::decode(b"\x12"), Err(ChangeError::UnknownKind(18)));
     assert_eq!(Change::decode(b"\x02\x01\xff\x01x"), Err(ChangeError::NotUtf8));
-    assert_eq!(Change::decode(b"\x01\x01/\x01x\x04\x00\x00\x00\x00\x00"), Err(ChangeError::UnknownCode(4)));
-    assert_eq!(Change::decode(b"\x01\x01/\x01x\x00\x04\x00\x00\x00\x00"), Err(ChangeError::UnknownCode(4)));
+    assert_eq!(Change::decode(b"\x01\x01/\x01x\x08\x00\x00\x00\x00\x00"), Err(ChangeError::UnknownCode(8)));
+    assert_eq!(Change::decode(b"\x01\x01/\x01x\x00\x08\x00\x00\x00\x00"), Err(ChangeError::UnknownCode(8)));
     assert_eq!(Change::decode(b"\x05\x01/\x01x\x02"), Err(ChangeError::UnknownCode(2)));
 }
 

@@ -349,3 +349,26 @@ fn a_snapshot_never_changes() {
     assert_eq!(seen(&before), then);
     assert!(before.topology.version() < world.topology.version());
 }
+
+#[test]
+fn a_policy_names_an_alternate_exchange_where_no_argument_does() {
+    let mut world = World::new();
+    for queue in ["given", "own"] {
+        world.queue(queue);
+        world.exchange(queue, "fanout");
+        world.bind(queue, queue, "");
+    }
+    world.exchange("x", "direct");
+    world.ask(with_alternate("y", "own"));
+    let definition = table(|table| _ = table.put("alternate-exchange", "given"));
+    world.put_policy("p", |policy| policy.definition = definition);
+    assert_eq!(world.route("x", "k"), ["given"]);
+    assert_eq!(world.route("y", "k"), ["own"], "the argument counts");
+    assert_eq!(world.route("amq.topic", "k"), ["given"], "predeclared exchanges have policies too");
+    world.queue("q");
+    world.bind("x", "q", "k");
+    assert_eq!(world.route("x", "k"), ["q"]);
+    let definition = table(|table| _ = table.put("alternate-exchange", "nowhere"));
+    world.put_policy("p", |policy| policy.definition = definition);
+    assert!(world.route("x", "other").is_empty());
+}
