@@ -11,6 +11,7 @@
 
 mod log;
 mod rules;
+mod streams;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
