@@ -11,7 +11,7 @@ use tracing::error;
 use warren_core::{Bodies, Location, Message};
 use warren_storage::{FileDisk, LogPoint, LogReader, ReadError};
 
-use crate::limits::{READ_AHEAD_BYTES, READ_AHEAD_GAP};
+use crate::limits::{READ_AHEAD_BYTES, READ_AHEAD_GAP, READ_AHEADS};
 use crate::log::position;
 
 /// How far the log is synced, as the log thread last said: what lies behind it may still change.
@@ -29,36 +29,47 @@ impl SyncedEnd {
     }
 }
 
-/// One shard's reader. A backlog lies in the log mostly in the order it is delivered, so a read that continues the one
-/// before takes more than it was asked for, and the next ones are slices of it.
+/// One shard's reader. A backlog lies in the log mostly in the order it is delivered, so a read that continues one before
+/// takes more than it was asked for, and the next ones are slices of it. Several are remembered, for a shard delivers
+/// several backlogs at a time, and a stream has readers at several places.
 pub(crate) struct LogBodies {
     reader: LogReader<FileDisk>,
     synced: SyncedEnd,
-    ahead: Location,
+    /// The one used last first; at most [`READ_AHEADS`].
+    reads: Vec<Done>,
+}
+
+/// A read.
+struct Done {
+    at: Location,
     octets: Bytes,
+}
+
+impl Done {
+    /// The octets at `at`, if they were read.
+    fn slice(&self, at: Location) -> Option<Bytes> {
+        let start = at.offset.checked_sub(self.at.offset)? as usize;
+        let inside = at.segment == self.at.segment && start + at.len as usize <= self.octets.len();
+        inside.then(|| self.octets.slice(start..start + at.len as usize))
+    }
+
+    /// True if `at` lies right behind it.
+    fn is_continued_by(&self, at: Location) -> bool {
+        let behind = at.offset.checked_sub(self.at.offset).and_then(|gap| gap.checked_sub(self.at.len));
+        at.segment == self.at.segment && behind.is_some_and(|gap| gap < READ_AHEAD_GAP)
+    }
 }
 
 impl LogBodies {
     pub(crate) fn new(reader: LogReader<FileDisk>, synced: SyncedEnd) -> Self {
-        let nothing = Location { segment: 0, offset: 0, len: 0 };
-        Self { reader, synced, ahead: nothing, octets: Bytes::new() }
+        Self { reader, synced, reads: Vec::new() }
     }
 
-    /// What has been read ahead, if `at` is in it.
-    fn slice(&self, at: Location) -> Option<Bytes> {
-        let start = at.offset.checked_sub(self.ahead.offset)? as usize;
-        let inside = at.segment == self.ahead.segment && start + at.len as usize <= self.octets.len();
-        inside.then(|| self.octets.slice(start..start + at.len as usize))
-    }
-
-    /// How much to read at `at`: more than asked if it lies right behind what was read before. Messages of a queue that
-    /// lie apart are read one by one, or each would keep its neighbours in memory.
+    /// How much to read at `at`, which continues a read: more than was asked for, as far as the log is synced. Messages of a
+    /// queue that lie apart are read one by one, or each would keep its neighbours in memory.
     fn len_to_read(&self, at: Location) -> Result<u32, ReadError> {
-        let behind = at.offset.checked_sub(self.ahead.offset).and_then(|gap| gap.checked_sub(self.ahead.len));
-        let continues = at.segment == self.ahead.segment && behind.is_some_and(|gap| gap < READ_AHEAD_GAP);
         let synced = self.synced.get();
         let end = match synced.segment.cmp(&at.segment) {
-            _ if !continues => return Ok(at.len),
             // The log thread has told us of `at` and not yet how far it is: nothing behind it is sure.
             Less => return Ok(at.len),
             Equal => synced.offset,
@@ -68,13 +79,21 @@ impl LogBodies {
     }
 
     fn octets(&mut self, at: Location) -> Result<Bytes, ReadError> {
-        if let Some(octets) = self.slice(at) {
+        let known = self.reads.iter().enumerate().find_map(|(index, read)| Some((index, read.slice(at)?)));
+        if let Some((index, octets)) = known {
+            self.reads[..=index].rotate_right(1);
             return Ok(octets);
         }
-        let ahead = Location { len: self.len_to_read(at)?, ..at };
-        self.octets = read(&self.reader, ahead)?;
-        self.ahead = ahead;
-        Ok(self.octets.slice(..at.len as usize))
+        let continued = self.reads.iter().position(|read| read.is_continued_by(at));
+        let len = if continued.is_some() { self.len_to_read(at)? } else { at.len };
+        let octets = read(&self.reader, Location { len, ..at })?;
+        let asked = octets.slice(..at.len as usize);
+        match continued {
+            Some(index) => _ = self.reads.remove(index),
+            None => self.reads.truncate(READ_AHEADS - 1),
+        }
+        self.reads.insert(0, Done { at: Location { len, ..at }, octets });
+        Ok(asked)
     }
 }
 

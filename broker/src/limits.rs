@@ -36,6 +36,10 @@ pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// Octets read from the log beyond what was asked for, when a backlog is delivered.
 pub(crate) const READ_AHEAD_BYTES: u32 = 256 << 10;
 
+/// Reads that a shard remembers, each with up to [`READ_AHEAD_BYTES`]: of so many backlogs that it delivers at a time none has
+/// to be read message by message. The one that was not used for longest makes room for one more.
+pub(crate) const READ_AHEADS: usize = 4;
+
 /// Octets that may lie between two messages of a queue for the second to be read ahead with more.
 pub(crate) const READ_AHEAD_GAP: u32 = 4 << 10;
 

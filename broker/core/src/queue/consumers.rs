@@ -38,10 +38,12 @@ impl Queue {
 
     /// Whom it serves.
     fn service(&self) -> Service {
-        if self.settings.single_active_consumer {
-            Service::SingleActive { takeover: self.settings.kind == QueueKind::Quorum }
-        } else {
-            Service::Turns
+        match self.settings.kind {
+            QueueKind::Stream => Service::Readers,
+            kind if self.settings.single_active_consumer => {
+                Service::SingleActive { takeover: kind == QueueKind::Quorum }
+            }
+            _ => Service::Turns,
         }
     }
 

@@ -39,6 +39,8 @@ pub(super) enum Service {
     /// All consumers, in turn.
     #[default]
     Turns,
+    /// All consumers, each until it has what it has room for: what one gets is not taken from others.
+    Readers,
     /// One consumer at a time (argument `x-single-active-consumer`).
     SingleActive {
         /// A consumer of higher priority takes over as soon as the one before it holds nothing any more (RabbitMQ's quorum
@@ -177,7 +179,7 @@ impl Holders {
     /// The consumer whose turn it is, and whether it needs no acknowledgements.
     pub(super) fn next(&mut self) -> Option<(u32, bool)> {
         match self.service {
-            Service::Turns => self.next_in_turn(),
+            Service::Turns | Service::Readers => self.next_in_turn(),
             Service::SingleActive { takeover } => self.next_active(takeover),
         }
     }
@@ -228,27 +230,26 @@ impl Holders {
 
     /// Serves the first of those who wait, if only one is served and nobody is.
     fn activate(&mut self) {
-        if self.service != Service::Turns && self.active.is_none() {
+        if matches!(self.service, Service::SingleActive { .. }) && self.active.is_none() {
             self.active = self.turns.pop_front().map(|(number, _)| number);
         }
     }
 
     /// The consumer whose turn it was took a message of so many octets. Answers its key.
     pub(super) fn took(&mut self, number: u32, bytes: usize) -> ConsumerKey {
-        let in_turn = self.service == Service::Turns;
         let holder = &mut self.entries[number as usize];
         let key = holder.key;
         if let Some(consumer) = &mut holder.consumer {
             holder.held += u32::from(!consumer.no_ack());
             consumer.took(bytes);
-            if !in_turn {
-                return key;
-            }
-            if consumer.can_take(holder.held) {
-                self.turns.rotate();
-            } else {
-                consumer.end_turn();
-                self.turns.pop_front();
+            match self.service {
+                Service::SingleActive { .. } => {}
+                Service::Turns if consumer.can_take(holder.held) => self.turns.rotate(),
+                Service::Readers if consumer.can_take(holder.held) => {}
+                Service::Turns | Service::Readers => {
+                    consumer.end_turn();
+                    self.turns.pop_front();
+                }
             }
         }
         key

@@ -101,17 +101,9 @@ impl World {
         self.shard.totals().ready
     }
 
-    /// As after a restart that begins with a snapshot.
-    fn from_snapshot(&self) -> Self {
-        let mut world = self.restarted();
-        world.shard = Shard::restore(&self.shard.snapshot().encode()).expect("it was encoded");
-        world.shard.lead();
-        world
-    }
-
     /// Both ways in which a process can find what was logged.
     fn after_restarts(&self) -> [Self; 2] {
-        [self.restarted(), self.from_snapshot()]
+        [self.restarted(), self.restored()]
     }
 }
 

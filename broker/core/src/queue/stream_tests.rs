@@ -64,15 +64,6 @@ impl World {
     fn bodies(&mut self, connection: u64) -> Vec<String> {
         self.got(connection).into_iter().map(|(.., body)| body).collect()
     }
-
-    /// Restarted from a snapshot of now.
-    fn restored(&self) -> Self {
-        let snapshot = self.shard.snapshot().encode();
-        let mut world = self.restarted();
-        world.shard = Shard::restore(&snapshot).expect("own snapshots can be read");
-        world.shard.lead();
-        world
-    }
 }
 
 #[test]

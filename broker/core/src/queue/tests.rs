@@ -140,6 +140,14 @@ impl World {
         Self { shard, log: self.log.clone(), events: vec![], unused: vec![], deleted: vec![] }
     }
 
+    /// The shard as a restart finds it that begins with a snapshot of now.
+    pub(super) fn restored(&self) -> Self {
+        let mut world = self.restarted();
+        world.shard = Shard::restore(&self.shard.snapshot().encode()).expect("it was encoded");
+        world.shard.lead();
+        world
+    }
+
     /// Everything that a fresh consumer gets: body and redelivered flag.
     pub(super) fn drain(&mut self) -> Vec<(String, bool)> {
         self.subscribe(consumer(77), true, 0);

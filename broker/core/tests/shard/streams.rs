@@ -122,6 +122,9 @@ impl Reader {
     }
 }
 
+/// Queues and numbers of messages.
+type Contents = BTreeSet<(u32, u64)>;
+
 struct World {
     shard: Shard,
     settings: QueueSettings,
@@ -136,7 +139,8 @@ struct World {
     log: Log,
     last_id: u64,
     last_serial: u32,
-    taken: Option<(Snapshot, Point, BTreeSet<(u32, u64)>)>,
+    /// A snapshot that is not on disk yet.
+    taken: Option<(Snapshot, Point, Contents)>,
 }
 
 impl World {
@@ -342,7 +346,7 @@ impl World {
         while self.commit() || self.take_entry() {}
     }
 
-    fn contents(&self) -> BTreeSet<(u32, u64)> {
+    fn contents(&self) -> Contents {
         let kept = self.messages.iter().skip(self.first as usize).map(|message| (STREAM.0, message.id));
         let others = self.messages.iter().filter(|message| message.both).map(|message| (OTHER.0, message.id));
         kept.chain(others).collect()
