@@ -284,12 +284,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn read(&mut self, len: usize) {
         let topology = self.shared.topology.load();
         let connections = &*self.shared.connections;
+        let own_channels = self.presence.opened.as_ref().map_or(0, Opened::channels);
         let mut world = World {
             now: self.shared.now(),
             topology: &topology,
             random: &mut random,
             takes_replies: &|address| connections.takes_replies(address),
             open_connections: &|user, vhost| connections.open_count(user, vhost),
+            open_channels: &|user| connections.open_channels(user) - own_channels,
         };
         let (session, output, partial) = (&mut self.session, &mut self.output, &mut self.partial);
         with_scratch(|scratch| {
@@ -306,12 +308,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn resume(&mut self) {
         let topology = self.shared.topology.load();
         let connections = &*self.shared.connections;
+        let own_channels = self.presence.opened.as_ref().map_or(0, Opened::channels);
         let mut world = World {
             now: self.shared.now(),
             topology: &topology,
             random: &mut random,
             takes_replies: &|address| connections.takes_replies(address),
             open_connections: &|user, vhost| connections.open_count(user, vhost),
+            open_channels: &|user| connections.open_channels(user) - own_channels,
         };
         self.taken += self.session.receive(&mut world, &self.partial[self.taken..], &mut self.output);
         self.held = !self.session.is_reading();
@@ -435,6 +439,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.presence.opened.is_none() && self.session.is_open() {
             let (user, vhost) = (self.session.identity().name().clone(), self.session.vhost().clone());
             self.presence.opened = Some(Connections::opened(&self.shared.connections, user, vhost));
+        }
+        if let Some(opened) = &mut self.presence.opened {
+            opened.set_channels(self.session.channel_count());
         }
     }
 

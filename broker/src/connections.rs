@@ -38,6 +38,7 @@ pub(crate) struct Connections {
 struct OpenCounts {
     by_user: HashMap<Arc<str>, usize>,
     by_vhost: HashMap<Arc<str>, usize>,
+    channels_by_user: HashMap<Arc<str>, usize>,
 }
 
 /// A connection that counts among the open ones as long as the value lives.
@@ -46,6 +47,7 @@ pub(crate) struct Opened {
     connections: Arc<Connections>,
     user: Arc<str>,
     vhost: Arc<str>,
+    channels: usize,
 }
 
 /// How a connection is reached.
@@ -137,9 +139,15 @@ impl Connections {
 
     /// How many connections a user has, and how many there are in a virtual host.
     pub(crate) fn open_count(&self, user: &str, vhost: &str) -> OpenConnections {
-        let OpenCounts { by_user, by_vhost } = &*self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        let OpenCounts { by_user, by_vhost, .. } = &*self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         let count = |counts: &HashMap<Arc<str>, usize>, name| counts.get(name).copied().unwrap_or_default();
         OpenConnections { of_user: count(by_user, user), in_vhost: count(by_vhost, vhost) }
+    }
+
+    /// How many channels a user has.
+    pub(crate) fn open_channels(&self, user: &str) -> usize {
+        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        opened.channels_by_user.get(user).copied().unwrap_or_default()
     }
 
     /// One more connection is open.
@@ -147,7 +155,7 @@ impl Connections {
         let mut opened = connections.opened.lock().unwrap_or_else(PoisonError::into_inner);
         *opened.by_user.entry(user.clone()).or_default() += 1;
         *opened.by_vhost.entry(vhost.clone()).or_default() += 1;
-        Opened { connections: connections.clone(), user, vhost }
+        Opened { connections: connections.clone(), user, vhost, channels: 0 }
     }
 
     /// Whether somebody waits for replies there.
@@ -157,16 +165,38 @@ impl Connections {
     }
 }
 
+impl Opened {
+    /// Its channels, as last said.
+    pub(crate) fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// It has so many channels now.
+    pub(crate) fn set_channels(&mut self, channels: usize) {
+        if channels != self.channels {
+            let opened = &mut *self.connections.opened.lock().unwrap_or_else(PoisonError::into_inner);
+            *opened.channels_by_user.entry(self.user.clone()).or_default() += channels;
+            less(&mut opened.channels_by_user, &self.user, self.channels);
+            self.channels = channels;
+        }
+    }
+}
+
 impl Drop for Opened {
     fn drop(&mut self) {
         let opened = &mut *self.connections.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        for (counts, name) in [(&mut opened.by_user, &self.user), (&mut opened.by_vhost, &self.vhost)] {
-            if let Some(count) = counts.get_mut(name) {
-                *count -= 1;
-                if *count == 0 {
-                    counts.remove(name);
-                }
-            }
+        less(&mut opened.by_user, &self.user, 1);
+        less(&mut opened.by_vhost, &self.vhost, 1);
+        less(&mut opened.channels_by_user, &self.user, self.channels);
+    }
+}
+
+/// Takes `less` off a count; none is kept that is 0.
+fn less(counts: &mut HashMap<Arc<str>, usize>, name: &Arc<str>, less: usize) {
+    if let Some(count) = counts.get_mut(name) {
+        *count -= less;
+        if *count == 0 {
+            counts.remove(name);
         }
     }
 }
@@ -179,17 +209,23 @@ mod tests {
     fn open_connections_are_counted_by_user_and_by_vhost_until_they_end() {
         let connections = Arc::new(Connections::default());
         let open = |user: &str, vhost: &str| Connections::opened(&connections, Arc::from(user), Arc::from(vhost));
-        let first = open("alice", "a");
-        let second = open("alice", "b");
+        let mut first = open("alice", "a");
+        let mut second = open("alice", "b");
         let third = open("bob", "b");
         let counts = |user, vhost| {
             let OpenConnections { of_user, in_vhost } = connections.open_count(user, vhost);
             (of_user, in_vhost)
         };
         assert_eq!((counts("alice", "b"), counts("bob", "a"), counts("carol", "c")), ((2, 2), (1, 1), (0, 0)));
+        first.set_channels(3);
+        second.set_channels(2);
+        first.set_channels(1);
+        assert_eq!((connections.open_channels("alice"), connections.open_channels("bob")), (3, 0));
         drop((first, third));
+        assert_eq!(connections.open_channels("alice"), 2);
         assert_eq!((counts("alice", "b"), counts("bob", "a")), ((1, 1), (0, 0)));
         drop(second);
-        assert!(connections.opened.lock().expect("not poisoned").by_user.is_empty(), "nothing is kept");
+        let OpenCounts { by_user, by_vhost, channels_by_user } = &*connections.opened.lock().expect("not poisoned");
+        assert!(by_user.is_empty() && by_vhost.is_empty() && channels_by_user.is_empty(), "nothing is kept");
     }
 }

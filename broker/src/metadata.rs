@@ -99,7 +99,7 @@ pub(crate) struct MetadataTask {
 struct Batch {
     /// Changes for the log.
     entry: Vec<u8>,
-    /// Queues that begin: their shards are told before anybody can see them.
+    /// Queues that begin: their shards are told before anybody can see them, as they are of new settings.
     created: Vec<Arc<QueueRecord>>,
     /// Answers to be given when the entry is durable.
     answers: VecDeque<(oneshot::Sender<Answer>, Answer)>,
@@ -129,7 +129,7 @@ impl MetadataTask {
 
     async fn carry_out(&mut self, messages: &mut Vec<Message>) -> Result<(), Stopped> {
         let mut batch = Batch::default();
-
+        let before = self.working.clone();
         for message in messages.drain(..) {
             match message {
                 Message::Request(request, reply) => {
@@ -142,7 +142,7 @@ impl MetadataTask {
         if !batch.entry.is_empty() {
             self.log(std::mem::take(&mut batch.entry)).await?;
         }
-        for queue in &batch.created {
+        for queue in batch.created.iter().chain(&self.working.reconfigured(&before)) {
             self.create_in_shard(queue).await?;
         }
         self.published.store(Arc::new(self.working.clone()));

@@ -76,6 +76,10 @@ pub const PARTLY_FORWARDED: usize = 4_096;
 /// Octets of a dead letter's `x-death`. Beyond, its oldest deaths are forgotten, never the newest.
 pub const DEATHS_BYTES: usize = 64 << 10;
 
+/// Octets of messages that a shard has let out to the forwarder, over all its queues; the message that reaches it is the
+/// last, and others wait in their queues.
+pub const FORWARD_WINDOW_BYTES: u64 = 2 << 20;
+
 /// Queues of which the forwarder remembers where their messages go; beyond, all are looked up anew.
 pub const FORWARD_WAYS: usize = 1_024;
 

@@ -95,6 +95,7 @@ impl Broker {
             random: &mut || 1,
             takes_replies: &|_| false,
             open_connections: &|_, _| OpenConnections::default(),
+            open_channels: &|_| 0,
         };
         let counted = measure(|| assert_eq!(session.receive(&mut world, octets, output), octets.len()));
         *allocations += counted.count_total;

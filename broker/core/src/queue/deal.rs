@@ -5,6 +5,7 @@ use super::holders::Holders;
 use super::recent::Recent;
 use super::settled::Settled;
 use super::store::{Body, Found, Taker, Terms};
+use super::window::ForwardWindow;
 use super::{Delivery, QueueId};
 use crate::location::Bodies;
 use crate::message::Message;
@@ -23,6 +24,7 @@ pub(super) struct Occasion<'a> {
     pub(super) out: &'a mut ShardOutput,
     /// What is to be logged as done with.
     pub(super) done: &'a mut Settled,
+    pub(super) window: &'a mut ForwardWindow,
 }
 
 impl Source<'_> {

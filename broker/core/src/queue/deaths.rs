@@ -3,7 +3,9 @@
 
 use super::deal::Occasion;
 use super::event::{Event, Forward};
+use super::rules::Rules;
 use super::store::{Found, State, To};
+use super::window::ForwardWindow;
 use super::{DeadLettering, ForwardReason, Overflow, Queue, QueueKind};
 use crate::identity::ConnectionId;
 
@@ -16,9 +18,24 @@ impl Queue {
         self.settings.dead_lettering != DeadLettering::None || self.settings.kind == QueueKind::Delayed
     }
 
-    /// True if a message that dies now can leave now.
-    fn has_room(&self) -> bool {
-        !self.forwards() || self.rules.as_ref().is_some_and(|rules| rules.dead.has_room())
+    /// True if a message that dies now can leave now. If only the shard's window is full, the queue is looked at again when
+    /// it is not.
+    fn has_room(&mut self, window: &mut ForwardWindow) -> bool {
+        if !self.forwards() {
+            return true;
+        }
+        let Some(rules) = self.rules.as_mut().filter(|rules| rules.dead.has_room()) else { return false };
+        if !window.has_room() && !core::mem::replace(&mut rules.dead.crowded, true) {
+            window.wait(self.id);
+        }
+        window.has_room()
+    }
+
+    /// It waits no more for the shard's window.
+    pub(super) fn has_found_room(&mut self) {
+        if let Some(rules) = &mut self.rules {
+            rules.dead.crowded = false;
+        }
     }
 
     /// The message at `position`, which is in the state `from`, leaves the queue; if too many are on their way already, it
@@ -26,7 +43,7 @@ impl Queue {
     pub(super) fn die(&mut self, position: u64, from: State, reason: ForwardReason, occasion: &mut Occasion<'_>) {
         if !self.forwards() {
             self.store.shift(position, from, To::Gone, occasion.done);
-        } else if self.has_room() {
+        } else if self.has_room(occasion.window) {
             self.forward(position, from, reason, occasion);
         } else if let Some(rules) = &mut self.rules
             && self.store.shift(position, from, To::Aside { redelivered: true }, occasion.done).is_some()
@@ -38,11 +55,11 @@ impl Queue {
     /// The forwarder gets the message at `position`.
     fn forward(&mut self, position: u64, from: State, reason: ForwardReason, occasion: &mut Occasion<'_>) {
         let Some(found) = self.store.shift(position, from, To::Held(FORWARDER), occasion.done) else { return };
-        if let Some(rules) = &mut self.rules {
-            rules.dead.leave(position, reason);
-        }
         let Found { delivery_count, body, .. } = found;
         let message = occasion.source.message(body);
+        if let Some(rules) = &mut self.rules {
+            rules.dead.leave(position, reason, occasion.window.leave(&message));
+        }
         let (queue, at_ms) = (self.id, occasion.now_ms);
         let forward = Forward { queue, position, reason, at_ms, delivery_count, message };
         occasion.out.tell(ConnectionId::FORWARDER, Event::Forward(forward));
@@ -51,7 +68,7 @@ impl Queue {
     /// The forwarder gave the message at `position` back: it is its turn again behind the others that wait.
     pub(super) fn came_back(&mut self, position: u64, occasion: &mut Occasion<'_>) {
         let Some(rules) = &mut self.rules else { return };
-        let Some(reason) = rules.dead.arrived(position) else { return };
+        let Some(reason) = rules.dead.arrived(position, occasion.window) else { return };
         let aside = To::Aside { redelivered: false };
         if self.store.shift(position, State::Held, aside, occasion.done).is_some() {
             rules.dead.wait(position, reason);
@@ -60,7 +77,7 @@ impl Queue {
 
     /// What has waited leaves, as far as there is room.
     pub(super) fn forward_waiting(&mut self, occasion: &mut Occasion<'_>) {
-        while self.has_room()
+        while self.has_room(occasion.window)
             && let Some((position, reason)) = self.rules.as_mut().and_then(|rules| rules.dead.next())
         {
             self.die(position, State::Aside, reason, occasion);
@@ -69,7 +86,7 @@ impl Queue {
 
     /// What is due leaves the store of a delayed exchange, as far as there is room.
     pub(super) fn forward_due(&mut self, occasion: &mut Occasion<'_>) {
-        while self.has_room()
+        while self.has_room(occasion.window)
             && let Some(rules) = &mut self.rules
             && let Some((_, position)) = rules.delayed.first().copied().filter(|(due, _)| *due <= occasion.now_ms)
         {
@@ -82,7 +99,7 @@ impl Queue {
     /// Answers whether any did.
     pub(super) fn expire_heads(&mut self, fresh: bool, occasion: &mut Occasion<'_>) -> bool {
         let mut expired = false;
-        while self.has_room() {
+        while self.has_room(occasion.window) {
             let over = self.store.heads().find(|(_, extra)| extra.is_over(occasion.now_ms));
             let Some((position, _)) = over.filter(|(position, _)| fresh || !self.store.is_fresh(*position)) else {
                 break;
@@ -101,7 +118,7 @@ impl Queue {
         }
         let mut dropped = false;
         while self.is_too_long()
-            && self.has_room()
+            && self.has_room(occasion.window)
             && let Some(position) = self.store.lowest_head()
         {
             self.die(position, State::Ready, ForwardReason::MaxLength, occasion);
@@ -118,7 +135,8 @@ impl Queue {
 
     /// When the next message's time is over, unless it has to wait for the forwarder anyway.
     pub(super) fn next_time(&mut self) -> Option<u64> {
-        if !self.has_room() {
+        let waits = |rules: &Rules| rules.dead.crowded || !rules.dead.has_room();
+        if self.forwards() && self.rules.as_deref().is_none_or(waits) {
             return None;
         }
         if self.settings.kind == QueueKind::Delayed {

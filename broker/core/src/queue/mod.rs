@@ -30,6 +30,7 @@ mod store;
 mod stream;
 mod turns;
 mod watch;
+mod window;
 
 #[cfg(test)]
 mod consumer_tests;
@@ -237,7 +238,7 @@ impl Queue {
         if self.store.ready() == 0 || !self.holders.has_takers() {
             return Stop::NotTaken;
         }
-        let Occasion { now_ms, source, out, done } = occasion;
+        let Occasion { now_ms, source, out, done, .. } = occasion;
         let now_ms = *now_ms;
         let mut turn = Turn { queue: self.id, holders: &mut self.holders, source, out, now_ms, number: 0 };
         self.store.hand_out(now_ms, &mut turn, done)

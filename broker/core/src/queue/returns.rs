@@ -23,7 +23,7 @@ impl Queue {
         if settlement == Settlement::Done {
             for range in ranges {
                 self.store.finish(*range, occasion.done, |position, holder| match holder {
-                    FORWARDER => drop(rules.dead.arrived(position)),
+                    FORWARDER => drop(rules.dead.arrived(position, occasion.window)),
                     _ => self.holders.released(holder),
                 });
             }
@@ -88,7 +88,7 @@ impl Queue {
         if holder == FORWARDER {
             return match settlement {
                 Settlement::Done | Settlement::Reject => {
-                    self.rules.as_mut().and_then(|rules| rules.dead.arrived(position));
+                    self.rules.as_mut().and_then(|rules| rules.dead.arrived(position, occasion.window));
                     self.store.shift(position, State::Held, To::Gone, occasion.done);
                 }
                 Settlement::Requeue | Settlement::Fail | Settlement::Return => self.came_back(position, occasion),

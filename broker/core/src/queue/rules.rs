@@ -3,6 +3,7 @@
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::duplicates::Duplicates;
+use super::window::ForwardWindow;
 use super::{ForwardReason, QueueKind, QueueSettings};
 use crate::limits::DEAD_LETTERS_UNDER_WAY;
 
@@ -24,10 +25,12 @@ pub(super) struct Rules {
 /// Messages that leave their queue.
 #[derive(Debug, Default)]
 pub(super) struct DeadLetters {
-    /// By position: those that the forwarder has.
-    under_way: BTreeMap<u64, ForwardReason>,
+    /// By position: those that the forwarder has, with what they take of the shard's window.
+    under_way: BTreeMap<u64, (ForwardReason, u64)>,
     /// Those that wait until it has fewer, and those that it gave back.
     waiting: VecDeque<(u64, ForwardReason)>,
+    /// The queue waits for room in the shard's window.
+    pub(super) crowded: bool,
 }
 
 impl Rules {
@@ -76,14 +79,21 @@ impl DeadLetters {
         self.under_way.len() < DEAD_LETTERS_UNDER_WAY
     }
 
-    /// A message goes to the forwarder.
-    pub(super) fn leave(&mut self, position: u64, reason: ForwardReason) {
-        self.under_way.insert(position, reason);
+    /// A message goes to the forwarder and takes so much of the shard's window.
+    pub(super) fn leave(&mut self, position: u64, reason: ForwardReason, bytes: u64) {
+        self.under_way.insert(position, (reason, bytes));
     }
 
     /// The forwarder has settled a message; answers why it left.
-    pub(super) fn arrived(&mut self, position: u64) -> Option<ForwardReason> {
-        self.under_way.remove(&position)
+    pub(super) fn arrived(&mut self, position: u64, window: &mut ForwardWindow) -> Option<ForwardReason> {
+        let (reason, bytes) = self.under_way.remove(&position)?;
+        window.give_back(bytes);
+        Some(reason)
+    }
+
+    /// What it takes of the shard's window.
+    pub(super) fn window_bytes(&self) -> u64 {
+        self.under_way.values().map(|(_, bytes)| bytes).sum()
     }
 
     /// How many wait.

@@ -23,6 +23,7 @@ use super::outbox::{Due, Outbox};
 use super::recent::Recent;
 use super::settled::Settled;
 use super::store::{Body, Extra};
+use super::window::ForwardWindow;
 use super::{Queue, QueueSettings, Subscription};
 use crate::command::{self, EntryHeader, Publish};
 use crate::identity::{ConnectionId, ConsumerKey, QueueId};
@@ -42,6 +43,7 @@ pub struct Shard {
     epoch_starts: bool,
     outbox: Outbox,
     recent: Recent,
+    window: ForwardWindow,
     /// Empty between calls, kept for their memory: what is to be logged as settled, and the queues that a run is for.
     done: Settled,
     touched: Vec<QueueId>,
@@ -227,6 +229,7 @@ impl Shard {
             ShardInput::Publish(run) => self.apply_run(run, None, self.now_ms, around),
             ShardInput::Settle { queue, ranges, settlement } => {
                 self.with(queue, around, |queue, occasion| queue.settle(&ranges, settlement, occasion));
+                self.let_out(around);
             }
             ShardInput::Subscribe { queue, consumer, subscription } => {
                 self.subscribe(queue, consumer, subscription, around);
@@ -257,8 +260,16 @@ impl Shard {
                 let refusal = self.refusal(queue, if_unused, if_empty, still_unused);
                 let deleted = refusal.map_or_else(|| Ok(self.delete(queue, around.out)), Err);
                 around.out.deleted.push((request, deleted));
+                self.let_out(around);
             }
             ShardInput::Detach { connection, queue } => self.detach(connection, queue, around),
+        }
+    }
+
+    /// Has queues send their messages on that found no room for them in the window, as far as there is room now.
+    fn let_out(&mut self, around: &mut Surroundings<'_>) {
+        while let Some(id) = self.window.next() {
+            self.with(id, around, |queue, _| queue.has_found_room());
         }
     }
 
@@ -271,7 +282,8 @@ impl Shard {
     ) -> Option<R> {
         let queue = self.queues.get_mut(&id)?;
         let source = Source { recent: &mut self.recent, bodies: around.bodies };
-        let mut occasion = Occasion { now_ms: self.now_ms, source, out: around.out, done: &mut self.done };
+        let mut occasion =
+            Occasion { now_ms: self.now_ms, source, out: around.out, done: &mut self.done, window: &mut self.window };
         let result = work(queue, &mut occasion);
         queue.dispatch(&mut occasion);
         let deadline = queue.next_deadline();
@@ -325,7 +337,8 @@ impl Shard {
                     } else {
                         let source = Source { recent: &mut self.recent, bodies: around.bodies };
                         let (now_ms, out) = (self.now_ms, &mut *around.out);
-                        let mut occasion = Occasion { now_ms, source, out, done: &mut self.done };
+                        let mut occasion =
+                            Occasion { now_ms, source, out, done: &mut self.done, window: &mut self.window };
                         if !queue.admit(Arrival { publish, body, time_ms }, &mut occasion) {
                             self.refused.push(index);
                         }
@@ -410,6 +423,7 @@ impl Shard {
             out.tell(key.connection, Event::ConsumerCancelled(key));
         }
         queue.deadline.map(|at| self.deadlines.remove(&(at, id)));
+        self.window.give_back(queue.rules.as_ref().map_or(0, |rules| rules.dead.window_bytes()));
         if queue.settings.logged {
             self.log_own(|commands| command::encode_delete(id, commands));
         }

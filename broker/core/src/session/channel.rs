@@ -84,7 +84,7 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         match self.channels.get(origin.channel) {
-            None => return self.first_method(origin, &method, out),
+            None => return self.first_method(world, origin, &method, out),
             Some(channel) if channel.closing => {
                 self.closing_method(origin.channel, &method, out);
                 return Ok(());
@@ -139,6 +139,7 @@ impl Session {
     /// A method on a channel that is not open: only `channel.open` makes sense.
     fn first_method(
         &mut self,
+        world: &World<'_>,
         origin: Origin,
         method: &ToServer<'_>,
         out: &mut SessionOutput,
@@ -160,6 +161,8 @@ impl Session {
             self.close(Origin::none(0), ReplyCode::NotAllowed, &text, out);
             return Ok(());
         }
+        let elsewhere = (world.open_channels)(self.identity.name());
+        world.topology.may_open_channel(&self.identity, elsewhere + self.channels.len())?;
         self.channels.insert(origin.channel, Channel::default());
         out.send(origin.channel, &ToClient::ChannelOpenOk(channel::OpenOk));
         Ok(())

@@ -76,6 +76,8 @@ pub struct World<'a> {
     pub takes_replies: &'a dyn Fn(&ReplyAddress) -> bool,
     /// How many connections that user has, and how many there are in that virtual host.
     pub open_connections: &'a dyn Fn(&str, &str) -> OpenConnections,
+    /// How many channels that user has on other connections.
+    pub open_channels: &'a dyn Fn(&str) -> usize,
 }
 
 /// What a client could do at `connection.start-ok` (RabbitMQ's `capabilities` table).

@@ -504,6 +504,7 @@ impl World {
             random: &mut next,
             takes_replies: &takes_replies,
             open_connections: &open_connections,
+            open_channels: &|_| 0,
         };
         let taken = session.receive(&mut view, unread, output);
         unread.drain(..taken);
