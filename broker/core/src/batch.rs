@@ -86,13 +86,6 @@ pub(crate) struct Parts<'a> {
     pub(crate) attributes: Attributes<'a>,
 }
 
-impl Parts<'_> {
-    /// Octets, not counting attributes.
-    pub(crate) fn len(&self) -> u64 {
-        (self.exchange.len() + self.routing_key.len() + self.header.len() + self.body.len()) as u64
-    }
-}
-
 impl ShardBatches {
     /// Takes what is for a shard, in order; `None`: there is no more for any.
     pub(crate) fn take_next(&mut self) -> Option<(ShardId, Vec<ShardInput>)> {

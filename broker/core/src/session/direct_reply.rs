@@ -13,7 +13,6 @@ use bytes::Bytes;
 use warren_amqp::delivery::{Content, encode_deliver};
 use warren_amqp::{ReplyCode, ToClient, basic, queue};
 
-use super::sender_selected::SenderSelected;
 use super::{Origin, Session, SessionOutput, World, base64url};
 use crate::batch::Parts;
 use crate::command::encode_publish_head;
@@ -189,11 +188,14 @@ impl Session {
 
 /// Sends a message of the default exchange to those of its routing keys that are addresses; answers to how many.
 #[cold]
-pub(super) fn send_replies(parts: Parts<'_>, selected: Option<SenderSelected<'_>>, out: &mut SessionOutput) -> usize {
+pub(super) fn send_replies<'k>(
+    parts: Parts<'k>,
+    further_keys: impl Iterator<Item = &'k [u8]>,
+    out: &mut SessionOutput,
+) -> usize {
     if !parts.exchange.is_empty() {
         return 0;
     }
-    let further_keys = selected.into_iter().flat_map(SenderSelected::keys);
     let keys = core::iter::once(parts.routing_key).chain(further_keys);
     let mut addresses: Vec<ReplyAddress> = Vec::new();
     for address in keys.filter_map(|key| ReplyAddress::parse(core::str::from_utf8(key).ok()?)) {

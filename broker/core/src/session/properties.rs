@@ -26,11 +26,19 @@ const PERSISTENT: u8 = 2;
 pub(super) struct Checked<'a> {
     pub(super) persistent: bool,
     pub(super) traits: Traits<'a>,
-    pub(super) attributes: Attributes<'a>,
-    /// Further routing keys, if it has any.
-    pub(super) selected: Option<SenderSelected<'a>>,
+    expiration: Option<u64>,
+    priority: Option<u8>,
+    copies: Copies,
     /// Its `reply-to` asks for an answer past all queues.
     pub(super) asks_for_reply: bool,
+}
+
+/// Whether a message has further routing keys, and whether there are some that nobody is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Copies {
+    None,
+    Open,
+    Blind,
 }
 
 impl<'a> Checked<'a> {
@@ -49,17 +57,17 @@ impl<'a> Checked<'a> {
         }
         let properties = header.properties.inspect(&limits::TABLE).map_err(malformed)?;
         let expiration = properties.expiration.map(parse_expiration).transpose()?;
-        let selected = properties.headers.map(SenderSelected::of).transpose()?.flatten();
+        let copies = properties.headers.map_or(Ok(Copies::None), copies)?;
         if let Some(claimed) = properties.user_id {
             check_user(claimed, publisher, topology)?;
         }
-        let attributes = Attributes { expiration, priority: properties.priority, ..Attributes::default() };
         let traits = Traits { headers: properties.headers, properties: header.properties };
         Ok(Self {
             persistent: properties.delivery_mode == Some(PERSISTENT),
             traits,
-            attributes,
-            selected,
+            expiration,
+            priority: properties.priority,
+            copies,
             asks_for_reply: properties.reply_to.is_some_and(|name| name == DIRECT_REPLY_TO.as_bytes()),
         })
     }
@@ -75,17 +83,33 @@ impl<'a> Checked<'a> {
     /// What the queues that it goes to need to know of it: those of the headers that one of them asks for.
     #[inline]
     pub(super) fn attributes_for(&self, routes: &Routes) -> Attributes<'a> {
-        attributes_for(routes, self.attributes, self.traits.headers.unwrap_or_default())
+        let attributes = Attributes { expiration: self.expiration, priority: self.priority, ..Attributes::default() };
+        if routes.ask_nothing() {
+            return attributes;
+        }
+        attributes_for(routes, attributes, self.traits.headers.unwrap_or_default())
+    }
+
+    /// Whether it has further routing keys.
+    #[inline]
+    pub(super) fn has_copies(&self) -> bool {
+        self.copies != Copies::None
+    }
+
+    /// Its further routing keys.
+    pub(super) fn further_keys(&self) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let selected = self.traits.headers.filter(|_| self.has_copies()).map(SenderSelected::of);
+        selected.and_then(Result::ok).flatten().into_iter().flat_map(SenderSelected::keys)
     }
 
     #[inline]
     fn has_blind_copies(&self) -> bool {
-        self.selected.is_some_and(|selected| selected.is_blind)
+        self.copies == Copies::Blind
     }
 }
 
 /// The attributes of a message with these headers, and with those of the headers that one of its queues asks for.
-#[inline]
+#[cold]
 pub(crate) fn attributes_for<'a>(routes: &Routes, attributes: Attributes<'a>, headers: Table<'a>) -> Attributes<'a> {
     Attributes {
         delay: routes.delay(),
@@ -120,6 +144,14 @@ pub(super) fn check_size(payload: &[u8], message_bytes: u64) -> Result<u64, Exce
         return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
     }
     Ok(header.body_size)
+}
+
+fn copies(headers: Table<'_>) -> Result<Copies, Exception> {
+    Ok(match SenderSelected::of(headers)? {
+        None => Copies::None,
+        Some(SenderSelected { is_blind: false, .. }) => Copies::Open,
+        Some(SenderSelected { is_blind: true, .. }) => Copies::Blind,
+    })
 }
 
 /// The value that streams filter by (header `x-stream-filter-value`).

@@ -13,7 +13,6 @@ use super::properties::{Checked, check_size, kept_header};
 use super::routing::{Names, Publisher, Traits};
 use super::{Origin, Session, SessionOutput, World};
 use crate::batch::{Parts, RunKind};
-use crate::command::Attributes;
 use crate::error::Exception;
 use crate::limits::UNFINISHED_BYTES;
 use crate::queue::Receipt;
@@ -108,15 +107,15 @@ impl Session {
         else {
             return false;
         };
-        let parts = Parts {
+        let published = Published {
+            channel: publish.channel,
+            mandatory: publish.mandatory,
             exchange: publish.exchange,
             routing_key: publish.routing_key,
             header: publish.header_payload,
             body: publish.body,
-            attributes: content.attributes,
         };
-        let published = Published { channel: publish.channel, mandatory: publish.mandatory, parts, content };
-        self.published(published, world, out).is_ok()
+        self.published(published, &content, world, out).is_ok()
     }
 
     pub(super) fn content_header(
@@ -207,20 +206,17 @@ impl Session {
         };
         let mut assembly = core::mem::take(&mut channel.assembly);
         assembly.awaited = Awaited::Method;
-        let parts = Parts {
+        let published = Published {
+            channel: number,
+            mandatory: assembly.mandatory,
             exchange: assembly.exchange.as_bytes(),
             routing_key: assembly.routing_key.as_bytes(),
             header: &assembly.header,
             body,
-            attributes: Attributes::default(),
         };
-        let result = match Checked::of(parts.header, self.message_bytes, &self.identity, world.topology) {
-            Ok(content) => {
-                let parts = Parts { attributes: content.attributes, ..parts };
-                let published = Published { channel: number, mandatory: assembly.mandatory, parts, content };
-                self.published(published, world, out)
-            }
-            Err(exception) => self.check_exchange(parts, world).and(Err(exception)),
+        let result = match Checked::of(published.header, self.message_bytes, &self.identity, world.topology) {
+            Ok(content) => self.published(published, &content, world, out),
+            Err(exception) => self.check_exchange(published, world).and(Err(exception)),
         };
         if let Some(channel) = self.channels.get_mut(number) {
             channel.assembly = assembly;
@@ -230,9 +226,9 @@ impl Session {
 
     /// What is wrong with the exchange is said before what is wrong with the message (RabbitMQ).
     #[cold]
-    fn check_exchange(&mut self, parts: Parts<'_>, world: &mut World<'_>) -> Result<(), Exception> {
+    fn check_exchange(&mut self, published: Published<'_>, world: &mut World<'_>) -> Result<(), Exception> {
         let publisher = Publisher { identity: &self.identity, vhost: &self.vhost };
-        self.routes.find(world, publisher, Names::of(parts), Traits::NONE).map(drop)
+        self.routes.find(world, publisher, published.names(), Traits::NONE).map(drop)
     }
 
     /// Takes in a complete message; without effect if it is refused.
@@ -240,22 +236,29 @@ impl Session {
     fn published(
         &mut self,
         published: Published<'_>,
+        content: &Checked<'_>,
         world: &mut World<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        if published.content.is_plain() {
-            return self.route(published, world, out);
+        let changed;
+        let mut published = published;
+        if !content.is_plain() {
+            changed = self.changed_header(published, content, world)?;
+            published.header = &changed;
         }
-        let header = self.changed_header(published, world)?;
-        self.route(Published { parts: Parts { header: &header, ..published.parts }, ..published }, world, out)
+        self.route(published, content, world, out)
     }
 
     #[cold]
-    fn changed_header(&mut self, published: Published<'_>, world: &mut World<'_>) -> Result<Vec<u8>, Exception> {
-        let Published { channel, parts, content, .. } = published;
-        self.check_exchange(parts, world)?;
-        let reply_to = content.asks_for_reply.then(|| self.reply_to(channel)).transpose()?;
-        Ok(kept_header(parts.header, &content, reply_to.as_deref()))
+    fn changed_header(
+        &mut self,
+        published: Published<'_>,
+        content: &Checked<'_>,
+        world: &mut World<'_>,
+    ) -> Result<Vec<u8>, Exception> {
+        self.check_exchange(published, world)?;
+        let reply_to = content.asks_for_reply.then(|| self.reply_to(published.channel)).transpose()?;
+        Ok(kept_header(published.header, content, reply_to.as_deref()))
     }
 
     /// Routes a message in the form in which it is kept, and hands it to its shards or to its channel's transaction.
@@ -263,25 +266,27 @@ impl Session {
     fn route(
         &mut self,
         published: Published<'_>,
+        content: &Checked<'_>,
         world: &mut World<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        let Published { channel: number, parts, content, .. } = published;
-        let (connection, frame_max) = (self.id, self.frame_max);
+        let (connection, number, frame_max) = (self.id, published.channel, self.frame_max);
         let Some(channel) = self.channels.get_mut(number) else {
             return Ok(());
         };
         let publisher = Publisher { identity: &self.identity, vhost: &self.vhost };
-        let routes = match content.selected {
-            None => self.routes.find(world, publisher, Names::of(parts), content.traits),
-            Some(selected) => self.routes.find_all(world, publisher, Names::of(parts), selected.keys(), content.traits),
-        }?;
+        let routes = if content.has_copies() {
+            self.routes.find_all(world, publisher, published.names(), content)?
+        } else {
+            self.routes.find(world, publisher, published.names(), content.traits)?
+        };
         let receipt = |first| Receipt { connection, channel: number, first, len: 1, index: 0 };
         if let Some(transaction) = &mut channel.transaction {
-            return transaction.publish(published, routes, receipt(0), frame_max, &mut self.uncommitted_bytes);
+            let uncommitted = &mut self.uncommitted_bytes;
+            return transaction.publish(published, content, routes, receipt(0), frame_max, uncommitted);
         }
         let receipt = channel.confirms.as_ref().map(Confirms::next).map(receipt);
-        let runs = published.hand_over(routes, receipt, frame_max, out);
+        let runs = published.hand_over(content, routes, receipt, frame_max, out);
         if let Some(confirms) = &mut channel.confirms {
             out.counts.received_confirm += 1;
             confirms.published(runs);
@@ -299,36 +304,50 @@ impl Session {
 pub(super) struct Published<'a> {
     channel: u16,
     mandatory: bool,
-    pub(super) parts: Parts<'a>,
-    content: Checked<'a>,
+    exchange: &'a [u8],
+    routing_key: &'a [u8],
+    header: &'a [u8],
+    body: &'a [u8],
 }
 
-impl Published<'_> {
+impl<'a> Published<'a> {
+    #[inline]
+    fn names(&self) -> Names<'a> {
+        Names { exchange: self.exchange, routing_key: self.routing_key }
+    }
+
+    /// Octets of names, header and body.
+    pub(super) fn len(&self) -> u64 {
+        (self.exchange.len() + self.routing_key.len() + self.header.len() + self.body.len()) as u64
+    }
+
     /// Hands the message to the shards of its queues, or to whom it is a reply, or back to the client. Answers to how many
     /// runs.
     #[inline]
     pub(super) fn hand_over(
         self,
+        content: &Checked<'_>,
         routes: &Routes,
         receipt: Option<Receipt>,
         frame_max: u32,
         out: &mut SessionOutput,
     ) -> u16 {
-        let Self { channel, mandatory, parts, content } = self;
-        let parts = Parts { attributes: content.attributes_for(routes), ..parts };
+        let Self { channel, mandatory, exchange, routing_key, header, body } = self;
+        let attributes = content.attributes_for(routes);
+        let parts = Parts { exchange, routing_key, header, body, attributes };
         out.counts.received += 1;
         out.counts.routed += routes.len() as u64;
-        let may_reply = routes.is_empty() || content.selected.is_some();
-        let replies = if may_reply { send_replies(parts, content.selected, out) } else { 0 };
+        let may_reply = routes.is_empty() || content.has_copies();
+        let replies = if may_reply { send_replies(parts, content.further_keys(), out) } else { 0 };
         if routes.is_empty() && replies == 0 {
             drop_or_return(channel, parts, mandatory, frame_max, out);
         }
-        routes.by_shard().map(|routes| hand_over(routes, content.persistent, parts, receipt, out)).sum()
+        routes.by_shard().map(|routes| add_to_runs(routes, content.persistent, parts, receipt, out)).sum()
     }
 }
 
 /// Adds the message to the runs of one shard; answers to how many.
-fn hand_over(
+fn add_to_runs(
     routes: &[Route],
     persistent: bool,
     parts: Parts<'_>,

@@ -8,7 +8,7 @@ use core::iter::once;
 use warren_amqp::{Properties, ReplyCode, Table};
 
 use super::World;
-use crate::batch::Parts;
+use super::properties::Checked;
 use crate::error::Exception;
 use crate::limits::{ROUTES_REMEMBERED, ROUTES_REMEMBERED_QUEUES};
 use crate::topology::{Envelope, Identity, Routes};
@@ -50,13 +50,6 @@ impl Known {
 pub(super) struct Names<'a> {
     pub(super) exchange: &'a [u8],
     pub(super) routing_key: &'a [u8],
-}
-
-impl<'a> Names<'a> {
-    #[inline]
-    pub(super) fn of(parts: Parts<'a>) -> Self {
-        Self { exchange: parts.exchange, routing_key: parts.routing_key }
-    }
 }
 
 /// What else exchanges may go by.
@@ -117,20 +110,19 @@ impl RouteMemory {
     /// # Errors
     /// As [`Self::find`]; the user has to have the right to each key.
     #[cold]
-    pub(super) fn find_all<'k>(
+    pub(super) fn find_all(
         &mut self,
         world: &mut World<'_>,
         publisher: Publisher<'_>,
         names: Names<'_>,
-        further_keys: impl Iterator<Item = &'k [u8]>,
-        traits: Traits<'_>,
+        content: &Checked<'_>,
     ) -> Result<&Routes, Exception> {
         self.other.clear();
         let exchange = text(names.exchange)?;
-        let further_keys = further_keys.filter_map(|key| core::str::from_utf8(key).ok());
+        let further_keys = content.further_keys().filter_map(|key| core::str::from_utf8(key).ok());
         for routing_key in once(text(names.routing_key)?).chain(further_keys) {
             world.topology.may_publish(publisher.identity, publisher.vhost, exchange, routing_key)?;
-            self.add(world, publisher.vhost, exchange, routing_key, traits)?;
+            self.add(world, publisher.vhost, exchange, routing_key, content.traits)?;
         }
         Ok(&self.other)
     }

@@ -1,6 +1,7 @@
 //! The rules of a connection, with a real topology and real shards around it and nothing else: no socket, no clock.
 
 mod acknowledge;
+mod attributes;
 mod blocked;
 mod channel;
 mod confirm;
@@ -10,6 +11,7 @@ mod declare;
 mod direct_reply;
 mod handshake;
 mod prefetch;
+mod rights;
 mod sender_selected;
 mod time;
 mod timeout;

@@ -9,6 +9,7 @@ use alloc::format;
 use warren_amqp::{ReplyCode, ToClient, tx};
 
 use super::confirm::Confirms;
+use super::properties::Checked;
 use super::publish::Published;
 use super::{Origin, Session, SessionOutput, Waiting};
 use crate::error::Exception;
@@ -38,15 +39,16 @@ impl Transaction {
     pub(super) fn publish(
         &mut self,
         published: Published<'_>,
+        content: &Checked<'_>,
         routes: &Routes,
         receipt: Receipt,
         frame_max: u32,
         uncommitted: &mut u64,
     ) -> Result<(), Exception> {
         let copies = routes.by_shard().count().max(1) as u64;
-        self.reserve(copies * published.parts.len(), uncommitted)?;
+        self.reserve(copies * published.len(), uncommitted)?;
         let receipt = Receipt { first: self.answers.next(), ..receipt };
-        let runs = published.hand_over(routes, Some(receipt), frame_max, &mut self.output);
+        let runs = published.hand_over(content, routes, Some(receipt), frame_max, &mut self.output);
         self.answers.published(runs);
         Ok(())
     }

@@ -54,12 +54,14 @@ pub struct Routes {
     delay: Option<u64>,
     /// Whether something in the message or chance had a say.
     unrepeatable: bool,
+    /// Whether a queue asks for an attribute.
+    asking: bool,
 }
 
 impl Routes {
     /// No queue.
     pub const fn new() -> Self {
-        Self { list: Vec::new(), delay: None, unrepeatable: false }
+        Self { list: Vec::new(), delay: None, unrepeatable: false, asking: false }
     }
 
     /// Forgets the queues and keeps the memory.
@@ -67,6 +69,7 @@ impl Routes {
         self.list.clear();
         self.delay = None;
         self.unrepeatable = false;
+        self.asking = false;
     }
 
     /// Whether there is no queue: the message is unroutable.
@@ -100,6 +103,12 @@ impl Routes {
         !self.unrepeatable
     }
 
+    /// Whether no queue asks for one of the attributes `delay`, `deduplication` and `filter`.
+    #[inline]
+    pub fn ask_nothing(&self) -> bool {
+        !self.asking
+    }
+
     /// Whether a queue asks for the attribute `deduplication`.
     pub fn deduplicates(&self) -> bool {
         self.list.iter().any(|route| route.deduplicates)
@@ -129,6 +138,7 @@ impl Routes {
             self.list.sort_unstable();
             self.list.dedup();
         }
+        self.asking = self.delay.is_some() || self.list.iter().any(|route| route.deduplicates || route.stream);
     }
 }
 

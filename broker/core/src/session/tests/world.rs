@@ -23,7 +23,9 @@ use crate::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
 use crate::queue::{DeleteRefusal, Delivery, Event, PublishRun, Settlement, Shard, ShardInput, ShardOutput};
 use crate::session::{Login, MetadataAnswer, MetadataRequest, ReplyAddress, Session, SessionOutput, World as View};
 use crate::time::Instant;
-use crate::topology::{Change, Identity, OpenConnections, Outcome, QueueRecord, Topology, Verb};
+use crate::topology::{
+    Action, Administration, Change, Identity, OpenConnections, Outcome, QueueRecord, Request, Topology, Verb,
+};
 
 pub(super) const ME: usize = 0;
 pub(super) const OTHER: usize = 1;
@@ -132,14 +134,19 @@ impl World {
         self.log_in_with(client, &capabilities, 0);
     }
 
+    /// Logs in as a user of the topology; its password is its name.
+    pub(super) fn log_in_as(&mut self, client: usize, user: &str) {
+        self.log_in_with_response(client, &[], 0, format!("\0{user}\0{user}").as_bytes());
+    }
+
     pub(super) fn log_in_with(&mut self, client: usize, capabilities: &[&str], heartbeat: u16) {
+        self.log_in_with_response(client, capabilities, heartbeat, b"\0guest\0guest");
+    }
+
+    fn log_in_with_response(&mut self, client: usize, capabilities: &[&str], heartbeat: u16, response: &[u8]) {
         let properties = client_properties(capabilities);
         self.send_octets(client, &PROTOCOL_HEADER);
-        self.send(
-            client,
-            0,
-            ToServer::ConnectionStartOk(start_ok(Table::new(&properties), "PLAIN", b"\0guest\0guest")),
-        );
+        self.send(client, 0, ToServer::ConnectionStartOk(start_ok(Table::new(&properties), "PLAIN", response)));
         let tune_ok = connection::TuneOk { channel_max: CHANNEL_MAX, frame_max: FRAME_MAX, heartbeat };
         self.send(client, 0, ToServer::ConnectionTuneOk(tune_ok));
         self.heard(client);
@@ -382,6 +389,15 @@ impl World {
         self.run();
     }
 
+    /// Does what an administrator asks for the virtual host `/`.
+    pub(super) fn administer(&mut self, administration: Administration) {
+        let identity = Identity::Node(Arc::from("guest"));
+        let action = Action::Administer(administration);
+        let request = Request { connection: ConnectionId(0), identity, vhost: Arc::from("/"), action };
+        let prepared = self.topology.prepare(&request).expect("a good request");
+        self.apply(&prepared.changes);
+    }
+
     /// Holds a connection's events back, or lets them in.
     pub(super) fn takes_events(&mut self, client: usize, takes: bool) {
         self.clients[client].takes_events = takes;
@@ -448,8 +464,9 @@ impl World {
         session.finish_batch(output);
         if let Some(Login { user, password }) = output.login.take() {
             moved = true;
-            let right = user == "guest" && password == b"guest";
-            session.login_checked(right.then(|| Identity::Node(Arc::from(user))), output);
+            let right = password == user.as_bytes();
+            let identity = if user == "guest" { Identity::Node } else { Identity::User };
+            session.login_checked(right.then(|| identity(Arc::from(user))), output);
         }
         moved |= self.hand_over(client);
         moved |= self.ask(client);
