@@ -13,6 +13,7 @@ mod handshake;
 mod prefetch;
 mod rights;
 mod sender_selected;
+mod stream;
 mod time;
 mod timeout;
 mod transaction;
