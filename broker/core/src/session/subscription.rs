@@ -221,6 +221,31 @@ mod tests {
     }
 
     #[test]
+    fn only_classic_queues_know_exclusive_consumers_and_those_of_one_active_consumer_refuse_them() {
+        let exclusive = basic::Consume {
+            queue: "q",
+            consumer_tag: "t",
+            no_local: false,
+            no_ack: false,
+            exclusive: true,
+            no_wait: false,
+            arguments: Table::EMPTY,
+        };
+        let asked = |kind, single_active_consumer| {
+            let settings = &QueueSettings { kind, single_active_consumer, ..QueueSettings::default() };
+            let prefetch = Prefetch { consumer: 10, channel: 0 };
+            let terms = Terms { consume: &exclusive, settings, queue: "q", vhost: "/", prefetch };
+            terms.subscription().map(|taken| taken.exclusive)
+        };
+        assert_eq!(asked(QueueKind::Classic, false), Ok(true));
+        assert_eq!(asked(QueueKind::Classic, true), Err(exclusive_use("q", "/")));
+        for kind in [QueueKind::Quorum, QueueKind::Stream] {
+            assert_eq!(asked(kind, true), Ok(false), "{kind:?}");
+        }
+        assert_eq!(asked(QueueKind::Delayed, false), Err(no_consumers("q", "/")));
+    }
+
+    #[test]
     fn a_priority_is_any_integer() {
         let priority = |value| with("x-priority", value, QueueKind::Classic).expect("it is taken").priority;
         assert_eq!(
