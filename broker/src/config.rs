@@ -21,7 +21,10 @@ pub struct Config {
     pub max_message_bytes: u64,
     /// How the log is laid out.
     pub log: LogConfig,
-    /// The one user that may log in. Default: none, then `guest` with password `guest` may, from this host only.
+    /// A file in RabbitMQ's export format: virtual hosts, users, rights, policies, exchanges, queues and bindings that are
+    /// made at each start if they are not there. What is there and not in the file stays. Default: none.
+    pub definitions: Option<PathBuf>,
+    /// The node's own user, who may do everything. Default: none, then `guest` with password `guest` is, from this host only.
     pub default_user: Option<DefaultUser>,
 }
 
@@ -128,6 +131,7 @@ impl Default for Config {
             tls: None,
             max_message_bytes: MESSAGE_BYTES,
             log: LogConfig::default(),
+            definitions: None,
             default_user: None,
         }
     }
@@ -202,6 +206,7 @@ mod tests {
     fn every_setting_can_be_given() {
         let text = r#"
             data_dir = "/var/lib/warren"
+            definitions = "/etc/warren/definitions.json"
             max_message_bytes = 134217728
             [listeners]
             amqp = ["0.0.0.0:5672"]
@@ -221,6 +226,7 @@ mod tests {
         "#;
         let config = Config::parse(text).expect("valid");
         assert_eq!(config.data_dir, Path::new("/var/lib/warren"));
+        assert_eq!(config.definitions.as_deref(), Some(Path::new("/etc/warren/definitions.json")));
         assert_eq!(config.listeners.amqp, ["0.0.0.0:5672".parse().expect("an address")]);
         assert_eq!(config.amqps(), ["0.0.0.0:5671".parse().expect("an address")]);
         let tls = config.tls.clone().expect("given");

@@ -404,7 +404,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn check(&mut self, login: &Login) {
-        let identity = match self.shared.users.check(login, self.peer.ip()) {
+        let identity = match self.shared.users.check(&self.shared.topology.load(), login, self.peer.ip()) {
             Ok(identity) => {
                 self.shared.metrics.logins_succeeded.inc();
                 debug!(user = login.user, "logged in");

@@ -16,6 +16,7 @@ mod checkpoint;
 pub mod config;
 mod connection;
 mod connections;
+mod definitions;
 mod forwarder;
 mod http;
 mod inbox;

@@ -63,3 +63,6 @@ pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections that have not opened a virtual host yet; beyond, new ones are closed at once.
 pub(crate) const HANDSHAKES: usize = 2_000;
+
+/// Octets of a file of definitions; a larger one is refused, and the node does not start.
+pub(crate) const DEFINITIONS_BYTES: u64 = 64 << 20;

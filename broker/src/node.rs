@@ -18,7 +18,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{error, info, warn};
 use warren_core::ShardId;
 use warren_core::queue::ShardInput;
-use warren_core::topology::{QueueRecord, Topology};
+use warren_core::session::MetadataRequest;
+use warren_core::topology::{QueueRecord, Request, Topology};
 use warren_replication::{Group, NodeId};
 use warren_storage::LogWriter;
 
@@ -34,7 +35,7 @@ use crate::metrics::Metrics;
 use crate::recovery::State;
 use crate::shard::{ShardMessage, ShardTask};
 use crate::users::{self, Users};
-use crate::{http, listener, tls};
+use crate::{definitions, http, listener, tls};
 
 /// How many shards hold queues. Each queue's record names its shard, so this may grow and must not shrink.
 pub(crate) const SHARDS: NonZeroU16 = NonZeroU16::new(32).expect("32 is not 0");
@@ -96,10 +97,11 @@ impl Node {
     /// Starts a node: when this returns its ports are open.
     ///
     /// # Errors
-    /// The data folder is in use or damaged, or an address cannot be listened on.
+    /// The definitions cannot be used, the data folder is in use or damaged, or an address cannot be listened on.
     pub async fn start(config: Config) -> anyhow::Result<Self> {
         raise_file_limit();
         let started = Instant::now();
+        let definitions = config.definitions.as_deref().map(definitions::load).transpose()?.unwrap_or_default();
         let tls = config.tls.as_ref().map(tls::acceptor).transpose().context("TLS cannot be offered")?;
         let listeners = bind(&config.listeners.amqp).await?;
         let tls_listeners = bind(&config.amqps()).await?;
@@ -112,6 +114,7 @@ impl Node {
             warn!(%error, "nobody can log in until the default user's files can be read");
         }
         let (shared, writer) = start_machines(config, state, opened, started)?;
+        define(definitions, &shared).await;
         let amqp = addresses(&listeners)?;
         let amqps = addresses(&tls_listeners)?;
         let metrics = http_listener.local_addr()?;
@@ -264,6 +267,25 @@ fn spawn_metadata(
 /// The input that makes a queue in its shard.
 pub(crate) fn create(queue: &QueueRecord, topology: &Topology) -> ShardInput {
     ShardInput::Create { queue: queue.id, settings: topology.settings(queue) }
+}
+
+/// Makes what the definitions say and what is not there. What does not fit what is there is the smaller harm: it is told
+/// and left, for the messages in it are somebody's.
+async fn define(definitions: Vec<Request>, shared: &Shared) {
+    // All are sent before the first is waited for, so that many become durable together.
+    let ask = |request: Request| (request.clone(), shared.metadata.request(MetadataRequest::Topology(request)));
+    let mut refused = 0;
+    let asked: Vec<_> = definitions.into_iter().map(ask).collect();
+    let count = asked.len();
+    for (request, answer) in asked {
+        if let Ok(Err(refusal)) = answer.await {
+            warn!(vhost = %request.vhost, action = ?request.action, %refusal, "a definition is passed over");
+            refused += 1;
+        }
+    }
+    if count > 0 {
+        info!(count, refused, "definitions are loaded");
+    }
 }
 
 /// Binds all addresses. An IPv6 loopback address that this host does not have is left out: it is a default.

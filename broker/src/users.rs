@@ -5,14 +5,20 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
+use md5::Md5;
+use sha2::{Digest, Sha256, Sha512};
+use subtle::{Choice, ConstantTimeEq};
 use warren_core::session::Login;
-use warren_core::topology::Identity;
+use warren_core::topology::{HashingAlgorithm, Identity, PasswordHash, Topology, UserRecord};
 
 use crate::config::DefaultUser;
 
-/// Checks credentials against the one user that the configuration names, or against `guest`.
+/// The user that is there while the configuration names none, and that may log in from this host only.
+const GUEST: &str = "guest";
+
+/// Checks credentials against the node's own user, which the configuration names, and against those of the topology.
+///
+/// The node's own user is `guest` if the configuration names none; a `guest` of the topology takes its place.
 #[derive(Debug)]
 pub(crate) struct Users {
     default_user: Option<DefaultUser>,
@@ -29,6 +35,12 @@ pub(crate) enum LoginError {
     Secret { path: String, source: io::Error },
 }
 
+/// The node's own user as it is at this moment.
+struct NodeUser {
+    name: Vec<u8>,
+    password: Vec<u8>,
+}
+
 impl Users {
     pub(crate) fn new(default_user: Option<DefaultUser>) -> Self {
         Self { default_user }
@@ -36,20 +48,65 @@ impl Users {
 
     /// Who it is if the credentials are right. The files are read at every login, so that a password changed on
     /// disk (a Kubernetes Secret, say) counts from the next login on.
-    pub(crate) fn check(&self, login: &Login, peer: IpAddr) -> Result<Identity, LoginError> {
-        let (name, password) = match &self.default_user {
-            Some(user) => (read_secret(&user.name_file)?, read_secret(&user.password_file)?),
-            None if !peer.to_canonical().is_loopback() => return Err(LoginError::GuestFromAfar),
-            None => (b"guest".to_vec(), b"guest".to_vec()),
+    ///
+    /// Whatever the name, the same comparisons are made, so that the time tells nothing about who exists.
+    pub(crate) fn check(&self, topology: &Topology, login: &Login, peer: IpAddr) -> Result<Identity, LoginError> {
+        let (node, unreadable) = match self.node_user(topology) {
+            Ok(node) => (node, None),
+            Err(error) => (None, Some(error)),
         };
-        let name_is_right = equal(&name, login.user.as_bytes());
-        let password_is_right = equal(&password, &login.password);
-        if name_is_right & password_is_right {
-            Ok(Identity::Node(Arc::from(login.user.as_str())))
-        } else {
-            Err(LoginError::Credentials)
+        let node = node.as_ref().map_or((&b""[..], &b""[..]), |user| (&user.name, &user.password));
+        let is_node_user = equal(node.0, login.user.as_bytes()) & Choice::from(u8::from(!node.0.is_empty()));
+        let is_node = is_node_user & equal(node.1, &login.password);
+        let record = topology.user(&login.user);
+        let is_user = record_matches(record.map(Arc::as_ref), &login.password) & !is_node_user;
+        let from_afar = login.user == GUEST && self.default_user.is_none() && !peer.to_canonical().is_loopback();
+        match record {
+            _ if !bool::from(is_node | is_user) => Err(unreadable.unwrap_or(LoginError::Credentials)),
+            _ if from_afar => Err(LoginError::GuestFromAfar),
+            Some(record) if bool::from(is_user) => Ok(Identity::User(Arc::clone(&record.name))),
+            _ => Ok(Identity::Node(Arc::from(login.user.as_str()))),
         }
     }
+
+    fn node_user(&self, topology: &Topology) -> Result<Option<NodeUser>, LoginError> {
+        match &self.default_user {
+            Some(user) => {
+                let (name, password) = (read_secret(&user.name_file)?, read_secret(&user.password_file)?);
+                Ok(Some(NodeUser { name, password }))
+            }
+            None if topology.user(GUEST).is_some() => Ok(None),
+            None => Ok(Some(NodeUser { name: GUEST.into(), password: GUEST.into() })),
+        }
+    }
+}
+
+/// Whether the password is the user's. An empty one never is, as in RabbitMQ.
+fn record_matches(user: Option<&UserRecord>, password: &[u8]) -> Choice {
+    let hash = user.and_then(|user| user.password.as_ref());
+    let empty = Choice::from(u8::from(password.is_empty()));
+    hash_matches(hash, password) & !empty
+}
+
+/// Compares with RabbitMQ's salted hash. All algorithms are gone through, whichever it is and also without any.
+fn hash_matches(hash: Option<&PasswordHash>, password: &[u8]) -> Choice {
+    let octets = hash.map_or(&[0; HashingAlgorithm::SALT_BYTES][..], |hash| &hash.octets);
+    let (salt, expected) = octets.split_at(octets.len().min(HashingAlgorithm::SALT_BYTES));
+    let mut right = Choice::from(0);
+    for algorithm in HashingAlgorithm::ALL {
+        let digest = match algorithm {
+            HashingAlgorithm::Sha256 => salted::<Sha256>(salt, password),
+            HashingAlgorithm::Sha512 => salted::<Sha512>(salt, password),
+            HashingAlgorithm::Md5 => salted::<Md5>(salt, password),
+        };
+        let is_it = Choice::from(u8::from(hash.is_some_and(|hash| hash.algorithm == algorithm)));
+        right |= digest.ct_eq(expected) & is_it;
+    }
+    right
+}
+
+fn salted<D: Digest>(salt: &[u8], password: &[u8]) -> Vec<u8> {
+    D::new().chain_update(salt).chain_update(password).finalize().to_vec()
 }
 
 /// Whether the files of a user can be read.
@@ -58,8 +115,8 @@ pub(crate) fn readable(user: &DefaultUser) -> Result<(), LoginError> {
 }
 
 /// Compares by digest, in a time that tells nothing about either side, not even a length.
-fn equal(expected: &[u8], given: &[u8]) -> bool {
-    Sha256::digest(expected).ct_eq(&Sha256::digest(given)).into()
+fn equal(expected: &[u8], given: &[u8]) -> Choice {
+    Sha256::digest(expected).ct_eq(&Sha256::digest(given))
 }
 
 /// A secret's file without the line end that editors put behind it.
@@ -76,6 +133,10 @@ fn read_secret(path: &Path) -> Result<Vec<u8>, LoginError> {
 mod tests {
     use super::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
+    use std::num::NonZeroU16;
+
+    use warren_core::limits::TopologyLimits;
+    use warren_core::topology::{AdministrationChange, Change, UserLimits};
 
     const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -84,16 +145,49 @@ mod tests {
         Login { user: user.into(), password: password.into() }
     }
 
+    /// Hashes that RabbitMQ 4.3.6 takes `secret` for: salt and digest.
+    const HASHES: [(HashingAlgorithm, &str); 3] = [
+        (HashingAlgorithm::Sha256, "908dc60aa1be72aeb9ac143db6251409113280a8668a52ab64458a4b3f87d052757e4e3f"),
+        (
+            HashingAlgorithm::Sha512,
+            "908dc60ac42e993c422552d37a390855f459b99977c9f0e4aa6b3425bd3e8da1691499531074dbfcd3e831aed164779ad4f18b4aefa45a7ad6aedc71cb41d283657f75a6",
+        ),
+        (HashingAlgorithm::Md5, "908dc60a3a7fe069832547a99c0d7e682cda6dae"),
+    ];
+
+    fn octets(hexadecimal: &str) -> Vec<u8> {
+        let digits = hexadecimal.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).expect("digits"));
+        digits.map(|pair| u8::from_str_radix(pair, 16).expect("hexadecimal")).collect()
+    }
+
+    fn hash(algorithm: HashingAlgorithm) -> PasswordHash {
+        let (_, hash) = HASHES.iter().find(|(of, _)| *of == algorithm).expect("there is one of each");
+        PasswordHash { algorithm, octets: octets(hash).into() }
+    }
+
+    /// A topology with these users.
+    fn topology<const N: usize>(users: [(&str, Option<PasswordHash>); N]) -> Topology {
+        let mut topology = Topology::new(NonZeroU16::MIN, TopologyLimits::default());
+        for (name, password) in users {
+            let limits = UserLimits::default();
+            let record = UserRecord { name: name.into(), password, tags: Vec::new(), limits };
+            topology.apply(&Change::Administration(AdministrationChange::PutUser(Arc::new(record))));
+        }
+        topology
+    }
+
     #[test]
     fn guest_logs_in_from_this_host_only() {
-        let users = Users::new(None);
-        assert!(users.check(&login("guest", "guest"), LOCAL).is_ok());
+        let (users, topology) = (Users::new(None), topology([]));
+        let check = |user, password, peer| users.check(&topology, &login(user, password), peer);
         let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
-        for peer in [IpAddr::V6(Ipv6Addr::LOCALHOST), mapped] {
-            assert!(users.check(&login("guest", "guest"), peer).is_ok(), "{peer}");
+        for peer in [LOCAL, IpAddr::V6(Ipv6Addr::LOCALHOST), mapped] {
+            assert_eq!(check("guest", "guest", peer).expect("right"), Identity::Node("guest".into()), "{peer}");
         }
-        assert!(matches!(users.check(&login("guest", "guest"), FAR), Err(LoginError::GuestFromAfar)));
-        assert!(matches!(users.check(&login("guest", "wrong"), LOCAL), Err(LoginError::Credentials)));
+        assert!(matches!(check("guest", "guest", FAR), Err(LoginError::GuestFromAfar)));
+        for (user, password) in [("guest", "wrong"), ("guest", ""), ("", ""), ("other", "guest")] {
+            assert!(matches!(check(user, password, LOCAL), Err(LoginError::Credentials)), "{user}");
+        }
     }
 
     #[test]
@@ -103,12 +197,53 @@ mod tests {
         std::fs::write(&name_file, "app\n").expect("written");
         std::fs::write(&password_file, "first").expect("written");
         let users = Users::new(Some(DefaultUser { name_file, password_file: password_file.clone() }));
-        assert_eq!(users.check(&login("app", "first"), FAR).expect("right").name().as_ref(), "app");
-        assert!(matches!(users.check(&login("guest", "guest"), LOCAL), Err(LoginError::Credentials)));
+        let topology =
+            topology([("bob", Some(hash(HashingAlgorithm::Sha256))), ("app", Some(hash(HashingAlgorithm::Md5)))]);
+        let check = |user, password| users.check(&topology, &login(user, password), FAR);
+        assert_eq!(check("app", "first").expect("right"), Identity::Node("app".into()));
+        assert!(matches!(check("guest", "guest"), Err(LoginError::Credentials)));
+        assert!(check("app", "secret").is_err(), "the name is the node's own user's");
         std::fs::write(&password_file, "second\n").expect("written");
-        assert!(users.check(&login("app", "first"), FAR).is_err());
-        assert!(users.check(&login("app", "second"), FAR).is_ok());
+        assert!(check("app", "first").is_err());
+        assert!(check("app", "second").is_ok());
         std::fs::remove_file(&password_file).expect("removed");
-        assert!(matches!(users.check(&login("app", ""), FAR), Err(LoginError::Secret { .. })));
+        assert!(matches!(check("app", ""), Err(LoginError::Secret { .. })));
+        assert_eq!(check("bob", "secret").expect("others go on"), Identity::User("bob".into()));
+    }
+
+    #[test]
+    fn passwords_are_those_that_rabbitmq_hashed() {
+        let users = Users::new(None);
+        for algorithm in HashingAlgorithm::ALL {
+            let topology = topology([("bob", Some(hash(algorithm)))]);
+            let check = |password| users.check(&topology, &login("bob", password), FAR);
+            assert_eq!(check("secret").expect("right"), Identity::User("bob".into()), "{algorithm:?}");
+            for wrong in ["Secret", "secret ", "secre", ""] {
+                assert!(matches!(check(wrong), Err(LoginError::Credentials)), "{algorithm:?} {wrong}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_user_without_password_or_with_an_empty_one_does_not_log_in() {
+        let users = Users::new(None);
+        let empty = PasswordHash {
+            algorithm: HashingAlgorithm::Sha256,
+            octets: [b"salt".to_vec(), salted::<Sha256>(b"salt", b"")].concat().into(),
+        };
+        let broken = PasswordHash { algorithm: HashingAlgorithm::Sha256, octets: vec![1].into() };
+        let topology = topology([("none", None), ("empty", Some(empty)), ("broken", Some(broken))]);
+        for user in ["none", "empty", "broken", "unknown"] {
+            assert!(matches!(users.check(&topology, &login(user, ""), LOCAL), Err(LoginError::Credentials)), "{user}");
+        }
+    }
+
+    #[test]
+    fn a_guest_of_the_topology_takes_the_place_of_the_built_in_one() {
+        let (users, topology) = (Users::new(None), topology([("guest", Some(hash(HashingAlgorithm::Sha256)))]));
+        let check = |password, peer| users.check(&topology, &login("guest", password), peer);
+        assert!(matches!(check("guest", LOCAL), Err(LoginError::Credentials)));
+        assert_eq!(check("secret", LOCAL).expect("right"), Identity::User("guest".into()));
+        assert!(matches!(check("secret", FAR), Err(LoginError::GuestFromAfar)));
     }
 }

@@ -85,10 +85,20 @@ impl Connection {
     /// # Errors
     /// The broker does not take connections, or refuses this one.
     pub fn open(address: SocketAddr) -> Result<Self> {
-        Self::raw(address)?.log_in()
+        Self::raw(address)?.log_in("guest", "guest", "/")
     }
 
-    fn log_in(mut self) -> Result<Self> {
+    /// As [`Self::open`], of another user, to another virtual host, with channel 1 open.
+    ///
+    /// # Errors
+    /// The broker does not take connections, or refuses this one; the error says why.
+    pub fn open_as(address: SocketAddr, user: &str, password: &str, vhost: &str) -> Result<Self> {
+        let mut connection = Self::raw(address)?.log_in(user, password, vhost)?;
+        connection.open_channel(1)?;
+        Ok(connection)
+    }
+
+    fn log_in(mut self, user: &str, password: &str, vhost: &str) -> Result<Self> {
         self.send_octets(&PROTOCOL_HEADER)?;
         self.expect(0, |method| matches!(method, ToClient::ConnectionStart(_)))?;
         let properties = TableBuilder::build(|table| {
@@ -98,13 +108,18 @@ impl Connection {
             });
         });
         let client_properties = Table::new(&properties);
-        let start_ok =
-            connection::StartOk { client_properties, mechanism: "PLAIN", response: b"\0guest\0guest", locale: "en_US" };
+        let response = format!("\0{user}\0{password}");
+        let start_ok = connection::StartOk {
+            client_properties,
+            mechanism: "PLAIN",
+            response: response.as_bytes(),
+            locale: "en_US",
+        };
         self.send(0, ToServer::ConnectionStartOk(start_ok))?;
         self.expect(0, |method| matches!(method, ToClient::ConnectionTune(_)))?;
         let tune_ok = connection::TuneOk { channel_max: 2047, frame_max: FRAME_MAX, heartbeat: 0 };
         self.send(0, ToServer::ConnectionTuneOk(tune_ok))?;
-        self.send(0, ToServer::ConnectionOpen(connection::Open { virtual_host: "/" }))?;
+        self.send(0, ToServer::ConnectionOpen(connection::Open { virtual_host: vhost }))?;
         self.expect(0, |method| matches!(method, ToClient::ConnectionOpenOk(_)))?;
         Ok(self)
     }
@@ -128,7 +143,7 @@ impl Connection {
         let socket = socket(family, SocketType::STREAM, None).context("make a socket")?;
         set_socket_recv_buffer_size(&socket, 4096).context("shrink the receive buffer")?;
         connect(&socket, &address).context("connect")?;
-        let mut connection = Self::over(socket.into())?.log_in()?;
+        let mut connection = Self::over(socket.into())?.log_in("guest", "guest", "/")?;
         connection.open_channel(1)?;
         Ok(connection)
     }

@@ -47,4 +47,4 @@ pub use frame::{Frame, FrameError, decode_frame};
 pub use limits::TableLimits;
 pub use publish::{WholePublish, decode_whole_publish};
 pub use spec::{ToClient, ToServer, access, basic, channel, confirm, connection, exchange, queue, tx};
-pub use table::{Array, Table, TableBuilder, TableError, Value};
+pub use table::{Array, ArrayBuilder, Table, TableBuilder, TableError, Value};
