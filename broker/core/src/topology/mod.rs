@@ -11,9 +11,9 @@
 //!
 //! The machine does not know messages or consumers. Who may do what is decided here, in `access`, for everybody.
 //!
-//! In reading order: `records` is what is remembered, `request` what is asked, `prepare` the rules with `names` and
-//! `arguments`, `change` what may happen and its form in the log, `snapshot` all of it in that form, `vhost`, `exchange`,
-//! `topic` and `headers` the routing over `trie`, `routes` its answer; `access` who may do what, with `users`,
+//! In reading order: `records` is what is remembered, `request` what is asked, `prepare` and `bind` the rules with `names`
+//! and `arguments`, `change` what may happen and its form in the log, `snapshot` all of it in that form, `vhost`, `exchange`,
+//! `topic`, `headers` and `hash` the routing over `trie`, `routes` its answer; `access` who may do what, with `users`,
 //! `permissions` and `pattern`, `administration` how that changes, `policy` the settings by name.
 
 use alloc::sync::Arc;
@@ -28,6 +28,7 @@ mod access;
 mod administration;
 mod administration_change;
 mod arguments;
+mod bind;
 mod binding;
 mod change;
 mod exchange;

@@ -6,7 +6,6 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec;
 use alloc::vec::Vec;
-use core::num::IntErrorKind;
 
 use bytes::Bytes;
 use warren_amqp::{ReplyCode, Table};
@@ -14,14 +13,12 @@ use warren_amqp::{ReplyCode, Table};
 use super::Topology;
 use super::access::{Identity, Resource, Verb};
 use super::arguments::{self, QueueType, precondition};
-use super::binding::{Binding, Hop};
+use super::binding::Hop;
 use super::change::Change;
 use super::exchange::Exchange;
-use super::headers;
 use super::names::{self, Thing};
-use super::records::{DELAYED_STORE, DELAYED_TYPE, ExchangeKind, ExchangeRecord, QueueRecord};
-use super::request::{Action, Bind, ExchangeDeclaration, Outcome, Prepared, QueueDeclaration, Request};
-use super::topic;
+use super::records::{DELAYED_STORE, DELAYED_TYPE, ExchangeRecord, QueueRecord};
+use super::request::{Action, ExchangeDeclaration, Outcome, Prepared, QueueDeclaration, Request};
 use super::vhost::{Vhost, route_to};
 use crate::{ConnectionId, Exception, QueueId, limits};
 
@@ -113,7 +110,13 @@ impl Topology {
         Prepared { changes, outcome: Outcome::Released(queues) }
     }
 
-    fn require(&self, request: &Request, verb: Verb, resource: Resource, name: &str) -> Result<(), Exception> {
+    pub(super) fn require(
+        &self,
+        request: &Request,
+        verb: Verb,
+        resource: Resource,
+        name: &str,
+    ) -> Result<(), Exception> {
         self.check(&request.identity, verb, resource, &request.vhost, name)
     }
 
@@ -312,62 +315,9 @@ impl Topology {
     }
 
     /// Binding and unbinding take the same rights.
-    fn require_binding(&self, request: &Request, to: Thing, bind: &Bind) -> Result<(), Exception> {
-        self.require(request, Verb::BindTo, to.resource(), &bind.destination)?;
-        refuse_default_ends(to, bind)?;
-        self.require(request, Verb::BindFrom, Resource::Exchange, &bind.source)?;
-        self.check_topic(&request.identity, Verb::BindFrom, &request.vhost, &bind.source, &bind.routing_key)
-    }
-
-    fn bind(&self, vhost: &Vhost, request: &Request, to: Thing, bind: &Bind) -> Result<Prepared, Exception> {
-        self.require_binding(request, to, bind)?;
-        let source =
-            vhost.exchange_table(&bind.source).ok_or_else(|| not_found(Thing::Exchange, &bind.source, vhost))?;
-        let (hop, destination_logged) =
-            destination(vhost, to, &bind.destination).ok_or_else(|| not_found(to, &bind.destination, vhost))?;
-        refuse_store(to, &bind.destination, vhost)?;
-        check_binding(source, to, bind, vhost)?;
-        check_queue_owner(vhost, to, &bind.destination, request.connection)?;
-        let binding = binding_of(bind, source, hop, destination_logged);
-        if vhost.has_binding(&binding) {
-            return Ok(done());
-        }
-        self.check_room(vhost, source, &bind.routing_key)?;
-        let changes = vec![Change::Bind(binding.record(vhost.name()))];
-        Ok(Prepared { changes, outcome: Outcome::Done })
-    }
-
-    /// A binding that is not there, with ends or without, is no error, though another connection may own the queue.
-    fn unbind(&self, vhost: &Vhost, request: &Request, to: Thing, bind: &Bind) -> Result<Prepared, Exception> {
-        self.require_binding(request, to, bind)?;
-        let (Some(source), Some((hop, destination_logged))) =
-            (vhost.exchange_table(&bind.source), destination(vhost, to, &bind.destination))
-        else {
-            return Ok(done());
-        };
-        let binding = binding_of(bind, source, hop, destination_logged);
-        if !vhost.has_binding(&binding) {
-            return Ok(done());
-        }
-        check_queue_owner(vhost, to, &bind.destination, request.connection)?;
-        let changes = self.with_auto_deletes([Change::Unbind(binding.record(vhost.name()))]);
-        Ok(Prepared { changes, outcome: Outcome::Done })
-    }
-
-    fn check_room(&self, vhost: &Vhost, source: &Exchange, routing_key: &str) -> Result<(), Exception> {
-        let reach = source.reach(routing_key);
-        let room = reach < self.limits.reach && vhost.binding_count() < self.limits.bindings;
-        if room {
-            return Ok(());
-        }
-        let limit = if reach < self.limits.reach { self.limits.bindings } else { self.limits.reach };
-        let named = arguments::exchange_named(&source.record.name, vhost.name());
-        Err(precondition(format!("cannot bind to {named}: binding limit of {limit} is reached")))
-    }
-
     /// The changes and what follows from them: an auto-delete exchange ends when its last binding does. Tried out on
     /// a copy, so that whatever happens is in the list and applying it needs no rules.
-    fn with_auto_deletes(&self, changes: impl IntoIterator<Item = Change>) -> Vec<Change> {
+    pub(super) fn with_auto_deletes(&self, changes: impl IntoIterator<Item = Change>) -> Vec<Change> {
         let mut copy = self.clone();
         let mut pending: VecDeque<Change> = changes.into_iter().collect();
         let mut all = Vec::with_capacity(pending.len());
@@ -416,7 +366,7 @@ impl Topology {
     }
 }
 
-fn done() -> Prepared {
+pub(super) fn done() -> Prepared {
     Prepared { changes: Vec::new(), outcome: Outcome::Done }
 }
 
@@ -432,23 +382,6 @@ fn delete_of_exchange(exchange: &Exchange) -> Change {
 /// The text of an argument; whether a value of another type is right is checked elsewhere.
 fn string_argument<'a>(arguments: &'a [u8], name: &str) -> Option<&'a str> {
     Table::new(arguments).get(name).ok().flatten().and_then(|value| value.as_str())
-}
-
-/// A binding survives a restart if both its ends do.
-fn binding_of(bind: &Bind, source: &Exchange, hop: Hop, destination_logged: bool) -> Binding {
-    let record = &source.record;
-    let (name, key) = (Arc::clone(&record.name), Arc::from(bind.routing_key.as_str()));
-    Binding::new(hop, name, key, arguments::canonical(&bind.arguments), record.durable && destination_logged)
-}
-
-/// Where a binding leads, and whether that survives a restart.
-fn destination(vhost: &Vhost, thing: Thing, name: &str) -> Option<(Hop, bool)> {
-    match thing {
-        Thing::Queue => vhost.queue(name).map(|queue| (Hop::Queue(route_to(queue)), queue.is_logged())),
-        Thing::Exchange => {
-            vhost.exchange(name).map(|exchange| (Hop::Exchange(Arc::clone(&exchange.name)), exchange.durable))
-        }
-    }
 }
 
 fn check_same_exchange(current: &ExchangeRecord, declaration: &ExchangeDeclaration) -> Result<(), Exception> {
@@ -484,71 +417,7 @@ fn typed_arguments(vhost: &Vhost, declaration: &QueueDeclaration) -> Bytes {
     arguments::queue::with_type(&declaration.arguments, default)
 }
 
-fn check_binding(source: &Exchange, to: Thing, bind: &Bind, vhost: &Vhost) -> Result<(), Exception> {
-    let key = &bind.routing_key;
-    if key.len() > limits::NAME_BYTES {
-        let (size, limit) = (key.len(), limits::NAME_BYTES);
-        return Err(precondition(format!("binding key of {size} bytes is longer than {limit}")));
-    }
-    let named = arguments::exchange_named(&source.record.name, vhost.name());
-    arguments::check_size(&format!("a binding from {named}"), &bind.arguments)?;
-    match source.record.kind {
-        ExchangeKind::Direct | ExchangeKind::Fanout | ExchangeKind::ModulusHash | ExchangeKind::Random => Ok(()),
-        ExchangeKind::ConsistentHash => check_weight(key),
-        ExchangeKind::LocalRandom => check_local_random(to, bind, vhost),
-        ExchangeKind::Headers => headers::validate(Table::new(&bind.arguments)).map_err(precondition),
-        ExchangeKind::Topic => {
-            let limit = limits::TOPIC_MULTI_WILDCARDS;
-            let count = topic::words(key).filter(|word| *word == "#").count();
-            if count <= limit {
-                return Ok(());
-            }
-            let key = key.escape_debug();
-            let text = format!("Topic binding key '{key}' uses {count} '#' wildcards, at most {limit} are allowed");
-            Err(precondition(text))
-        }
-    }
-}
-
-/// The key of a binding to a consistent-hash exchange is its weight.
-fn check_weight(key: &str) -> Result<(), Exception> {
-    let text = match key.parse::<i64>() {
-        Ok(1..=limits::HASH_WEIGHT) => return Ok(()),
-        Ok(..=0) => String::from("The binding key must be greater than 0"),
-        Err(error) if *error.kind() == IntErrorKind::NegOverflow => {
-            String::from("The binding key must be greater than 0")
-        }
-        Err(error) if *error.kind() != IntErrorKind::PosOverflow => {
-            format!("The binding key must be an integer: {}", headers::erlang_binary(key.as_bytes()))
-        }
-        Ok(_) | Err(_) => format!("The binding key must not exceed {}", limits::HASH_WEIGHT),
-    };
-    Err(precondition(text))
-}
-
-/// RabbitMQ binds classic queues to such exchanges, and nothing else.
-fn check_local_random(to: Thing, bind: &Bind, vhost: &Vhost) -> Result<(), Exception> {
-    if !bind.routing_key.is_empty() {
-        let key = bind.routing_key.escape_debug();
-        return Err(precondition(format!("Non empty binding '{key}' key not permitted")));
-    }
-    let Some(queue) = vhost.queue(&bind.destination).filter(|_| to == Thing::Queue) else {
-        return Err(precondition(String::from("Destination not found")));
-    };
-    match QueueType::of(&queue.arguments) {
-        QueueType::Classic => Ok(()),
-        other => Err(precondition(format!("Queue type {} not valid for this exchange type", other.module()))),
-    }
-}
-
-fn check_queue_owner(vhost: &Vhost, thing: Thing, name: &str, connection: ConnectionId) -> Result<(), Exception> {
-    match vhost.queue(name) {
-        Some(queue) if thing == Thing::Queue => check_owner(queue, connection),
-        _ => Ok(()),
-    }
-}
-
-fn check_owner(queue: &QueueRecord, connection: ConnectionId) -> Result<(), Exception> {
+pub(super) fn check_owner(queue: &QueueRecord, connection: ConnectionId) -> Result<(), Exception> {
     match queue.exclusive_owner {
         Some(owner) if owner != connection => Err(locked(queue)),
         _ => Ok(()),
@@ -564,13 +433,13 @@ fn locked(queue: &QueueRecord) -> Exception {
     Exception::channel(ReplyCode::ResourceLocked, text)
 }
 
-fn not_found(thing: Thing, name: &str, vhost: &Vhost) -> Exception {
+pub(super) fn not_found(thing: Thing, name: &str, vhost: &Vhost) -> Exception {
     let named: String = thing.named(name, vhost.name());
     Exception::channel(ReplyCode::NotFound, format!("no {named}"))
 }
 
 /// The store of a delayed exchange is its exchange's alone.
-fn refuse_store(thing: Thing, name: &str, vhost: &Vhost) -> Result<(), Exception> {
+pub(super) fn refuse_store(thing: Thing, name: &str, vhost: &Vhost) -> Result<(), Exception> {
     match vhost.queue(name).and_then(|queue| queue.delayed_exchange()) {
         Some(exchange) if thing == Thing::Queue => {
             let named = thing.named(name, vhost.name());
@@ -581,19 +450,12 @@ fn refuse_store(thing: Thing, name: &str, vhost: &Vhost) -> Result<(), Exception
     }
 }
 
-fn refuse_default_exchange(name: &str) -> Result<(), Exception> {
+pub(super) fn refuse_default_exchange(name: &str) -> Result<(), Exception> {
     if name.is_empty() {
         let text = "operation not permitted on the default exchange";
         return Err(Exception::channel(ReplyCode::AccessRefused, text));
     }
     Ok(())
-}
-
-fn refuse_default_ends(to: Thing, bind: &Bind) -> Result<(), Exception> {
-    if to == Thing::Exchange {
-        refuse_default_exchange(&bind.destination)?;
-    }
-    refuse_default_exchange(&bind.source)
 }
 
 /// Two connections must never share a queue by accident.
