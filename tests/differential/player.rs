@@ -71,7 +71,9 @@ impl Player {
         self.sit_down(step.place)?;
         self.act(step.place, &step.deed)?;
         let queues = self.settle_down()?;
-        let said = std::mem::take(&mut self.seen).into_iter().flat_map(|(Place { connection, channel }, said)| {
+        let said = std::mem::take(&mut self.seen).into_iter().flat_map(|(Place { connection, channel }, mut said)| {
+            // Whether a consumer hears of its queue's end before the one who ended it is chance.
+            said.sort_by_key(|said| said.starts_with("BasicCancel("));
             said.into_iter().map(move |said| format!("{connection}.{channel} {said}"))
         });
         Ok(said.chain(queues).map(|line| self.names.strip(&line)).collect())

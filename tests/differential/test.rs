@@ -107,12 +107,18 @@ fn random_scripts_are_answered_as_rabbitmq_answers_them() -> Result<()> {
     let folder = DataFolder::new()?;
     let broker = Broker::start(&folder)?;
     let mut pair = Pair { ours: broker.address, theirs: rabbitmq.address, runs: 0 };
-    let (mut known, mut different, mut steps) = (BTreeMap::new(), Vec::new(), 0);
+    let (mut known, mut different, mut steps, mut unsteady) = (BTreeMap::new(), Vec::new(), 0, 0);
     for number in 0..scripts {
         let script = script::script(&mut Random(seed.wrapping_add(number)), STEPS);
         match pair.compare(&script)? {
             Verdict::Same => steps += script.len(),
             Verdict::Known(reason) => *known.entry(reason).or_insert(0) += 1,
+            // What RabbitMQ answers is now and then a matter of chance; a difference has to be there twice.
+            Verdict::Different { step, .. }
+                if !matches!(pair.compare(&script[..=step])?, Verdict::Different { .. }) =>
+            {
+                unsteady += 1;
+            }
             Verdict::Different { step, .. } => {
                 let shortened = pair.shorten(script[..=step].to_vec())?;
                 let described = pair.describe(&shortened)?;
@@ -121,7 +127,9 @@ fn random_scripts_are_answered_as_rabbitmq_answers_them() -> Result<()> {
             }
         }
     }
-    println!("{scripts} scripts, {steps} steps in those answered alike; ended early by known differences: {known:?}");
+    println!(
+        "{scripts} scripts, {steps} steps in those answered alike; {unsteady} unsteady; known differences: {known:?}"
+    );
     ensure!(different.is_empty(), "{} scripts were answered differently", different.len());
     Ok(())
 }

@@ -160,6 +160,20 @@ fn a_message_expires_at_the_head_of_its_queue_only() {
 }
 
 #[test]
+fn what_is_over_behind_a_message_that_was_got_is_not_counted_any_more() {
+    let mut world = World::with(logged());
+    world.send(&[("first", none()), ("over", expiring(0)), ("last", none())]);
+    world.events.clear();
+    world.put(ShardInput::Get { queue: QUEUE, holder: consumer(3), no_ack: true });
+    world.commit();
+    let counts = world.events.iter().filter_map(|(_, event)| match event {
+        Event::Got(got) => Some(got.as_ref().map(|(_, ready)| *ready)),
+        _ => None,
+    });
+    assert_eq!(counts.collect::<Vec<_>>(), [Some(1)]);
+}
+
+#[test]
 fn what_expires_at_once_goes_to_whoever_can_take_it_now() {
     for settings in [logged(), memory()] {
         let mut world = World::with(settings);

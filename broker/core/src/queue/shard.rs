@@ -378,6 +378,10 @@ impl Shard {
     fn get(&mut self, id: QueueId, holder: ConsumerKey, no_ack: bool, around: &mut Surroundings<'_>) {
         let got = self.with(id, around, |queue, occasion| {
             let delivery = queue.get(holder, no_ack, occasion)?;
+            if queue.rules.is_some() {
+                // What is over and comes next is not there any more.
+                queue.expire_heads(true, occasion);
+            }
             Some((delivery, queue.store.ready()))
         });
         around.out.tell(holder.connection, Event::Got(got.flatten()));

@@ -138,9 +138,9 @@ const STRATEGIES: &[&str] = &["at-most-once", "at-least-once"];
 const LOCATORS: &[&str] = &["client-local", "balanced", "random", "least-leaders", "min-masters"];
 
 const KNOWN: [Known; 32] = [
-    known("x-dead-letter-exchange", QUEUE, Allowed::Anything),
     known("x-expires", QUEUE, Allowed::PositiveMillis),
     known("x-message-ttl", QUEUE, Allowed::Millis),
+    known("x-dead-letter-exchange", QUEUE, Allowed::Anything),
     known("x-dead-letter-routing-key", QUEUE, Allowed::DeadLetterRoutingKey),
     known("x-dead-letter-strategy", QUORUM, Allowed::OneOf(STRATEGIES, "invalid_dlx_strategy")),
     known("x-max-length", QUEUE, Allowed::Count),
