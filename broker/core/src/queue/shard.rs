@@ -130,8 +130,8 @@ impl Shard {
 
     /// What was there before the clock was known has been used until now.
     fn begin_time(&mut self, around: &mut Surroundings<'_>) {
-        let timed = |queue: &&Box<Queue>| queue.rules.is_some() || queue.stream.is_some();
-        let timed: Vec<QueueId> = self.queues.values().filter(timed).map(|queue| queue.id).collect();
+        let timed = self.queues.values().filter(|queue| queue.rules.is_some() || queue.stream.is_some());
+        let timed: Vec<QueueId> = timed.map(|queue| queue.id).collect();
         for id in timed {
             self.with(id, around, |queue, occasion| queue.used(occasion.now_ms));
         }
