@@ -69,11 +69,11 @@ pub(crate) struct Mailbox {
 pub(crate) struct WaitingReplies(Arc<AtomicUsize>);
 
 impl WaitingReplies {
-    /// Makes room for a reply, if there is some: the one that reaches the bound is the last.
-    fn add(&self, reply: &DirectReply) -> bool {
+    /// Takes room for a reply, if there is some: the one that reaches the bound is the last.
+    fn add(&self, octets: usize) -> bool {
         let has_room = self.0.load(Ordering::Relaxed) < REPLY_BYTES;
         if has_room {
-            self.0.fetch_add(octets(reply), Ordering::Relaxed);
+            self.0.fetch_add(octets, Ordering::Relaxed);
         }
         has_room
     }
@@ -120,7 +120,7 @@ impl Connections {
     pub(crate) fn reply(&self, reply: DirectReply) {
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
         let Some(peer) = live.get(&reply.address.connection) else { return };
-        if peer.waiting.add(&reply) {
+        if peer.waiting.add(octets(&reply)) {
             let _ = peer.posts.send(Post::Reply(Box::new(reply)));
         } else {
             debug!(connection_id = reply.address.connection.0, "a reply is dropped: the client does not read");
@@ -204,6 +204,16 @@ fn less(counts: &mut HashMap<Arc<str>, usize>, name: &Arc<str>, less: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn replies_that_a_connection_does_not_take_are_bounded() {
+        let waiting = WaitingReplies::default();
+        assert!(waiting.add(REPLY_BYTES - 1));
+        assert!(waiting.add(1_000), "there was room for an octet");
+        assert!(!waiting.add(1), "one too many");
+        waiting.0.fetch_sub(1_000, Ordering::Relaxed);
+        assert!(waiting.add(1));
+    }
 
     #[test]
     fn open_connections_are_counted_by_user_and_by_vhost_until_they_end() {

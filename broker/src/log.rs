@@ -10,12 +10,13 @@ use anyhow::Context;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot, watch};
 use tracing::{error, info, warn};
+use warren_core::limits::{ENTRY_BYTES, MESSAGE_BYTES_MAX};
 use warren_core::queue::ShardTotals;
 use warren_core::{Location, ShardId};
 use warren_replication::{EntryId, Restored};
 use warren_storage::{
-    Batch, Completion, Disk, FileDisk, Kind, Log, LogError, LogPoint, LogReader, LogWriter, Options, Position,
-    Recovered, Retention,
+    Batch, Completion, Disk, FileDisk, Kind, Log, LogError, LogPoint, LogReader, LogWriter, MAX_PAYLOAD_LEN, Options,
+    Position, Recovered, Retention,
 };
 
 use crate::bodies::{LogBodies, SyncedEnd};
@@ -23,6 +24,9 @@ use crate::checkpoint::{Contribution, Relocation};
 use crate::config::LogConfig;
 use crate::metrics::Metrics;
 use crate::space::{LogBounds, SpaceWatch};
+
+/// The largest message fits into a record: with what goes before it in its entry, and with its header.
+const _: () = assert!(MESSAGE_BYTES_MAX + 2 * ENTRY_BYTES as u64 + (1 << 20) < MAX_PAYLOAD_LEN as u64);
 
 /// What a shard is told beside its inbox, which may be closed for a while: about the log, in the order in which it became
 /// true, and questions that must not wait.

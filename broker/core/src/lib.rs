@@ -1,10 +1,11 @@
 //! Every rule of the broker as pure state machines.
 //!
-//! Three machines, each fed with inputs and, where time matters, a `now`; each answering with outputs:
+//! Four machines, each fed with inputs and, where time matters, a `now`; each answering with outputs:
 //!
 //! - [`session`]: one AMQP connection. Client methods in; server methods, shard inputs and topology requests out.
 //! - [`topology`]: vhosts, exchanges, queues' names and bindings. Routing is a read of an immutable snapshot.
 //! - [`queue`]: the queues of one shard: ready and unacknowledged messages, consumers, what has to be logged.
+//! - [`forward`]: the messages that leave a queue for others: dead letters, and delayed ones that are due.
 //!
 //! Nothing here opens a socket or a file, reads a clock, draws a random number or spawns a task: what the
 //! machines need from the world comes in as a value.

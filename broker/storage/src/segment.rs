@@ -53,8 +53,8 @@ pub const SEGMENT_HEADER_LEN: u32 = 4096;
 /// Bytes of a record before its payload.
 pub const RECORD_HEADER_LEN: u32 = 40;
 
-/// The most a record's payload may have: a message body of 16 MiB, and generous room for what goes with it.
-pub const MAX_PAYLOAD_LEN: u32 = 24 << 20;
+/// The most a record's payload may have: a message body of 128 MiB, and generous room for what goes with it.
+pub const MAX_PAYLOAD_LEN: u32 = 136 << 20;
 
 const SEGMENT_MAGIC: [u8; 8] = *b"WARRENWL";
 const SEGMENT_VERSION: u32 = 1;

@@ -151,7 +151,6 @@ impl Forwarder {
 
     fn forward(&mut self, shard: ShardId, forward: &Forward, world: &mut World<'_>) {
         let source = Source { shard, queue: forward.queue, position: forward.position };
-        self.count(forward.reason);
         let Some(way) = self.ways.find(forward.queue, world.topology) else {
             return self.end(source);
         };
@@ -165,6 +164,9 @@ impl Forwarder {
         }
         self.counts.dropped += u64::from(targets.is_empty());
         let arrived = self.partly.take(source);
+        if arrived.is_none() {
+            self.count(forward.reason);
+        }
         targets.retain(|target| !arrived.iter().flatten().any(|queue| *queue == target.queue));
         if targets.is_empty() {
             return self.end(source);
