@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 use warren_core::command::{Reference, encode_relocation};
-use warren_core::queue::{Event, QueueSettings, Shard, ShardInput, ShardOutput, ShardTotals, Snapshot};
+use warren_core::queue::{Event, QueueKind, QueueSettings, Shard, ShardInput, ShardOutput, ShardTotals, Snapshot};
 use warren_core::{Bodies, ConnectionId, Location, Message, QueueId, ShardId};
 use warren_replication::{Append, EntryId, Group, NodeId, RaftDriver, Restored};
 use warren_storage::{
@@ -33,6 +33,17 @@ const VOLUME: u64 = 1 << 40;
 
 /// Octets of messages in one relocation; the message that reaches it is the last.
 const RELOCATION_BYTES: usize = 1_000;
+
+/// The last one has rules, so that what these need of the log and of snapshots is there: times, lengths of bodies, and how
+/// often messages came back. Nothing is ever over or too much, for here no time passes.
+fn settings(queue: u32) -> QueueSettings {
+    let plain = QueueSettings { logged: true, ..QueueSettings::default() };
+    if queue != 4 {
+        return plain;
+    }
+    let (message_ttl, max_length_bytes) = (Some(1 << 40), Some(1 << 40));
+    QueueSettings { kind: QueueKind::Quorum, message_ttl, max_length_bytes, delivery_limit: Some(1 << 30), ..plain }
+}
 
 pub(crate) fn shard_of(queue: u32) -> u16 {
     QUEUES.iter().find(|(id, _)| *id == queue).expect("it is one of the queues").1
@@ -471,8 +482,8 @@ fn log_goes_on(log: Rc<RefCell<LogThread>>, mut does: impl FnMut() -> Meanwhile)
 fn lead(id: u16, restored: Restored, mut shard: Shard, intake: &Intake, bodies: &mut LogBodies) -> Member {
     shard.lead();
     for (queue, _) in QUEUES.into_iter().filter(|(_, shard)| *shard == id) {
-        let settings = QueueSettings { logged: true, ..QueueSettings::default() };
-        shard.handle(ShardInput::Create { queue: QueueId(queue), settings }, bodies, &mut ShardOutput::default());
+        let create = ShardInput::Create { queue: QueueId(queue), settings: settings(queue) };
+        shard.handle(create, bodies, &mut ShardOutput::default());
     }
     let raft = RaftDriver::lead_alone(NODE, &restored);
     let group = Group::with_consensus(ShardId(id), NODE, &restored, raft, intake.clone());

@@ -115,7 +115,7 @@ impl Queue {
         if let (Some(key), Some(_), Some(rules)) =
             (attributes.deduplication, self.settings.deduplication, &mut self.rules)
         {
-            rules.duplicates.unlearn(key, logged);
+            rules.duplicates.get_or_insert_default().unlearn(key, logged);
             if logged {
                 occasion.done.unlearn(key);
             }
@@ -137,8 +137,9 @@ impl Queue {
         else {
             return false;
         };
-        let known = rules.duplicates.knows(key, arrival.time_ms, rule);
-        rules.duplicates.learn(key, matches!(arrival.body, Body::Log { .. }), arrival.time_ms, rule);
+        let duplicates = rules.duplicates.get_or_insert_default();
+        let known = duplicates.knows(key, arrival.time_ms, rule);
+        duplicates.learn(key, matches!(arrival.body, Body::Log { .. }), arrival.time_ms, rule);
         known
     }
 }

@@ -153,6 +153,8 @@ impl Levels {
 
     /// Notes that logged messages came back so often at least.
     pub(super) fn raise_count(&mut self, range: SequenceRange, count: u32) {
+        let len = range.len.min(self.next_sequence.saturating_sub(range.first));
+        let range = SequenceRange { len, ..range };
         self.stores_mut().for_each(|store| store.raise_count(range, count));
     }
 

@@ -1,7 +1,12 @@
 //! One queue: ready and unacknowledged messages, consumers and whose turn it is.
 //!
 //! Order: a message's *position* is the place it took when it was enqueued and never changes. Messages that come
-//! back (requeue, lost consumer) go to their old place (RabbitMQ: "original position if possible").
+//! back (requeue, lost consumer) go to their old place (RabbitMQ: "original position if possible"). Higher priorities
+//! come first: a position has its message's priority in the top octet, and below it the place among those of the same.
+//!
+//! What becomes of messages beside being handed out and settled is decided here when it happens, and logged as
+//! settlements: a replay needs no rules. It needs what rules remember of a message (its time, its delivery count, its
+//! deduplication key), and the queue's settings for these.
 //!
 //! A logged message also has a *sequence number*, the same on every node that applies the shard's log, by which its
 //! settlement is logged. Messages of delivery mode 1, and all messages of queues that are not logged, have none.
@@ -54,7 +59,6 @@ use crate::identity::{ConsumerKey, QueueId};
 use crate::message::Message;
 use admission::QUORUM_PRIORITY;
 use deal::{Getter, Occasion, Turn};
-use duplicates::Duplicates;
 use holders::Holders;
 use levels::Levels;
 use rules::Rules;
@@ -156,7 +160,7 @@ impl Queue {
             self.store.expect(QUORUM_PRIORITY);
         }
         if let (None, Some(rules)) = (settings.deduplication, &mut self.rules) {
-            rules.duplicates = Duplicates::default();
+            rules.duplicates = None;
         }
         let expires = settings.expires != self.settings.expires;
         self.settings = settings.into();

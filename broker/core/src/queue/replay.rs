@@ -41,7 +41,7 @@ impl Shard {
                 }
             }
             if let Some(rules) = queue.rules.as_mut().filter(|_| !head.keys.is_empty()) {
-                rules.duplicates = Duplicates::restored(head.keys);
+                rules.duplicates = Some(Box::new(Duplicates::restored(head.keys)));
             }
             shard.queues.insert(head.id, Box::new(queue));
         }
@@ -129,8 +129,9 @@ impl Shard {
                 }
             }
             Command::Unlearn(id, key) => {
-                if let Some(rules) = self.queues.get_mut(&id).and_then(|queue| queue.rules.as_mut()) {
-                    rules.duplicates.unlearn(key, true);
+                let rules = self.queues.get_mut(&id).and_then(|queue| queue.rules.as_mut());
+                if let Some(duplicates) = rules.and_then(|rules| rules.duplicates.as_mut()) {
+                    duplicates.unlearn(key, true);
                 }
             }
             Command::Configure(id, settings) => {
@@ -162,13 +163,14 @@ impl Queue {
     }
 
     fn share(&self) -> QueueSnapshot {
+        let duplicates = self.rules.as_ref().and_then(|rules| rules.duplicates.as_ref());
         QueueSnapshot {
             id: self.id,
             attached: self.attached,
             next_sequence: self.next_sequence(),
             redelivered_below: self.store.redelivered_below(),
             settings: QueueSettings::clone(&self.settings),
-            keys: self.rules.as_ref().map(|rules| rules.duplicates.logged()).unwrap_or_default(),
+            keys: duplicates.map(|duplicates| duplicates.logged()).unwrap_or_default(),
             levels: self.store.share(),
             stream: self.stream.as_ref().map(|stream| stream.messages.share()),
         }

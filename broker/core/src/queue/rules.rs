@@ -1,5 +1,6 @@
 //! What a queue keeps for its rules. Queues without rules have nothing of this.
 
+use alloc::boxed::Box;
 use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::duplicates::Duplicates;
@@ -19,7 +20,8 @@ pub(super) struct Rules {
     pub(super) returning: BTreeSet<(u64, u64)>,
     /// Of the store of a delayed exchange: when each message is due, and its position.
     pub(super) delayed: BTreeSet<(u64, u64)>,
-    pub(super) duplicates: Duplicates,
+    /// If it recognizes messages that it has had.
+    pub(super) duplicates: Option<Box<Duplicates>>,
 }
 
 /// Messages that leave their queue.

@@ -96,8 +96,11 @@ impl Chunk {
             Some(slots) => slots.clear(),
             None => self.slots = Arc::default(),
         }
+        match self.extras.as_mut().map(Arc::get_mut) {
+            Some(Some(extras)) => extras.clear(),
+            _ => self.extras = None,
+        }
         self.memory.clear();
-        self.extras = None;
         (self.position, self.sequence) = (position, sequence);
     }
 
@@ -126,7 +129,8 @@ impl Chunk {
     /// The extras of the slots that there are.
     fn extras_mut(&mut self) -> &mut Vec<Extra> {
         let slots = self.slots.len();
-        let extras = self.extras.get_or_insert_with(|| Arc::new(Vec::with_capacity(CHUNK_SLOTS)));
+        let capacity = self.slots.capacity();
+        let extras = self.extras.get_or_insert_with(|| Arc::new(Vec::with_capacity(capacity)));
         let extras = Arc::make_mut(extras);
         if extras.len() < slots {
             extras.resize(slots, Extra::default());

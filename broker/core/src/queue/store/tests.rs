@@ -221,6 +221,38 @@ fn a_queue_that_is_emptied_again_and_again_stays_small() {
 }
 
 #[test]
+fn what_messages_have_beside_their_places_takes_memory_only_where_there_is_any() {
+    let mut store = store_with(CHUNK_SLOTS as u64 + 1);
+    assert!(store.base().chunks.iter().all(|chunk| chunk.extras.is_none()));
+    let timed = Extra { time_ms: 5, ..Extra::default() };
+    let at = store.push(0, Body::Log { location: place(0), shared: false }, timed);
+    assert_eq!(store.base().chunks.iter().map(|chunk| chunk.extras.is_some()).collect::<Vec<_>>(), [false, true]);
+    assert_eq!(logged(&store).iter().filter(|message| message.extra == timed).count(), 1);
+    assert_eq!(store.heads().next(), Some((0, Extra::default())));
+    take(&mut store, CHUNK_SLOTS + 1, Terms::Finish);
+    assert_eq!(store.heads().next(), Some((at, timed)));
+    take(&mut store, 1, Terms::Finish);
+    push_logged(&mut store, 1);
+    assert_eq!(logged(&store)[0].extra, Extra::default(), "the memory is used again, and what was in it is not");
+}
+
+#[test]
+fn a_message_moves_on_only_from_where_it_is() {
+    let mut store = store_with(3);
+    let mut done = Settled::default();
+    let ready = To::Ready { redelivered: true };
+    assert!(store.shift(1, State::Held, To::Gone, &mut done).is_none());
+    assert!(store.shift(7, State::Ready, To::Gone, &mut done).is_none());
+    assert!(store.shift(1, State::Ready, To::Aside { redelivered: false }, &mut done).is_some());
+    assert_eq!((store.ready(), store.held(), hold(&mut store, 9, 7)), (2, 1, vec![0, 2]));
+    assert!(store.shift(1, State::Aside, ready, &mut done).is_some());
+    assert_eq!((store.ready(), hold(&mut store, 9, 7)), (1, vec![1]));
+    assert!(store.shift(1, State::Held, To::Gone, &mut done).is_some());
+    assert_eq!(done.ranges(), [SequenceRange { first: 1, len: 1 }]);
+    assert_eq!((store.ready_bytes(), store.held()), (0, 2));
+}
+
+#[test]
 fn a_million_messages_take_25_megabytes() {
     let store = store_with(1_000_000);
     let shared_vec = 2 * size_of::<usize>() + size_of::<Vec<Slot>>();

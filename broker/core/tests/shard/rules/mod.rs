@@ -7,6 +7,7 @@
 mod model;
 mod world;
 
+use std::collections::BTreeSet;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
@@ -49,29 +50,33 @@ impl Dice {
     }
 }
 
-/// Runs the steps of a seed; answers what was said at each of them, as one number.
-fn trace(seed: u64, steps: usize) -> u64 {
+/// Runs the steps of a seed; answers what was said at each of them, as one number, and what kinds of things that were.
+fn trace(seed: u64) -> (u64, BTreeSet<String>) {
     let mut world = World::new(Dice(seed));
     let mut hash = DefaultHasher::new();
-    for _ in 0..steps {
+    for _ in 0..STEPS {
         world.step().hash(&mut hash);
     }
     world.restart();
-    hash.finish()
+    (hash.finish(), std::mem::take(&mut world.seen))
 }
 
 #[test]
 fn rules_of_queues_do_what_lists_of_messages_do() {
     let seed = crate::seed();
     println!("WARREN_SEED={seed} cargo test -p warren-core --test shard rules");
+    let mut seen = BTreeSet::new();
     for run in 0..RUNS {
-        trace(seed.wrapping_add(run << 32), STEPS);
+        seen.append(&mut trace(seed.wrapping_add(run << 32)).1);
     }
+    let reasons = ["DeliveryLimit", "Due", "Expired", "MaxLength", "Rejected"];
+    let others = ["confirmed", "redelivered false", "redelivered true", "refused", "unused"];
+    assert!(seen.iter().eq(reasons.iter().chain(&others)), "what has happened: {seen:?}");
 }
 
 #[test]
 fn the_same_seed_gives_the_same_trace_and_another_one_another() {
     let seed = crate::seed();
-    assert_eq!(trace(seed, STEPS), trace(seed, STEPS));
-    assert_ne!(trace(seed, STEPS), trace(seed.wrapping_add(1), STEPS));
+    assert_eq!(trace(seed), trace(seed));
+    assert_ne!(trace(seed).0, trace(seed.wrapping_add(1)).0);
 }

@@ -58,6 +58,8 @@ pub(super) struct World {
     last_id: u64,
     last_number: u64,
     last_connection: u64,
+    /// What kinds of things were said, so that a test can see that it tests something.
+    pub(super) seen: BTreeSet<String>,
     /// What happened last, for whoever has to find out why.
     trace: VecDeque<String>,
 }
@@ -116,6 +118,7 @@ impl World {
             last_id: 0,
             last_number: 0,
             last_connection: 0,
+            seen: BTreeSet::new(),
             trace: VecDeque::new(),
         };
         let mut output = ShardOutput::default();
@@ -461,6 +464,7 @@ impl World {
         }
         let mut said: BTreeMap<u32, Vec<Said>> = BTreeMap::new();
         for queue in output.unused.drain(..) {
+            self.seen.insert(String::from("unused"));
             said.entry(queue.0).or_default().push(Said::Unused);
         }
         for (connection, events) in output.take_events() {
@@ -488,6 +492,7 @@ impl World {
         let (queue, position, octets) = match event {
             Event::Forward(forward) => {
                 let id = id(&forward.message);
+                self.seen.insert(format!("{:?}", forward.reason));
                 let queue = said.entry(forward.queue.0).or_default();
                 queue.push(Said::Forwarded(id, forward.reason, forward.delivery_count));
                 assert_eq!((connection, forward.at_ms), (ConnectionId::FORWARDER, self.now));
@@ -512,6 +517,7 @@ impl World {
     }
 
     fn answered(&mut self, first: u64, len: u64, refused: bool) {
+        self.seen.insert(String::from(if refused { "refused" } else { "confirmed" }));
         for number in first..first + len {
             assert_eq!(self.answers.remove(&number), Some(refused), "publish {number} is answered once, and rightly");
         }
@@ -525,6 +531,9 @@ impl World {
         said: &mut BTreeMap<u32, Vec<Said>>,
     ) -> (u32, u64, Octets) {
         let Delivery { queue, position, redelivered, delivery_count, message, .. } = delivery;
+        if redelivered || delivery_count > 0 {
+            self.seen.insert(format!("redelivered {}", delivery_count > 0));
+        }
         let id = id(&message);
         said.entry(queue.0).or_default().push(Said::Delivered(id, redelivered, delivery_count));
         let model = self.models.get_mut(&queue.0).unwrap();
