@@ -3,11 +3,12 @@
 use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::ToString;
+use alloc::vec::Vec;
 
 use bytes::Bytes;
 use warren_amqp::{ReplyCode, Table, ToClient, ToServer, exchange, limits, queue};
 
-use super::consume::count_field;
+use super::consume::{Consumer, count_field};
 use super::direct_reply::is_reply_name;
 use super::{MetadataAnswer, MetadataRequest, Origin, Session, SessionOutput, Waiting, World, base64url};
 use crate::error::Exception;
@@ -29,6 +30,9 @@ pub(super) enum Reply {
     QueueUnbindOk,
     QueueDeleteOk {
         no_wait: bool,
+        /// Consumers of the same channel that the queue took with it: RabbitMQ tells them after `queue.delete-ok`, and
+        /// clients that wait for that take a `basic.cancel` before it for a failure.
+        cancelled: Vec<Consumer>,
     },
 }
 
@@ -148,7 +152,8 @@ impl Session {
             if_unused: delete.if_unused,
             if_empty: delete.if_empty,
         });
-        self.waiting = Some(Waiting::Metadata { origin, reply: Reply::QueueDeleteOk { no_wait: delete.no_wait } });
+        let reply = Reply::QueueDeleteOk { no_wait: delete.no_wait, cancelled: Vec::new() };
+        self.waiting = Some(Waiting::Metadata { origin, reply });
         Ok(())
     }
 
@@ -175,8 +180,13 @@ impl Session {
                 self.count(origin, queue, no_wait, out);
                 return Ok(());
             }
-            (Reply::QueueDeleteOk { no_wait: false }, MetadataAnswer::Deleted(count)) => {
-                ToClient::QueueDeleteOk(queue::DeleteOk { message_count: count_field(count) })
+            (Reply::QueueDeleteOk { no_wait, cancelled }, MetadataAnswer::Deleted(count)) => {
+                if !no_wait {
+                    let ok = queue::DeleteOk { message_count: count_field(count) };
+                    out.send(origin.channel, &ToClient::QueueDeleteOk(ok));
+                }
+                cancelled.iter().for_each(|consumer| self.notify_of_cancel(consumer, out));
+                return Ok(());
             }
             (Reply::ExchangeDeclareOk, _) => ToClient::ExchangeDeclareOk(exchange::DeclareOk),
             (Reply::ExchangeDeleteOk, _) => ToClient::ExchangeDeleteOk(exchange::DeleteOk),

@@ -8,9 +8,10 @@ use warren_amqp::{ReplyCode, ToClient, basic};
 
 use super::channel::Channel;
 use super::consume::{Consumer, count_field};
+use super::declare::Reply;
 use super::prefetch::Aside;
 use super::unacked::{Held, Holder};
-use super::{Origin, Session, SessionOutput};
+use super::{Origin, Session, SessionOutput, Waiting};
 use crate::header;
 use crate::identity::{ConsumerKey, ShardId};
 use crate::queue::{Delivery, PositionRange, Settlement};
@@ -87,8 +88,14 @@ impl Session {
 
     /// A consumer's queue is gone: tells a client that announced `consumer_cancel_notify` (RabbitMQ extension).
     pub(super) fn consumer_cancelled(&mut self, serial: u32, out: &mut SessionOutput) {
-        if let Some(consumer) = self.forget_consumer(serial) {
-            self.notify_of_cancel(&consumer, out);
+        let Some(consumer) = self.forget_consumer(serial) else { return };
+        match &mut self.waiting {
+            Some(Waiting::Metadata { origin, reply: Reply::QueueDeleteOk { cancelled, .. } })
+                if origin.channel == consumer.channel =>
+            {
+                cancelled.push(consumer);
+            }
+            _ => self.notify_of_cancel(&consumer, out),
         }
     }
 
@@ -116,7 +123,7 @@ impl Session {
         }
     }
 
-    fn notify_of_cancel(&self, consumer: &Consumer, out: &mut SessionOutput) {
+    pub(super) fn notify_of_cancel(&self, consumer: &Consumer, out: &mut SessionOutput) {
         if self.capabilities.consumer_cancel_notify {
             let cancel = basic::Cancel { consumer_tag: &consumer.tag, no_wait: true };
             out.send(consumer.channel, &ToClient::BasicCancel(cancel));

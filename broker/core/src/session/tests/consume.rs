@@ -188,6 +188,21 @@ fn a_deleted_queue_is_told_to_consumers_that_announced_consumer_cancel_notify() 
 }
 
 #[test]
+fn who_deletes_a_queue_hears_delete_ok_before_the_end_of_its_own_consumers() {
+    let mut world = with_queue();
+    world.consume(ME, "q", "here");
+    world.open_channel(ME, 2);
+    world.call(ME, 2, ToServer::BasicConsume(consume("q", "elsewhere")));
+    world.send(ME, 1, delete("q"));
+    let heard = world.heard(ME);
+    let notice = |consumer_tag| ToClient::BasicCancel(basic::Cancel { consumer_tag, no_wait: true });
+    let ok = ToClient::QueueDeleteOk(queue::DeleteOk { message_count: 0 });
+    let on = |channel| heard.iter().filter(|said| said.channel == channel).map(Said::method).collect::<Vec<_>>();
+    assert_eq!(on(1), [ok, notice("here")]);
+    assert_eq!(on(2), [notice("elsewhere")]);
+}
+
+#[test]
 fn a_deleted_queue_is_not_told_to_other_consumers() {
     let mut world = World::empty();
     world.connect();
