@@ -40,7 +40,7 @@ pub(crate) fn is_installed(program: &str) -> bool {
 }
 
 /// The last lines of a log, indented, for an error message. Empty when there is none.
-pub(crate) fn tail(log: &Path) -> String {
+pub fn tail(log: &Path) -> String {
     const LINES: usize = 15;
     let text = std::fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);

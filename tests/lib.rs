@@ -13,3 +13,4 @@ mod process;
 pub mod programs;
 pub mod rabbitmq;
 pub mod release;
+pub mod sandbox;

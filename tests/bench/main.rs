@@ -10,7 +10,6 @@ mod plot;
 mod report;
 mod run;
 mod sample;
-mod sandbox;
 mod scenario;
 mod usage;
 
@@ -25,6 +24,7 @@ use clap::{Args, Parser, Subcommand};
 use warren_tests::programs::install_missing;
 use warren_tests::rabbitmq::Chroot;
 use warren_tests::release::{Release, workspace};
+use warren_tests::sandbox;
 
 use broker::{Installation, Product};
 use cores::{Cores, Sharing};

@@ -51,6 +51,8 @@ enum Kind {
     Chart,
     /// The operator's tests that need a cluster, in one of their own.
     Operator,
+    /// The quick part of other projects' client suites.
+    Conformance,
     /// All fuzz targets at once.
     Fuzz,
 }
@@ -90,6 +92,7 @@ pub(crate) fn all() -> Vec<Part> {
         part("broker", "a real broker process, its limits and stock clients", SLOW, warren_tests(&["broker"])),
         part("simulation", "a node on a disk that loses power", SLOW, warren_tests(&["simulation"])),
         part("faults", "kill -9 under load, full and failing disks", SLOW, warren_tests(&["faults"])),
+        part("conformance", "clients that we did not write, and their own tests", SLOW, Kind::Conformance),
         part("fuzz", "frame decoder and log recovery, a minute each", SLOW, Kind::Fuzz),
         part("cluster", "a real Kubernetes comes up and goes", SLOW, warren_tests(&["cluster"])),
         part("operator", "the operator on a real API server", SLOW, Kind::Operator),
@@ -122,6 +125,10 @@ impl Part {
                 tests(cargo(&test).env("HELM", helm))
             }
             Kind::Operator => operator(),
+            Kind::Conformance => {
+                let run = ["run", "--quiet", "-p", "warren-tests", "--bin", "conformance", "--", "--quick"];
+                conformance(&mut cargo(&run))
+            }
             Kind::Deny => {
                 let deny = tool::cargo_tool("cargo-deny", "0.20.2")?;
                 let check = ["--all-features", "check", "bans", "licenses", "sources"];
@@ -165,6 +172,21 @@ fn result_line(line: &str) -> Option<Tally> {
     let counts = line.strip_prefix("test result: ")?.split_once(". ")?.1;
     let count = |what: &str| counts.split("; ").find_map(|part| part.strip_suffix(what)?.trim().parse().ok());
     Some(Tally { passed: count("passed")?, failed: count("failed")? })
+}
+
+/// Runs the suites of other projects and takes over what they count in their last line.
+fn conformance(command: &mut Command) -> Result<Tally> {
+    let output = command.stderr(Stdio::inherit()).output().context("start the suites")?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    write!(std::io::stdout(), "{said}")?;
+    let counted = said.lines().last().and_then(last_line);
+    Ok(counted.unwrap_or(Tally { passed: 0, failed: 1 }))
+}
+
+/// Reads `3 passed, 1 failed`.
+fn last_line(line: &str) -> Option<Tally> {
+    let (passed, failed) = line.strip_suffix(" failed")?.split_once(" passed, ")?;
+    Some(Tally { passed: passed.parse().ok()?, failed: failed.parse().ok()? })
 }
 
 /// Runs the operator's tests against the API server of a cluster that is there for them alone.
@@ -225,6 +247,12 @@ mod tests {
         let line = "test result: FAILED. 30 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.15s";
         assert_eq!(result_line(line), Some(Tally { passed: 30, failed: 1 }));
         assert_eq!(result_line("test queue::order ... ok"), None);
+    }
+
+    #[test]
+    fn the_last_line_of_the_suites_is_read_and_others_are_not() {
+        assert_eq!(last_line("112 passed, 3 failed"), Some(Tally { passed: 112, failed: 3 }));
+        assert_eq!(last_line("kombu: 2 passed, 3 failed, 1 skipped"), None);
     }
 
     #[test]

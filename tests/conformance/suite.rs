@@ -1,0 +1,155 @@
+//! What a suite is: somebody else's tests, or programs of our own that use somebody else's client.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use warren_tests::programs::{Lock, cache_folder};
+
+use crate::broker::Product;
+use crate::case::{Case, Tally};
+
+/// A suite, pinned to a version.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Suite {
+    /// As it is called on the command line and in the table.
+    pub(crate) name: &'static str,
+    /// Version of the client that it tests with.
+    pub(crate) version: &'static str,
+    /// What it exercises.
+    pub(crate) covers: &'static str,
+    /// What RabbitMQ 4.3.6 makes of it on the same machine, by the same program.
+    pub(crate) rabbitmq: Tally,
+    /// Cases that we do not pass, each with its reason.
+    pub(crate) exceptions: &'static [Exception],
+    /// Cases that are not run at all, with neither broker.
+    pub(crate) left_out: &'static [Exception],
+    /// How long it may take before it is killed.
+    pub(crate) limit: Duration,
+    /// What of it belongs to `make test`.
+    pub(crate) quick: Quick,
+    /// What has to be there before it runs. Everything that comes from a registry comes here.
+    pub(crate) install: fn(&Installation<'_>) -> Result<()>,
+    /// Changes when `install` would install something else.
+    pub(crate) recipe: &'static [&'static str],
+    /// Runs it against the broker on the usual ports and says what became of its cases.
+    pub(crate) run: fn(&Run<'_>) -> Result<Vec<Case>>,
+}
+
+/// What of a suite is worth its time in `make test`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Quick {
+    /// All of it.
+    All,
+    /// Nothing.
+    Nothing,
+    /// A part, which [`Suite::run`] chooses by [`Run::is_quick`].
+    Part,
+}
+
+/// A case that is left out, or that fails and may.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Exception {
+    /// Name of the case, or the beginning of several names.
+    pub(crate) case: &'static str,
+    /// Why, as a sentence for the docs.
+    pub(crate) reason: &'static str,
+}
+
+/// Where a suite is installed.
+#[derive(Debug)]
+pub(crate) struct Installation<'a> {
+    /// A folder of its own in the cache.
+    pub(crate) folder: &'a Path,
+    /// As in [`Suite`].
+    pub(crate) version: &'a str,
+}
+
+/// One run of a suite.
+#[derive(Debug)]
+pub(crate) struct Run<'a> {
+    /// Where it is installed.
+    pub(crate) folder: &'a Path,
+    /// An empty folder.
+    pub(crate) scratch: &'a Path,
+    /// Which broker is judged.
+    pub(crate) product: Product,
+    /// Where it keeps its `data`, and what it says in `broker.log`.
+    pub(crate) broker: &'a Path,
+    /// Certificates for TLS: see [`crate::certificates`].
+    pub(crate) certificates: &'a Path,
+    /// Only what `make test` has time for.
+    pub(crate) is_quick: bool,
+}
+
+impl Suite {
+    /// The folder it is installed in. Installs it if it is not there, or was installed by another recipe.
+    ///
+    /// # Errors
+    /// Something cannot be fetched or built.
+    pub(crate) fn installed(&self) -> Result<PathBuf> {
+        let folder = cache_folder()?.join("conformance").join(format!("{}-{}", self.name, self.version));
+        let lock = folder.with_file_name(format!("{}-{}.lock", self.name, self.version));
+        let _lock = Lock::of(&lock, "another run installs the suite")?;
+        // It is written last, so a folder that has it is whole.
+        let (marker, recipe) = (folder.join("installed"), self.recipe.join("\n"));
+        if std::fs::read_to_string(&marker).is_ok_and(|installed| installed == recipe) {
+            return Ok(folder);
+        }
+        eprintln!("installing {} {}", self.name, self.version);
+        if folder.exists() {
+            std::fs::remove_dir_all(&folder).context("remove what an earlier run left")?;
+        }
+        std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+        let installation = Installation { folder: &folder, version: self.version };
+        (self.install)(&installation).with_context(|| format!("install {} {}", self.name, self.version))?;
+        std::fs::write(&marker, recipe).context("note what is installed")?;
+        Ok(folder)
+    }
+
+    /// The reason why a case that does not pass is no failure.
+    pub(crate) fn excuse(&self, case: &str) -> Option<&'static str> {
+        self.exceptions.iter().find(|exception| case.starts_with(exception.case)).map(|exception| exception.reason)
+    }
+}
+
+/// Runs a command to its end, with its output in the log of the suite; returns whether it succeeded.
+///
+/// # Errors
+/// It cannot be started.
+pub(crate) fn succeeds(command: &mut Command) -> Result<bool> {
+    eprintln!("+ {command:?}");
+    Ok(command.status().with_context(|| format!("start {}", command.get_program().display()))?.success())
+}
+
+/// Runs programs of ours to their end and reads the lines they print about their cases.
+///
+/// # Errors
+/// It cannot be started, or ends before its last case.
+pub(crate) fn cases_of(program: &mut Command) -> Result<Vec<Case>> {
+    eprintln!("+ {program:?}");
+    let output = program.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
+    let output = output.with_context(|| format!("start {}", program.get_program().display()))?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    eprintln!("{said}");
+    ensure!(
+        output.status.success(),
+        "the program failed ({}) after: {}",
+        output.status,
+        said.lines().last().unwrap_or("")
+    );
+    Ok(Case::from_lines(&said))
+}
+
+/// Writes a file of a program that is built where it is installed.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn put(folder: &Path, file: &str, text: &str) -> Result<()> {
+    let path = folder.join(file);
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;
+    }
+    std::fs::write(&path, text).with_context(|| format!("write {}", path.display()))
+}

@@ -1,0 +1,47 @@
+//! aio-pika: the client for asyncio. Its source distribution has its tests, which want a broker in a container; a plugin
+//! hands them the one that runs.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::case::{Case, Tally};
+use crate::python::{self, Pytest};
+use crate::suite::{Installation, Quick, Run, Suite};
+
+pub(crate) const SUITE: Suite = Suite {
+    name: "aio-pika",
+    version: "10.2.1",
+    covers: "robust connections behind a proxy that cuts them, RPC, masters and workers, iterators, TLS, memory leaks",
+    rabbitmq: Tally { passed: 0, failed: 0, skipped: 0 },
+    exceptions: &[],
+    left_out: &[],
+    limit: Duration::from_secs(900),
+    quick: Quick::Nothing,
+    install,
+    recipe: PACKAGES,
+    run,
+};
+
+const PACKAGES: &[&str] = &[
+    "aio-pika==10.2.1",
+    "aiormq==7.2.4",
+    "pytest==8.4.2",
+    "pytest-timeout==2.4.0",
+    "pytest-rst==0.1.5",
+    "aiomisc==18.0.37",
+    "aiomisc-pytest==2.0.0",
+    "shortuuid==1.0.13",
+    "setuptools==80.9.0",
+];
+
+fn install(installation: &Installation<'_>) -> Result<()> {
+    python::environment(installation, PACKAGES)?;
+    python::source(installation, "aio-pika")
+}
+
+fn run(run: &Run<'_>) -> Result<Vec<Case>> {
+    const PLUGIN: &str = include_str!("../programs/docker.py");
+    std::fs::write(run.scratch.join("warren_docker.py"), PLUGIN).context("write a plugin")?;
+    Pytest::new(run)?.args(&["-p", "warren_docker", "-p", "no:logging", "tests", "--timeout=120"]).cases()
+}

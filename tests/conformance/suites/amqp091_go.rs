@@ -1,0 +1,75 @@
+//! amqp091-go: RabbitMQ's client for Go. Its module has its tests.
+
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+use warren_tests::command::output_of;
+use warren_tests::programs::install_missing;
+
+use crate::broker::{Product, rabbitmqctl};
+use crate::case::{Case, Tally};
+use crate::gateway::{self, GATEWAY_PORT};
+use crate::suite::{Installation, Quick, Run, Suite};
+
+pub(crate) const SUITE: Suite = Suite {
+    name: "amqp091-go",
+    version: "1.14.0",
+    covers: "negotiation, all channels in use, transactions, all field types, blocked connections, recovery",
+    rabbitmq: Tally { passed: 217, failed: 0, skipped: 0 },
+    exceptions: &[],
+    left_out: &[],
+    limit: Duration::from_secs(600),
+    quick: Quick::Part,
+    install,
+    recipe: &[MODULE],
+    run,
+};
+
+const MODULE: &str = "github.com/rabbitmq/amqp091-go@v1.14.0";
+
+/// These take seconds each because they wait for time to pass.
+const SLOW: &str = "Recovery|Reconnect|Alarm|Heartbeat";
+
+/// Compiles the tests from a copy of the module, which Go keeps read-only.
+fn install(installation: &Installation<'_>) -> Result<()> {
+    install_missing(&[("go", "golang-go")])?;
+    let folder = installation.folder;
+    let described = output_of(Command::new("go").args(["mod", "download", "-json", MODULE]).current_dir(folder))?;
+    let described: Value = serde_json::from_str(&described).context("read what go says about the module")?;
+    let module = described["Dir"].as_str().context("go says where the module is")?;
+    let source = folder.join("source");
+    output_of(Command::new("cp").args(["--recursive", "--no-preserve=mode", module]).arg(&source))?;
+    let test = ["test", "-c", "-tags", "integration", "-o", "../amqp091.test", "."];
+    output_of(Command::new("go").args(test).current_dir(&source)).map(drop)
+}
+
+fn run(run: &Run<'_>) -> Result<Vec<Case>> {
+    let mut tests = Command::new(run.folder.join("amqp091.test"));
+    tests.args(["-test.v", "-test.timeout=9m"]).current_dir(run.folder.join("source"));
+    if run.is_quick {
+        tests.args(["-test.skip", SLOW]);
+    }
+    gateway::open()?;
+    tests.env("AMQP_URL", format!("amqp://guest:guest@127.0.0.1:{GATEWAY_PORT}/"));
+    tests.env("RABBITMQ_RABBITMQCTL_PATH", alarm(run)?);
+    tests.env("DATA", run.broker.join("data")).env("SAID", run.broker.join("broker.log"));
+    let said = tests.stdin(Stdio::null()).stderr(Stdio::inherit()).output().context("start the tests")?.stdout;
+    let said = String::from_utf8_lossy(&said);
+    eprintln!("{said}");
+    Ok(Case::from_go(&said))
+}
+
+/// The program that raises an alarm, and ends it.
+fn alarm(run: &Run<'_>) -> Result<std::path::PathBuf> {
+    let program = run.scratch.join("rabbitmqctl");
+    let text = match run.product {
+        Product::Warren => include_str!("../programs/alarm.sh").to_owned(),
+        Product::Rabbitmq => rabbitmqctl()?,
+    };
+    std::fs::write(&program, text).context("write a program that raises an alarm")?;
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).context("make it a program")?;
+    Ok(program)
+}
