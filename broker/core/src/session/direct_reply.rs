@@ -6,6 +6,7 @@
 
 use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Debug, Formatter};
 
@@ -27,12 +28,14 @@ const PLACE_LEN: usize = 14;
 
 /// Where the replies to one channel go. As a routing key: `amq.rabbitmq.reply-to.`, then connection (64 bits) and channel
 /// (16 bits) in 14 characters, then the key in 22.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct ReplyAddress {
     /// The connection of the client that asked.
     pub connection: ConnectionId,
     /// Its channel.
     pub channel: u16,
+    /// The virtual host of both sides; replies do not leave it. It is not in the routing key.
+    vhost: Arc<str>,
     /// What nobody can guess.
     key: u128,
 }
@@ -66,19 +69,20 @@ impl Debug for ReplyAddress {
 
 impl ReplyAddress {
     /// The routing key that leads there.
-    pub(super) fn routing_key(self) -> String {
+    pub(super) fn routing_key(&self) -> String {
         let place = u128::from(self.connection.0) << 16 | u128::from(self.channel);
         let (place, key) = (base64url::encode(place, PLACE_LEN), base64url::encode(self.key, base64url::KEY_LEN));
         format!("{DIRECT_REPLY_TO}.{place}{key}")
     }
 
-    /// The address that makes this routing key; `None`: it is no address.
-    pub(super) fn parse(routing_key: &str) -> Option<Self> {
+    /// The address that makes this routing key in a virtual host; `None`: it is no address.
+    pub(super) fn parse(routing_key: &str, vhost: &Arc<str>) -> Option<Self> {
         let rest = routing_key.strip_prefix(DIRECT_REPLY_TO)?.strip_prefix('.')?;
         let (place, key) = rest.split_at_checked(PLACE_LEN)?;
         let place = base64url::decode(place)?;
         let connection = ConnectionId(u64::try_from(place >> 16).ok()?);
-        let address = Self { connection, channel: place as u16, key: base64url::decode(key)? };
+        let vhost = Arc::clone(vhost);
+        let address = Self { connection, channel: place as u16, vhost, key: base64url::decode(key)? };
         (key.len() == base64url::KEY_LEN).then_some(address)
     }
 }
@@ -97,7 +101,7 @@ impl Session {
         consume: &basic::Consume<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        let connection = self.id;
+        let (connection, vhost) = (self.id, Arc::clone(&self.vhost));
         let channel = self.open_channel(origin)?;
         if channel.consumer_tags.contains_key(consume.consumer_tag) {
             let text = format!("attempt to reuse consumer tag '{}'", consume.consumer_tag);
@@ -113,10 +117,10 @@ impl Session {
             "" => format!("amq.ctag-{}", base64url::encode((world.random)(), base64url::KEY_LEN)),
             tag => tag.to_string(),
         };
-        let address = ReplyAddress { connection, channel: origin.channel, key: (world.random)() };
+        let address = ReplyAddress { connection, channel: origin.channel, vhost, key: (world.random)() };
         // No consumer of a queue has the serial 0.
         channel.consumer_tags.insert(tag.clone(), 0);
-        out.reply_addresses.push((address, true));
+        out.reply_addresses.push((address.clone(), true));
         if !consume.no_wait {
             out.send(origin.channel, &ToClient::BasicConsumeOk(basic::ConsumeOk { consumer_tag: &tag }));
         }
@@ -144,8 +148,8 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         let name = declare.queue;
-        let is_there =
-            name == DIRECT_REPLY_TO || ReplyAddress::parse(name).is_some_and(|at| (world.takes_replies)(&at));
+        let is_there = name == DIRECT_REPLY_TO
+            || ReplyAddress::parse(name, &self.vhost).is_some_and(|at| (world.takes_replies)(&at));
         if !is_there {
             let text = format!("no queue '{name}' in vhost '{}'", self.vhost);
             return Err(Exception::channel(ReplyCode::NotFound, text));
@@ -190,6 +194,7 @@ impl Session {
 #[cold]
 pub(super) fn send_replies<'k>(
     parts: Parts<'k>,
+    vhost: &Arc<str>,
     further_keys: impl Iterator<Item = &'k [u8]>,
     out: &mut SessionOutput,
 ) -> usize {
@@ -197,17 +202,17 @@ pub(super) fn send_replies<'k>(
         return 0;
     }
     let keys = core::iter::once(parts.routing_key).chain(further_keys);
+    let before = out.replies.len();
     let mut addresses: Vec<ReplyAddress> = Vec::new();
-    for address in keys.filter_map(|key| ReplyAddress::parse(core::str::from_utf8(key).ok()?)) {
+    for address in keys.filter_map(|key| ReplyAddress::parse(core::str::from_utf8(key).ok()?, vhost)) {
         if !addresses.contains(&address) {
             addresses.push(address);
         }
     }
     if let Some(message) = (!addresses.is_empty()).then(|| message(parts)).flatten() {
-        let reply = |address: &ReplyAddress| DirectReply { address: *address, message: message.clone() };
-        out.replies.extend(addresses.iter().map(reply));
+        out.replies.extend(addresses.into_iter().map(|address| DirectReply { address, message: message.clone() }));
     }
-    addresses.len()
+    out.replies.len() - before
 }
 
 /// The message as queues keep it, but that there is no queue.

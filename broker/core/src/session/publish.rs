@@ -2,6 +2,7 @@
 
 use alloc::format;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use warren_amqp::delivery::{Content, encode_return};
@@ -270,7 +271,8 @@ impl Session {
         world: &mut World<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        let (connection, number, frame_max) = (self.id, published.channel, self.frame_max);
+        let (connection, number) = (self.id, published.channel);
+        let surroundings = Surroundings { vhost: &self.vhost, frame_max: self.frame_max };
         let Some(channel) = self.channels.get_mut(number) else {
             return Ok(());
         };
@@ -283,10 +285,10 @@ impl Session {
         let receipt = |first| Receipt { connection, channel: number, first, len: 1, index: 0 };
         if let Some(transaction) = &mut channel.transaction {
             let uncommitted = &mut self.uncommitted_bytes;
-            return transaction.publish(published, content, routes, receipt(0), frame_max, uncommitted);
+            return transaction.publish(published, content, routes, receipt(0), surroundings, uncommitted);
         }
         let receipt = channel.confirms.as_ref().map(Confirms::next).map(receipt);
-        let runs = published.hand_over(content, routes, receipt, frame_max, out);
+        let runs = published.hand_over(content, routes, receipt, surroundings, out);
         if let Some(confirms) = &mut channel.confirms {
             out.counts.received_confirm += 1;
             confirms.published(runs);
@@ -310,6 +312,13 @@ pub(super) struct Published<'a> {
     body: &'a [u8],
 }
 
+/// What a message meets at the connection that it came by.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Surroundings<'a> {
+    vhost: &'a Arc<str>,
+    frame_max: u32,
+}
+
 impl<'a> Published<'a> {
     #[inline]
     fn names(&self) -> Names<'a> {
@@ -329,16 +338,17 @@ impl<'a> Published<'a> {
         content: &Checked<'_>,
         routes: &Routes,
         receipt: Option<Receipt>,
-        frame_max: u32,
+        surroundings: Surroundings<'_>,
         out: &mut SessionOutput,
     ) -> u16 {
+        let Surroundings { vhost, frame_max } = surroundings;
         let Self { channel, mandatory, exchange, routing_key, header, body } = self;
         let attributes = content.attributes_for(routes);
         let parts = Parts { exchange, routing_key, header, body, attributes };
         out.counts.received += 1;
         out.counts.routed += routes.len() as u64;
         let may_reply = routes.is_empty() || content.has_copies();
-        let replies = if may_reply { send_replies(parts, content.further_keys(), out) } else { 0 };
+        let replies = if may_reply { send_replies(parts, vhost, content.further_keys(), out) } else { 0 };
         if routes.is_empty() && replies == 0 {
             drop_or_return(channel, parts, mandatory, frame_max, out);
         }

@@ -10,7 +10,7 @@ use warren_amqp::{ReplyCode, ToClient, tx};
 
 use super::confirm::Confirms;
 use super::properties::Checked;
-use super::publish::Published;
+use super::publish::{Published, Surroundings};
 use super::{Origin, Session, SessionOutput, Waiting};
 use crate::error::Exception;
 use crate::limits::TRANSACTION_BYTES;
@@ -42,13 +42,13 @@ impl Transaction {
         content: &Checked<'_>,
         routes: &Routes,
         receipt: Receipt,
-        frame_max: u32,
+        surroundings: Surroundings<'_>,
         uncommitted: &mut u64,
     ) -> Result<(), Exception> {
         let copies = routes.by_shard().count().max(1) as u64;
         self.reserve(copies * published.len(), uncommitted)?;
         let receipt = Receipt { first: self.answers.next(), ..receipt };
-        let runs = published.hand_over(content, routes, Some(receipt), frame_max, &mut self.output);
+        let runs = published.hand_over(content, routes, Some(receipt), surroundings, &mut self.output);
         self.answers.published(runs);
         Ok(())
     }

@@ -1,11 +1,13 @@
 //! Replies from connection to connection, past all queues.
 
-use std::format;
 use std::string::{String, ToString};
+use std::vec::Vec;
+use std::{format, vec};
 
 use warren_amqp::{BasicProperties, Header, Table, TableBuilder, ToClient, ToServer, basic, channel, queue};
 
 use super::world::*;
+use crate::topology::Administration;
 
 const PSEUDO_QUEUE: &str = "amq.rabbitmq.reply-to";
 
@@ -137,6 +139,23 @@ fn a_guessed_key_reaches_nobody() {
         &format!("NOT_FOUND - no queue '{guessed}' in vhost '/'"),
         queue::Declare::ID,
     );
+}
+
+#[test]
+fn replies_do_not_leave_their_virtual_host() {
+    let mut world = with_reply_consumer();
+    let address = address(&mut world);
+    let (description, tags) = (String::new(), Vec::new());
+    world.administer_in("other", Administration::PutVhost { description, tags, default_queue_type: None });
+    let stranger = world.connect();
+    world.open_vhost(stranger, "other");
+    world.open_channel(stranger, 1);
+    world.publish_with(stranger, basic::Publish { mandatory: true, ..to_queue(&address) }, &persistent(), "reply");
+    assert_eq!((world.heard(stranger), world.heard(ME)), (vec![], vec![]), "nothing is said of it");
+    let passive = queue::Declare { passive: true, ..declare(&address) };
+    let said = world.call(stranger, 1, ToServer::QueueDeclare(passive));
+    let text = format!("NOT_FOUND - no queue '{address}' in vhost 'other'");
+    said.closes_channel(404, &text, queue::Declare::ID);
 }
 
 #[test]

@@ -136,21 +136,33 @@ impl World {
 
     /// Logs in as a user of the topology; its password is its name.
     pub(super) fn log_in_as(&mut self, client: usize, user: &str) {
-        self.log_in_with_response(client, &[], 0, format!("\0{user}\0{user}").as_bytes());
+        self.open_connection(client, &[], 0, format!("\0{user}\0{user}").as_bytes(), "/");
+    }
+
+    /// Logs in and opens a virtual host.
+    pub(super) fn open_vhost(&mut self, client: usize, vhost: &str) {
+        self.open_connection(client, &[], 0, b"\0guest\0guest", vhost);
     }
 
     pub(super) fn log_in_with(&mut self, client: usize, capabilities: &[&str], heartbeat: u16) {
-        self.log_in_with_response(client, capabilities, heartbeat, b"\0guest\0guest");
+        self.open_connection(client, capabilities, heartbeat, b"\0guest\0guest", "/");
     }
 
-    fn log_in_with_response(&mut self, client: usize, capabilities: &[&str], heartbeat: u16, response: &[u8]) {
+    fn open_connection(
+        &mut self,
+        client: usize,
+        capabilities: &[&str],
+        heartbeat: u16,
+        response: &[u8],
+        virtual_host: &str,
+    ) {
         let properties = client_properties(capabilities);
         self.send_octets(client, &PROTOCOL_HEADER);
         self.send(client, 0, ToServer::ConnectionStartOk(start_ok(Table::new(&properties), "PLAIN", response)));
         let tune_ok = connection::TuneOk { channel_max: CHANNEL_MAX, frame_max: FRAME_MAX, heartbeat };
         self.send(client, 0, ToServer::ConnectionTuneOk(tune_ok));
         self.heard(client);
-        let open = ToServer::ConnectionOpen(connection::Open { virtual_host: "/" });
+        let open = ToServer::ConnectionOpen(connection::Open { virtual_host });
         assert_eq!(self.call(client, 0, open).method(), ToClient::ConnectionOpenOk(connection::OpenOk));
     }
 
@@ -391,9 +403,14 @@ impl World {
 
     /// Does what an administrator asks for the virtual host `/`.
     pub(super) fn administer(&mut self, administration: Administration) {
+        self.administer_in("/", administration);
+    }
+
+    /// Does what an administrator asks for a virtual host.
+    pub(super) fn administer_in(&mut self, vhost: &str, administration: Administration) {
         let identity = Identity::Node(Arc::from("guest"));
         let action = Action::Administer(administration);
-        let request = Request { connection: ConnectionId(0), identity, vhost: Arc::from("/"), action };
+        let request = Request { connection: ConnectionId(0), identity, vhost: Arc::from(vhost), action };
         let prepared = self.topology.prepare(&request).expect("a good request");
         self.apply(&prepared.changes);
     }
