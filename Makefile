@@ -23,7 +23,7 @@ e2e: ## Chart, operator, broker and clients on a real cluster
 faults: ## kill -9 under load, full and failing disks (root): no confirmed message may be lost
 	@$(SUITE) faults
 
-fuzz: ## Fuzz the frame decoder, snapshots and the log's recovery, a minute each
+fuzz: ## Fuzz frame decoder, sessions, snapshots and log recovery, a minute each
 	@$(SUITE) fuzz
 
 bench: ## Measure beside RabbitMQ: QUICK=1 for six minutes, PUBLISH=1 to write docs/benchmarks.md

@@ -58,8 +58,12 @@ enum Kind {
 }
 
 /// A fuzz target: its package's folder, its name, and the longest input that makes sense for it.
-const FUZZ_TARGETS: [(&str, &str, u32); 3] =
-    [("broker/amqp", "decoder", 16_384), ("broker/core", "snapshot", 4_096), ("broker/storage", "recovery", 65_536)];
+const FUZZ_TARGETS: [(&str, &str, u32); 4] = [
+    ("broker/amqp", "decoder", 16_384),
+    ("broker/core", "session", 4_096),
+    ("broker/core", "snapshot", 4_096),
+    ("broker/storage", "recovery", 65_536),
+];
 
 /// Every part, in the order of `all`: what fails fast first.
 pub(crate) fn all() -> Vec<Part> {
@@ -90,10 +94,16 @@ pub(crate) fn all() -> Vec<Part> {
         ),
         part("chart", "the Helm chart is valid and renders what it should", SLOW, Kind::Chart),
         part("broker", "a real broker process, its limits and stock clients", SLOW, warren_tests(&["broker"])),
+        part("differential", "random scripts answered as RabbitMQ answers them", SLOW, warren_tests(&["differential"])),
         part("simulation", "a node on a disk that loses power", SLOW, warren_tests(&["simulation"])),
         part("faults", "kill -9 under load, full and failing disks", SLOW, warren_tests(&["faults"])),
         part("conformance", "clients that we did not write, and their own tests", SLOW, Kind::Conformance),
-        part("fuzz", "frame decoder and log recovery, a minute each", SLOW, Kind::Fuzz),
+        part(
+            "fuzz",
+            "frame decoder, sessions in every state, snapshots and log recovery, a minute each",
+            SLOW,
+            Kind::Fuzz,
+        ),
         part("cluster", "a real Kubernetes comes up and goes", SLOW, warren_tests(&["cluster"])),
         part("operator", "the operator on a real API server", SLOW, Kind::Operator),
         part("e2e", "chart, operator, broker and clients on a real cluster", SLOW, warren_tests(&["e2e"])),

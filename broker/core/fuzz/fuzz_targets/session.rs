@@ -20,7 +20,7 @@ use warren_amqp::{
 use warren_core::limits::TopologyLimits;
 use warren_core::queue::{DeleteRefusal, Shard, ShardInput, ShardOutput};
 use warren_core::session::{MetadataAnswer, MetadataRequest, Session, SessionOutput, World};
-use warren_core::topology::{Change, Identity, Outcome, Request, Topology};
+use warren_core::topology::{Change, Identity, OpenConnections, Outcome, Request, Topology};
 use warren_core::{Bodies, ConnectionId, Exception, Instant, Location, Message, ShardId};
 
 /// Where octets of a logged message would be; nothing is ever committed to a log here before it is applied.
@@ -92,7 +92,7 @@ struct Broker {
 
 impl Broker {
     fn new() -> Self {
-        let limits = TopologyLimits { queues: 20, exchanges: 20, bindings: 40, reach: 20 };
+        let limits = TopologyLimits { queues: 20, exchanges: 20, bindings: 40, reach: 20, ..TopologyLimits::default() };
         Self {
             topology: Topology::new(NonZeroU16::MIN, limits),
             shard: Shard::new(),
@@ -106,7 +106,14 @@ impl Broker {
     fn octets(&mut self, octets: &[u8]) {
         self.unread.extend_from_slice(octets);
         loop {
-            let mut world = World { now: Instant(0), topology: &self.topology, random: &mut || 7 };
+            let mut world = World {
+                now: Instant(0),
+                topology: &self.topology,
+                random: &mut || 7,
+                takes_replies: &|_| true,
+                open_connections: &|_, _| OpenConnections::default(),
+                open_channels: &|_| 0,
+            };
             let taken = self.session.receive(&mut world, &self.unread, &mut self.output);
             self.unread.drain(..taken);
             if !self.carry_out() && taken == 0 {
@@ -130,6 +137,9 @@ impl Broker {
         while let Some((shard, inputs)) = self.output.next_shard_inputs() {
             inputs.into_iter().for_each(|input| self.shard_input(shard, input));
             moved = true;
+        }
+        for reply in std::mem::take(&mut self.output.replies) {
+            self.session.direct_reply(&reply, &mut self.output);
         }
         self.session.flushed(&mut self.output);
         self.listen();
@@ -157,7 +167,8 @@ impl Broker {
                 let found = self.topology.prepare_delete_queue(&identity, &vhost, &name, connection)?;
                 let Some(queue) = found else { return Ok(MetadataAnswer::Deleted(0)) };
                 let mut out = ShardOutput::default();
-                let delete = ShardInput::Delete { queue: queue.id, if_unused, if_empty, request: 1 };
+                let delete =
+                    ShardInput::Delete { queue: queue.id, if_unused, if_empty, still_unused: false, request: 1 };
                 self.shard.handle(delete, &mut NothingLogged, &mut out);
                 match out.deleted.pop() {
                     Some((_, Ok(count))) => {
@@ -179,7 +190,13 @@ impl Broker {
         self.apply(&prepared.changes);
         if let Outcome::Released(queues) = &prepared.outcome {
             for queue in queues {
-                let delete = ShardInput::Delete { queue: queue.id, if_unused: false, if_empty: false, request: 1 };
+                let delete = ShardInput::Delete {
+                    queue: queue.id,
+                    if_unused: false,
+                    if_empty: false,
+                    still_unused: false,
+                    request: 1,
+                };
                 self.shard.handle(delete, &mut NothingLogged, &mut ShardOutput::default());
             }
         }
