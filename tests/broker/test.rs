@@ -73,7 +73,7 @@ fn malformed_input_costs_its_connection_the_right_code_and_others_nothing() -> R
         ("a method with octets left over", method(1, &[0, 60, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 0, 7]), 501),
         ("an unknown method", method(1, &[0, 60, 0, 200]), 540),
         ("a method for clients", method(1, &[0, 60, 0, 60, 0]), 503),
-        ("a method of a channel on channel 0", method(0, &[0, 20, 0, 10, 0]), 503),
+        ("a method of a channel on channel 0", method(0, &[0, 20, 0, 10, 0]), 504),
         ("a channel that is not open", method(2, &[0, 60, 0, 110, 1]), 504),
         ("a heartbeat on channel 1", frames(&[Frame::Heartbeat { channel: 1 }]), 505),
         ("a body without a publish", body(b"abc"), 505),
