@@ -169,6 +169,9 @@ fn a_file_is_read_up_to_its_largest_size() {
     std::fs::write(&path, CLUSTER).expect("written");
     assert_eq!(load(&path).expect("valid"), parse(CLUSTER).expect("valid"));
     let file = std::fs::File::options().append(true).open(&path).expect("there");
+    file.set_len(DEFINITIONS_BYTES).expect("a sparse file");
+    let error = load(&path).expect_err("zeros are no JSON").to_string();
+    assert!(error.contains("trailing characters"), "{error}");
     file.set_len(DEFINITIONS_BYTES + 1).expect("a sparse file");
     let error = load(&path).expect_err("too large").to_string();
     assert!(error.ends_with("the file is larger than 67108864 octets"), "{error}");

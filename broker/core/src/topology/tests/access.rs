@@ -136,6 +136,17 @@ fn passing_messages_on_takes_read_and_write_when_it_is_declared() {
         asks(alternate("n")),
         &[("configure", "exchange", "n"), ("read", "exchange", "n"), ("write", "exchange", "y")],
     );
+    let dead_letter = |to: &'static str| {
+        declare_queue("n", |declaration| {
+            declaration.arguments = table(|table| _ = table.put("x-dead-letter-exchange", to));
+        })
+    };
+    for (to, called) in [("x", "x"), ("", "amq.default"), ("missing", "missing")] {
+        takes(
+            asks(dead_letter(to)),
+            &[("configure", "queue", "n"), ("read", "queue", "n"), ("write", "exchange", called)],
+        );
+    }
 }
 
 #[test]
