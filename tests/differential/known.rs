@@ -1,27 +1,43 @@
 //! Where we answer differently on purpose, with the reason.
 
+use crate::script::{Arguments, Deed, Properties, Step};
+
 /// A difference that is wanted.
 pub(crate) struct Known {
     /// Why we differ.
     pub(crate) reason: &'static str,
-    /// Whether these two lines are it: ours, then RabbitMQ's.
-    pub(crate) is_it: fn(&str, &str) -> bool,
+    /// Whether these two lines of a script are it: ours, then RabbitMQ's.
+    pub(crate) is_it: fn(&[Step], &str, &str) -> bool,
 }
 
 /// All of them.
-pub(crate) const KNOWN: [Known; 1] = [Known {
-    reason: "a dead letter is new to the queue that it comes to; RabbitMQ flags it as redelivered if it was so before",
-    is_it: |ours, theirs| {
-        ours.contains("x-death=") && theirs.replace("redelivered: true", "redelivered: false") == *ours
+pub(crate) const KNOWN: [Known; 2] = [
+    Known {
+        reason: "a dead letter is new to the queue that it comes to; RabbitMQ flags it as redelivered if it was so before",
+        is_it: |_, ours, theirs| {
+            ours.contains("x-death=") && theirs.replace("redelivered: true", "redelivered: false") == *ours
+        },
     },
-}];
+    Known {
+        reason: "each priority expires at its own head; in RabbitMQ what is over stays while something is before it",
+        is_it: |script, ours, theirs| {
+            let prioritizes =
+                |step: &Step| matches!(step.deed, Deed::DeclareQueue { arguments: Arguments::Priorities, .. });
+            let expires =
+                |step: &Step| matches!(step.deed, Deed::Publish { properties: Properties::ExpiresAtOnce, .. });
+            let ready = |line: &str| line.split_once(" ready").map(|(before, _)| before.to_owned());
+            let fewer = ready(ours).zip(ready(theirs)).is_some_and(|(ours, theirs)| ours < theirs);
+            fewer && script.iter().any(prioritizes) && script.iter().any(expires)
+        },
+    },
+];
 
 /// The reason for the first difference between what was seen, if it is known.
-pub(crate) fn reason(ours: &[String], theirs: &[String]) -> Option<&'static str> {
+pub(crate) fn reason(script: &[Step], ours: &[String], theirs: &[String]) -> Option<&'static str> {
     let pairs = (0..ours.len().max(theirs.len())).map(|line| {
         let at = |seen: &[String]| seen.get(line).cloned().unwrap_or_default();
         (at(ours), at(theirs))
     });
     let (ours, theirs) = pairs.into_iter().find(|(ours, theirs)| ours != theirs)?;
-    KNOWN.iter().find(|known| (known.is_it)(&ours, &theirs)).map(|known| known.reason)
+    KNOWN.iter().find(|known| (known.is_it)(script, &ours, &theirs)).map(|known| known.reason)
 }

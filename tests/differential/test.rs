@@ -59,7 +59,7 @@ impl Pair {
         for (number, step) in script.iter().enumerate() {
             let (seen, expected) = (ours.perform(step)?, theirs.perform(step)?);
             if seen != expected {
-                return Ok(match known::reason(&seen, &expected) {
+                return Ok(match known::reason(&script[..=number], &seen, &expected) {
                     Some(reason) => Verdict::Known(reason),
                     None => Verdict::Different { step: number, ours: seen, theirs: expected },
                 });

@@ -74,6 +74,10 @@ enum Habit {
 fn consume_on(world: &World, queue: &str, habit: Habit) -> Result<()> {
     let stops = |world: &World| world.consumers_stop.load(Ordering::Relaxed);
     world.work_on(stops, |connection| {
+        // The broker may not have missed the consumer before yet: what that one held would come back too late for its order.
+        while connection.declare_queue(queue, true, true)?.1 > 0 {
+            thread::sleep(Duration::from_millis(1));
+        }
         connection.consume(queue, false, 100)?;
         consume_over(world, connection, queue, habit)
     })
