@@ -92,6 +92,8 @@ impl LogBodies {
             Some(index) => _ = self.reads.remove(index),
             None => self.reads.truncate(READ_AHEADS - 1),
         }
+        // A large message is not kept for a neighbour that may never be asked for.
+        let octets = if len <= READ_AHEAD_BYTES { octets } else { Bytes::new() };
         self.reads.insert(0, Done { at: Location { len, ..at }, octets });
         Ok(asked)
     }

@@ -57,7 +57,8 @@ impl Users {
         };
         let node = node.as_ref().map_or((&b""[..], &b""[..]), |user| (&user.name, &user.password));
         let is_node_user = equal(node.0, login.user.as_bytes()) & Choice::from(u8::from(!node.0.is_empty()));
-        let is_node = is_node_user & equal(node.1, &login.password);
+        // A password file that is still empty lets nobody in.
+        let is_node = is_node_user & equal(node.1, &login.password) & Choice::from(u8::from(!node.1.is_empty()));
         let record = topology.user(&login.user);
         let is_user = record_matches(record.map(Arc::as_ref), &login.password) & !is_node_user;
         let from_afar = login.user == GUEST && self.default_user.is_none() && !peer.to_canonical().is_loopback();
@@ -203,6 +204,8 @@ mod tests {
         assert_eq!(check("app", "first").expect("right"), Identity::Node("app".into()));
         assert!(matches!(check("guest", "guest"), Err(LoginError::Credentials)));
         assert!(check("app", "secret").is_err(), "the name is the node's own user's");
+        std::fs::write(&password_file, "\n").expect("written");
+        assert!(users.check(&topology, &login("app", ""), FAR).is_err(), "an empty file lets nobody in");
         std::fs::write(&password_file, "second\n").expect("written");
         assert!(check("app", "first").is_err());
         assert!(check("app", "second").is_ok());

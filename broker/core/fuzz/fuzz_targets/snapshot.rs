@@ -7,8 +7,9 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use warren_core::command::{EntryHeader, encode_create};
 use warren_core::queue::Shard;
-use warren_core::{Location, Message};
+use warren_core::{Location, Message, QueueId};
 
 fuzz_target!(|octets: &[u8]| {
     let at = Location { segment: 1, offset: 24, len: 1 << 20 };
@@ -17,7 +18,9 @@ fuzz_target!(|octets: &[u8]| {
     let Some((count, rest)) = octets.split_first() else { return };
     let mut shard = Shard::new();
     for queue in 0..u32::from(count % 4) {
-        let create = [&[1, 0, 0, 0, 1, 0][..], &[0; 18], &[3], &queue.to_le_bytes()].concat();
+        let header = EntryHeader { commands: 1, epoch_start: false, now_ms: 0, epoch: 0 };
+        let mut create = header.encode().to_vec();
+        encode_create(QueueId(queue), &mut create);
         shard.replay(at, &create).expect("it is an entry");
     }
     let _ = shard.relocated(at, rest);

@@ -140,7 +140,7 @@ fn with_timeout() -> World {
 
 fn timed_out(world: &World) -> Vec<ConsumerKey> {
     let keys = world.events.iter().filter_map(|(_, event)| match event {
-        Event::ConsumerTimedOut(key) => Some(*key),
+        Event::ConsumerTimedOut(key, _) => Some(*key),
         _ => None,
     });
     keys.collect()

@@ -57,7 +57,7 @@ impl Queue {
             let held = self.holders.end(key);
             self.take_back(held, Settlement::Requeue, occasion, |holders, token| holders.is_held_by(token, key));
             self.holders.forget(key);
-            occasion.out.tell(key.connection, Event::ConsumerTimedOut(key));
+            occasion.out.tell(key.connection, Event::ConsumerTimedOut(key, self.id));
         }
         self.used(occasion.now_ms);
         if self.is_unused() {

@@ -45,7 +45,7 @@ pub enum Event {
     /// The consumer's queue was deleted.
     ConsumerCancelled(ConsumerKey),
     /// The consumer has held a message for too long: it has ended, and what it held has gone back.
-    ConsumerTimedOut(ConsumerKey),
+    ConsumerTimedOut(ConsumerKey, QueueId),
     /// A message that leaves its queue for its next one; only [`ConnectionId::FORWARDER`] is told. The queue keeps it until
     /// it is settled.
     Forward(Forward),

@@ -13,7 +13,7 @@ use super::prefetch::Aside;
 use super::unacked::{Held, Holder};
 use super::{Origin, Session, SessionOutput, Waiting};
 use crate::header;
-use crate::identity::{ConsumerKey, ShardId};
+use crate::identity::{ConsumerKey, QueueId, ShardId};
 use crate::queue::{Delivery, PositionRange, Settlement};
 use crate::topology::QueueRecord;
 
@@ -30,6 +30,10 @@ impl Session {
     ) {
         let frame_max = self.frame_max;
         let Some(channel) = self.channel(number) else {
+            // It was closed meanwhile, by a consumer that timed out, say.
+            if !no_ack {
+                give_back(queue.shard, delivery, out);
+            }
             return;
         };
         let held = Held { shard: queue.shard, queue: queue.id, position: delivery.position, holder: Holder::GET };
@@ -102,11 +106,13 @@ impl Session {
     /// Somebody has held a message for too long, and all that it held has gone back: a consumer ends with `basic.cancel`
     /// where the client understands that. A channel with a client that does not, or one that got its messages one by
     /// one, is closed (RabbitMQ).
-    pub(super) fn timed_out(&mut self, shard: ShardId, key: ConsumerKey, out: &mut SessionOutput) {
+    pub(super) fn timed_out(&mut self, shard: ShardId, queue: QueueId, key: ConsumerKey, out: &mut SessionOutput) {
         let consumer = self.forget_consumer(key.serial);
-        if let Some(channel) = self.channels.get_mut(key.channel).filter(|_| key.serial != 0) {
-            channel.unacked.forget(shard, Holder::of(key.serial));
+        if let Some(channel) = self.channels.get_mut(key.channel) {
+            let holder = if key.serial == 0 { Holder::GET } else { Holder::of(key.serial) };
+            channel.unacked.forget(shard, queue, holder);
         }
+        self.resume_deliveries(key.channel, out);
         match consumer {
             Some(consumer) if self.capabilities.consumer_cancel_notify => self.notify_of_cancel(&consumer, out),
             // It had ended before, and what it held has gone back all the same.

@@ -456,7 +456,7 @@ impl Session {
                 self.confirmed(channel, |confirms| confirms.applied(first, len))
             }
             Event::Refused { channel, first, len } => self.confirmed(channel, |confirms| confirms.refused(first, len)),
-            Event::ConsumerTimedOut(key) => self.timed_out(shard, key, out),
+            Event::ConsumerTimedOut(key, queue) => self.timed_out(shard, queue, key, out),
             Event::Forward(_) => {}
             Event::ConsumerCancelled(key) => self.consumer_cancelled(key.serial, out),
             answer => {

@@ -46,7 +46,9 @@ impl Channel {
     /// True if its client holds as many messages as it wants.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
-        self.prefetch.channel > 0 && self.unacked.len() >= usize::from(self.prefetch.channel)
+        // What has gone back because it was held for too long takes no room, though its tag is still known.
+        let limit = usize::from(self.prefetch.channel);
+        limit > 0 && self.unacked.len() >= limit && self.unacked.held() >= limit
     }
 }
 

@@ -13,9 +13,13 @@ use super::properties::Checked;
 use super::publish::{Published, Surroundings};
 use super::{Origin, Session, SessionOutput, Waiting};
 use crate::error::Exception;
+use crate::identity::QueueId;
 use crate::limits::TRANSACTION_BYTES;
 use crate::queue::Receipt;
 use crate::topology::Routes;
+
+/// What a publish may cost in each shard beside its octets: a run of its own.
+const RUN_COST: u64 = 256;
 
 /// What a channel has published since its last commit or rollback. What it has acknowledged is kept with what it has not.
 #[derive(Debug)]
@@ -46,7 +50,8 @@ impl Transaction {
         uncommitted: &mut u64,
     ) -> Result<(), Exception> {
         let copies = routes.by_shard().count().max(1) as u64;
-        self.reserve(copies * published.len(), uncommitted)?;
+        let bytes = copies * (published.len() + RUN_COST) + routes.len() as u64 * size_of::<QueueId>() as u64;
+        self.reserve(bytes, uncommitted)?;
         let receipt = Receipt { first: self.answers.next(), ..receipt };
         let runs = published.hand_over(content, routes, Some(receipt), surroundings, &mut self.output);
         self.answers.published(runs);

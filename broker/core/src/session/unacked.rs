@@ -104,11 +104,18 @@ impl Unacked {
         held.map(|entry| (entry.shard, entry.queue)).chain(later).collect()
     }
 
-    /// What a consumer had has gone back to its queue. The tags stay known.
-    pub(super) fn forget(&mut self, shard: ShardId, holder: Holder) {
-        let of_it = |entry: &&mut Entry| (entry.shard, entry.holder) == (shard, holder);
+    /// How many the client still has, with those that are settled later.
+    pub(super) fn held(&self) -> usize {
+        let entries = self.entries.iter().filter(|entry| !entry.is_hole() && entry.position != GONE);
+        entries.count() + self.uncommitted.iter().filter(|later| later.held.position != GONE).count()
+    }
+
+    /// What a consumer had of its queue has gone back there. The tags stay known.
+    pub(super) fn forget(&mut self, shard: ShardId, queue: QueueId, holder: Holder) {
+        let of_it = |entry: &&mut Entry| (entry.shard, entry.queue, entry.holder) == (shard, queue, holder);
         self.entries.iter_mut().filter(of_it).for_each(|entry| entry.position = GONE);
-        let of_it = |later: &&mut Uncommitted| (later.held.shard, later.held.holder) == (shard, holder);
+        let is_it = |held: &Held| (held.shard, held.queue, held.holder) == (shard, queue, holder);
+        let of_it = |later: &&mut Uncommitted| is_it(&later.held);
         self.uncommitted.iter_mut().filter(of_it).for_each(|later| later.held.position = GONE);
     }
 
@@ -316,8 +323,8 @@ mod tests {
         (1..=10).for_each(|tag| {
             unacked.push(tag, Held { shard: ShardId(1), holder: Holder::of(tag as u32 % 2), ..held(tag) })
         });
-        unacked.forget(ShardId(2), Holder::of(1));
-        unacked.forget(ShardId(1), Holder::of(1));
+        unacked.forget(ShardId(2), QueueId(1), Holder::of(1));
+        unacked.forget(ShardId(1), QueueId(1), Holder::of(1));
         let mut out = SessionOutput::default();
         assert_eq!(unacked.settle_one(1, Settlement::Done, &mut out), Some(0));
         assert_eq!(unacked.settle_one(1, Settlement::Done, &mut out), None);
@@ -334,7 +341,7 @@ mod tests {
             unacked.push(tag, Held { shard: ShardId(1), holder: Holder::of(tag as u32 % 2), ..held(tag) })
         });
         assert_eq!(unacked.settle_later(0, true, Settlement::Done), Some(()));
-        unacked.forget(ShardId(1), Holder::of(1));
+        unacked.forget(ShardId(1), QueueId(1), Holder::of(1));
         let mut out = SessionOutput::default();
         assert_eq!(unacked.commit(&mut out), 2);
         assert_eq!(settled(&mut out), [2, 4]);

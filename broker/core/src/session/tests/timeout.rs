@@ -25,10 +25,15 @@ fn holding(capabilities: &[&str]) -> World {
     world
 }
 
+fn timed_out(world: &World, serial: u32) -> Event {
+    let queue = world.topology.queue("/", "q").expect("it was declared");
+    Event::ConsumerTimedOut(world.key(ME, serial), queue.id)
+}
+
 #[test]
 fn a_client_that_can_take_it_is_told_that_its_consumer_has_ended() {
     let mut world = holding(&["consumer_cancel_notify"]);
-    world.hear_from(ME, "q", Event::ConsumerTimedOut(world.key(ME, 1)));
+    world.hear_from(ME, "q", timed_out(&world, 1));
     let cancel = basic::Cancel { consumer_tag: "t", no_wait: true };
     assert_eq!(world.heard(ME)[0].method(), ToClient::BasicCancel(cancel));
 }
@@ -36,7 +41,7 @@ fn a_client_that_can_take_it_is_told_that_its_consumer_has_ended() {
 #[test]
 fn acknowledging_too_late_is_no_mistake_and_has_no_effect() {
     let mut world = holding(&["consumer_cancel_notify"]);
-    world.hear_from(ME, "q", Event::ConsumerTimedOut(world.key(ME, 1)));
+    world.hear_from(ME, "q", timed_out(&world, 1));
     world.heard(ME);
     world.send(ME, 1, ToServer::BasicAck(basic::Ack { delivery_tag: 1, multiple: false }));
     assert_eq!((world.heard(ME), world.settled()), (Vec::new(), Vec::new()));
@@ -47,7 +52,7 @@ fn acknowledging_too_late_is_no_mistake_and_has_no_effect() {
 #[test]
 fn the_channel_of_a_client_that_cannot_take_it_is_closed() {
     let mut world = holding(&[]);
-    world.hear_from(ME, "q", Event::ConsumerTimedOut(world.key(ME, 1)));
+    world.hear_from(ME, "q", timed_out(&world, 1));
     world.heard(ME)[0].closes_channel(406, TEXT, (0, 0));
     assert_eq!(world.settled(), [(Settlement::Fail, 2)], "those of the other consumer");
 }
@@ -55,9 +60,9 @@ fn the_channel_of_a_client_that_cannot_take_it_is_closed() {
 #[test]
 fn the_channel_of_a_client_that_got_its_messages_one_by_one_is_closed() {
     let mut world = holding(&["consumer_cancel_notify"]);
-    world.hear_from(ME, "q", Event::ConsumerTimedOut(world.key(ME, 0)));
+    world.hear_from(ME, "q", timed_out(&world, 0));
     world.heard(ME)[0].closes_channel(406, TEXT, (0, 0));
-    world.hear_from(ME, "q", Event::ConsumerTimedOut(world.key(ME, 0)));
+    world.hear_from(ME, "q", timed_out(&world, 0));
     assert!(world.heard(ME).is_empty(), "it is closing");
 }
 
@@ -65,7 +70,7 @@ fn the_channel_of_a_client_that_got_its_messages_one_by_one_is_closed() {
 fn a_consumer_that_has_ended_before_takes_nobody_with_it() {
     let mut world = holding(&[]);
     world.call(ME, 1, ToServer::BasicCancel(basic::Cancel { consumer_tag: "t", no_wait: false }));
-    world.hear_from(ME, "q", Event::ConsumerTimedOut(world.key(ME, 1)));
+    world.hear_from(ME, "q", timed_out(&world, 1));
     assert!(world.heard(ME).is_empty());
     world.send(ME, 1, ToServer::BasicAck(basic::Ack { delivery_tag: 0, multiple: true }));
     assert_eq!(world.settled(), [(Settlement::Done, 2)], "those of the other consumer");

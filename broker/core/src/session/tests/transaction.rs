@@ -283,8 +283,8 @@ fn what_waits_for_the_commit_is_bounded_over_all_channels() {
     let mut world = with_transaction();
     world.open_channel(ME, 2);
     world.call(ME, 2, SELECT);
-    // What is counted are names, header and body.
-    let overhead = "q".len() as u64 + 15;
+    // What is counted are names, header and body, the queue's number, and what a run costs.
+    let overhead = "q".len() as u64 + 15 + 4 + 256;
     let body = "x".repeat((MESSAGE_BYTES - overhead) as usize);
     for number in [1, 2, 1, 2] {
         world.publish_on(ME, number, "q", &body);
