@@ -53,6 +53,8 @@ const CONFIGURE: u8 = 6;
 const FAILED: u8 = 7;
 const UNLEARN: u8 = 8;
 const PUBLISH_HEADER_LEN: usize = 16;
+/// Where a publish says which attributes it has.
+const MARK: usize = 3;
 const REFERENCE_LEN: usize = 12;
 
 /// Why an entry cannot be read. The log's checksums have passed, so this is a newer version or a defect.
@@ -252,7 +254,6 @@ pub struct Publish<'a> {
     /// All of the command.
     octets: &'a [u8],
     queue_count: usize,
-    attributes: Attributes<'a>,
     /// How far into the command the message begins.
     message_start: usize,
     pub(crate) exchange_len: u8,
@@ -279,7 +280,9 @@ impl<'a> Publish<'a> {
             return Err(EntryError::Truncated);
         }
         let mut behind = &rest[queues_len as usize..];
-        let attributes = if mark == 0 { Attributes::default() } else { Attributes::decode(mark, &mut behind)? };
+        if mark != 0 {
+            Attributes::decode(mark, &mut behind)?;
+        }
         let message_start = octets.len() - behind.len();
         let names = u64::from(exchange_len) + u64::from(routing_key_len);
         let len = names + u64::from(header_len) + u64::from(body_len);
@@ -288,7 +291,7 @@ impl<'a> Publish<'a> {
         }
         let octets = &octets[..message_start + len as usize];
         let queue_count = queue_count as usize;
-        Ok(Self { octets, queue_count, attributes, message_start, exchange_len, routing_key_len, header_len })
+        Ok(Self { octets, queue_count, message_start, exchange_len, routing_key_len, header_len })
     }
 
     /// Octets of the command.
@@ -306,7 +309,7 @@ impl<'a> Publish<'a> {
 
     /// True if the message has no attributes.
     pub(crate) fn is_plain(&self) -> bool {
-        self.octets[3] == 0
+        self.octets[MARK] == 0
     }
 
     /// Octets of the command that are not the body.
@@ -326,9 +329,16 @@ impl<'a> Publish<'a> {
         self.message_start
     }
 
-    /// What queues' rules need of the message.
+    /// What queues' rules need of the message. Most have nothing of this, so it is not kept but read again.
     pub fn attributes(&self) -> Attributes<'a> {
-        self.attributes
+        let mut octets = &self.octets[PUBLISH_HEADER_LEN + 4 * self.queue_count..self.message_start];
+        // They could be read when the publish was.
+        Attributes::decode(self.octets[MARK], &mut octets).unwrap_or_default()
+    }
+
+    /// True if its queue has it from another one, as a dead letter.
+    pub(crate) fn is_dead_letter(&self) -> bool {
+        self.octets[MARK] & IS_DEAD_LETTER != 0
     }
 
     /// Makes sure that exchange and routing key are text, each for itself. Sessions have done so for what they encode.

@@ -35,7 +35,7 @@ impl Message {
             octets: commands.slice(from + publish.message_start()..from + publish.len()),
             exchange_len: publish.exchange_len,
             routing_key_len: publish.routing_key_len,
-            dead_letter: publish.attributes().dead_letter,
+            dead_letter: publish.is_dead_letter(),
             header_len: publish.header_len,
         }
     }

@@ -127,11 +127,11 @@ impl Snapshot {
         let mut live = BTreeMap::new();
         let mut shared = BTreeSet::new();
         let mut count = |location: Location| *live.entry(location.segment).or_insert(0) += u64::from(location.len);
-        for message in self.queues.iter().flat_map(QueueSnapshot::logged) {
+        self.queues.iter().flat_map(QueueSnapshot::logged).for_each(|message| {
             if !message.shared || shared.insert(message.location) {
                 count(message.location);
             }
-        }
+        });
         live
     }
 
