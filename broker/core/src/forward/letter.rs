@@ -132,7 +132,8 @@ fn without_delay(message: &Message, headers: Table<'_>) -> Vec<u8> {
             Some(Value::I8(millis)) => table.put("x-delay", Value::I8(millis.saturating_neg())),
             Some(Value::I16(millis)) => table.put("x-delay", Value::I16(millis.saturating_neg())),
             Some(Value::I32(millis)) => table.put("x-delay", Value::I32(millis.saturating_neg())),
-            Some(other) => match other.as_integer() {
+            // Also one that is written in digits, as routing reads them.
+            Some(other) => match other.as_integer().or_else(|| other.as_str()?.parse().ok()) {
                 Some(millis) => table.put("x-delay", millis.saturating_neg()),
                 None => table,
             },

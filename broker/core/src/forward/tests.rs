@@ -421,6 +421,21 @@ fn a_message_whose_delay_is_over_is_no_dead_letter_and_keeps_its_expiration() {
 }
 
 #[test]
+fn a_delay_that_was_written_in_digits_is_over_when_it_is_over() {
+    let mut node = Node::new();
+    node.exchange("later", ExchangeKind::Direct);
+    let (store, target) = (node.queue("amq.delayed.later", &[]), node.queue("target", &[]));
+    node.bind("later", target, "k");
+    let headers_table = TableBuilder::build(|table| {
+        table.put("x-delay", "5000");
+    });
+    let properties = BasicProperties { headers: Some(Table::new(&headers_table)), ..BasicProperties::default() };
+    node.leaves(store, 3, ForwardReason::Due, &message("first", "k", &properties, b"body"));
+    let wanted = node.wanted();
+    assert_eq!(headers(&wanted.sent[0].message).get("x-delay"), Ok(Some(Value::I64(-5_000))));
+}
+
+#[test]
 fn a_message_is_settled_when_the_last_of_its_queues_has_confirmed_it() {
     let mut node = Node::new();
     node.exchange("dlx", ExchangeKind::Fanout);
