@@ -222,6 +222,8 @@ impl Connection {
             }
             // The broker has closed while something of ours was on its way.
             Err(error) if error.kind() == ErrorKind::ConnectionReset => Ok(false),
+            // A signal of this process; whoever asked asks again.
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
             Err(error) => Err(error).context("nothing comes from the broker"),
         }
     }
