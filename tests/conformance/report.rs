@@ -37,13 +37,18 @@ impl Report {
         (passed, self.outcomes.iter().map(failed).sum::<usize>() as u64)
     }
 
-    /// A line for each failure.
+    /// A line for each failure; of a suite that fails in many ways, for the first of them.
     pub(crate) fn failures(&self) -> String {
+        const LINES: usize = 40;
         let mut text = String::new();
         for outcome in &self.outcomes {
             let name = outcome.suite.name;
-            for case in outcome.failures() {
+            for case in outcome.failures().take(LINES) {
                 let _ = writeln!(text, "failed: {name}: {}: {}", case.name, case.detail);
+            }
+            let more = outcome.failures().count().saturating_sub(LINES);
+            if more > 0 {
+                let _ = writeln!(text, "failed: {name}: and {more} cases more");
             }
             for complaint in outcome.complaints() {
                 let _ = writeln!(text, "failed: {name}: {complaint}");
