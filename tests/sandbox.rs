@@ -27,10 +27,24 @@ pub fn enter() -> anyhow::Error {
     anyhow::Error::new(error).context("make namespaces: this needs root and util-linux")
 }
 
-/// A command that runs `program` inside. Whatever that leaves behind is killed when it ends, and when the command is.
+/// A command that runs `program` inside. Whatever that leaves behind is killed when it ends, when the command is, and
+/// when the thread that started it ends.
 pub fn inside(program: &OsStr) -> Command {
-    let mut command = Command::new("unshare");
-    command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]).arg(program);
+    let mut command = Command::new("setpriv");
+    command
+        .args([
+            "--pdeathsig",
+            "KILL",
+            "unshare",
+            "--net",
+            "--mount",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            "--mount-proc",
+            "--",
+        ])
+        .arg(program);
     command.env(INSIDE, "1");
     command
 }

@@ -16,7 +16,7 @@ pub(crate) const SUITE: Suite = Suite {
     rabbitmq: Tally { passed: 0, failed: 0, skipped: 0 },
     exceptions: &[],
     left_out: &[],
-    limit: Duration::from_secs(900),
+    limit: Duration::from_secs(1800),
     quick: Quick::Nothing,
     install,
     recipe: PACKAGES,
