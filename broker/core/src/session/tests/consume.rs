@@ -8,6 +8,7 @@ use warren_amqp::{ToClient, ToServer, basic, channel, queue};
 
 use super::world::*;
 use crate::limits::DELIVERY_WINDOW_MESSAGES;
+use crate::queue::Event;
 
 fn cancel(consumer_tag: &str) -> ToServer<'_> {
     ToServer::BasicCancel(basic::Cancel { consumer_tag, no_wait: false })
@@ -193,7 +194,14 @@ fn who_deletes_a_queue_hears_delete_ok_before_the_end_of_its_own_consumers() {
     world.consume(ME, "q", "here");
     world.open_channel(ME, 2);
     world.call(ME, 2, ToServer::BasicConsume(consume("q", "elsewhere")));
+    // The queue's shard tells its consumers before the metadata is through with the deletion.
+    world.metadata_answers(false);
     world.send(ME, 1, delete("q"));
+    for serial in [1, 2] {
+        let key = world.key(ME, serial);
+        world.hear_from(ME, "q", Event::ConsumerCancelled(key));
+    }
+    world.metadata_answers(true);
     let heard = world.heard(ME);
     let notice = |consumer_tag| ToClient::BasicCancel(basic::Cancel { consumer_tag, no_wait: true });
     let ok = ToClient::QueueDeleteOk(queue::DeleteOk { message_count: 0 });
