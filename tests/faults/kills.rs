@@ -327,7 +327,12 @@ fn two_hundred_kills_under_mixed_load_lose_no_confirmed_message_and_invent_none(
 fn empty_after_restart(broker: Broker, connection: &mut Connection, folder: &DataFolder) -> Result<()> {
     for queue in QUEUES {
         // Its consumer's last acknowledgement has come before the end of its connection.
-        wait_until("queues are empty", || Ok(connection.declare_queue(queue, true, true)? == (0, 0)))?;
+        let mut left = (0, 0);
+        let empty = wait_until("queues are empty", || {
+            left = connection.declare_queue(queue, true, true)?;
+            Ok(left == (0, 0))
+        });
+        empty.with_context(|| format!("{queue} holds {left:?}"))?;
     }
     broker.terminate()?;
     ensure!(broker.wait()?.success());
