@@ -282,21 +282,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Hands the session what has been read: `len` octets in the scratch buffer, behind the partial ones.
     fn read(&mut self, len: usize) {
-        let topology = self.shared.topology.load();
-        let connections = &*self.shared.connections;
-        let own_channels = self.presence.opened.as_ref().map_or(0, Opened::channels);
-        let mut world = World {
-            now: self.shared.now(),
-            topology: &topology,
-            random: &mut random,
-            takes_replies: &|address| connections.takes_replies(address),
-            open_connections: &|user, vhost| connections.open_count(user, vhost),
-            open_channels: &|user| connections.open_channels(user) - own_channels,
-        };
-        let (session, output, partial) = (&mut self.session, &mut self.output, &mut self.partial);
+        let Self { shared, presence, session, output, partial, .. } = self;
         with_scratch(|scratch| {
             let octets = &scratch[..partial.len() - self.taken + len];
-            let taken = session.receive(&mut world, octets, output);
+            let taken = receive(shared, presence, session, octets, output);
             partial.clear();
             partial.extend_from_slice(&octets[taken..]);
         });
@@ -306,18 +295,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Hands the session again what it has not looked at.
     fn resume(&mut self) {
-        let topology = self.shared.topology.load();
-        let connections = &*self.shared.connections;
-        let own_channels = self.presence.opened.as_ref().map_or(0, Opened::channels);
-        let mut world = World {
-            now: self.shared.now(),
-            topology: &topology,
-            random: &mut random,
-            takes_replies: &|address| connections.takes_replies(address),
-            open_connections: &|user, vhost| connections.open_count(user, vhost),
-            open_channels: &|user| connections.open_channels(user) - own_channels,
-        };
-        self.taken += self.session.receive(&mut world, &self.partial[self.taken..], &mut self.output);
+        let Self { shared, presence, session, output, partial, .. } = self;
+        self.taken += receive(shared, presence, session, &partial[self.taken..], output);
         self.held = !self.session.is_reading();
     }
 
@@ -456,6 +435,28 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // TLS says goodbye; the client may be gone.
         let _ = timeout(FAREWELL_TIMEOUT, self.stream.shutdown()).await;
     }
+}
+
+/// Hands a session octets with what it sees of the node; answers how many it took.
+fn receive(
+    shared: &Shared,
+    presence: &Presence,
+    session: &mut Session,
+    octets: &[u8],
+    output: &mut SessionOutput,
+) -> usize {
+    let topology = shared.topology.load();
+    let connections = &*shared.connections;
+    let own_channels = presence.opened.as_ref().map_or(0, Opened::channels);
+    let mut world = World {
+        now: shared.now(),
+        topology: &topology,
+        random: &mut random,
+        takes_replies: &|address| connections.takes_replies(address),
+        open_connections: &|user, vhost| connections.open_count(user, vhost),
+        open_channels: &|user| connections.open_channels(user) - own_channels,
+    };
+    session.receive(&mut world, octets, output)
 }
 
 /// Writes what can be written, else reads what can be read. `unflushed`: the stream may hold something back that was

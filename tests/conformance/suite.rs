@@ -19,8 +19,10 @@ pub(crate) struct Suite {
     pub(crate) version: &'static str,
     /// What it exercises.
     pub(crate) covers: &'static str,
-    /// What RabbitMQ 4.3.6 makes of it on the same machine, by the same program.
-    pub(crate) rabbitmq: Tally,
+    /// How many cases there are, without those that are skipped; fewer in a whole run are a failure. 0: nobody has counted.
+    pub(crate) cases: u32,
+    /// What RabbitMQ 4.3.6 made of it, asked by this program; `None`: it has not been asked.
+    pub(crate) rabbitmq: Option<Tally>,
     /// Cases that we do not pass, each with its reason.
     pub(crate) exceptions: &'static [Exception],
     /// Cases that are not run at all, with neither broker.

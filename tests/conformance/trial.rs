@@ -157,13 +157,10 @@ impl Outcome {
         if let Some(error) = &self.error {
             return vec![error.clone()];
         }
-        let expected = self.suite.rabbitmq.passed + self.suite.rabbitmq.failed;
+        let expected = self.suite.cases;
         let Tally { passed, failed, skipped } = self.tally();
         if !self.is_quick && passed + failed < expected {
-            return vec![format!(
-                "{} cases ran, {skipped} were skipped, but RabbitMQ runs {expected}",
-                passed + failed
-            )];
+            return vec![format!("{} cases ran, {skipped} were skipped, but there are {expected}", passed + failed)];
         }
         Vec::new()
     }
@@ -174,7 +171,10 @@ impl Outcome {
         let (tally, seconds) = (self.tally(), self.duration.as_secs());
         match &self.error {
             Some(error) => format!("{name} {version}: {error}"),
-            None => format!("{name} {version}: {tally} in {seconds} s (RabbitMQ: {rabbitmq})"),
+            None => {
+                let rabbitmq = rabbitmq.map_or_else(String::new, |tally| format!(" (RabbitMQ: {tally})"));
+                format!("{name} {version}: {tally} in {seconds} s{rabbitmq}")
+            }
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::case::{Case, Tally};
+use crate::case::Case;
 use crate::python::{self, Pytest};
 use crate::suite::{Installation, Quick, Run, Suite};
 
@@ -13,7 +13,8 @@ pub(crate) const SUITE: Suite = Suite {
     name: "aio-pika",
     version: "10.2.1",
     covers: "robust connections behind a proxy that cuts them, RPC, masters and workers, iterators, TLS, memory leaks",
-    rabbitmq: Tally { passed: 0, failed: 0, skipped: 0 },
+    cases: 0,
+    rabbitmq: None,
     exceptions: &[],
     left_out: &[],
     limit: Duration::from_secs(1800),

@@ -10,7 +10,7 @@ use warren_tests::command::output_of;
 use warren_tests::programs::install_missing;
 
 use crate::broker::{Product, rabbitmqctl};
-use crate::case::{Case, Tally};
+use crate::case::Case;
 use crate::gateway::{self, GATEWAY_PORT};
 use crate::suite::{Installation, Quick, Run, Suite};
 
@@ -18,7 +18,8 @@ pub(crate) const SUITE: Suite = Suite {
     name: "amqp091-go",
     version: "1.14.0",
     covers: "negotiation, all channels in use, transactions, all field types, blocked connections, recovery",
-    rabbitmq: Tally { passed: 247, failed: 0, skipped: 0 },
+    cases: 247,
+    rabbitmq: None,
     exceptions: &[],
     left_out: &[],
     limit: Duration::from_secs(600),

@@ -7,14 +7,15 @@ use anyhow::Result;
 use warren_tests::command::output_of;
 use warren_tests::programs::install_missing;
 
-use crate::case::{Case, Tally};
+use crate::case::Case;
 use crate::suite::{Installation, Quick, Run, Suite, cases_of, put};
 
 pub(crate) const SUITE: Suite = Suite {
     name: "amqplib",
     version: "2.3.1",
     covers: "the six tutorials, confirms and returns, exceptions, dead letters, priorities, headers, a megabyte",
-    rabbitmq: Tally { passed: 15, failed: 0, skipped: 0 },
+    cases: 15,
+    rabbitmq: None,
     exceptions: &[],
     left_out: &[],
     limit: Duration::from_secs(300),

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use warren_tests::programs::install_missing;
 
-use crate::case::Tally;
 use crate::suite::{Quick, Suite, cases_of};
 
 pub(crate) const BUNNY: Suite = Suite {
     name: "bunny",
     version: "2.19.0",
     covers: "Ruby: work queues, publish and subscribe, topics, confirms and returns, exceptions, dead letters",
-    rabbitmq: Tally { passed: 9, failed: 0, skipped: 0 },
+    cases: 9,
+    rabbitmq: None,
     exceptions: &[],
     left_out: &[],
     limit: Duration::from_secs(120),
@@ -26,7 +26,8 @@ pub(crate) const PHP: Suite = Suite {
     name: "php-amqplib",
     version: "3.5.3",
     covers: "PHP: work queues, publish and subscribe, topics, confirms and returns, exceptions, dead letters",
-    rabbitmq: Tally { passed: 9, failed: 0, skipped: 0 },
+    cases: 9,
+    rabbitmq: None,
     exceptions: &[],
     left_out: &[],
     limit: Duration::from_secs(120),

@@ -8,14 +8,15 @@ use anyhow::Result;
 use warren_tests::command::output_of;
 use warren_tests::programs::install_missing;
 
-use crate::case::{Case, Tally};
+use crate::case::Case;
 use crate::suite::{Installation, Quick, Run, Suite, cases_of, put};
 
 pub(crate) const CLIENT: Suite = Suite {
     name: "java-client",
     version: "5.32.0",
     covers: "the six tutorials, confirms and returns, exceptions, exchange to exchange, quorum queues, recovery",
-    rabbitmq: Tally { passed: 14, failed: 0, skipped: 0 },
+    cases: 14,
+    rabbitmq: None,
     exceptions: &[],
     left_out: &[],
     limit: Duration::from_secs(300),
@@ -29,7 +30,8 @@ pub(crate) const SPRING: Suite = Suite {
     name: "spring-rabbit",
     version: "3.2.8",
     covers: "RabbitAdmin, RabbitTemplate, both kinds of listener container, correlated confirms, retries and dead letters",
-    rabbitmq: Tally { passed: 6, failed: 0, skipped: 0 },
+    cases: 6,
+    rabbitmq: None,
     exceptions: &[],
     left_out: &[],
     limit: Duration::from_secs(300),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::case::{Case, Tally};
+use crate::case::Case;
 use crate::python;
 use crate::suite::{Installation, Quick, Run, Suite, cases_of};
 
@@ -13,7 +13,8 @@ pub(crate) const SUITE: Suite = Suite {
     name: "pika",
     version: "1.3.2",
     covers: "the six tutorials, exceptions, dead letters, expiry, priorities, length limits, transactions, streams",
-    rabbitmq: Tally { passed: 20, failed: 0, skipped: 0 },
+    cases: 20,
+    rabbitmq: None,
     exceptions: &[],
     left_out: &[],
     limit: Duration::from_secs(300),

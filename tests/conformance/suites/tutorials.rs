@@ -8,14 +8,15 @@ use warren_tests::command::output_of;
 use warren_tests::programs::install_missing;
 
 use super::lapin::cargo;
-use crate::case::{Case, Tally};
+use crate::case::Case;
 use crate::suite::{Installation, Quick, Run, Suite, cases_of, put};
 
 pub(crate) const GO: Suite = Suite {
     name: "amqp091-go-tutorials",
     version: "1.14.0",
     covers: "the six tutorials, confirms and returns, exceptions, dead letters, transactions, all field types",
-    rabbitmq: Tally { passed: 13, failed: 0, skipped: 0 },
+    cases: 13,
+    rabbitmq: None,
     exceptions: &[],
     left_out: &[],
     limit: Duration::from_secs(300),
@@ -29,7 +30,8 @@ pub(crate) const RUST: Suite = Suite {
     name: "lapin-tutorials",
     version: "4.12.3",
     covers: "the six tutorials, confirms and returns, exceptions, dead letters",
-    rabbitmq: Tally { passed: 10, failed: 0, skipped: 0 },
+    cases: 10,
+    rabbitmq: None,
     exceptions: &[],
     left_out: &[],
     limit: Duration::from_secs(300),

@@ -1,11 +1,12 @@
 //! `basic.consume`, `basic.cancel`, `basic.get`, and the questions that a queue's shard answers.
 
 use alloc::format;
-use alloc::string::ToString;
+use alloc::string::{String, ToString};
 use alloc::sync::Arc;
 
 use warren_amqp::{ReplyCode, ToClient, basic, queue};
 
+use super::channel::Channel;
 use super::direct_reply::DIRECT_REPLY_TO;
 use super::subscription::{Terms, check_arguments, exclusive_use, no_consumers};
 use super::{Origin, Session, SessionOutput, Waiting, World, base64url};
@@ -82,17 +83,11 @@ impl Session {
             return self.consume_replies(world, origin, consume, out);
         }
         let queue = self.find_queue(world.topology, origin, consume.queue, Verb::Consume)?;
-        let tag = match consume.consumer_tag {
-            "" => format!("amq.ctag-{}", base64url::encode((world.random)(), base64url::KEY_LEN)),
-            tag => tag.to_string(),
-        };
+        let tag = consumer_tag(consume.consumer_tag, world);
         let serial = self.last_serial.wrapping_add(1);
         let on_connection = self.consumers.len();
         let channel = self.open_channel(origin)?;
-        if channel.consumer_tags.contains_key(&tag) {
-            let text = format!("attempt to reuse consumer tag '{tag}'");
-            return Err(Exception::connection(ReplyCode::NotAllowed, text));
-        }
+        check_unused(channel, &tag)?;
         if channel.consumer_tags.len() >= CONSUMERS_PER_CHANNEL {
             let text = format!("consumer limit per channel of {CONSUMERS_PER_CHANNEL} reached");
             return Err(Exception::channel(ReplyCode::PreconditionFailed, text));
@@ -308,6 +303,22 @@ impl Session {
             ),
         })
     }
+}
+
+/// The tag that the client gave, or one that nobody else has.
+pub(super) fn consumer_tag(given: &str, world: &mut World<'_>) -> String {
+    match given {
+        "" => format!("amq.ctag-{}", base64url::encode((world.random)(), base64url::KEY_LEN)),
+        tag => tag.to_string(),
+    }
+}
+
+/// A tag names one consumer of its channel.
+pub(super) fn check_unused(channel: &Channel, tag: &str) -> Result<(), Exception> {
+    if channel.consumer_tags.contains_key(tag) {
+        return Err(Exception::connection(ReplyCode::NotAllowed, format!("attempt to reuse consumer tag '{tag}'")));
+    }
+    Ok(())
 }
 
 /// A count as its 32-bit field takes it.

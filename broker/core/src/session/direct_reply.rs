@@ -5,7 +5,7 @@
 //! the routing key reaches that consumer, at most once: a reply to nobody is dropped.
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt::{self, Debug, Formatter};
@@ -14,6 +14,7 @@ use bytes::Bytes;
 use warren_amqp::delivery::{Content, encode_deliver};
 use warren_amqp::{ReplyCode, ToClient, basic, queue};
 
+use super::consume::{check_unused, consumer_tag};
 use super::{Origin, Session, SessionOutput, World, base64url};
 use crate::batch::Parts;
 use crate::command::encode_publish_head;
@@ -103,20 +104,14 @@ impl Session {
     ) -> Result<(), Exception> {
         let (connection, vhost) = (self.id, Arc::clone(&self.vhost));
         let channel = self.open_channel(origin)?;
-        if channel.consumer_tags.contains_key(consume.consumer_tag) {
-            let text = format!("attempt to reuse consumer tag '{}'", consume.consumer_tag);
-            return Err(Exception::connection(ReplyCode::NotAllowed, text));
-        }
+        check_unused(channel, consume.consumer_tag)?;
         if channel.replies.is_some() {
             return Err(Exception::channel(ReplyCode::PreconditionFailed, "reply consumer already set"));
         }
         if !consume.no_ack {
             return Err(Exception::channel(ReplyCode::PreconditionFailed, "reply consumer cannot acknowledge"));
         }
-        let tag = match consume.consumer_tag {
-            "" => format!("amq.ctag-{}", base64url::encode((world.random)(), base64url::KEY_LEN)),
-            tag => tag.to_string(),
-        };
+        let tag = consumer_tag(consume.consumer_tag, world);
         let address = ReplyAddress { connection, channel: origin.channel, vhost, key: (world.random)() };
         // No consumer of a queue has the serial 0.
         channel.consumer_tags.insert(tag.clone(), 0);

@@ -7,9 +7,9 @@ use alloc::vec::Vec;
 use warren_amqp::ToClient;
 
 use super::direct_reply::{DirectReply, ReplyAddress};
-use crate::batch::{Parts, RunKind, ShardBatches};
+use crate::batch::ShardBatches;
 use crate::identity::{ConnectionId, QueueId, ShardId};
-use crate::queue::{PositionRange, Receipt, Settlement, ShardInput};
+use crate::queue::{PositionRange, Settlement, ShardInput};
 use crate::topology::{Identity, Outcome, Request};
 
 /// Credentials to be checked. The answer comes back through [`super::Session::login_checked`].
@@ -157,18 +157,6 @@ impl SessionOutput {
 
     pub(super) fn tell(&mut self, shard: ShardId, input: ShardInput) {
         self.shards.tell(shard, input);
-    }
-
-    /// Adds a publish to `queues` (how many, and which) of `shard`.
-    pub(super) fn publish(
-        &mut self,
-        shard: ShardId,
-        kind: RunKind,
-        queues: (usize, impl Iterator<Item = QueueId>),
-        parts: Parts<'_>,
-        receipt: Option<Receipt>,
-    ) {
-        self.shards.publish(shard, kind, queues, parts, receipt);
     }
 
     pub(super) fn count_delivery(&mut self, redelivered: bool) {

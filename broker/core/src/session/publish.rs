@@ -367,7 +367,7 @@ fn add_to_runs(
     let mut runs = 0;
     for (kind, queues) in RunKind::split(routes, persistent) {
         if let Some(first) = routes.first() {
-            out.publish(first.shard, kind, queues, parts, receipt);
+            out.shards.publish(first.shard, kind, queues, parts, receipt);
             runs += 1;
         }
     }

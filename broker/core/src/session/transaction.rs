@@ -1,7 +1,8 @@
 //! Class `tx`: publishes and acknowledgements of a channel that take effect together, at `tx.commit`, or not at all.
 //!
 //! Messages are routed when they are published and handed to their queues when they are committed. As in RabbitMQ a
-//! commit is not atomic over several queues: what it promises is that everything is durable when it is answered.
+//! commit is not atomic over several queues: what it promises is that its publishes are durable when it is answered.
+//! Acknowledgements are on their way to the log then, as they always are: see `SETTLE_DELAY` in the shell's limits.
 
 use alloc::boxed::Box;
 use alloc::format;
