@@ -53,6 +53,23 @@ impl Chroot {
         let version = output_of(Command::new("chroot").arg(&root).args(query))?;
         Ok(Self { root, version: version.trim_end_matches(", ").to_owned() })
     }
+
+    /// What runs RabbitMQ on the folder `data`, with its defaults but for what is in a `rabbitmq.conf` there, and without
+    /// the busy waiting that would count as use of the processor. `variables` are `NAME=value`. Its mounts, and the helper
+    /// processes that it leaves behind, end with the namespaces, and these with the command.
+    #[must_use]
+    pub fn server(&self, data: &Path, variables: &[String]) -> Command {
+        const SCRIPT: &str = r#"root="$0" data="$1" && shift && mount -t proc proc "$root/proc" &&
+            mount --rbind /dev "$root/dev" && mkdir -p "$root/mnt/data" && mount --bind "$data" "$root/mnt/data" &&
+            cd / && exec env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt/data LANG=C.UTF-8 \
+            ERL_EPMD_ADDRESS=127.0.0.1 RABBITMQ_NODENAME=rabbit@localhost RABBITMQ_CONFIG_FILE=/mnt/data/rabbitmq.conf \
+            RABBITMQ_MNESIA_BASE=/mnt/data/mnesia RABBITMQ_LOG_BASE=/mnt/data/log \
+            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none" "$@" chroot "$root" /usr/lib/rabbitmq/bin/rabbitmq-server"#;
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--pid", "--fork", "--kill-child", "--", "sh", "-c", SCRIPT]);
+        command.arg(&self.root).arg(data).args(variables);
+        command
+    }
 }
 
 /// A running RabbitMQ with its defaults, on ports of its own. It is killed when the value is dropped.
@@ -71,12 +88,6 @@ impl Server {
     /// # Errors
     /// It ends, or does not answer for two minutes; the error carries what it said.
     pub fn start(chroot: &Chroot, config: &str) -> Result<Self> {
-        const SCRIPT: &str = r#"mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" &&
-            mkdir -p "$0/mnt/data" && mount --bind "$1" "$0/mnt/data" && cd / && exec env -i \
-            PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt/data LANG=C.UTF-8 ERL_EPMD_ADDRESS=127.0.0.1 \
-            ERL_EPMD_PORT="$2" RABBITMQ_NODE_PORT="$3" RABBITMQ_DIST_PORT="$4" RABBITMQ_CONFIG_FILE=/mnt/data/rabbitmq.conf \
-            RABBITMQ_NODENAME=rabbit@localhost RABBITMQ_MNESIA_BASE=/mnt/data/mnesia RABBITMQ_LOG_BASE=/mnt/data/log \
-            RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none" chroot "$0" /usr/lib/rabbitmq/bin/rabbitmq-server"#;
         let folder = tempfile::tempdir().context("make a folder for RabbitMQ's data")?;
         std::fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o777)).context("open the data folder")?;
         let [epmd, node, dist] = free_ports()?;
@@ -85,9 +96,9 @@ impl Server {
         std::fs::write(folder.path().join("rabbitmq.conf"), config).context("write rabbitmq.conf")?;
         let said_path = folder.path().join("said");
         let said = File::create(&said_path).context("make a file for what RabbitMQ says")?;
-        let mut command = Command::new("unshare");
-        command.args(["--mount", "--pid", "--fork", "--kill-child", "--", "sh", "-c", SCRIPT]);
-        command.arg(&chroot.root).arg(folder.path()).args([epmd, node, dist].map(|port| port.to_string()));
+        let port = |name: &str, port: u16| format!("{name}={port}");
+        let ports = [port("ERL_EPMD_PORT", epmd), port("RABBITMQ_NODE_PORT", node), port("RABBITMQ_DIST_PORT", dist)];
+        let mut command = chroot.server(folder.path(), &ports);
         command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
         let started = Instant::now();
         let mut server = Self { process: command.spawn().context("start RabbitMQ")?, address, _folder: folder };

@@ -184,16 +184,9 @@ fn warren(installation: &Installation, data: &Path) -> Command {
     command
 }
 
-/// RabbitMQ with its defaults, and without the busy waiting that would count as use of the processor. Its mounts, and
-/// the helper processes that it leaves behind, end with the namespaces.
 fn rabbitmq(installation: &Installation, data: &Path) -> Command {
-    const SCRIPT: &str = r#"mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" &&
-        mkdir -p "$0/mnt/data" && mount --bind "$1" "$0/mnt/data" && cd / && exec env -i \
-        PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt/data LANG=C.UTF-8 ERL_EPMD_ADDRESS=127.0.0.1 \
-        RABBITMQ_NODENAME=rabbit@localhost RABBITMQ_MNESIA_BASE=/mnt/data/mnesia RABBITMQ_LOG_BASE=/mnt/data/log \
-        RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none" chroot "$0" /usr/lib/rabbitmq/bin/rabbitmq-server"#;
+    let server = installation.rabbitmq.server(data, &[]);
     let mut command = pinned(installation);
-    command.args(["unshare", "--mount", "--pid", "--fork", "--kill-child", "--", "sh", "-c", SCRIPT]);
-    command.arg(&installation.rabbitmq.root).arg(data);
+    command.arg(server.get_program()).args(server.get_args());
     command
 }

@@ -123,19 +123,11 @@ const RABBITMQ_CONFIG: &str = "\
     deprecated_features.permit.queue_master_locator = true\n";
 
 fn rabbitmq(data: &Path, certificates: &Path) -> Result<Command> {
-    const SCRIPT: &str = r#"mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" &&
-        mkdir -p "$0/mnt/data" && mount --bind "$1" "$0/mnt/data" && chmod -R a+rwX "$1" && cd / && exec env -i \
-        PATH=/usr/sbin:/usr/bin:/sbin:/bin HOME=/mnt/data LANG=C.UTF-8 ERL_EPMD_ADDRESS=127.0.0.1 \
-        RABBITMQ_NODENAME=rabbit@localhost RABBITMQ_MNESIA_BASE=/mnt/data/mnesia RABBITMQ_LOG_BASE=/mnt/data/log \
-        RABBITMQ_CONFIG_FILE=/mnt/data/rabbitmq.conf RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS="+sbwt none" \
-        chroot "$0" /usr/lib/rabbitmq/bin/rabbitmq-server"#;
     std::fs::write(data.join("rabbitmq.conf"), RABBITMQ_CONFIG).context("write RabbitMQ's settings")?;
     for file in [CA, SERVER.certificate, SERVER.key] {
         std::fs::copy(certificates.join(file), data.join(file)).with_context(|| format!("copy {file}"))?;
     }
-    let mut command = Command::new("unshare");
-    command.args(["--mount", "--", "sh", "-c", SCRIPT]).arg(Chroot::of_rabbitmq()?.root).arg(data);
-    Ok(command)
+    Ok(Chroot::of_rabbitmq()?.server(data, &[]))
 }
 
 /// A program that does what `rabbitmqctl` does, for the RabbitMQ that runs.
