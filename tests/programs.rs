@@ -183,15 +183,22 @@ pub fn install_missing(commands: &[(&str, &str)]) -> Result<()> {
         bail!("these programs are missing and there is no apt-get to install them: {programs}");
     }
     eprintln!("installing what has {programs}");
+    let packages: Vec<_> = missing.iter().map(|(_, package)| *package).collect();
+    install_packages(&packages)
+}
+
+/// Installs these Debian packages.
+///
+/// # Errors
+/// The machine has no apt-get, or it fails.
+pub fn install_packages(packages: &[&str]) -> Result<()> {
     let apt_get = || {
         let mut command = Command::new("apt-get");
         command.env("DEBIAN_FRONTEND", "noninteractive").arg("--quiet");
         command
     };
     output_of(apt_get().arg("update"))?;
-    let packages = missing.iter().map(|(_, package)| package);
-    output_of(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(packages))?;
-    Ok(())
+    output_of(apt_get().args(["install", "--yes", "--no-install-recommends"]).args(packages)).map(drop)
 }
 
 /// Holds a file locked, among all processes of the machine, until it is dropped.

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 use warren_tests::command::output_of;
-use warren_tests::programs::install_missing;
+use warren_tests::programs::install_packages;
 
 use crate::case::Case;
 use crate::suite::{Exception, Installation, Run, succeeds};
@@ -15,7 +15,11 @@ use crate::suite::{Exception, Installation, Run, succeeds};
 /// # Errors
 /// A package cannot be installed.
 pub(crate) fn environment(installation: &Installation<'_>, packages: &[&str]) -> Result<()> {
-    install_missing(&[("python3", "python3-venv")])?;
+    // Debian's python3 alone cannot make environments: this is what it lacks.
+    let has_venv = Command::new("python3").args(["-c", "import ensurepip"]).output();
+    if !has_venv.is_ok_and(|output| output.status.success()) {
+        install_packages(&["python3-venv"])?;
+    }
     let folder = installation.folder.join("python");
     output_of(Command::new("python3").args(["-m", "venv"]).arg(&folder))?;
     output_of(pip(installation).args(["install", "--quiet"]).args(packages)).map(drop)

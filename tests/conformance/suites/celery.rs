@@ -37,12 +37,12 @@ const PACKAGES: &[&str] = &[
     "pytest-timeout==2.4.0",
     "pytest-click==1.1.0",
     "pytest-order==1.5.0",
-    "pydantic",
-    "django",
-    "sqlalchemy",
-    "msgpack",
-    "pyyaml",
-    "cryptography",
+    "pydantic==2.14.3",
+    "django==5.2.19",
+    "sqlalchemy==2.1.9",
+    "msgpack==1.2.4",
+    "pyyaml==6.0.3",
+    "cryptography==50.0.2",
 ];
 
 const LEFT_OUT: [Exception; 1] = [Exception {
