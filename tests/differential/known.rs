@@ -11,7 +11,7 @@ pub(crate) struct Known {
 }
 
 /// All of them.
-pub(crate) const KNOWN: [Known; 2] = [
+pub(crate) const KNOWN: [Known; 3] = [
     Known {
         reason: "a dead letter is new to the queue that it comes to; RabbitMQ flags it as redelivered if it was so before",
         is_it: |_, ours, theirs| {
@@ -28,6 +28,18 @@ pub(crate) const KNOWN: [Known; 2] = [
             let ready = |line: &str| line.split_once(" ready").map(|(before, _)| before.to_owned());
             let fewer = ready(ours).zip(ready(theirs)).is_some_and(|(ours, theirs)| ours < theirs);
             fewer && script.iter().any(prioritizes) && script.iter().any(expires)
+        },
+    },
+    Known {
+        reason: "a message, and the one that it pushed out of another queue, come to a third in any order; it is chance in \
+                 RabbitMQ too",
+        is_it: |script, ours, theirs| {
+            let pushes_out = |step: &Step| {
+                matches!(step.deed, Deed::DeclareQueue { arguments: Arguments::DeadLettersOfShortQueue, .. })
+            };
+            let is_message = |line: &str| line.contains("BasicDeliver(") || line.contains("BasicGetOk(");
+            let is_dead = |line: &str| line.contains("reason=\"maxlen\"");
+            is_message(ours) && is_message(theirs) && is_dead(ours) != is_dead(theirs) && script.iter().any(pushes_out)
         },
     },
 ];
