@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -17,12 +16,13 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::{debug, error, info};
 use warren_amqp::ReplyCode;
 use warren_core::queue::ShardInput;
-use warren_core::session::{Login, MetadataRequest, Session, SessionOutput, World};
-use warren_core::topology::{Action, Identity, Request};
+use warren_core::session::{Census, Login, MetadataRequest, Session, SessionOutput, World};
+use warren_core::topology::{Action, Identity, OpenConnections, Request};
 use warren_core::{ConnectionId, Exception};
 
 use crate::connections::{Connections, Mailbox, Opened, Post};
 use crate::limits::{FAREWELL_TIMEOUT, PARTIAL_SLACK_BYTES, READ_BYTES, SEND_TIMEOUT, UNSENT_BYTES};
+use crate::listener::InHandshake;
 use crate::metadata::Answer;
 use crate::node::Shared;
 use crate::random::random;
@@ -30,12 +30,13 @@ use crate::scratch::{self, with_scratch};
 use crate::shard::ShardMessage;
 
 /// Serves a connection until it ends, and cleans up whatever way it ends.
-pub(crate) async fn serve<S>(id: ConnectionId, stream: S, peer: SocketAddr, shared: Arc<Shared>)
+pub(crate) async fn serve<S>(id: ConnectionId, stream: S, peer: SocketAddr, handshake: InHandshake)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
+    let shared = Arc::clone(handshake.node());
     let mailbox = shared.connections.insert(id);
-    let connection = Connection::new(id, stream, peer, shared.clone(), mailbox);
+    let connection = Connection::new(id, stream, peer, handshake, mailbox);
     // A defect that this client's octets have found must not take the other connections along.
     if AssertUnwindSafe(connection.run()).catch_unwind().await.is_err() {
         error!("the connection's task panicked; giving back what it held");
@@ -86,17 +87,18 @@ struct Connection<S> {
 /// What a connection counts for in the node's gauges; given back when it ends, however it ends.
 struct Presence {
     shared: Arc<Shared>,
-    in_handshake: bool,
-    /// Once it has opened a virtual host.
+    /// Until it opens a virtual host.
+    handshake: Option<InHandshake>,
+    /// From when it opens a virtual host until it is closed.
     opened: Option<Opened>,
     channels: usize,
 }
 
 impl Presence {
-    fn new(shared: Arc<Shared>) -> Self {
+    fn new(handshake: InHandshake) -> Self {
+        let shared = Arc::clone(handshake.node());
         shared.metrics.connections_opened.inc();
-        shared.handshakes.fetch_add(1, Ordering::Relaxed);
-        Self { shared, in_handshake: true, opened: None, channels: 0 }
+        Self { shared, handshake: Some(handshake), opened: None, channels: 0 }
     }
 
     fn update(&mut self, in_handshake: bool, channels: usize) {
@@ -104,9 +106,32 @@ impl Presence {
             self.shared.metrics.channels.add(channels as i64 - self.channels as i64);
             self.channels = channels;
         }
-        if self.in_handshake && !in_handshake {
-            self.in_handshake = false;
-            self.shared.handshakes.fetch_sub(1, Ordering::Relaxed);
+        if !in_handshake {
+            self.handshake = None;
+        }
+    }
+}
+
+impl Census for Presence {
+    fn open_connection(
+        &mut self,
+        user: &str,
+        vhost: &str,
+        check: &mut dyn FnMut(OpenConnections) -> Result<(), Exception>,
+    ) -> Result<(), Exception> {
+        self.opened = Some(Connections::open(&self.shared.connections, user, vhost, check)?);
+        Ok(())
+    }
+
+    fn open_channel(
+        &mut self,
+        own: usize,
+        check: &mut dyn FnMut(usize) -> Result<(), Exception>,
+    ) -> Result<(), Exception> {
+        match &mut self.opened {
+            Some(opened) => opened.open_channel(own, check),
+            // A session opens its virtual host before any channel.
+            None => check(own),
         }
     }
 }
@@ -133,12 +158,13 @@ enum Wake {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn new(id: ConnectionId, stream: S, peer: SocketAddr, shared: Arc<Shared>, mailbox: Mailbox) -> Self {
+    fn new(id: ConnectionId, stream: S, peer: SocketAddr, handshake: InHandshake, mailbox: Mailbox) -> Self {
+        let shared = Arc::clone(handshake.node());
         let mut alarm = shared.alarm.subscribe();
         // One that is on already is noticed at once.
         alarm.mark_changed();
         Self {
-            presence: Presence::new(shared.clone()),
+            presence: Presence::new(handshake),
             alarm,
             session: Session::new(id, shared.now()).with_message_bytes(shared.message_bytes),
             stopping: shared.stopping(),
@@ -415,12 +441,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let in_handshake = !self.session.is_open() && !self.session.is_closed();
         self.presence.update(in_handshake, self.session.channel_count());
-        if self.presence.opened.is_none() && self.session.is_open() {
-            let (user, vhost) = (self.session.identity().name().clone(), self.session.vhost().clone());
-            self.presence.opened = Some(Connections::opened(&self.shared.connections, user, vhost));
-        }
-        if let Some(opened) = &mut self.presence.opened {
-            opened.set_channels(self.session.channel_count());
+        if self.session.is_closed() {
+            // Before the client reads that it is closed: it may open another one then.
+            self.presence.opened = None;
+        } else if let Some(opened) = &mut self.presence.opened {
+            opened.keep_channels(self.session.channel_count());
         }
     }
 
@@ -440,21 +465,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 /// Hands a session octets with what it sees of the node; answers how many it took.
 fn receive(
     shared: &Shared,
-    presence: &Presence,
+    presence: &mut Presence,
     session: &mut Session,
     octets: &[u8],
     output: &mut SessionOutput,
 ) -> usize {
     let topology = shared.topology.load();
     let connections = &*shared.connections;
-    let own_channels = presence.opened.as_ref().map_or(0, Opened::channels);
     let mut world = World {
         now: shared.now(),
         topology: &topology,
         random: &mut random,
         takes_replies: &|address| connections.takes_replies(address),
-        open_connections: &|user, vhost| connections.open_count(user, vhost),
-        open_channels: &|user| connections.open_channels(user) - own_channels,
+        census: presence,
     };
     session.receive(&mut world, octets, output)
 }

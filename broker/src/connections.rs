@@ -2,14 +2,14 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::debug;
 use warren_core::queue::Event;
 use warren_core::session::{DirectReply, ReplyAddress};
 use warren_core::topology::OpenConnections;
-use warren_core::{ConnectionId, ShardId};
+use warren_core::{ConnectionId, Exception, ShardId};
 
 use crate::limits::REPLY_BYTES;
 
@@ -41,7 +41,7 @@ struct OpenCounts {
     channels_by_user: HashMap<Arc<str>, usize>,
 }
 
-/// A connection that counts among the open ones as long as the value lives.
+/// A connection that counts among the open ones, with its channels, as long as the value lives.
 #[derive(Debug)]
 pub(crate) struct Opened {
     connections: Arc<Connections>,
@@ -137,25 +137,28 @@ impl Connections {
         }
     }
 
-    /// How many connections a user has, and how many there are in a virtual host.
-    pub(crate) fn open_count(&self, user: &str, vhost: &str) -> OpenConnections {
-        let OpenCounts { by_user, by_vhost, .. } = &*self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = |counts: &HashMap<Arc<str>, usize>, name| counts.get(name).copied().unwrap_or_default();
-        OpenConnections { of_user: count(by_user, user), in_vhost: count(by_vhost, vhost) }
+    /// Counts one more connection of that user and that virtual host, if `check` agrees with how many there are. Nobody
+    /// else is counted in between.
+    ///
+    /// # Errors
+    /// What `check` said.
+    pub(crate) fn open(
+        connections: &Arc<Self>,
+        user: &str,
+        vhost: &str,
+        check: &mut dyn FnMut(OpenConnections) -> Result<(), Exception>,
+    ) -> Result<Opened, Exception> {
+        let mut counts = connections.counts();
+        let of = |counts: &HashMap<Arc<str>, usize>, name| counts.get(name).copied().unwrap_or_default();
+        check(OpenConnections { of_user: of(&counts.by_user, user), in_vhost: of(&counts.by_vhost, vhost) })?;
+        let (user, vhost) = (Arc::from(user), Arc::from(vhost));
+        *counts.by_user.entry(Arc::clone(&user)).or_default() += 1;
+        *counts.by_vhost.entry(Arc::clone(&vhost)).or_default() += 1;
+        Ok(Opened { connections: Arc::clone(connections), user, vhost, channels: 0 })
     }
 
-    /// How many channels a user has.
-    pub(crate) fn open_channels(&self, user: &str) -> usize {
-        let opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        opened.channels_by_user.get(user).copied().unwrap_or_default()
-    }
-
-    /// One more connection is open.
-    pub(crate) fn opened(connections: &Arc<Self>, user: Arc<str>, vhost: Arc<str>) -> Opened {
-        let mut opened = connections.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        *opened.by_user.entry(user.clone()).or_default() += 1;
-        *opened.by_vhost.entry(vhost.clone()).or_default() += 1;
-        Opened { connections: connections.clone(), user, vhost, channels: 0 }
+    fn counts(&self) -> MutexGuard<'_, OpenCounts> {
+        self.opened.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether somebody waits for replies there.
@@ -166,17 +169,28 @@ impl Connections {
 }
 
 impl Opened {
-    /// Its channels, as last said.
-    pub(crate) fn channels(&self) -> usize {
-        self.channels
+    /// Counts one more channel if `check` agrees with how many its user has on all connections, of which `own` are its.
+    ///
+    /// # Errors
+    /// What `check` said.
+    pub(crate) fn open_channel(
+        &mut self,
+        own: usize,
+        check: &mut dyn FnMut(usize) -> Result<(), Exception>,
+    ) -> Result<(), Exception> {
+        let mut counts = self.connections.counts();
+        let all = counts.channels_by_user.get(&self.user).copied().unwrap_or_default();
+        check(all - self.channels + own)?;
+        counts.set_channels(&self.user, self.channels, own + 1);
+        drop(counts);
+        self.channels = own + 1;
+        Ok(())
     }
 
-    /// It has so many channels now.
-    pub(crate) fn set_channels(&mut self, channels: usize) {
+    /// It has so many channels now, and not more than before.
+    pub(crate) fn keep_channels(&mut self, channels: usize) {
         if channels != self.channels {
-            let opened = &mut *self.connections.opened.lock().unwrap_or_else(PoisonError::into_inner);
-            *opened.channels_by_user.entry(self.user.clone()).or_default() += channels;
-            less(&mut opened.channels_by_user, &self.user, self.channels);
+            self.connections.counts().set_channels(&self.user, self.channels, channels);
             self.channels = channels;
         }
     }
@@ -184,10 +198,18 @@ impl Opened {
 
 impl Drop for Opened {
     fn drop(&mut self) {
-        let opened = &mut *self.connections.opened.lock().unwrap_or_else(PoisonError::into_inner);
-        less(&mut opened.by_user, &self.user, 1);
-        less(&mut opened.by_vhost, &self.vhost, 1);
-        less(&mut opened.channels_by_user, &self.user, self.channels);
+        let counts = &mut *self.connections.counts();
+        less(&mut counts.by_user, &self.user, 1);
+        less(&mut counts.by_vhost, &self.vhost, 1);
+        counts.set_channels(&self.user, self.channels, 0);
+    }
+}
+
+impl OpenCounts {
+    /// A connection of the user has another number of channels.
+    fn set_channels(&mut self, user: &Arc<str>, before: usize, now: usize) {
+        *self.channels_by_user.entry(Arc::clone(user)).or_default() += now;
+        less(&mut self.channels_by_user, user, before);
     }
 }
 
@@ -218,24 +240,85 @@ mod tests {
     #[test]
     fn open_connections_are_counted_by_user_and_by_vhost_until_they_end() {
         let connections = Arc::new(Connections::default());
-        let open = |user: &str, vhost: &str| Connections::opened(&connections, Arc::from(user), Arc::from(vhost));
+        let open = |user, vhost| Connections::open(&connections, user, vhost, &mut |_| Ok(())).expect("no limit");
         let mut first = open("alice", "a");
         let mut second = open("alice", "b");
         let third = open("bob", "b");
         let counts = |user, vhost| {
-            let OpenConnections { of_user, in_vhost } = connections.open_count(user, vhost);
-            (of_user, in_vhost)
+            let mut found = OpenConnections::default();
+            let refusal = Connections::open(&connections, user, vhost, &mut |open| {
+                found = open;
+                Err(refused())
+            });
+            assert!(refusal.is_err());
+            (found.of_user, found.in_vhost)
         };
         assert_eq!((counts("alice", "b"), counts("bob", "a"), counts("carol", "c")), ((2, 2), (1, 1), (0, 0)));
-        first.set_channels(3);
-        second.set_channels(2);
-        first.set_channels(1);
-        assert_eq!((connections.open_channels("alice"), connections.open_channels("bob")), (3, 0));
+        let channels = |user| connections.counts().channels_by_user.get(user).copied();
+        (0..3).for_each(|own| first.open_channel(own, &mut |_| Ok(())).expect("no limit"));
+        (0..2).for_each(|own| second.open_channel(own, &mut |_| Ok(())).expect("no limit"));
+        first.keep_channels(1);
+        assert_eq!((channels("alice"), channels("bob")), (Some(3), None));
         drop((first, third));
-        assert_eq!(connections.open_channels("alice"), 2);
+        assert_eq!(channels("alice"), Some(2));
         assert_eq!((counts("alice", "b"), counts("bob", "a")), ((1, 1), (0, 0)));
         drop(second);
-        let OpenCounts { by_user, by_vhost, channels_by_user } = &*connections.opened.lock().expect("not poisoned");
+        let OpenCounts { by_user, by_vhost, channels_by_user } = &*connections.counts();
         assert!(by_user.is_empty() && by_vhost.is_empty() && channels_by_user.is_empty(), "nothing is kept");
+    }
+
+    const LIMIT: usize = 10;
+
+    fn refused() -> Exception {
+        Exception::connection(warren_amqp::ReplyCode::NotAllowed, "the limit is reached")
+    }
+
+    /// Agrees while there are less than [`LIMIT`], and takes its time.
+    fn below_limit(open: usize) -> Result<(), Exception> {
+        std::thread::yield_now();
+        if open < LIMIT { Ok(()) } else { Err(refused()) }
+    }
+
+    /// What so many threads came to that begin together.
+    fn at_once<T: Send>(threads: usize, open: impl Fn() -> T + Sync) -> Vec<T> {
+        let barrier = std::sync::Barrier::new(threads);
+        let run = || {
+            barrier.wait();
+            open()
+        };
+        std::thread::scope(|scope| {
+            let started: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+            started.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+        })
+    }
+
+    #[test]
+    fn of_connections_that_open_at_once_as_many_as_the_limit_says_do() {
+        let connections = Arc::new(Connections::default());
+        let mut by_user = |open: OpenConnections| below_limit(open.of_user);
+        let attempts = at_once(64, || Connections::open(&connections, "bob", "/", &mut by_user.clone()));
+        assert_eq!(attempts.iter().flatten().count(), LIMIT);
+        assert!(Connections::open(&connections, "bob", "/", &mut by_user).is_err());
+        drop(attempts);
+        assert!(Connections::open(&connections, "bob", "/", &mut by_user).is_ok(), "those that ended give room");
+    }
+
+    #[test]
+    fn of_channels_that_open_at_once_as_many_as_the_limit_says_do() {
+        let connections = Arc::new(Connections::default());
+        let attempts = at_once(32, || {
+            let mut opened = Connections::open(&connections, "bob", "/", &mut |_| Ok(())).expect("no limit");
+            let channels = (0..4).take_while(|own| opened.open_channel(*own, &mut below_limit).is_ok()).count();
+            (opened, channels)
+        });
+        assert_eq!(attempts.iter().map(|(_, channels)| channels).sum::<usize>(), LIMIT);
+        let has_one = attempts.into_iter().find(|(_, channels)| *channels > 0);
+        let (mut opened, channels) = has_one.expect("ten channels are open");
+        let mut others = None;
+        let closed = opened.open_channel(channels - 1, &mut |open| {
+            others = Some(open);
+            Ok(())
+        });
+        assert_eq!((closed, others), (Ok(()), Some(channels - 1)), "a channel that was closed counts no more");
     }
 }

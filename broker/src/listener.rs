@@ -37,10 +37,10 @@ pub(crate) async fn listen(listener: TcpListener, tls: Option<TlsAcceptor>, shar
 
 /// Starts the connection's task, unless too many others have not logged in yet.
 fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&TlsAcceptor>, shared: &Arc<Shared>) {
-    if shared.handshakes.load(Ordering::Relaxed) >= HANDSHAKES {
+    let Some(handshake) = InHandshake::begin(shared) else {
         debug!(%peer, "too many connections are logging in; closing this one");
         return;
-    }
+    };
     let id = ConnectionId(shared.last_connection.fetch_add(1, Ordering::Relaxed) + 1);
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "the connection is gone already");
@@ -48,23 +48,21 @@ fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&TlsAcceptor>, shared:
     }
     let span = info_span!("connection", connection_id = id.0, %peer);
     match tls {
-        None => shared.tasks.spawn(connection::serve(id, stream, peer, shared.clone()).instrument(span)),
-        Some(tls) => shared.tasks.spawn(serve_tls(id, stream, peer, tls.clone(), shared.clone()).instrument(span)),
+        None => shared.tasks.spawn(connection::serve(id, stream, peer, handshake).instrument(span)),
+        Some(tls) => shared.tasks.spawn(serve_tls(id, stream, peer, tls.clone(), handshake).instrument(span)),
     };
 }
 
 /// Speaks TLS with the client before anything else.
-async fn serve_tls(id: ConnectionId, stream: TcpStream, peer: SocketAddr, tls: TlsAcceptor, shared: Arc<Shared>) {
-    let in_handshake = InHandshake::new(shared.clone());
-    let mut stopping = shared.stopping();
+async fn serve_tls(id: ConnectionId, stream: TcpStream, peer: SocketAddr, tls: TlsAcceptor, handshake: InHandshake) {
+    let mut stopping = handshake.node().stopping();
     let accepted = tokio::select! {
         accepted = timeout(Duration::from_millis(HANDSHAKE_MILLIS), tls.accept(stream)) => accepted,
         _ = stopping.wait_for(|stopping| *stopping) => return,
     };
-    drop(in_handshake);
     match accepted {
         // It is large, and most connections have none.
-        Ok(Ok(stream)) => connection::serve(id, Box::new(stream), peer, shared).await,
+        Ok(Ok(stream)) => connection::serve(id, Box::new(stream), peer, handshake).await,
         Ok(Err(error)) if tls::is_plain_text(&error) => {
             info!("the client does not speak TLS, and this port takes nothing else; has it been given the wrong port?");
         }
@@ -73,13 +71,20 @@ async fn serve_tls(id: ConnectionId, stream: TcpStream, peer: SocketAddr, tls: T
     }
 }
 
-/// A connection that has not logged in, as long as the value lives.
-struct InHandshake(Arc<Shared>);
+/// A connection that counts among those that have not opened a virtual host, as long as the value lives.
+pub(crate) struct InHandshake(Arc<Shared>);
 
 impl InHandshake {
-    fn new(shared: Arc<Shared>) -> Self {
-        shared.handshakes.fetch_add(1, Ordering::Relaxed);
-        Self(shared)
+    /// `None`: there are as many as there may be.
+    fn begin(shared: &Arc<Shared>) -> Option<Self> {
+        let one_more = |count| (count < HANDSHAKES).then_some(count + 1);
+        shared.handshakes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
+        Some(Self(Arc::clone(shared)))
+    }
+
+    /// The node that it connects to.
+    pub(crate) fn node(&self) -> &Arc<Shared> {
+        &self.0
     }
 }
 

@@ -1,4 +1,8 @@
-//! A broker that starts with a file of definitions.
+//! A broker that starts with a file of definitions: what is in it holds.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex};
+use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use warren_amqp::ToClient;
@@ -37,6 +41,101 @@ fn bob_does_what_he_may(broker: &Broker) -> Result<()> {
     ensure!(text.contains("access to vhost '/' refused for user 'bob'"), "{text}");
     let text = refusal(open("wrong", "shop"))?;
     ensure!(text.contains("Login was refused using authentication mechanism PLAIN"), "{text}");
+    Ok(())
+}
+
+/// A broker with these definitions, and the folder that the file is in.
+fn with_definitions(folder: &DataFolder, definitions: &str) -> Result<Broker> {
+    let path = folder.path().join("definitions.json");
+    std::fs::write(&path, definitions)?;
+    let config = format!("definitions = {:?}\n", path.display().to_string());
+    Broker::start_with(folder, Settings { config: &config, ..Settings::default() })
+}
+
+/// Carol may have three connections, Dave two channels, and the virtual host takes four connections. Their password is `secret`.
+const LIMITS: &str = r#"{
+  "vhosts": [{"name": "shop", "limits": {"max-connections": 4}}],
+  "users": [
+    {"name": "carol", "tags": [], "password_hash": "kI3GCqG+cq65rBQ9tiUUCREygKhmilKrZEWKSz+H0FJ1fk4/",
+     "limits": {"max-connections": 3}},
+    {"name": "dave", "tags": [], "password_hash": "kI3GCqG+cq65rBQ9tiUUCREygKhmilKrZEWKSz+H0FJ1fk4/",
+     "limits": {"max-channels": 2}}
+  ],
+  "permissions": [
+    {"vhost": "shop", "user": "carol", "configure": "", "write": "", "read": ""},
+    {"vhost": "shop", "user": "dave", "configure": "", "write": "", "read": ""}
+  ]
+}"#;
+
+/// What so many threads came to that began together.
+fn at_once<T: Send>(threads: usize, act: impl Fn() -> Result<T> + Sync) -> Vec<Result<T>> {
+    let barrier = Barrier::new(threads);
+    thread::scope(|scope| {
+        let (barrier, act) = (&barrier, &act);
+        let started: Vec<_> = (0..threads)
+            .map(|_| {
+                scope.spawn(move || {
+                    barrier.wait();
+                    act()
+                })
+            })
+            .collect();
+        started.into_iter().map(|thread| thread.join().expect("no panic")).collect()
+    })
+}
+
+#[test]
+fn of_many_connections_at_once_as_many_are_let_in_as_the_limit_says() -> Result<()> {
+    let folder = DataFolder::new()?;
+    let broker = with_definitions(&folder, LIMITS)?;
+    for _ in 0..10 {
+        let attempts = at_once(30, || Connection::open_as(broker.address, "carol", "secret", "shop"));
+        let (open, refused): (Vec<_>, Vec<_>) = attempts.into_iter().partition(Result::is_ok);
+        ensure!(open.len() == 3, "{} connections are open", open.len());
+        for refused in refused {
+            let text = refusal(refused)?;
+            ensure!(text.contains("user connection limit (3) is reached"), "{text}");
+        }
+        for connection in open {
+            connection?.close()?;
+        }
+    }
+    let shop = || Connection::open_as(broker.address, "guest", "guest", "shop");
+    let attempts = at_once(30, shop);
+    let (open, refused): (Vec<_>, Vec<_>) = attempts.into_iter().partition(Result::is_ok);
+    ensure!(open.len() == 4, "{} connections are open", open.len());
+    for refused in refused {
+        let text = refusal(refused)?;
+        ensure!(text.contains("connection limit (4) is reached"), "{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn of_many_channels_at_once_as_many_are_let_in_as_the_limit_says() -> Result<()> {
+    let folder = DataFolder::new()?;
+    let broker = with_definitions(&folder, LIMITS)?;
+    for _ in 0..10 {
+        let connect = || Connection::raw(broker.address)?.log_in("dave", "secret", "shop");
+        // As many as the virtual host takes.
+        let connections: Vec<_> =
+            at_once(4, connect).into_iter().map(|one| one.map(Mutex::new)).collect::<Result<_>>()?;
+        let next = AtomicUsize::new(0);
+        let attempts = at_once(4, || {
+            let mine = &connections[next.fetch_add(1, Ordering::Relaxed)];
+            mine.lock().expect("no panic").open_channel(1)
+        });
+        let open = attempts.iter().flatten().count();
+        ensure!(open == 2, "{open} channels are open");
+        for refused in attempts.into_iter().filter(Result::is_err) {
+            let text = refusal(refused)?;
+            ensure!(text.contains("has reached the maximum allowed user limit of 2"), "{text}");
+        }
+        for connection in connections {
+            // Half of them have been closed by the broker.
+            connection.into_inner().expect("no panic").close().ok();
+        }
+    }
     Ok(())
 }
 

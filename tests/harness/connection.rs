@@ -98,7 +98,11 @@ impl Connection {
         Ok(connection)
     }
 
-    fn log_in(mut self, user: &str, password: &str, vhost: &str) -> Result<Self> {
+    /// Logs in on a raw connection, as [`Self::open`] does.
+    ///
+    /// # Errors
+    /// The broker refuses it; the error says why.
+    pub fn log_in(mut self, user: &str, password: &str, vhost: &str) -> Result<Self> {
         self.send_octets(&PROTOCOL_HEADER)?;
         self.expect(0, |method| matches!(method, ToClient::ConnectionStart(_)))?;
         let properties = TableBuilder::build(|table| {
@@ -122,6 +126,16 @@ impl Connection {
         self.send(0, ToServer::ConnectionOpen(connection::Open { virtual_host: vhost }))?;
         self.expect(0, |method| matches!(method, ToClient::ConnectionOpenOk(_)))?;
         Ok(self)
+    }
+
+    /// Closes it, and waits until the broker says that it is closed.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub fn close(mut self) -> Result<()> {
+        let close = connection::Close { reply_code: 200, reply_text: "", class_id: 0, method_id: 0 };
+        self.send(0, ToServer::ConnectionClose(close))?;
+        self.expect(0, |method| matches!(method, ToClient::ConnectionCloseOk(_)))
     }
 
     /// A connection with channel 1 open.

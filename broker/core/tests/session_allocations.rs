@@ -9,7 +9,7 @@ use warren_amqp::{BasicProperties, Frame, Table, ToServer, basic, channel, confi
 use warren_core::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
 use warren_core::queue::{QueueSettings, Shard, ShardInput, ShardOutput};
 use warren_core::session::{MetadataRequest, Session, SessionOutput, World};
-use warren_core::topology::{Change, Identity, OpenConnections, Topology};
+use warren_core::topology::{Change, Identity, Topology};
 use warren_core::{Bodies, ConnectionId, Instant, Location, Message};
 
 /// Messages of one read of the socket.
@@ -89,14 +89,8 @@ impl Broker {
     /// Reads octets and lets everything happen that follows from them.
     fn receive(&mut self, octets: &[u8]) {
         let Self { topology, session, output, allocations, .. } = self;
-        let mut world = World {
-            now: Instant(0),
-            topology,
-            random: &mut || 1,
-            takes_replies: &|_| false,
-            open_connections: &|_, _| OpenConnections::default(),
-            open_channels: &|_| 0,
-        };
+        let mut world =
+            World { now: Instant(0), topology, random: &mut || 1, takes_replies: &|_| false, census: &mut () };
         let counted = measure(|| assert_eq!(session.receive(&mut world, octets, output), octets.len()));
         *allocations += counted.count_total;
         if self.output.login.take().is_some() {

@@ -20,7 +20,7 @@ use warren_amqp::{
 use warren_core::limits::TopologyLimits;
 use warren_core::queue::{DeleteRefusal, Shard, ShardInput, ShardOutput};
 use warren_core::session::{MetadataAnswer, MetadataRequest, Session, SessionOutput, World};
-use warren_core::topology::{Change, Identity, OpenConnections, Outcome, Request, Topology};
+use warren_core::topology::{Change, Identity, Outcome, Request, Topology};
 use warren_core::{Bodies, ConnectionId, Exception, Instant, Location, Message, ShardId};
 
 /// Where octets of a logged message would be; nothing is ever committed to a log here before it is applied.
@@ -111,8 +111,7 @@ impl Broker {
                 topology: &self.topology,
                 random: &mut || 7,
                 takes_replies: &|_| true,
-                open_connections: &|_, _| OpenConnections::default(),
-                open_channels: &|_| 0,
+                census: &mut (),
             };
             let taken = self.session.receive(&mut world, &self.unread, &mut self.output);
             self.unread.drain(..taken);

@@ -139,7 +139,7 @@ impl Session {
     /// A method on a channel that is not open: only `channel.open` makes sense.
     fn first_method(
         &mut self,
-        world: &World<'_>,
+        world: &mut World<'_>,
         origin: Origin,
         method: &ToServer<'_>,
         out: &mut SessionOutput,
@@ -161,8 +161,8 @@ impl Session {
             self.close(Origin::none(0), ReplyCode::NotAllowed, &text, out);
             return Ok(());
         }
-        let elsewhere = (world.open_channels)(self.identity.name());
-        world.topology.may_open_channel(&self.identity, elsewhere + self.channels.len())?;
+        let (identity, topology) = (&self.identity, world.topology);
+        world.census.open_channel(self.channels.len(), &mut |open| topology.may_open_channel(identity, open))?;
         self.channels.insert(origin.channel, Channel::default());
         out.send(origin.channel, &ToClient::ChannelOpenOk(channel::OpenOk));
         Ok(())

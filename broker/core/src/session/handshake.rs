@@ -163,13 +163,15 @@ impl Session {
 
     fn open(
         &mut self,
-        world: &World<'_>,
+        world: &mut World<'_>,
         open: &connection::Open<'_>,
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
-        let already_open = (world.open_connections)(self.identity.name(), open.virtual_host);
-        let vhost = world.topology.may_open(&self.identity, open.virtual_host, already_open)?;
-        self.vhost = vhost.name().clone();
+        let (identity, topology) = (&self.identity, world.topology);
+        world.census.open_connection(identity.name(), open.virtual_host, &mut |others| {
+            self.vhost = topology.may_open(identity, open.virtual_host, others)?.name().clone();
+            Ok(())
+        })?;
         self.frame_max = self.negotiated_frame_max;
         self.start_heartbeats(world.now);
         self.state = State::Running;

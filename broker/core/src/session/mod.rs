@@ -12,6 +12,7 @@ mod acknowledge;
 mod base64url;
 mod blocked;
 mod by_number;
+mod census;
 mod channel;
 mod confirm;
 mod consume;
@@ -44,6 +45,7 @@ use alloc::vec::Vec;
 use warren_amqp::limits::{FRAME_OVERHEAD, SHORT_STRING_MAX};
 use warren_amqp::{Frame, ReplyCode, ToClient, ToServer, connection, decode_frame, decode_whole_publish};
 
+pub use census::Census;
 pub use direct_reply::{DirectReply, ReplyAddress};
 pub(crate) use expiration::parse_expiration;
 pub use output::{Counts, Login, MetadataAnswer, MetadataRequest, SessionOutput};
@@ -54,7 +56,7 @@ use crate::identity::{ConnectionId, ShardId};
 use crate::limits::{CLOSE_MILLIS, FRAME_MAX_BEFORE_OPEN, HANDSHAKE_MILLIS, MESSAGE_BYTES, UNCONFIRMED_PUBLISHES};
 use crate::queue::{Event, ShardInput};
 use crate::time::Instant;
-use crate::topology::{Action, Identity, OpenConnections, Request, Topology};
+use crate::topology::{Action, Identity, Request, Topology};
 use blocked::Alarm;
 use by_number::ByNumber;
 use channel::Channel;
@@ -74,10 +76,8 @@ pub struct World<'a> {
     /// Whether somebody waits for replies at that address: what [`SessionOutput::reply_addresses`] of all connections
     /// that are there came to.
     pub takes_replies: &'a dyn Fn(&ReplyAddress) -> bool,
-    /// How many connections that user has, and how many there are in that virtual host.
-    pub open_connections: &'a dyn Fn(&str, &str) -> OpenConnections,
-    /// How many channels that user has on other connections.
-    pub open_channels: &'a dyn Fn(&str) -> usize,
+    /// Who else is connected, for limits.
+    pub census: &'a mut dyn Census,
 }
 
 /// What a client could do at `connection.start-ok` (RabbitMQ's `capabilities` table).
@@ -210,16 +210,6 @@ impl Session {
     #[must_use]
     pub fn with_message_bytes(self, message_bytes: u64) -> Self {
         Self { message_bytes, ..self }
-    }
-
-    /// Who logged in.
-    pub fn identity(&self) -> &Identity {
-        &self.identity
-    }
-
-    /// The virtual host that it has opened; empty before.
-    pub fn vhost(&self) -> &Arc<str> {
-        &self.vhost
     }
 
     /// True while it reads no frames because an answer is due.

@@ -23,9 +23,7 @@ use crate::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
 use crate::queue::{DeleteRefusal, Delivery, Event, PublishRun, Settlement, Shard, ShardInput, ShardOutput};
 use crate::session::{Login, MetadataAnswer, MetadataRequest, ReplyAddress, Session, SessionOutput, World as View};
 use crate::time::Instant;
-use crate::topology::{
-    Action, Administration, Change, Identity, OpenConnections, Outcome, QueueRecord, Request, Topology, Verb,
-};
+use crate::topology::{Action, Administration, Change, Identity, Outcome, QueueRecord, Request, Topology, Verb};
 
 pub(super) const ME: usize = 0;
 pub(super) const OTHER: usize = 1;
@@ -531,15 +529,7 @@ impl World {
             *random
         };
         let takes_replies = |address: &ReplyAddress| reply_addresses.contains(address);
-        let open_connections = |_: &str, _: &str| OpenConnections::default();
-        let mut view = View {
-            now: *now,
-            topology,
-            random: &mut next,
-            takes_replies: &takes_replies,
-            open_connections: &open_connections,
-            open_channels: &|_| 0,
-        };
+        let mut view = View { now: *now, topology, random: &mut next, takes_replies: &takes_replies, census: &mut () };
         let taken = session.receive(&mut view, unread, output);
         unread.drain(..taken);
     }
