@@ -121,12 +121,17 @@ fn consume_over(world: &World, connection: &mut Connection, queue: &str, habit: 
     Ok(())
 }
 
-/// Gets message after message, and gives some back.
+/// Gets message after message, and gives some back; in the end until none is left, for one that has been delivered may
+/// have come back.
 fn poll_on(world: &World) -> Result<()> {
     let stops = |world: &World| world.consumers_stop.load(Ordering::Relaxed);
     world.work_on(stops, |connection| {
-        while !stops(world) {
+        loop {
+            let stopping = stops(world);
             let Some(message) = connection.get_to_acknowledge(POLLED)? else {
+                if stopping {
+                    return Ok(());
+                }
                 thread::sleep(Duration::from_millis(1));
                 continue;
             };
@@ -137,7 +142,6 @@ fn poll_on(world: &World) -> Result<()> {
                 connection.ack(message.delivery_tag, false)?;
             }
         }
-        Ok(())
     })
 }
 
@@ -146,15 +150,17 @@ fn draw_on(world: &World) -> Result<()> {
     let stops = |world: &World| world.consumers_stop.load(Ordering::Relaxed);
     let is_over = |world: &World| world.publishers_stop.load(Ordering::Relaxed);
     world.work_on(stops, |connection| {
-        while !stops(world) {
+        loop {
+            let stopping = stops(world);
             let (at, count) = if is_over(world) { (1, u32::MAX) } else { HOARD_MESSAGES };
-            if connection.declare_queue(HOARD, true, true)?.0 < at {
+            if connection.declare_queue(HOARD, true, true)?.0 >= at {
+                draw(world, connection, count)?;
+            } else if stopping {
+                return Ok(());
+            } else {
                 thread::sleep(Duration::from_millis(5));
-                continue;
             }
-            draw(world, connection, count)?;
         }
-        Ok(())
     })
 }
 
