@@ -82,12 +82,12 @@ impl Session {
         if consume.queue == DIRECT_REPLY_TO {
             return self.consume_replies(world, origin, consume, out);
         }
+        check_unused(self.open_channel(origin)?, consume.consumer_tag)?;
         let queue = self.find_queue(world.topology, origin, consume.queue, Verb::Consume)?;
         let tag = consumer_tag(consume.consumer_tag, world);
         let serial = self.last_serial.wrapping_add(1);
         let on_connection = self.consumers.len();
         let channel = self.open_channel(origin)?;
-        check_unused(channel, &tag)?;
         if channel.consumer_tags.len() >= CONSUMERS_PER_CHANNEL {
             let text = format!("consumer limit per channel of {CONSUMERS_PER_CHANNEL} reached");
             return Err(Exception::channel(ReplyCode::PreconditionFailed, text));

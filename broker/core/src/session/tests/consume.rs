@@ -66,7 +66,7 @@ fn a_tag_in_use_on_its_channel_is_530() {
     world.open_channel(ME, 2);
     let on_another_channel = world.call(ME, 2, ToServer::BasicConsume(consume("q", "t")));
     assert!(matches!(on_another_channel.method(), ToClient::BasicConsumeOk(_)));
-    let said = world.call(ME, 1, ToServer::BasicConsume(consume("q", "t")));
+    let said = world.call(ME, 1, ToServer::BasicConsume(consume("there is no such queue", "t")));
     said.closes_connection(530, "NOT_ALLOWED - attempt to reuse consumer tag 't'", basic::Consume::ID);
 }
 
