@@ -191,9 +191,9 @@ impl Oracle {
     }
 
     /// The positions of messages of a queue that are held.
-    pub(crate) fn held(&self, queue: u32) -> Vec<u64> {
+    pub(crate) fn held(&self, queue: u32) -> Vec<(ConsumerKey, u64)> {
         let position = |copy: &Queued| match copy.place {
-            Place::Held(position, _) => Some(position),
+            Place::Held(position, by) => Some((by, position)),
             _ => None,
         };
         self.queues[&queue].copies.iter().filter_map(position).collect()

@@ -223,14 +223,14 @@ impl World {
 
     fn settle(&mut self, queue: u32, first: usize, count: usize, requeue: bool) {
         let held = self.oracle.held(queue);
-        let positions: Vec<u64> = held.iter().copied().skip(first % held.len().max(1)).take(count).collect();
-        if positions.is_empty() {
-            return;
-        }
+        let Some((holder, _)) = held.get(first % held.len().max(1)).copied() else { return };
+        let theirs = held.iter().skip(first % held.len()).filter(|(by, _)| *by == holder).take(count);
+        let positions: Vec<u64> = theirs.map(|(_, position)| *position).collect();
         self.oracle.settled(queue, &positions, requeue, self.node.changes());
         let ranges = positions.into_iter().map(|first| PositionRange { first, len: 1 }).collect();
         let settlement = if requeue { Settlement::Requeue } else { Settlement::Done };
-        self.input(shard_of(queue), ShardInput::Settle { queue: QueueId(queue), ranges, settlement });
+        let holder = holder.on_channel();
+        self.input(shard_of(queue), ShardInput::Settle { queue: QueueId(queue), holder, ranges, settlement });
     }
 
     fn leave(&mut self, which: usize) {

@@ -192,7 +192,12 @@ impl World {
         let messages = range.len as u32;
         self.put(ShardInput::Grant { queue: QUEUE, consumer: CONSUMER, messages, bytes });
         if !no_ack {
-            self.put(ShardInput::Settle { queue: QUEUE, ranges: vec![range], settlement: Settlement::Done });
+            self.put(ShardInput::Settle {
+                queue: QUEUE,
+                holder: CONSUMER.on_channel(),
+                ranges: vec![range],
+                settlement: Settlement::Done,
+            });
         }
     }
 }

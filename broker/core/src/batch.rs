@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 use bytes::Bytes;
 
 use crate::command::{Attributes, encode_publish_head};
-use crate::identity::{QueueId, ShardId};
+use crate::identity::{ChannelKey, QueueId, ShardId};
 use crate::limits::RUN_BYTES;
 use crate::queue::{PositionRange, PublishRun, Receipt, Settlement, ShardInput};
 use crate::topology::{Logging, Route};
@@ -133,19 +133,26 @@ impl ShardBatches {
     }
 
     /// Settles messages; neighbours end up in one input.
-    pub(crate) fn settle(&mut self, shard: ShardId, queue: QueueId, range: PositionRange, settlement: Settlement) {
+    pub(crate) fn settle(
+        &mut self,
+        shard: ShardId,
+        queue: QueueId,
+        holder: ChannelKey,
+        range: PositionRange,
+        settlement: Settlement,
+    ) {
         let batch = self.batch(shard);
         batch.close_run();
         match batch.inputs.last_mut() {
-            Some(ShardInput::Settle { queue: last, ranges, settlement: same })
-                if *last == queue && *same == settlement =>
+            Some(ShardInput::Settle { queue: last, holder: whose, ranges, settlement: same })
+                if (*last, *whose, *same) == (queue, holder, settlement) =>
             {
                 match ranges.last_mut() {
                     Some(last) if last.first + last.len == range.first => last.len += range.len,
                     _ => ranges.push(range),
                 }
             }
-            _ => batch.inputs.push(ShardInput::Settle { queue, ranges: Vec::from([range]), settlement }),
+            _ => batch.inputs.push(ShardInput::Settle { queue, holder, ranges: Vec::from([range]), settlement }),
         }
     }
 

@@ -23,6 +23,20 @@ impl ShardId {
     pub const METADATA: Self = Self(0);
 }
 
+/// One channel of a connection, as who holds messages: what is handed out on a channel is settled on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelKey {
+    /// The connection.
+    pub connection: ConnectionId,
+    /// The channel's number.
+    pub channel: u16,
+}
+
+impl ChannelKey {
+    /// The node itself, which has no channels.
+    pub const FORWARDER: Self = Self { connection: ConnectionId::FORWARDER, channel: 0 };
+}
+
 /// One consumer: the connection and channel it was started on, and its number on that connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ConsumerKey {
@@ -32,4 +46,11 @@ pub struct ConsumerKey {
     pub channel: u16,
     /// Counts the consumers of the connection; a tag may be used again after a cancel, this number is not.
     pub serial: u32,
+}
+
+impl ConsumerKey {
+    /// The channel that it is on.
+    pub fn on_channel(self) -> ChannelKey {
+        ChannelKey { connection: self.connection, channel: self.channel }
+    }
 }

@@ -34,7 +34,7 @@ pub mod topology;
 mod varint;
 
 pub use error::Exception;
-pub use identity::{ConnectionId, ConsumerKey, QueueId, ShardId};
+pub use identity::{ChannelKey, ConnectionId, ConsumerKey, QueueId, ShardId};
 pub use location::{Bodies, Location};
 pub use message::Message;
 pub use time::Instant;

@@ -78,7 +78,12 @@ impl World {
         let range = PositionRange { first: positions[0], len: positions.len() as u64 };
         let messages = positions.len() as u32;
         self.put(ShardInput::Grant { queue: QUEUE, consumer: CONSUMER, messages, bytes });
-        self.put(ShardInput::Settle { queue: QUEUE, ranges: vec![range], settlement: Settlement::Done });
+        self.put(ShardInput::Settle {
+            queue: QUEUE,
+            holder: CONSUMER.on_channel(),
+            ranges: vec![range],
+            settlement: Settlement::Done,
+        });
         range.len
     }
 }

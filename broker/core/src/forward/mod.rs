@@ -24,7 +24,7 @@ use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use crate::batch::{Parts, RunKind, ShardBatches};
-use crate::identity::{ConnectionId, QueueId, ShardId};
+use crate::identity::{ChannelKey, ConnectionId, QueueId, ShardId};
 use crate::limits::FORWARD_RETRY_MILLIS;
 use crate::queue::{Event, Forward, ForwardReason, PositionRange, Receipt, Settlement, ShardInput};
 use crate::time::Instant;
@@ -241,7 +241,7 @@ impl Forwarder {
 
     fn settle(&mut self, source: Source, settlement: Settlement) {
         let range = PositionRange { first: source.position, len: 1 };
-        self.shards.settle(source.shard, source.queue, range, settlement);
+        self.shards.settle(source.shard, source.queue, ChannelKey::FORWARDER, range, settlement);
     }
 }
 

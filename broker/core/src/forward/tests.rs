@@ -140,7 +140,8 @@ impl Node {
             for input in inputs {
                 match input {
                     ShardInput::Publish(run) => wanted.sent.extend(sent(shard, &run)),
-                    ShardInput::Settle { queue, ranges, settlement } => {
+                    ShardInput::Settle { queue, holder, ranges, settlement } => {
+                        assert_eq!(holder, ChannelKey::FORWARDER);
                         let positions = ranges.iter().flat_map(|range| range.first..range.first + range.len);
                         wanted.settled.extend(positions.map(|position| (queue, position, settlement)));
                     }

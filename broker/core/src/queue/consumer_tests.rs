@@ -2,11 +2,12 @@
 
 use alloc::vec;
 use alloc::vec::Vec;
+use std::format;
 use std::string::String;
 
 use super::tests::{NOW, QUEUE, World, consumer, publish};
 use super::*;
-use crate::ConnectionId;
+use crate::{ChannelKey, ConnectionId};
 
 /// A queue that is not logged, so that everything takes effect at once.
 fn queue_with(settings: QueueSettings) -> World {
@@ -246,4 +247,98 @@ fn an_auto_delete_queue_whose_last_consumer_timed_out_is_unused() {
     world.put(ShardInput::Publish(publish(&["a"], false)));
     world.tick(NOW + 1);
     assert_eq!((timed_out(&world), &world.unused[..]), (vec![consumer(1)], &[QUEUE][..]));
+}
+
+/// A message that its first holder, a consumer or (serial 0) a channel that got it, has held for too long, and that the
+/// connection 2 has by now; with its position.
+fn held_by_the_next(settings: QueueSettings, serial: u32) -> (World, u64, ConsumerKey) {
+    let mut world = queue_with(QueueSettings { consumer_timeout: Some(1_600), ..settings });
+    let late = ConsumerKey { serial, ..consumer(1) };
+    if serial > 0 {
+        world.put(ShardInput::Subscribe { queue: QUEUE, consumer: late, subscription: Subscription::default() });
+    }
+    world.put(ShardInput::Publish(publish(&["a"], false)));
+    if serial == 0 {
+        world.put(ShardInput::Get { queue: QUEUE, holder: late, no_ack: false });
+    }
+    let position = world.events.drain(..).find_map(|(_, event)| match event {
+        Event::Deliver(_, delivery) | Event::Got(Some((delivery, _))) => Some(delivery.position),
+        _ => None,
+    });
+    world.tick(NOW + 2_000);
+    assert_eq!(timed_out(&world), [late]);
+    join(&mut world, 2, 0, 0);
+    assert_eq!(world.delivered(), [(2, "a".into(), true)]);
+    (world, position.expect("it was handed out"), late)
+}
+
+const ALL: [Settlement; 5] =
+    [Settlement::Done, Settlement::Reject, Settlement::Requeue, Settlement::Fail, Settlement::Return];
+
+/// Queues with and without rules, which settle in different ways.
+fn plain_and_ruled() -> [QueueSettings; 3] {
+    let dead_lettering = DeadLettering::AtMostOnce;
+    let plain = QueueSettings::default();
+    [
+        plain.clone(),
+        QueueSettings { kind: QueueKind::Quorum, ..plain.clone() },
+        QueueSettings { dead_lettering, ..plain },
+    ]
+}
+
+#[test]
+fn what_crosses_a_timeout_settles_nothing_of_the_next_holder() {
+    for (settings, serial, settlement) in plain_and_ruled()
+        .iter()
+        .flat_map(|it| [0, 1].into_iter().flat_map(move |serial| ALL.map(|how| (it, serial, how))))
+    {
+        let (mut world, position, late) = held_by_the_next(settings.clone(), serial);
+        world.settle_by(late.on_channel(), &[position], settlement);
+        let what = format!("{settings:?} {serial} {settlement:?}");
+        assert_eq!(world.shard.totals(), ShardTotals { queues: 1, ready: 0, unacked: 1, consumers: 1 }, "{what}");
+        assert_eq!(world.events, [], "{what}");
+        world.settle_by(consumer(2).on_channel(), &[position], Settlement::Requeue);
+        assert_eq!(world.delivered(), [(2, "a".into(), true)], "{what}");
+    }
+}
+
+#[test]
+fn what_crosses_a_timeout_settles_nothing_that_the_forwarder_has() {
+    for settlement in ALL {
+        let dead_lettering = DeadLettering::AtMostOnce;
+        let (mut world, position, late) =
+            held_by_the_next(QueueSettings { dead_lettering, ..QueueSettings::default() }, 1);
+        world.settle_by(consumer(2).on_channel(), &[position], Settlement::Reject);
+        world.events.clear();
+        for channel in [late.on_channel(), consumer(2).on_channel()] {
+            world.settle_by(channel, &[position], settlement);
+        }
+        assert_eq!((world.events.len(), world.holder(position)), (0, ChannelKey::FORWARDER), "{settlement:?}");
+        world.settle_by(ChannelKey::FORWARDER, &[position], Settlement::Done);
+        assert!(world.shard.queues[&QUEUE].store.all_held().next().is_none());
+    }
+}
+
+#[test]
+fn of_a_range_only_what_the_channel_holds_is_settled() {
+    for settings in plain_and_ruled() {
+        let mut world = queue_with(settings);
+        let other = ConsumerKey { channel: 2, serial: 2, ..consumer(1) };
+        for consumer in [consumer(1), other, consumer(2)] {
+            world.put(ShardInput::Subscribe { queue: QUEUE, consumer, subscription: Subscription::default() });
+        }
+        world.put(ShardInput::Publish(publish(&["a", "b", "c", "d", "e", "f"], false)));
+        let first = world.events.iter().find_map(|(_, event)| match event {
+            Event::Deliver(_, delivery) => Some(delivery.position),
+            _ => None,
+        });
+        let range = PositionRange { first: first.expect("they were handed out"), len: 6 };
+        let mut left = 6;
+        for consumer in [consumer(1), other, consumer(2)] {
+            let holder = consumer.on_channel();
+            world.put(ShardInput::Settle { queue: QUEUE, holder, ranges: vec![range], settlement: Settlement::Done });
+            left -= 2;
+            assert_eq!(world.shard.totals().unacked, left);
+        }
+    }
 }

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 use super::consumer::{Consumer, Subscription};
 use super::turns::Turns;
 use super::watch::Watch;
-use crate::identity::{ConnectionId, ConsumerKey};
+use crate::identity::{ChannelKey, ConnectionId, ConsumerKey};
 
 /// A consumer, or somebody who is none and holds messages: one whose consumer has ended, or who got them (`basic.get`).
 #[derive(Debug)]
@@ -289,10 +289,24 @@ impl Holders {
         self.free_if_idle(number);
     }
 
-    /// Counts messages of one holder that were settled; more than it holds are not counted.
-    pub(super) fn released_many(&mut self, number: u32, count: u32) {
+    /// Counts a message that `channel` settles. False: another holds it.
+    pub(super) fn release(&mut self, token: Token, channel: ChannelKey) -> bool {
+        let theirs = self.is_on(token, channel);
+        if theirs {
+            self.released(token);
+        }
+        theirs
+    }
+
+    /// True if a message is held on `channel`.
+    pub(super) fn is_on(&self, token: Token, channel: ChannelKey) -> bool {
+        self.entry(number_of(token)).key.on_channel() == channel
+    }
+
+    /// Counts messages of one holder that `channel` settles; more than it holds are not counted.
+    pub(super) fn release_many(&mut self, number: u32, count: u32, channel: ChannelKey) {
         let holder = self.entry_mut(number);
-        if holder.held > 0 {
+        if holder.held > 0 && holder.key.on_channel() == channel {
             holder.held = holder.held.saturating_sub(count);
             self.rejoin_turn(number);
             self.free_if_idle(number);
@@ -390,6 +404,12 @@ impl Holders {
     fn keys_of(&self, connection: ConnectionId) -> impl Iterator<Item = (&ConsumerKey, &u32)> {
         let least = ConsumerKey { connection, channel: 0, serial: 0 };
         self.numbers.range(least..).take_while(move |(key, _)| key.connection == connection)
+    }
+
+    /// Whose a message is.
+    #[cfg(test)]
+    pub(super) fn channel_of(&self, token: Token) -> ChannelKey {
+        self.entry(number_of(token)).key.on_channel()
     }
 
     fn entry(&self, number: u32) -> &Holder {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 #[cfg(doc)]
 use super::event::{Event, ShardOutput};
 use super::{PositionRange, QueueSettings, Settlement, Subscription};
-use crate::identity::{ConnectionId, ConsumerKey, QueueId};
+use crate::identity::{ChannelKey, ConnectionId, ConsumerKey, QueueId};
 
 /// Publishes of one channel that are confirmed when their run is applied.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,10 +43,13 @@ pub struct PublishRun {
 pub enum ShardInput {
     /// Append messages.
     Publish(PublishRun),
-    /// Settle messages that were handed out.
+    /// Settle messages that were handed out. What its holder does not hold any more is skipped: it may have been taken back
+    /// meanwhile and be with another.
     Settle {
         /// The queue they came from.
         queue: QueueId,
+        /// Who was handed them.
+        holder: ChannelKey,
         /// Their positions.
         ranges: Vec<PositionRange>,
         /// What becomes of them.

@@ -159,16 +159,16 @@ impl Levels {
     }
 
     /// What is held in `range` is done with: see [`Store::finish`].
-    pub(super) fn finish(&mut self, range: PositionRange, done: &mut Settled, released: impl FnMut(u64, u32)) {
+    pub(super) fn finish(&mut self, range: PositionRange, done: &mut Settled, release: impl FnMut(u64, u32) -> bool) {
         if let Some(store) = self.store_mut(range.first) {
-            store.finish(range, done, released);
+            store.finish(range, done, release);
         }
     }
 
     /// What is held in `range` waits again: see [`Store::requeue`].
-    pub(super) fn requeue(&mut self, range: PositionRange, redelivered: bool, released: impl FnMut(u32)) {
+    pub(super) fn requeue(&mut self, range: PositionRange, redelivered: bool, release: impl FnMut(u32) -> bool) {
         if let Some(store) = self.store_mut(range.first) {
-            store.requeue(range, redelivered, released);
+            store.requeue(range, redelivered, release);
         }
     }
 

@@ -6,6 +6,7 @@ use super::store::Body;
 use super::stream::{Record, Retention, Stream, fingerprint};
 use super::{Delivery, PositionRange, Queue, QueueSettings};
 use crate::command::Attributes;
+use crate::identity::ChannelKey;
 
 impl Retention {
     fn of(settings: &QueueSettings) -> Self {
@@ -63,12 +64,12 @@ impl Queue {
 
     /// Gives readers room for as many messages as were settled, in whatever way: a stream keeps its messages (RabbitMQ
     /// does the same with `basic.nack` and `basic.reject`).
-    pub(super) fn settle_stream(&mut self, ranges: &[PositionRange]) {
+    pub(super) fn settle_stream(&mut self, holder: ChannelKey, ranges: &[PositionRange]) {
         let Some(stream) = &self.stream else {
             return;
         };
         for (number, count) in ranges.iter().filter_map(|range| stream.readers.settled(*range)) {
-            self.holders.released_many(number, count);
+            self.holders.release_many(number, count, holder);
         }
     }
 }

@@ -8,29 +8,43 @@ use super::deaths::FORWARDER;
 use super::holders::{Holders, Token};
 use super::store::{Held, State, To};
 use super::{ForwardReason, PositionRange, Queue, QueueKind, RetryDelay, Returned, Settlement};
-use crate::identity::ConnectionId;
+use crate::identity::{ChannelKey, ConnectionId};
 
 impl Queue {
-    /// Settles what is still unacknowledged in `ranges`; unknown positions are skipped, for their queue may have been
-    /// deleted and declared again since.
-    pub(super) fn settle(&mut self, ranges: &[PositionRange], settlement: Settlement, occasion: &mut Occasion<'_>) {
+    /// Settles what `channel` still holds in `ranges`. Other positions are skipped: what was there may have been taken back
+    /// and be with another, or the queue may have been deleted and declared again since.
+    pub(super) fn settle(
+        &mut self,
+        channel: ChannelKey,
+        ranges: &[PositionRange],
+        settlement: Settlement,
+        occasion: &mut Occasion<'_>,
+    ) {
         if self.stream.is_some() {
-            return self.settle_stream(ranges);
+            return self.settle_stream(channel, ranges);
         }
         let Some(rules) = &mut self.rules else {
-            return self.settle_plainly(ranges, settlement, occasion);
+            return self.settle_plainly(channel, ranges, settlement, occasion);
         };
         if settlement == Settlement::Done {
             for range in ranges {
                 self.store.finish(*range, occasion.done, |position, holder| match holder {
-                    FORWARDER => drop(rules.dead.arrived(position, occasion.window)),
-                    _ => self.holders.released(holder),
+                    FORWARDER if channel == ChannelKey::FORWARDER => {
+                        rules.dead.arrived(position, occasion.window);
+                        true
+                    }
+                    FORWARDER => false,
+                    _ => self.holders.release(holder, channel),
                 });
             }
             return;
         }
         for range in ranges {
-            let held: Vec<Held> = self.store.held_in(*range).collect();
+            let theirs = |held: &Held| match held.holder {
+                FORWARDER => channel == ChannelKey::FORWARDER,
+                holder => self.holders.is_on(holder, channel),
+            };
+            let held: Vec<Held> = self.store.held_in(*range).filter(theirs).collect();
             for held in held {
                 self.settle_one(held, settlement, occasion);
                 if held.holder != FORWARDER {
@@ -40,15 +54,21 @@ impl Queue {
         }
     }
 
-    fn settle_plainly(&mut self, ranges: &[PositionRange], settlement: Settlement, occasion: &mut Occasion<'_>) {
+    fn settle_plainly(
+        &mut self,
+        channel: ChannelKey,
+        ranges: &[PositionRange],
+        settlement: Settlement,
+        occasion: &mut Occasion<'_>,
+    ) {
         for range in ranges {
             match settlement {
                 Settlement::Done | Settlement::Reject => {
-                    self.store.finish(*range, occasion.done, |_, number| self.holders.released(number));
+                    self.store.finish(*range, occasion.done, |_, holder| self.holders.release(holder, channel));
                 }
                 Settlement::Requeue | Settlement::Fail | Settlement::Return => {
                     let redelivered = settlement != Settlement::Return;
-                    self.store.requeue(*range, redelivered, |number| self.holders.released(number));
+                    self.store.requeue(*range, redelivered, |holder| self.holders.release(holder, channel));
                 }
             }
         }

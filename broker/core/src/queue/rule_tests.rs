@@ -75,8 +75,7 @@ impl World {
     }
 
     fn give(&mut self, position: u64, settlement: Settlement) {
-        let ranges = vec![PositionRange { first: position, len: 1 }];
-        self.put(ShardInput::Settle { queue: QUEUE, ranges, settlement });
+        self.settle_by(self.holder(position), &[position], settlement);
     }
 
     /// Gets the next message to settle: body, delivery count, position.
@@ -406,8 +405,7 @@ fn what_is_rejected_while_too_many_are_on_their_way_waits_its_turn() {
     let bodies = vec!["x"; DEAD_LETTERS_UNDER_WAY + 2];
     world.send_plain(&bodies);
     world.subscribe(consumer(1), false, 0);
-    let ranges = vec![PositionRange { first: 0, len: bodies.len() as u64 }];
-    world.put(ShardInput::Settle { queue: QUEUE, ranges, settlement: Settlement::Reject });
+    world.settle(&(0..bodies.len() as u64).collect::<Vec<_>>(), Settlement::Reject);
     assert_eq!(world.forwarded().len(), DEAD_LETTERS_UNDER_WAY);
     assert_eq!(world.shard.totals().unacked, 0);
     world.give(3, Settlement::Return);
@@ -454,8 +452,7 @@ fn dead_letters_that_wait_are_dropped_when_the_queue_has_nowhere_to_send_them() 
     let bodies = vec!["x"; DEAD_LETTERS_UNDER_WAY + 2];
     world.send_plain(&bodies);
     world.subscribe(consumer(1), false, 0);
-    let ranges = vec![PositionRange { first: 0, len: bodies.len() as u64 }];
-    world.put(ShardInput::Settle { queue: QUEUE, ranges, settlement: Settlement::Reject });
+    world.settle(&(0..bodies.len() as u64).collect::<Vec<_>>(), Settlement::Reject);
     world.put(ShardInput::Create { queue: QUEUE, settings: logged() });
     world.commit();
     for (_, _, position) in world.forwarded() {

@@ -227,8 +227,8 @@ impl Shard {
     fn perform(&mut self, input: ShardInput, around: &mut Surroundings<'_>) {
         match input {
             ShardInput::Publish(run) => self.apply_run(run, None, self.now_ms, around),
-            ShardInput::Settle { queue, ranges, settlement } => {
-                self.with(queue, around, |queue, occasion| queue.settle(&ranges, settlement, occasion));
+            ShardInput::Settle { queue, holder, ranges, settlement } => {
+                self.with(queue, around, |queue, occasion| queue.settle(holder, &ranges, settlement, occasion));
                 self.let_out(around);
             }
             ShardInput::Subscribe { queue, consumer, subscription } => {

@@ -318,27 +318,28 @@ impl Store {
         }
     }
 
-    /// What is held in `range` is done with; `released` is told where it was and whose. The rest of it is skipped.
-    /// Logged messages go to `done`.
-    pub(super) fn finish(&mut self, range: PositionRange, done: &mut Settled, mut released: impl FnMut(u64, u32)) {
+    /// What is held in `range` is done with, unless `release`, which is told where it is and whose, says that it stays. The
+    /// rest is skipped. Logged messages go to `done`.
+    pub(super) fn finish(
+        &mut self,
+        range: PositionRange,
+        done: &mut Settled,
+        mut release: impl FnMut(u64, u32) -> bool,
+    ) {
         let end = range.first.saturating_add(range.len);
         let mut at = self.chunk_at(range.first);
         while self.chunks.get(at).is_some_and(|chunk| chunk.position < end) {
-            self.change(&mut at, |chunk| chunk.finish(range.first, end, done, &mut released));
+            self.change(&mut at, |chunk| chunk.finish(range.first, end, done, &mut release));
         }
     }
 
-    /// What is held in `range` waits again; `released` is told whose it was. The rest of it is skipped.
-    pub(super) fn requeue(&mut self, range: PositionRange, redelivered: bool, mut released: impl FnMut(u32)) {
+    /// What is held in `range` waits again, unless `release`, which is told whose it is, says that it stays. The rest is
+    /// skipped.
+    pub(super) fn requeue(&mut self, range: PositionRange, redelivered: bool, mut release: impl FnMut(u32) -> bool) {
         let end = range.first.saturating_add(range.len);
         let mut at = self.chunk_at(range.first);
         while self.chunks.get(at).is_some_and(|chunk| chunk.position < end) {
-            let first = self.change(&mut at, |chunk| {
-                chunk.requeue(range.first, end, redelivered, |holder| {
-                    released(holder);
-                    true
-                })
-            });
+            let first = self.change(&mut at, |chunk| chunk.requeue(range.first, end, redelivered, &mut release));
             self.cursor = self.cursor.min(first.unwrap_or(u64::MAX));
         }
     }

@@ -98,7 +98,8 @@ fn a_consumer_holds_as_many_as_it_may_and_settling_in_any_way_gives_it_room_only
         world.settle(&[got[1].1], settlement);
         assert_eq!(world.bodies(1), ["c"], "{settlement:?}");
         assert_eq!(world.bodies(2), ["a"]);
-        world.put(ShardInput::Settle { queue: QUEUE, ranges: vec![PositionRange { first: 0, len: 2 }], settlement });
+        let ranges = vec![PositionRange { first: 0, len: 2 }];
+        world.put(ShardInput::Settle { queue: QUEUE, holder: consumer(1).on_channel(), ranges, settlement });
         assert_eq!(world.bodies(1).len(), 2);
         world.commit();
         assert_eq!(world.restarted().shard.totals().ready, 5, "{settlement:?}");
@@ -283,4 +284,16 @@ fn live_octets_and_survivors_know_stream_messages_and_moved_ones_are_read_where_
     assert_eq!(world.shard.snapshot().live().get(&at.segment), Some(&(2 * 21)));
     world.read(1, StreamOffset::First, 10, &[]);
     assert_eq!(world.bodies(1), ["a", "b", "c"]);
+}
+
+#[test]
+fn a_channel_gives_room_to_nobody_but_its_own_reader() {
+    let mut world = World::with(stream());
+    world.publish(&["a", "b"]);
+    world.read(1, StreamOffset::First, 1, &[]);
+    let position = world.got(1)[0].1;
+    world.settle_by(consumer(2).on_channel(), &[position], Settlement::Done);
+    assert_eq!(world.bodies(1), Vec::<String>::new());
+    world.settle_by(consumer(1).on_channel(), &[position], Settlement::Done);
+    assert_eq!(world.bodies(1), ["b"]);
 }

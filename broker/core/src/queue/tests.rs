@@ -8,10 +8,10 @@ use std::string::String;
 use bytes::Bytes;
 
 use super::*;
-use crate::ConnectionId;
 use crate::command::{Attributes, encode_publish_head};
 use crate::fake_log::FakeLog;
 use crate::location::{Bodies, Location};
+use crate::{ChannelKey, ConnectionId};
 
 pub(super) const QUEUE: QueueId = QueueId(1);
 /// When worlds begin.
@@ -110,12 +110,34 @@ impl World {
         self.commit();
     }
 
-    /// Settles messages without a priority, by the order in which they came.
+    /// Settles messages without a priority, by the order in which they came, for whoever holds them.
     pub(super) fn settle(&mut self, positions: &[u64], settlement: Settlement) {
         let queue = self.shard.queues.get(&QUEUE);
         let level = queue.map_or(0, |queue| u64::from(queue.level(None)) << 56);
-        let ranges = positions.iter().map(|first| PositionRange { first: level + first, len: 1 }).collect();
-        self.put(ShardInput::Settle { queue: QUEUE, ranges, settlement });
+        for position in positions {
+            self.settle_by(self.holder(level + position), &[level + position], settlement);
+        }
+    }
+
+    /// Settles messages as if that channel held them.
+    pub(super) fn settle_by(&mut self, holder: ChannelKey, positions: &[u64], settlement: Settlement) {
+        let ranges = positions.iter().map(|first| PositionRange { first: *first, len: 1 }).collect();
+        self.put(ShardInput::Settle { queue: QUEUE, holder, ranges, settlement });
+    }
+
+    /// Who holds the message at `position`; if nobody does, one that nobody is.
+    pub(super) fn holder(&self, position: u64) -> ChannelKey {
+        let nobody = ChannelKey { connection: ConnectionId(u64::MAX), channel: 0 };
+        let Some(queue) = self.shard.queues.get(&QUEUE) else { return nobody };
+        let range = PositionRange { first: position, len: 1 };
+        if let Some(stream) = &queue.stream {
+            return stream.readers.settled(range).map_or(nobody, |(number, _)| queue.holders.channel_of(number));
+        }
+        match queue.store.held_in(range).next().map(|held| held.holder) {
+            None => nobody,
+            Some(deaths::FORWARDER) => ChannelKey::FORWARDER,
+            Some(token) => queue.holders.channel_of(token),
+        }
     }
 
     /// What was delivered since the last call: consumer's connection, body, redelivered.
@@ -426,7 +448,8 @@ fn a_message_that_is_committed_now_is_delivered_without_a_look_into_the_log() {
         let bodies: Vec<String> = world.delivered().into_iter().map(|(_, body, _)| body).collect();
         assert_eq!(bodies, ["first", "second"]);
         let range = PositionRange { first: 2 * round, len: 2 };
-        let input = ShardInput::Settle { queue: QUEUE, ranges: vec![range], settlement: Settlement::Done };
+        let (holder, settlement) = (consumer(1).on_channel(), Settlement::Done);
+        let input = ShardInput::Settle { queue: QUEUE, holder, ranges: vec![range], settlement };
         let mut out = ShardOutput::default();
         world.shard.handle(input, &mut Nothing, &mut out);
     }

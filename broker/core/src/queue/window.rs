@@ -56,6 +56,7 @@ mod tests {
     use super::super::tests::{NOW, World};
     use super::super::{DeadLettering, Event, PositionRange, PublishRun, QueueSettings, Settlement, ShardInput};
     use super::*;
+    use crate::ChannelKey;
     use crate::command::{Attributes, encode_publish_head};
 
     const QUEUES: u32 = 5;
@@ -103,7 +104,12 @@ mod tests {
         while let Some((queue, position)) = out.pop() {
             seen.push(queue);
             let ranges = vec![PositionRange { first: position, len: 1 }];
-            world.put(ShardInput::Settle { queue, ranges, settlement: Settlement::Done });
+            world.put(ShardInput::Settle {
+                queue,
+                holder: ChannelKey::FORWARDER,
+                ranges,
+                settlement: Settlement::Done,
+            });
             let more = let_out(&mut world);
             all += more.len();
             out.splice(0..0, more);

@@ -50,14 +50,15 @@ impl Session {
         settlement: Settlement,
         out: &mut SessionOutput,
     ) -> Result<u64, Exception> {
+        let holder = self.key_of(origin.channel);
         let channel = self.open_channel(origin)?;
         if channel.transaction.is_some() {
             let kept = channel.unacked.settle_later(tag, multiple, settlement);
             return kept.map(|()| 0).ok_or_else(|| unknown_tag(tag));
         }
         let settled = match multiple {
-            true => channel.unacked.settle_up_to(tag, settlement, out),
-            false => channel.unacked.settle_one(tag, settlement, out),
+            true => channel.unacked.settle_up_to(holder, tag, settlement, out),
+            false => channel.unacked.settle_one(holder, tag, settlement, out),
         };
         if !channel.aside.is_empty() {
             self.resume_deliveries(origin.channel, out);
@@ -77,7 +78,8 @@ impl Session {
             // RabbitMQ's text for a redelivery to the original recipient, which it does not have either.
             return Err(Exception::connection(ReplyCode::NotImplemented, "requeue=false"));
         }
-        self.open_channel(origin)?.unacked.settle_up_to(0, Settlement::Requeue, out);
+        let holder = self.key_of(origin.channel);
+        self.open_channel(origin)?.unacked.settle_up_to(holder, 0, Settlement::Requeue, out);
         if answered {
             out.send(origin.channel, &ToClient::BasicRecoverOk(basic::RecoverOk));
         }

@@ -16,6 +16,7 @@ use super::transaction::Transaction;
 use super::unacked::{Held, Unacked};
 use super::{Origin, Session, SessionOutput, Waiting, World, reply_text};
 use crate::error::Exception;
+use crate::identity::ChannelKey;
 use crate::queue::{Settlement, ShardInput};
 
 /// The state of one channel.
@@ -74,6 +75,11 @@ impl Session {
     /// The channel that a method came on. `channel_method` has made sure that it is open.
     pub(super) fn open_channel(&mut self, origin: Origin) -> Result<&mut Channel, Exception> {
         self.channel(origin.channel).ok_or_else(unopened)
+    }
+
+    /// How shards know a channel.
+    pub(super) fn key_of(&self, channel: u16) -> ChannelKey {
+        ChannelKey { connection: self.id, channel }
     }
 
     pub(super) fn channel_method(
@@ -209,8 +215,9 @@ impl Session {
             let (queue, key) = (consumer.queue, consumer.key(id, serial));
             out.tell(consumer.shard, ShardInput::Unsubscribe { queue, consumer: key });
         }
-        channel.aside.drain(..).for_each(|aside| give_back(aside.shard, &aside.delivery, out));
-        channel.unacked.settle_up_to(0, Settlement::Fail, out);
+        let key = self.key_of(number);
+        channel.aside.drain(..).for_each(|aside| give_back(aside.shard, key, &aside.delivery, out));
+        channel.unacked.settle_up_to(key, 0, Settlement::Fail, out);
     }
 
     fn confirm_select(

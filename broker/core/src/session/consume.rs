@@ -7,6 +7,7 @@ use alloc::sync::Arc;
 use warren_amqp::{ReplyCode, ToClient, basic, queue};
 
 use super::channel::Channel;
+use super::deliver::give_back;
 use super::direct_reply::DIRECT_REPLY_TO;
 use super::subscription::{Terms, check_arguments, exclusive_use, no_consumers};
 use super::{Origin, Session, SessionOutput, Waiting, World, base64url};
@@ -39,6 +40,20 @@ pub(super) enum Reply {
     Get { queue: Arc<QueueRecord>, no_ack: bool },
     DeclareOk { queue: Arc<QueueRecord>, no_wait: bool },
     PurgeOk { no_wait: bool },
+}
+
+impl Reply {
+    /// True if a shard's `event` is what it waits for.
+    pub(super) fn expects(&self, event: &Event) -> bool {
+        match (self, event) {
+            (Self::ConsumeOk { serial, .. }, Event::Subscribed(key, _))
+            | (Self::CancelOk { serial, .. }, Event::Unsubscribed(key)) => *serial == key.serial,
+            (Self::Get { .. }, Event::Got(_))
+            | (Self::DeclareOk { .. }, Event::Counted(_))
+            | (Self::PurgeOk { .. }, Event::Purged(_)) => true,
+            _ => false,
+        }
+    }
 }
 
 impl Consumer {
@@ -233,7 +248,7 @@ impl Session {
             (Reply::ConsumeOk { serial, queue, no_wait }, Event::Subscribed(_, result)) => {
                 self.subscribed(origin, serial, &queue, result, no_wait, out)
             }
-            (Reply::CancelOk { serial, tag, no_wait }, Event::Unsubscribed(key)) if key.serial == serial => {
+            (Reply::CancelOk { serial, tag, no_wait }, Event::Unsubscribed(_)) => {
                 self.end_consumer(serial, out);
                 if !no_wait {
                     out.send(origin.channel, &ToClient::BasicCancelOk(basic::CancelOk { consumer_tag: &tag }));
@@ -246,7 +261,7 @@ impl Session {
                         out.counts.get_empty += 1;
                         out.send(origin.channel, &ToClient::BasicGetEmpty(basic::GetEmpty));
                     }
-                    Some((delivery, ready)) => self.got(origin.channel, &queue, &delivery, ready, no_ack, out),
+                    Some((delivery, ready)) => self.got(origin, &queue, &delivery, ready, no_ack, out)?,
                 }
                 Ok(())
             }
@@ -269,11 +284,16 @@ impl Session {
                 }
                 Ok(())
             }
-            // A consumer that ended with its channel: the answer waited for is still to come.
-            (reply, _) => {
-                self.waiting = Some(Waiting::Shard { origin, reply });
-                Ok(())
-            }
+            // It expects nothing else.
+            _ => Ok(()),
+        }
+    }
+
+    /// A shard has answered a method whose channel we have closed meanwhile, because a message was held on it for too long,
+    /// say. The client is told no more of that channel.
+    pub(super) fn answered_too_late(&self, origin: Origin, reply: &Reply, answer: &Event, out: &mut SessionOutput) {
+        if let (Reply::Get { queue, no_ack: false }, Event::Got(Some((delivery, _)))) = (reply, answer) {
+            give_back(queue.shard, self.key_of(origin.channel), delivery, out);
         }
     }
 

@@ -12,8 +12,9 @@ use super::declare::Reply;
 use super::prefetch::Aside;
 use super::unacked::{Held, Holder};
 use super::{Origin, Session, SessionOutput, Waiting};
+use crate::error::Exception;
 use crate::header;
-use crate::identity::{ConsumerKey, QueueId, ShardId};
+use crate::identity::{ChannelKey, ConsumerKey, QueueId, ShardId};
 use crate::queue::{Delivery, PositionRange, Settlement};
 use crate::topology::QueueRecord;
 
@@ -21,21 +22,15 @@ impl Session {
     /// Answers a `basic.get` that found a message.
     pub(super) fn got(
         &mut self,
-        number: u16,
+        origin: Origin,
         queue: &QueueRecord,
         delivery: &Delivery,
         ready: u64,
         no_ack: bool,
         out: &mut SessionOutput,
-    ) {
-        let frame_max = self.frame_max;
-        let Some(channel) = self.channel(number) else {
-            // It was closed meanwhile, by a consumer that timed out, say.
-            if !no_ack {
-                give_back(queue.shard, delivery, out);
-            }
-            return;
-        };
+    ) -> Result<(), Exception> {
+        let (number, frame_max) = (origin.channel, self.frame_max);
+        let channel = self.open_channel(origin)?;
         let held = Held { shard: queue.shard, queue: queue.id, position: delivery.position, holder: Holder::GET };
         let delivery_tag = channel.next_delivery_tag((!no_ack).then_some(held));
         let message = &delivery.message;
@@ -50,15 +45,17 @@ impl Session {
         let content = Content { header_payload: &header, body: message.body() };
         out.count_delivery(delivery.redelivered);
         encode_get_ok(number, &method, content, frame_max, &mut out.octets);
+        Ok(())
     }
 
     /// Takes in a message for a consumer. It is sent, unless the channel's client holds as many as it wants; one whose
     /// consumer has ended goes back.
-    pub(super) fn deliver(&mut self, shard: ShardId, serial: u32, delivery: Delivery, out: &mut SessionOutput) {
+    pub(super) fn deliver(&mut self, shard: ShardId, key: ConsumerKey, delivery: Delivery, out: &mut SessionOutput) {
+        let serial = key.serial;
         let Some(consumer) = self.consumers.get_mut(serial) else {
-            // Unless everything of the queue has been given back: then the message may be with another by now.
+            // Unless everything of the queue has been given back.
             if self.touched.contains(shard, delivery.queue) {
-                give_back(shard, &delivery, out);
+                give_back(shard, key.on_channel(), &delivery, out);
             }
             return;
         };
@@ -141,9 +138,10 @@ impl Session {
         let Some(consumer) = self.consumers.get(serial) else {
             return;
         };
+        let holder = self.key_of(consumer.channel);
         if let Some(channel) = self.channels.get_mut(consumer.channel) {
             let of_it = channel.aside.iter().filter(|aside| aside.serial == serial);
-            of_it.for_each(|aside| give_back(aside.shard, &aside.delivery, out));
+            of_it.for_each(|aside| give_back(aside.shard, holder, &aside.delivery, out));
         }
         self.forget_consumer(serial);
     }
@@ -186,8 +184,9 @@ fn send(
 }
 
 /// A message that was not sent goes back to its queue as if nothing had happened.
-pub(super) fn give_back(shard: ShardId, delivery: &Delivery, out: &mut SessionOutput) {
-    out.settle(shard, delivery.queue, PositionRange { first: delivery.position, len: 1 }, Settlement::Return);
+pub(super) fn give_back(shard: ShardId, holder: ChannelKey, delivery: &Delivery, out: &mut SessionOutput) {
+    let range = PositionRange { first: delivery.position, len: 1 };
+    out.settle(shard, delivery.queue, holder, range, Settlement::Return);
 }
 
 /// The content header to send: as it came, but with what the queue has counted.

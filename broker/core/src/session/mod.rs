@@ -52,7 +52,7 @@ pub use output::{Counts, Login, MetadataAnswer, MetadataRequest, SessionOutput};
 pub(crate) use properties::attributes_for;
 
 use crate::error::Exception;
-use crate::identity::{ConnectionId, ShardId};
+use crate::identity::{ChannelKey, ConnectionId, ShardId};
 use crate::limits::{CLOSE_MILLIS, FRAME_MAX_BEFORE_OPEN, HANDSHAKE_MILLIS, MESSAGE_BYTES, UNCONFIRMED_PUBLISHES};
 use crate::queue::{Event, ShardInput};
 use crate::time::Instant;
@@ -441,7 +441,7 @@ impl Session {
     /// Takes in an event of a shard.
     pub fn shard_event(&mut self, shard: ShardId, event: Event, out: &mut SessionOutput) {
         match event {
-            Event::Deliver(key, delivery) => self.deliver(shard, key.serial, delivery, out),
+            Event::Deliver(key, delivery) => self.deliver(shard, key, delivery, out),
             Event::Confirmed { channel, first, len } => {
                 self.confirmed(channel, |confirms| confirms.applied(first, len))
             }
@@ -450,12 +450,17 @@ impl Session {
             Event::Forward(_) => {}
             Event::ConsumerCancelled(key) => self.consumer_cancelled(key.serial, out),
             answer => {
-                let Some(Waiting::Shard { .. }) = self.waiting else {
+                let waits_for_it = |waiting: &mut Waiting| match waiting {
+                    Waiting::Shard { reply, .. } => reply.expects(&answer),
+                    _ => false,
+                };
+                let Some(Waiting::Shard { origin, reply }) = self.waiting.take_if(waits_for_it) else {
+                    // Of a consumer that ended with its channel.
                     return;
                 };
-                let Some(Waiting::Shard { origin, reply }) = self.waiting.take() else {
-                    return;
-                };
+                if self.channel(origin.channel).is_none() {
+                    return self.answered_too_late(origin, &reply, &answer, out);
+                }
                 if let Err(exception) = self.shard_answered(origin, reply, answer, out) {
                     self.fail(origin, exception, out);
                 }
@@ -467,6 +472,8 @@ impl Session {
     pub fn metadata_answered(&mut self, answer: Result<MetadataAnswer, Exception>, out: &mut SessionOutput) {
         match self.waiting.take() {
             Some(Waiting::Release) => self.say_goodbye(out),
+            // We have closed the channel meanwhile, and say no more on it.
+            Some(Waiting::Metadata { origin, .. }) if self.channel(origin.channel).is_none() => {}
             Some(Waiting::Metadata { origin, reply }) => {
                 let result = answer.and_then(|answer| self.declared(origin, reply, answer, out));
                 if let Err(exception) = result {
@@ -548,8 +555,12 @@ impl Session {
 
     /// Gives back messages and consumers on every queue that the connection has used.
     fn leave_queues(&mut self, out: &mut SessionOutput) {
-        for channel in self.channels.values_mut() {
-            channel.aside.drain(..).for_each(|aside| deliver::give_back(aside.shard, &aside.delivery, out));
+        let consumers = &self.consumers;
+        for aside in self.channels.values_mut().flat_map(|channel| channel.aside.drain(..)) {
+            if let Some(consumer) = consumers.get(aside.serial) {
+                let holder = ChannelKey { connection: self.id, channel: consumer.channel };
+                deliver::give_back(aside.shard, holder, &aside.delivery, out);
+            }
         }
         for (shard, queue) in core::mem::take(&mut self.touched).into_parts() {
             out.tell(shard, ShardInput::Detach { connection: self.id, queue });

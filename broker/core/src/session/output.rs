@@ -8,7 +8,7 @@ use warren_amqp::ToClient;
 
 use super::direct_reply::{DirectReply, ReplyAddress};
 use crate::batch::ShardBatches;
-use crate::identity::{ConnectionId, QueueId, ShardId};
+use crate::identity::{ChannelKey, ConnectionId, QueueId, ShardId};
 use crate::queue::{PositionRange, Settlement, ShardInput};
 use crate::topology::{Identity, Outcome, Request};
 
@@ -165,7 +165,14 @@ impl SessionOutput {
     }
 
     /// Settles messages; neighbours end up in one input.
-    pub(super) fn settle(&mut self, shard: ShardId, queue: QueueId, range: PositionRange, settlement: Settlement) {
-        self.shards.settle(shard, queue, range, settlement);
+    pub(super) fn settle(
+        &mut self,
+        shard: ShardId,
+        queue: QueueId,
+        holder: ChannelKey,
+        range: PositionRange,
+        settlement: Settlement,
+    ) {
+        self.shards.settle(shard, queue, holder, range, settlement);
     }
 }

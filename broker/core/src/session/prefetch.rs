@@ -43,12 +43,11 @@ impl Prefetch {
 }
 
 impl Channel {
-    /// True if its client holds as many messages as it wants.
+    /// True if its client holds as many messages as it wants. Those that it got one by one do not count, as in RabbitMQ.
     #[inline]
     pub(super) fn is_full(&self) -> bool {
-        // What has gone back because it was held for too long takes no room, though its tag is still known.
         let limit = usize::from(self.prefetch.channel);
-        limit > 0 && self.unacked.len() >= limit && self.unacked.held() >= limit
+        limit > 0 && self.unacked.consumed() >= limit
     }
 }
 

@@ -101,7 +101,8 @@ impl Session {
         let transaction = self.transaction(origin)?;
         let bytes = core::mem::take(&mut transaction.bytes);
         out.absorb(core::mem::take(&mut transaction.output));
-        out.counts.acknowledged += self.open_channel(origin)?.unacked.commit(out);
+        let holder = self.key_of(origin.channel);
+        out.counts.acknowledged += self.open_channel(origin)?.unacked.commit(holder, out);
         self.uncommitted_bytes -= bytes;
         self.waiting = Some(Waiting::Commit { origin });
         self.confirms_due(origin.channel);

@@ -4,7 +4,7 @@ use alloc::collections::{BTreeSet, VecDeque};
 use alloc::vec::Vec;
 
 use super::SessionOutput;
-use crate::identity::{QueueId, ShardId};
+use crate::identity::{ChannelKey, QueueId, ShardId};
 use crate::queue::{PositionRange, Settlement};
 
 /// Holes that are not worth closing.
@@ -22,7 +22,7 @@ pub(super) struct Held {
     pub(super) holder: Holder,
 }
 
-/// By whom a message was received: a consumer of the channel, or `basic.get`. Two consumers are told apart unless 65,536
+/// By whom a message was received: a consumer of the channel, or `basic.get`. Two consumers are told apart unless 65,535
 /// came between them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Holder(u16);
@@ -33,17 +33,22 @@ impl Holder {
 
     /// The consumer of that number.
     pub(super) fn of(serial: u32) -> Self {
-        Self((serial & 0xffff) as u16)
+        Self((serial % u32::from(u16::MAX)) as u16 + 1)
     }
 }
 
 impl Held {
+    /// True if a consumer's client has it.
+    fn is_consumed(self) -> bool {
+        self.holder != Holder::GET && self.position != GONE
+    }
+
     /// Settles it; answers how many that were, 0 if it has gone back before.
-    fn settle(self, settlement: Settlement, out: &mut SessionOutput) -> u64 {
+    fn settle(self, channel: ChannelKey, settlement: Settlement, out: &mut SessionOutput) -> u64 {
         if self.position == GONE {
             return 0;
         }
-        out.settle(self.shard, self.queue, PositionRange { first: self.position, len: 1 }, settlement);
+        out.settle(self.shard, self.queue, channel, PositionRange { first: self.position, len: 1 }, settlement);
         1
     }
 }
@@ -55,6 +60,8 @@ impl Held {
 pub(super) struct Unacked {
     entries: VecDeque<Entry>,
     holes: usize,
+    /// How many came by consumers and have not gone back, with those that are settled later.
+    consumed: usize,
     /// What is settled when the channel's transaction is committed.
     uncommitted: Vec<Uncommitted>,
 }
@@ -79,6 +86,11 @@ struct Entry {
 const _: () = assert!(size_of::<Entry>() == 24);
 
 impl Entry {
+    fn held(&self) -> Held {
+        let Self { shard, queue, position, holder, .. } = *self;
+        Held { shard, queue, position, holder }
+    }
+
     fn is_hole(&self) -> bool {
         self.shard == ShardId::METADATA
     }
@@ -90,11 +102,14 @@ impl Unacked {
     pub(super) fn push(&mut self, tag: u64, held: Held) {
         let Held { shard, queue, position, holder } = held;
         self.entries.push_back(Entry { tag, position, queue, shard, holder });
+        self.consumed += usize::from(held.is_consumed());
     }
 
-    /// How many there are, with those that are settled later.
-    pub(super) fn len(&self) -> usize {
-        self.entries.len() - self.holes + self.uncommitted.len()
+    /// How many the client has by its consumers, with those that are settled later. What has gone back without it counts
+    /// no more, though its tag is known.
+    #[inline]
+    pub(super) fn consumed(&self) -> usize {
+        self.consumed
     }
 
     /// The queues that they come from.
@@ -104,34 +119,40 @@ impl Unacked {
         held.map(|entry| (entry.shard, entry.queue)).chain(later).collect()
     }
 
-    /// How many the client still has, with those that are settled later.
-    pub(super) fn held(&self) -> usize {
-        let entries = self.entries.iter().filter(|entry| !entry.is_hole() && entry.position != GONE);
-        entries.count() + self.uncommitted.iter().filter(|later| later.held.position != GONE).count()
-    }
-
     /// What a consumer had of its queue has gone back there. The tags stay known.
     pub(super) fn forget(&mut self, shard: ShardId, queue: QueueId, holder: Holder) {
-        let of_it = |entry: &&mut Entry| (entry.shard, entry.queue, entry.holder) == (shard, queue, holder);
-        self.entries.iter_mut().filter(of_it).for_each(|entry| entry.position = GONE);
-        let is_it = |held: &Held| (held.shard, held.queue, held.holder) == (shard, queue, holder);
-        let of_it = |later: &&mut Uncommitted| is_it(&later.held);
-        self.uncommitted.iter_mut().filter(of_it).for_each(|later| later.held.position = GONE);
+        let is_it = |held: Held| (held.shard, held.queue, held.holder) == (shard, queue, holder);
+        let consumed = &mut self.consumed;
+        let mut forget = |held: Held, position: &mut u64| {
+            *consumed -= usize::from(held.is_consumed());
+            *position = GONE;
+        };
+        let entries = self.entries.iter_mut().filter(|entry| is_it(entry.held()));
+        entries.for_each(|entry| forget(entry.held(), &mut entry.position));
+        let later = self.uncommitted.iter_mut().filter(|later| is_it(later.held));
+        later.for_each(|later| forget(later.held, &mut later.held.position));
     }
 
     /// Settles one delivery. Answers how many, 0 if it has gone back before; `None`: there is none of that tag.
-    pub(super) fn settle_one(&mut self, tag: u64, settlement: Settlement, out: &mut SessionOutput) -> Option<u64> {
-        self.take(tag).map(|held| held.settle(settlement, out))
+    pub(super) fn settle_one(
+        &mut self,
+        channel: ChannelKey,
+        tag: u64,
+        settlement: Settlement,
+        out: &mut SessionOutput,
+    ) -> Option<u64> {
+        self.take(tag).map(|held| held.settle(channel, settlement, out))
     }
 
     /// Takes out one delivery; `None`: there is none of that tag.
     fn take(&mut self, tag: u64) -> Option<Held> {
         let at = self.find(tag)?;
-        let Entry { shard, queue, position, holder, .. } = self.entries[at];
+        let held = self.entries[at].held();
         self.entries[at].shard = ShardId::METADATA;
         self.holes += 1;
+        self.consumed -= usize::from(held.is_consumed());
         self.close_holes();
-        Some(Held { shard, queue, position, holder })
+        Some(held)
     }
 
     /// Notes that a delivery, or with `multiple` everything up to it, is settled by [`Self::commit`]; `None`: there is none
@@ -139,25 +160,26 @@ impl Unacked {
     pub(super) fn settle_later(&mut self, tag: u64, multiple: bool, settlement: Settlement) -> Option<()> {
         if !multiple {
             let held = self.take(tag)?;
+            self.consumed += usize::from(held.is_consumed());
             self.uncommitted.push(Uncommitted { tag, held, settlement });
             return Some(());
         }
         let end = if tag == 0 { self.entries.len() } else { self.find(tag)? + 1 };
-        for Entry { tag, position, queue, shard, holder } in self.entries.drain(..end) {
-            let held = Held { shard, queue, position, holder };
-            match shard {
+        for entry in self.entries.drain(..end) {
+            match entry.shard {
                 ShardId::METADATA => self.holes -= 1,
-                _ => self.uncommitted.push(Uncommitted { tag, held, settlement }),
+                _ => self.uncommitted.push(Uncommitted { tag: entry.tag, held: entry.held(), settlement }),
             }
         }
         Some(())
     }
 
     /// Settles what was to be settled later; answers how many were acknowledged.
-    pub(super) fn commit(&mut self, out: &mut SessionOutput) -> u64 {
+    pub(super) fn commit(&mut self, channel: ChannelKey, out: &mut SessionOutput) -> u64 {
         let mut acknowledged = 0;
         for Uncommitted { held, settlement, .. } in self.uncommitted.drain(..) {
-            let settled = held.settle(settlement, out);
+            self.consumed -= usize::from(held.is_consumed());
+            let settled = held.settle(channel, settlement, out);
             acknowledged += if settlement == Settlement::Done { settled } else { 0 };
         }
         acknowledged
@@ -171,6 +193,7 @@ impl Unacked {
         self.entries.retain(|entry| !entry.is_hole());
         self.holes = 0;
         for Uncommitted { tag, held, .. } in core::mem::take(&mut self.uncommitted) {
+            self.consumed -= usize::from(held.is_consumed());
             self.push(tag, held);
         }
         self.entries.make_contiguous().sort_unstable_by_key(|entry| entry.tag);
@@ -178,11 +201,18 @@ impl Unacked {
 
     /// Settles everything up to `tag`, or everything if that is 0, also if that is nothing (spec `basic.ack`).
     /// Answers how many; `None`: there is none of that tag, and nothing is settled.
-    pub(super) fn settle_up_to(&mut self, tag: u64, settlement: Settlement, out: &mut SessionOutput) -> Option<u64> {
+    pub(super) fn settle_up_to(
+        &mut self,
+        channel: ChannelKey,
+        tag: u64,
+        settlement: Settlement,
+        out: &mut SessionOutput,
+    ) -> Option<u64> {
         let end = if tag == 0 { self.entries.len() } else { self.find(tag)? + 1 };
         let mut settled = 0;
         let mut run: Option<(ShardId, QueueId, PositionRange)> = None;
-        for Entry { shard, queue, position, .. } in self.entries.drain(..end) {
+        for entry in self.entries.drain(..end) {
+            let Entry { shard, queue, position, .. } = entry;
             if shard == ShardId::METADATA {
                 self.holes -= 1;
                 continue;
@@ -190,6 +220,7 @@ impl Unacked {
             if position == GONE {
                 continue;
             }
+            self.consumed -= usize::from(entry.held().is_consumed());
             settled += 1;
             match &mut run {
                 Some((of, from, range)) if (*of, *from) == (shard, queue) && range.first + range.len == position => {
@@ -198,13 +229,13 @@ impl Unacked {
                 _ => {
                     let next = (shard, queue, PositionRange { first: position, len: 1 });
                     if let Some((shard, queue, range)) = run.replace(next) {
-                        out.settle(shard, queue, range, settlement);
+                        out.settle(shard, queue, channel, range, settlement);
                     }
                 }
             }
         }
         if let Some((shard, queue, range)) = run {
-            out.settle(shard, queue, range, settlement);
+            out.settle(shard, queue, channel, range, settlement);
         }
         Some(settled)
     }
@@ -236,16 +267,19 @@ impl Unacked {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::ConnectionId;
     use alloc::collections::BTreeMap;
     use alloc::vec::Vec;
     use proptest::prelude::*;
+
+    const CHANNEL: ChannelKey = ChannelKey { connection: ConnectionId(1), channel: 1 };
 
     fn held(position: u64) -> Held {
         Held {
             shard: ShardId(1 + u16::from(position.is_multiple_of(3))),
             queue: QueueId(position as u32 % 2),
             position,
-            holder: Holder::of(position as u32 % 5),
+            holder: if position.is_multiple_of(5) { Holder::GET } else { Holder::of(position as u32 % 5) },
         }
     }
 
@@ -294,14 +328,14 @@ mod tests {
                     }
                     8 => {
                         let mut out = SessionOutput::default();
-                        prop_assert_eq!(unacked.commit(&mut out), later.len() as u64);
+                        prop_assert_eq!(unacked.commit(CHANNEL, &mut out), later.len() as u64);
                         let gone = core::mem::take(&mut later);
                         prop_assert_eq!(settled(&mut out), gone.into_keys().collect::<Vec<_>>());
                     }
                     _ => {
                         let mut out = SessionOutput::default();
                         let known = tag == 0 || model.contains_key(&tag);
-                        let count = unacked.settle_up_to(tag, Settlement::Done, &mut out);
+                        let count = unacked.settle_up_to(CHANNEL, tag, Settlement::Done, &mut out);
                         prop_assert_eq!(count.is_some(), known);
                         if let Some(count) = count {
                             let rest = if tag == 0 { BTreeMap::new() } else { model.split_off(&(tag + 1)) };
@@ -311,7 +345,8 @@ mod tests {
                         }
                     }
                 }
-                prop_assert_eq!(unacked.len(), model.len() + later.len());
+                let consumed = model.values().chain(later.values()).filter(|held| held.is_consumed());
+                prop_assert_eq!(unacked.consumed(), consumed.count());
                 prop_assert!(unacked.entries.len() <= 2 * (model.len() + HOLES_MIN + 1));
             }
         }
@@ -326,11 +361,11 @@ mod tests {
         unacked.forget(ShardId(2), QueueId(1), Holder::of(1));
         unacked.forget(ShardId(1), QueueId(1), Holder::of(1));
         let mut out = SessionOutput::default();
-        assert_eq!(unacked.settle_one(1, Settlement::Done, &mut out), Some(0));
-        assert_eq!(unacked.settle_one(1, Settlement::Done, &mut out), None);
-        assert_eq!(unacked.settle_one(2, Settlement::Done, &mut out), Some(1));
-        assert_eq!(unacked.len(), 8);
-        assert_eq!(unacked.settle_up_to(0, Settlement::Done, &mut out), Some(4));
+        assert_eq!(unacked.settle_one(CHANNEL, 1, Settlement::Done, &mut out), Some(0));
+        assert_eq!(unacked.settle_one(CHANNEL, 1, Settlement::Done, &mut out), None);
+        assert_eq!(unacked.settle_one(CHANNEL, 2, Settlement::Done, &mut out), Some(1));
+        assert_eq!(unacked.consumed(), 4);
+        assert_eq!(unacked.settle_up_to(CHANNEL, 0, Settlement::Done, &mut out), Some(4));
         assert_eq!(settled(&mut out), [2, 4, 6, 8, 10]);
     }
 
@@ -343,7 +378,7 @@ mod tests {
         assert_eq!(unacked.settle_later(0, true, Settlement::Done), Some(()));
         unacked.forget(ShardId(1), QueueId(1), Holder::of(1));
         let mut out = SessionOutput::default();
-        assert_eq!(unacked.commit(&mut out), 2);
+        assert_eq!(unacked.commit(CHANNEL, &mut out), 2);
         assert_eq!(settled(&mut out), [2, 4]);
     }
 

@@ -25,7 +25,7 @@ use warren_core::queue::{
     Delivery, Event, PositionRange, PublishRun, QueueSettings, Receipt, Settlement, Shard, ShardInput, ShardOutput,
     Snapshot, Subscription,
 };
-use warren_core::{ConnectionId, ConsumerKey, Location, QueueId};
+use warren_core::{ChannelKey, ConnectionId, ConsumerKey, Location, QueueId};
 
 use log::{Kind, Log, Point, Record, id};
 
@@ -349,11 +349,20 @@ impl World {
             return;
         }
         let queue = pick(&queues, first);
-        let mut ranges = Vec::new();
         let messages = self.queues.get_mut(&queue).unwrap();
-        let held = messages.iter_mut().filter(|message| matches!(message.state, State::Held { .. }));
-        for message in held.skip(first % 3).take(count) {
+        let holder_of = |message: &Message| match message.state {
+            State::Held { by, .. } => Some(by.on_channel()),
+            _ => None,
+        };
+        let holders: Vec<ChannelKey> = messages.iter().filter_map(holder_of).collect();
+        let holder = pick(&holders, first);
+        let (mut ranges, mut others) = (Vec::new(), Vec::new());
+        for message in messages.iter_mut().filter(|message| holder_of(message).is_some()) {
             let State::Held { position, .. } = message.state else { unreachable!("only held ones are left") };
+            if holder_of(message) != Some(holder) || ranges.len() == count {
+                others.push(PositionRange { first: position, len: 1 });
+                continue;
+            }
             ranges.push(PositionRange { first: position, len: 1 });
             message.state = if requeue { State::Waiting } else { State::Done };
             if !requeue && message.logged {
@@ -361,7 +370,11 @@ impl World {
             }
         }
         let settlement = if requeue { Settlement::Requeue } else { Settlement::Done };
-        self.put(ShardInput::Settle { queue: QueueId(queue), ranges, settlement });
+        let queue = QueueId(queue);
+        self.put(ShardInput::Settle { queue, holder, ranges, settlement });
+        // Nobody settles what others hold.
+        let holder = ChannelKey { channel: 9, ..holder };
+        self.put(ShardInput::Settle { queue, holder, ranges: others, settlement });
     }
 
     fn get(&mut self, connection: u64, queue: u32, no_ack: bool) {

@@ -281,17 +281,18 @@ impl World {
     }
 
     fn settle(&mut self, first: usize, count: usize, how: usize) {
-        let mut held: Vec<&mut Reader> = self.readers.values_mut().filter(|reader| !reader.held.is_empty()).collect();
+        let mut held: Vec<_> = self.readers.iter_mut().filter(|(_, reader)| !reader.held.is_empty()).collect();
         if held.is_empty() {
             return;
         }
         let at = first % held.len();
-        let positions = &mut held[at].held;
+        let holder = held[at].0.on_channel();
+        let positions = &mut held[at].1.held;
         let from = first / 7 % positions.len();
         let until = (from + count).min(positions.len());
         let ranges = positions.drain(from..until).map(|first| PositionRange { first, len: 1 }).collect();
         let ways = [Settlement::Done, Settlement::Reject, Settlement::Requeue, Settlement::Fail, Settlement::Return];
-        self.put(ShardInput::Settle { queue: STREAM, ranges, settlement: pick(&ways, how) });
+        self.put(ShardInput::Settle { queue: STREAM, holder, ranges, settlement: pick(&ways, how) });
     }
 
     fn active(&self, which: usize) -> Option<ConsumerKey> {

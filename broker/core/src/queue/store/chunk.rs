@@ -255,19 +255,24 @@ impl Chunk {
         Some(Found { position: self.position + index as u64, redelivered, delivery_count: extra.count, body })
     }
 
-    /// What is held in these positions is done with.
-    pub(super) fn finish(&mut self, first: u64, end: u64, done: &mut Settled, released: &mut impl FnMut(u64, u32)) {
+    /// What is held in these positions is done with, unless `release` says that it stays.
+    pub(super) fn finish(
+        &mut self,
+        first: u64,
+        end: u64,
+        done: &mut Settled,
+        release: &mut impl FnMut(u64, u32) -> bool,
+    ) {
         if self.live == self.ready {
             return;
         }
         let range = self.indices(first, end);
         for (index, slot) in range.clone().zip(&mut Arc::make_mut(&mut self.slots)[range]) {
-            if slot.state != State::Held {
+            if slot.state != State::Held || !release(self.position + index as u64, slot.holder) {
                 continue;
             }
             slot.state = State::Gone;
             self.live -= 1;
-            released(self.position + index as u64, slot.holder);
             if slot.has(LOGGED) {
                 done.push(self.sequence + u64::from(slot.sequence));
             } else {

@@ -73,8 +73,8 @@ fn hold(store: &mut Levels, count: usize, holder: u32) -> Vec<u64> {
 fn settle(store: &mut Levels, first: u64, len: u64, settlement: Settlement) -> Vec<SequenceRange> {
     let (mut done, range) = (Settled::default(), PositionRange { first, len });
     match settlement {
-        Settlement::Done => store.finish(range, &mut done, |_, _| ()),
-        _ => store.requeue(range, true, |_| ()),
+        Settlement::Done => store.finish(range, &mut done, |_, _| true),
+        _ => store.requeue(range, true, |_| true),
     }
     done.ranges().to_vec()
 }

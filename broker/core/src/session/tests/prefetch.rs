@@ -136,3 +136,13 @@ fn a_limit_extends_the_time_for_what_the_channel_holds() {
     let extend = |queue| ShardInput::Extend { queue, connection, channel: 1 };
     assert_eq!(extended, vec![extend(q), extend(r)]);
 }
+
+#[test]
+fn what_was_got_one_by_one_does_not_count() {
+    let mut world = limited(1);
+    world.get(ME, "q");
+    assert_eq!(world.consume(ME, "q", "a").len(), 1);
+    world.get(ME, "r");
+    world.send(ME, 1, ack(2, false));
+    assert_eq!(delivered(&mut world), 1);
+}

@@ -364,6 +364,14 @@ impl World {
         self.run();
     }
 
+    /// As [`Self::hear_from`], before whatever the connection has not taken in yet.
+    pub(super) fn interrupt(&mut self, client: usize, queue: &str, event: Event) {
+        let shard = self.record(queue).shard;
+        let Client { session, output, .. } = &mut self.clients[client];
+        session.shard_event(shard, event, output);
+        session.finish_batch(output);
+    }
+
     /// A queue of the virtual host.
     pub(super) fn record(&self, queue: &str) -> Arc<QueueRecord> {
         let node = Identity::Node(Arc::from("guest"));

@@ -8,7 +8,7 @@ use warren_core::queue::{
     DeadLettering, Deduplication, Delivery, Event, Overflow, PositionRange, PublishRun, QueueKind, QueueSettings,
     Receipt, RetryDelay, Returned, Settlement, Shard, ShardInput, ShardOutput, Subscription,
 };
-use warren_core::{Bodies, ConnectionId, ConsumerKey, Location, Message as Octets, QueueId};
+use warren_core::{Bodies, ChannelKey, ConnectionId, ConsumerKey, Location, Message as Octets, QueueId};
 
 use super::Dice;
 use super::model::{Incoming, Message, Model, Said, State};
@@ -311,10 +311,15 @@ impl World {
         let kinds = [Settlement::Done, Settlement::Reject, Settlement::Requeue, Settlement::Fail, Settlement::Return];
         let settlement = self.dice.pick(&kinds);
         let model = self.models.get_mut(&queue).unwrap();
-        let ranges = vec![PositionRange { first: model.messages[at].position, len: 1 }];
+        let State::Held(key) = model.messages[at].state else { unreachable!("only held ones were asked for") };
+        let position = model.messages[at].position;
         model.settle(at, settlement);
         model.dispatch();
-        self.put(ShardInput::Settle { queue: QueueId(queue), ranges, settlement }, output);
+        let stranger = ChannelKey { channel: key.channel + 1, connection: key.connection };
+        for holder in [stranger, ChannelKey::FORWARDER, key.on_channel()] {
+            let ranges = vec![PositionRange { first: position, len: 1 }];
+            self.put(ShardInput::Settle { queue: QueueId(queue), holder, ranges, settlement }, output);
+        }
         format!("settle {queue} {at} {settlement:?}")
     }
 
@@ -331,7 +336,8 @@ impl World {
         let ranges = vec![PositionRange { first: model.messages[at].position, len: 1 }];
         model.arrive(at, done);
         model.dispatch();
-        self.put(ShardInput::Settle { queue: QueueId(queue), ranges, settlement }, output);
+        let holder = ChannelKey::FORWARDER;
+        self.put(ShardInput::Settle { queue: QueueId(queue), holder, ranges, settlement }, output);
         format!("arrive {queue} {at} {done}")
     }
 
