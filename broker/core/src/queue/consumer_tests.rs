@@ -342,3 +342,68 @@ fn of_a_range_only_what_the_channel_holds_is_settled() {
         }
     }
 }
+
+/// Publishes a message to the consumer 1; answers its position.
+fn hand_one(world: &mut World) -> u64 {
+    world.put(ShardInput::Publish(publish(&["a"], false)));
+    let position = world.events.drain(..).find_map(|(_, event)| match event {
+        Event::Deliver(_, delivery) => Some(delivery.position),
+        _ => None,
+    });
+    position.expect("it was handed out")
+}
+
+fn aside(world: &mut World, key: ConsumerKey, position: u64, sent: bool) {
+    world.put(ShardInput::Aside { queue: QUEUE, consumer: key, position, sent });
+}
+
+#[test]
+fn the_time_of_what_its_client_has_not_been_sent_begins_when_it_is() {
+    let mut world = with_timeout();
+    join(&mut world, 1, 0, 0);
+    let (first, second) = (hand_one(&mut world), hand_one(&mut world));
+    aside(&mut world, consumer(1), second, false);
+    world.tick(NOW + 1_500);
+    world.settle_by(consumer(1).on_channel(), &[first], Settlement::Done);
+    world.put(ShardInput::Extend { queue: QUEUE, connection: ConnectionId(1), channel: 1 });
+    world.tick(NOW + 100_000);
+    assert_eq!((timed_out(&world), world.shard.next_deadline()), (vec![], None));
+    aside(&mut world, consumer(1), second, true);
+    world.tick(NOW + 101_599);
+    assert_eq!(timed_out(&world), []);
+    world.tick(NOW + 101_700);
+    assert_eq!(timed_out(&world), [consumer(1)]);
+    assert_eq!(world.shard.totals().ready, 1);
+}
+
+#[test]
+fn what_was_put_aside_is_settled_and_taken_back_like_any_other() {
+    let mut world = with_timeout();
+    join(&mut world, 1, 0, 0);
+    let positions = [(); 4].map(|()| hand_one(&mut world));
+    positions[1..].iter().for_each(|position| aside(&mut world, consumer(1), *position, false));
+    world.settle_by(consumer(1).on_channel(), &positions[1..2], Settlement::Done);
+    world.tick(NOW + 1_500);
+    aside(&mut world, consumer(1), positions[2], true);
+    world.settle_by(consumer(1).on_channel(), &positions[..1], Settlement::Done);
+    world.tick(NOW + 3_000);
+    assert_eq!(timed_out(&world), []);
+    world.tick(NOW + 3_200);
+    assert_eq!(timed_out(&world), [consumer(1)]);
+    assert_eq!(world.shard.totals(), ShardTotals { queues: 1, ready: 2, unacked: 0, consumers: 0 });
+}
+
+#[test]
+fn nobody_sets_the_time_of_what_others_hold() {
+    let dead_lettering = DeadLettering::AtMostOnce;
+    let mut world = queue_with(QueueSettings { consumer_timeout: Some(1_600), dead_lettering, ..Default::default() });
+    join(&mut world, 1, 0, 0);
+    let (first, dead) = (hand_one(&mut world), hand_one(&mut world));
+    world.settle_by(consumer(1).on_channel(), &[dead], Settlement::Reject);
+    let others = [consumer(2), ConsumerKey { channel: 2, ..consumer(1) }, ConsumerKey { serial: 2, ..consumer(1) }];
+    for (key, position) in others.into_iter().map(|key| (key, first)).chain([(consumer(1), dead), (consumer(1), 77)]) {
+        aside(&mut world, key, position, false);
+    }
+    world.tick(NOW + 1_700);
+    assert_eq!(timed_out(&world), [consumer(1)]);
+}

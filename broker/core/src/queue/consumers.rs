@@ -1,6 +1,7 @@
 //! A queue's consumers: who is taken, who is served, and who is ended because it holds a message for too long.
 
 use super::deal::Occasion;
+use super::deaths::FORWARDER;
 use super::event::{Event, SubscribeRefusal};
 use super::holders::Service;
 use super::{Queue, QueueKind, Settlement, Subscription};
@@ -44,6 +45,16 @@ impl Queue {
                 Service::SingleActive { takeover: kind == QueueKind::Quorum }
             }
             _ => Service::Turns,
+        }
+    }
+
+    /// The time of the message at `position`, if `key` holds it, begins at `from`, or stands still.
+    pub(super) fn set_time(&mut self, key: ConsumerKey, position: u64, from: Option<u64>) {
+        if let Some(token) = self.store.token_mut(position)
+            && *token != FORWARDER
+            && self.holders.is_held_by(*token, key)
+        {
+            *token = self.holders.set_time(*token, from);
         }
     }
 

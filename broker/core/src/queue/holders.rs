@@ -26,7 +26,7 @@ pub(super) type Token = u32;
 
 /// Memory ends long before there are so many holders.
 const NUMBER_BITS: u32 = 27;
-const _: () = assert!(Watch::AGES <= 1 << (u32::BITS - NUMBER_BITS));
+const _: () = assert!(Watch::AGELESS < 1 << (u32::BITS - NUMBER_BITS));
 
 /// The number of the holder that a message remembers.
 fn number_of(token: Token) -> u32 {
@@ -275,6 +275,16 @@ impl Holders {
         let deadline = watch.deadline_from(now_ms);
         self.deadline = Some(self.deadline.map_or(deadline, |before| before.min(deadline)));
         number | age << NUMBER_BITS
+    }
+
+    /// What a message remembers from now on whose time begins at `from`, or stands still.
+    pub(super) fn set_time(&mut self, token: Token, from: Option<u64>) -> Token {
+        let number = number_of(token);
+        let Some(watch) = &mut self.entry_mut(number).watch else {
+            return token;
+        };
+        watch.released(token >> NUMBER_BITS);
+        from.map_or(number | Watch::AGELESS << NUMBER_BITS, |now_ms| self.token(number, now_ms))
     }
 
     /// Counts a message that was settled.

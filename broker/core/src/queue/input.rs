@@ -114,6 +114,18 @@ pub enum ShardInput {
         /// The channel.
         channel: u16,
     },
+    /// A message that a consumer was handed waits in its session until its client has room for it, or has now been sent. The
+    /// time that it may be held begins when it is sent.
+    Aside {
+        /// The queue.
+        queue: QueueId,
+        /// The consumer.
+        consumer: ConsumerKey,
+        /// The message's.
+        position: u64,
+        /// False: it waits.
+        sent: bool,
+    },
     /// A queue comes into being; if it is there, it behaves like this from now on.
     Create {
         /// The queue.

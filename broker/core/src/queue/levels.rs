@@ -144,6 +144,11 @@ impl Levels {
         self.store_mut(position)?.shift(position, from, to, done)
     }
 
+    /// What the message at `position` remembers its holder by, if it is held.
+    pub(super) fn token_mut(&mut self, position: u64) -> Option<&mut u32> {
+        self.store_mut(position)?.token_mut(position)
+    }
+
     /// Notes how often the message at `position` came back from a failed delivery.
     pub(super) fn set_count(&mut self, position: u64, count: u32) {
         if let Some(store) = self.store_mut(position) {

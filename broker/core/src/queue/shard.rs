@@ -166,7 +166,10 @@ impl Shard {
             | ShardInput::Delete { queue, .. } => Some(*queue),
             ShardInput::Detach { queue: None, .. } => return self.outbox.has_unapplied(),
             ShardInput::Detach { queue, .. } => *queue,
-            ShardInput::Settle { .. } | ShardInput::Grant { .. } | ShardInput::Extend { .. } => None,
+            ShardInput::Settle { .. }
+            | ShardInput::Grant { .. }
+            | ShardInput::Extend { .. }
+            | ShardInput::Aside { .. } => None,
             ShardInput::Create { queue, settings } => return self.reconfigure(*queue, settings),
         };
         let Some(queue) = queue.and_then(|id| self.queues.get(&id)) else {
@@ -253,6 +256,11 @@ impl Shard {
             ShardInput::Extend { queue, connection, channel } => {
                 self.with(queue, around, |queue, occasion| {
                     queue.holders.extend(connection, channel, occasion.now_ms);
+                });
+            }
+            ShardInput::Aside { queue, consumer, position, sent } => {
+                self.with(queue, around, |queue, occasion| {
+                    queue.set_time(consumer, position, sent.then_some(occasion.now_ms));
                 });
             }
             ShardInput::Create { queue, settings } => self.create(queue, settings, around),

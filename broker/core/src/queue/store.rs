@@ -297,6 +297,13 @@ impl Store {
         Some(found)
     }
 
+    /// What the message at `position` remembers its holder by, if it is held.
+    pub(super) fn token_mut(&mut self, position: u64) -> Option<&mut u32> {
+        let at = self.chunk_at(position);
+        let chunk = self.chunks.get_mut(at).filter(|chunk| chunk.position <= position)?;
+        chunk.token_mut((position - chunk.position) as usize)
+    }
+
     /// Notes how often the message at `position` came back from a failed delivery.
     pub(super) fn set_count(&mut self, position: u64, count: u32) {
         let at = self.chunk_at(position);

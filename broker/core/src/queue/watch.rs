@@ -9,7 +9,7 @@
 use core::array;
 
 /// How many ages are told apart.
-const AGES: usize = 32;
+const AGES: usize = 31;
 
 /// How many ages a timeout is long: a message times out at most a sixteenth of it late.
 const AGES_PER_TIMEOUT: u64 = 16;
@@ -36,8 +36,8 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// How many ages there are at most.
-    pub(super) const AGES: u32 = AGES as u32;
+    /// The number that stands for the age of what has none: its time stands still.
+    pub(super) const AGELESS: u32 = AGES as u32;
 
     /// Lets messages be held for so many milliseconds.
     pub(super) fn new(timeout_ms: u64) -> Self {
@@ -60,8 +60,9 @@ impl Watch {
 
     /// Counts a message of that age that is settled.
     pub(super) fn released(&mut self, age: u32) {
-        let age = &mut self.ages[age as usize % AGES];
-        age.held = age.held.saturating_sub(1);
+        if let Some(age) = self.ages.get_mut(age as usize) {
+            age.held = age.held.saturating_sub(1);
+        }
     }
 
     /// The time of all that is held begins anew.

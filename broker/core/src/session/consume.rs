@@ -16,7 +16,7 @@ use crate::identity::{ConnectionId, ConsumerKey, QueueId, ShardId};
 use crate::limits::{
     CONSUMERS_PER_CHANNEL, CONSUMERS_PER_CONNECTION, DELIVERY_WINDOW_BYTES, DELIVERY_WINDOW_MESSAGES, STREAM_CONSUMERS,
 };
-use crate::queue::{Event, QueueKind, ShardInput, SubscribeRefusal};
+use crate::queue::{Event, QueueKind, QueueSettings, ShardInput, SubscribeRefusal, Subscription};
 use crate::topology::{QueueRecord, Topology, Verb};
 
 /// A consumer as its connection knows it.
@@ -27,6 +27,8 @@ pub(super) struct Consumer {
     pub(super) channel: u16,
     pub(super) tag: Arc<str>,
     pub(super) no_ack: bool,
+    /// It may not hold messages for as long as it likes.
+    pub(super) timed: bool,
     /// Sent to the socket since the last grant.
     sent_messages: u32,
     sent_bytes: u64,
@@ -124,6 +126,7 @@ impl Session {
             channel: origin.channel,
             tag: Arc::from(tag),
             no_ack: consume.no_ack,
+            timed: is_timed(&subscription, &settings),
             sent_messages: 0,
             sent_bytes: 0,
         };
@@ -323,6 +326,12 @@ impl Session {
             ),
         })
     }
+}
+
+/// True if a consumer may hold messages for a limited time only.
+fn is_timed(subscription: &Subscription, settings: &QueueSettings) -> bool {
+    let timeout = subscription.consumer_timeout.or(settings.consumer_timeout);
+    timeout.is_some() && !subscription.no_ack && subscription.stream.is_none()
 }
 
 /// The tag that the client gave, or one that nobody else has.

@@ -65,6 +65,7 @@ impl Session {
         let waits = !consumer.no_ack && channel.is_full();
         let aside = Aside { shard, serial, delivery };
         if waits {
+            aside.set_time(consumer, self.id, false, out);
             channel.aside.push_back(aside);
         } else if send(&aside, consumer, channel, self.frame_max, out) {
             self.grants_due.push(serial);
@@ -81,6 +82,7 @@ impl Session {
         {
             // What was put aside goes with its consumer.
             let Some(consumer) = self.consumers.get_mut(aside.serial) else { continue };
+            aside.set_time(consumer, self.id, true, out);
             if send(&aside, consumer, channel, self.frame_max, out) {
                 self.grants_due.push(aside.serial);
             }

@@ -1,17 +1,19 @@
 //! `basic.qos`: how many messages a client may hold unacknowledged, by consumer and by channel.
 //!
 //! The limit by consumer is its queue's to keep. The one by channel (`global`) is kept here: what the queues hand out
-//! beyond it is put aside until acknowledgements make room. It is not much, because a queue hands a consumer at most as
-//! much as was not sent to its socket yet, one delivery window.
+//! beyond it is put aside until acknowledgements make room, and its client has all its time to acknowledge it from when it
+//! is sent. It is not much, because a queue hands a consumer at most as much as was not sent to its socket yet, one delivery
+//! window.
 
 use alloc::format;
 
 use warren_amqp::{ReplyCode, ToClient, basic};
 
 use super::channel::Channel;
+use super::consume::Consumer;
 use super::{Origin, Session, SessionOutput};
 use crate::error::Exception;
-use crate::identity::ShardId;
+use crate::identity::{ConnectionId, ShardId};
 use crate::queue::{Delivery, ShardInput};
 
 /// The limits of a channel; 0 is none.
@@ -30,6 +32,17 @@ pub(super) struct Aside {
     /// The consumer's.
     pub(super) serial: u32,
     pub(super) delivery: Delivery,
+}
+
+impl Aside {
+    /// Has the time begin that its client may hold it, or (`sent` is false) wait until it is sent.
+    pub(super) fn set_time(&self, consumer: &Consumer, connection: ConnectionId, sent: bool, out: &mut SessionOutput) {
+        if consumer.timed {
+            let Delivery { queue, position, .. } = self.delivery;
+            let consumer = consumer.key(connection, self.serial);
+            out.tell(self.shard, ShardInput::Aside { queue, consumer, position, sent });
+        }
+    }
 }
 
 impl Prefetch {

@@ -142,6 +142,12 @@ impl Chunk {
         self.extras.as_ref().and_then(|extras| extras.get(index)).copied().unwrap_or_default()
     }
 
+    /// What the message at `index` remembers its holder by, if it is held.
+    pub(super) fn token_mut(&mut self, index: usize) -> Option<&mut u32> {
+        let slot = Arc::make_mut(&mut self.slots).get_mut(index).filter(|slot| slot.state == State::Held);
+        slot.map(|slot| &mut slot.holder)
+    }
+
     pub(super) fn set_count(&mut self, index: usize, count: u32) {
         self.extras_mut()[index].count = count;
     }

@@ -1,8 +1,9 @@
 //! `basic.qos`: limits by consumer and by channel.
 
 use std::vec;
+use std::vec::Vec;
 
-use warren_amqp::{ToClient, ToServer, basic, channel};
+use warren_amqp::{Table, TableBuilder, ToClient, ToServer, basic, channel, queue};
 
 use super::world::*;
 use crate::queue::{Settlement, ShardInput};
@@ -145,4 +146,38 @@ fn what_was_got_one_by_one_does_not_count() {
     world.get(ME, "r");
     world.send(ME, 1, ack(2, false));
     assert_eq!(delivered(&mut world), 1);
+}
+
+#[test]
+fn the_time_of_what_is_put_aside_stands_still_until_it_is_sent_where_time_counts() {
+    for (kind, timed) in [("quorum", true), ("classic", false)] {
+        let mut world = World::new();
+        let arguments = TableBuilder::build(|table| _ = table.put("x-queue-type", kind));
+        for queue in ["q", "r"] {
+            let arguments = Table::new(&arguments);
+            let declare = queue::Declare { durable: true, arguments, ..declare(queue) };
+            world.call(ME, 1, ToServer::QueueDeclare(declare));
+            world.publish_all(OTHER, queue, &["1", "2"]);
+        }
+        world.call(ME, 1, qos(1, true));
+        world.consume(ME, "q", "a");
+        world.consume(ME, "r", "b");
+        let queue = world.record("r").id;
+        let asides = |world: &mut World| {
+            let told = world.told().into_iter();
+            let asides = told.filter(|input| matches!(input, ShardInput::Aside { queue: of, .. } if *of == queue));
+            asides
+                .map(|input| match input {
+                    ShardInput::Aside { consumer, sent, .. } => (consumer, sent),
+                    other => panic!("{other:?}"),
+                })
+                .collect::<Vec<_>>()
+        };
+        let key = world.key(ME, 2);
+        let expected = |sent| if timed { vec![(key, sent)] } else { vec![] };
+        assert_eq!(asides(&mut world), expected(false), "{kind}");
+        world.send(ME, 1, ack(1, false));
+        assert_eq!(bodies(&messages(&world.heard(ME))), ["1"]);
+        assert_eq!(asides(&mut world), expected(true), "{kind}");
+    }
 }
