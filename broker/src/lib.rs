@@ -13,6 +13,7 @@
 
 mod bodies;
 mod checkpoint;
+mod clock;
 pub mod config;
 mod connection;
 mod connections;

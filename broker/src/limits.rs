@@ -29,8 +29,7 @@ pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 /// that time may be delivered again.
 pub(crate) const SETTLE_DELAY: Duration = Duration::from_millis(50);
 
-/// How long a shard sleeps at most if something in it becomes due. So late is noticed that the wall clock has been set
-/// forward.
+/// How long a shard sleeps at most if something in it becomes due. What is due in ten years lies within what timers can do.
 pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
 /// Octets read from the log beyond what was asked for, when a backlog is delivered.

@@ -24,6 +24,7 @@ use warren_replication::{Group, NodeId};
 use warren_storage::LogWriter;
 
 use crate::checkpoint::Checkpointer;
+use crate::clock::Clock;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::forwarder::ForwarderTask;
@@ -62,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) handshakes: AtomicUsize,
     /// The origin of the machines' time.
     pub(crate) started: Instant,
+    /// The shards' time.
+    pub(crate) clock: Clock,
     stopping: watch::Sender<bool>,
     /// Why the node takes no publishes now, as clients read it in `connection.blocked`.
     pub(crate) alarm: watch::Sender<Option<&'static str>>,
@@ -212,6 +215,7 @@ fn start_machines(
         last_connection: AtomicU64::new(0),
         handshakes: AtomicUsize::new(0),
         started,
+        clock: Clock::start(),
         stopping: watch::Sender::new(false),
         alarm,
     });
@@ -220,7 +224,7 @@ fn start_machines(
     };
     let mut signals = signals.into_iter();
     let metadata_signals = signals.next();
-    spawn_vital("forwarder", ForwarderTask::new(shared.clone()).run());
+    spawn_vital("forwarder", ForwarderTask::new(shared.clone(), log.space.forwarding()).run());
     // The first inbox is the metadata's, which has none.
     let channels = inputs.into_iter().skip(1).zip(signals);
     for ((id, shard), channels) in state.shards.into_iter().zip(channels) {

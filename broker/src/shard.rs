@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -14,6 +14,7 @@ use warren_storage::{AppendError, Kind, LogHandle, Position, Record, Tag};
 
 use crate::bodies::LogBodies;
 use crate::checkpoint::{Contribution, Relocation, ShardState};
+use crate::clock::Clock;
 use crate::connections::Connections;
 use crate::inbox::Inbox;
 use crate::limits::{LONGEST_SLEEP, SETTLE_DELAY, SHARD_BATCHES_AT_ONCE};
@@ -39,6 +40,7 @@ pub(crate) struct ShardTask {
     log: LogHandle,
     inputs: Inbox,
     signals: mpsc::UnboundedReceiver<LogSignal>,
+    clock: Clock,
     connections: Arc<Connections>,
     metadata: MetadataHandle,
     deletions: Deletions,
@@ -71,6 +73,7 @@ impl ShardTask {
             log: log.writer.handle(),
             inputs,
             signals,
+            clock: shared.clock,
             connections: shared.connections.clone(),
             metadata: shared.metadata.clone(),
             deletions,
@@ -127,14 +130,14 @@ impl ShardTask {
     /// Nothing wakes a shard in which neither is the case.
     fn wake_at(&self) -> Option<Instant> {
         let due = self.shard.next_deadline().map(|at_ms| {
-            let wait = Duration::from_millis(at_ms.saturating_sub(unix_millis()));
+            let wait = Duration::from_millis(at_ms.saturating_sub(self.clock.unix_millis()));
             Instant::now() + wait.min(LONGEST_SLEEP)
         });
         self.settle_at.into_iter().chain(due).min()
     }
 
     fn tick(&mut self, output: &mut ShardOutput) {
-        self.shard.tick(unix_millis(), &mut self.bodies, output);
+        self.shard.tick(self.clock.unix_millis(), &mut self.bodies, output);
     }
 
     fn take_in(&mut self, messages: &mut Vec<ShardMessage>, output: &mut ShardOutput) {
@@ -196,7 +199,7 @@ impl ShardTask {
     fn propose(&mut self) -> Result<(), ProposeError> {
         let mut due = self.settle_at.is_some_and(|at| at <= Instant::now()) || !self.draining.is_empty();
         while self.group.has_room() && (due || self.shard.has_urgent()) {
-            let Some(entry) = self.shard.take_entry(unix_millis()) else { break };
+            let Some(entry) = self.shard.take_entry(self.clock.unix_millis()) else { break };
             self.group.propose(entry)?;
             due = due && self.shard.waiting_bytes() > 0;
         }
@@ -231,10 +234,4 @@ pub(crate) fn stop(shard: ShardId, error: &ProposeError) {
             std::process::abort();
         }
     }
-}
-
-/// Wall-clock milliseconds since the Unix epoch; 0 before it.
-fn unix_millis() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

@@ -1,5 +1,5 @@
-//! The volume: how large the log's parts are on it, how much of it is free, and the alarm that keeps publishers from
-//! using it up.
+//! The volume: how large the log's parts are on it, how much of it is free, the alarm that keeps publishers from using it
+//! up, and how much may be forwarded meanwhile.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -67,6 +67,8 @@ pub(crate) struct SpaceWatch {
     /// Below so many free bytes the alarm begins.
     reserve: u64,
     alarm: watch::Sender<Option<&'static str>>,
+    /// See [`Self::forwarding`].
+    forwarding: watch::Sender<Option<u64>>,
     /// The log waits for space, however much there seems to be: its next segment may be a long one.
     log_waits: Arc<AtomicBool>,
 }
@@ -77,7 +79,12 @@ impl SpaceWatch {
         reserve: u64,
         alarm: watch::Sender<Option<&'static str>>,
     ) -> Self {
-        Self { retention, reserve, alarm, log_waits: Arc::default() }
+        Self { retention, reserve, alarm, forwarding: watch::Sender::new(None), log_waits: Arc::default() }
+    }
+
+    /// Octets that may be forwarded from one queue to others until the next look; `None`: any number, there is space.
+    pub(crate) fn forwarding(&self) -> watch::Receiver<Option<u64>> {
+        self.forwarding.subscribe()
     }
 
     /// The log begins or ends to wait for space.
@@ -95,7 +102,9 @@ impl SpaceWatch {
         // It ends a little above where it begins, so that it does not flicker.
         let raised = self.alarm.borrow().is_some();
         let enough = if raised { self.reserve + self.reserve / 4 } else { self.reserve };
-        let low = space.available < enough || self.log_waits.load(Ordering::Relaxed);
+        let log_waits = self.log_waits.load(Ordering::Relaxed);
+        let low = space.available < enough || log_waits;
+        self.allow_forwarding(low.then(|| if log_waits { 0 } else { forwardable(space.available, self.reserve) }));
         if low == raised {
             return;
         }
@@ -106,6 +115,11 @@ impl SpaceWatch {
         } else {
             info!(available, reserve, "the volume has space again: publishers go on");
         }
+    }
+
+    fn allow_forwarding(&self, octets: Option<u64>) {
+        // While there is space nobody has to hear so again and again.
+        self.forwarding.send_if_modified(|last| std::mem::replace(last, octets).is_some() || octets.is_some());
     }
 
     /// Looks from time to time, for as long as the node runs. While space is low, each look also makes a checkpoint due:
@@ -122,6 +136,14 @@ impl SpaceWatch {
             }
         }
     }
+}
+
+/// Octets that may be forwarded while space is low. Messages go on then, or consumers of the next queues, who could give
+/// space back, would wait for ever; but slowly, because a message that moves takes its space twice until a checkpoint
+/// has given the old one back, and several times if it goes to several queues. Half of the reserve is left to everything
+/// else: what is forwarded comes closer to it and never reaches it, however often space is looked at.
+fn forwardable(available: u64, reserve: u64) -> u64 {
+    available.saturating_sub(reserve / 2) / 8
 }
 
 #[cfg(test)]
@@ -142,6 +164,19 @@ mod tests {
         assert_eq!((bounds.segment_bytes, bounds.reserve_bytes), (1 << 20, 8 << 20));
         let shards = usize::from(SHARDS.get()) * (bounds.waiting_bytes + bounds.inbox_bytes);
         assert!((bounds.queue_bytes + shards) as u64 <= bounds.reserve_bytes / 4 * 3);
+    }
+
+    #[test]
+    fn what_is_forwarded_without_giving_space_back_leaves_half_of_the_reserve() {
+        let reserve = 512 * MIB;
+        let mut available = reserve - 1;
+        for _ in 0..1_000 {
+            available -= forwardable(available, reserve);
+        }
+        assert!((reserve / 2..reserve / 2 + 8).contains(&available), "{available}");
+        assert_eq!(forwardable(reserve / 2, reserve), 0);
+        assert_eq!(forwardable(0, reserve), 0);
+        assert_eq!(forwardable(reserve, reserve), 32 * MIB, "moving messages goes on meanwhile");
     }
 
     #[test]

@@ -86,6 +86,13 @@ pub(crate) struct Parts<'a> {
     pub(crate) attributes: Attributes<'a>,
 }
 
+impl Parts<'_> {
+    /// Octets of its parts, without the attributes.
+    pub(crate) fn len(&self) -> usize {
+        self.exchange.len() + self.routing_key.len() + self.header.len() + self.body.len()
+    }
+}
+
 impl ShardBatches {
     /// Takes what is for a shard, in order; `None`: there is no more for any.
     pub(crate) fn take_next(&mut self) -> Option<(ShardId, Vec<ShardInput>)> {

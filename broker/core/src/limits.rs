@@ -15,8 +15,8 @@ pub const ENTRY_COMMANDS: u32 = 1_024;
 /// Ranges in one logged settlement; more are logged as further settlements.
 pub const SETTLE_RANGES: usize = 4_096;
 
-/// Dead letters and due messages of one queue that may be on their way to where they go; more wait in the queue, and
-/// nobody gets what its head is while its time is over.
+/// Dead letters and due messages of one queue that may be on their way to where they go, or have come back and wait
+/// until they are tried again; more wait in the queue, where nobody gets them.
 pub const DEAD_LETTERS_UNDER_WAY: usize = 256;
 
 /// Messages that wait to leave a queue that is full; one more that is refused then is not dead-lettered.
@@ -66,14 +66,15 @@ pub const MESSAGE_BYTES_MAX: u64 = 128 << 20;
 /// as in RabbitMQ.
 pub const ANNOUNCED_BYTES: u64 = 512 << 20;
 
-/// Milliseconds that a dead letter which must arrive and cannot waits before it is tried again.
+/// Milliseconds that a dead letter which must arrive and cannot waits in its queue before it is tried again.
 pub const FORWARD_RETRY_MILLIS: u64 = 5_000;
 
 /// Dead letters that some of their next queues have and others have refused, which are remembered; of the oldest it is
 /// forgotten, and the queues that have it get it again.
 pub const PARTLY_FORWARDED: usize = 4_096;
 
-/// Octets of a dead letter's `x-death`. Beyond, its oldest deaths are forgotten, never the newest.
+/// Octets of a dead letter's `x-death`. Beyond, its oldest deaths are forgotten, never the newest, and the message goes on
+/// only if one of those that are left is a rejection: otherwise it may have been everywhere before.
 pub const DEATHS_BYTES: usize = 64 << 10;
 
 /// Octets of messages that a shard has let out to the forwarder, over all its queues; the message that reaches it is the

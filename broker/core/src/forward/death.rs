@@ -35,6 +35,8 @@ pub(super) struct Death<'a> {
 pub(super) struct Deaths {
     /// The array's octets.
     octets: Vec<u8>,
+    /// With the newest, older ones did not fit any more.
+    are_cut: bool,
 }
 
 impl Death<'_> {
@@ -82,11 +84,12 @@ impl Deaths {
     /// Those in the headers.
     pub(super) fn of(headers: Table<'_>) -> Self {
         let array = headers.get(X_DEATH).ok().flatten().and_then(|value| value.as_array());
-        Self { octets: array.map(|array| array.octets().to_vec()).unwrap_or_default() }
+        Self { octets: array.map(|array| array.octets().to_vec()).unwrap_or_default(), are_cut: false }
     }
 
     /// True if a message with these deaths must not go to `queue`: it died there before, and nobody has rejected it
-    /// since, so it would go round for ever.
+    /// since, so it would go round for ever. If older deaths have just been forgotten and those that are left tell of no
+    /// rejection, it may have died in any queue: in a ring so long that it is never seen whole, this is where it ends.
     pub(super) fn is_cycle(&self, queue: &str) -> bool {
         for death in self.iter() {
             let field = |name| death.get(name).ok().flatten().and_then(|value| value.as_str());
@@ -97,7 +100,7 @@ impl Deaths {
                 return true;
             }
         }
-        false
+        self.are_cut
     }
 
     /// The routing keys that the message had when it died last in a way that it had not before; nothing if it has not died.
@@ -120,7 +123,7 @@ impl Deaths {
             let is = |field, value| table.get(field).ok().flatten().and_then(|found| found.as_str()) == Some(value);
             is("queue", death.queue) && is("reason", name(death.reason))
         };
-        let mut octets = Vec::new();
+        let (mut octets, mut are_cut) = (Vec::new(), false);
         let mut array = ArrayBuilder::new(&mut octets);
         match self.iter().find(is_same) {
             Some(before) => array.table(|table| count_up(before, table)),
@@ -131,10 +134,11 @@ impl Deaths {
             ArrayBuilder::new(&mut octets).push(Value::Table(other));
             if octets.len() > DEATHS_BYTES {
                 octets.truncate(len);
+                are_cut = true;
                 break;
             }
         }
-        Self { octets }
+        Self { octets, are_cut }
     }
 }
 

@@ -8,8 +8,10 @@
 //!
 //! The queue keeps a message until it is settled here, and that happens only when all its next queues have confirmed it:
 //! no crash in between loses it, though it may double it. What cannot go anywhere is dropped, or, if the queue
-//! dead-letters at least once, given back to the queue after a while, which then sends it again.
+//! dead-letters at least once, given back to the queue, which sends it again after a while.
 
+#[cfg(test)]
+mod cycle_tests;
 mod death;
 mod letter;
 mod partly;
@@ -19,15 +21,13 @@ mod simulation;
 mod tests;
 mod way;
 
+use alloc::collections::BTreeMap;
 use alloc::collections::btree_map::Entry;
-use alloc::collections::{BTreeMap, VecDeque};
 use alloc::vec::Vec;
 
 use crate::batch::{Parts, RunKind, ShardBatches};
 use crate::identity::{ChannelKey, ConnectionId, QueueId, ShardId};
-use crate::limits::FORWARD_RETRY_MILLIS;
 use crate::queue::{Event, Forward, ForwardReason, PositionRange, Receipt, Settlement, ShardInput};
-use crate::time::Instant;
 use crate::topology::{Route, Routes, Topology};
 use letter::Letter;
 use partly::Partly;
@@ -35,8 +35,6 @@ use way::Ways;
 
 /// What a forwarder sees of the world.
 pub struct World<'a> {
-    /// The time.
-    pub now: Instant,
     /// The newest snapshot.
     pub topology: &'a Topology,
     /// Random bits, new at each call: for exchanges that draw lots.
@@ -53,11 +51,11 @@ pub struct Forwarder {
     /// What is not answered yet, by number.
     publishes: BTreeMap<u64, Publish>,
     last_publish: u64,
-    /// Messages that go back to their queue at that time, the earliest first: all wait equally long.
-    waiting: VecDeque<(Instant, Source)>,
     partly: Partly,
     ways: Ways,
     shards: ShardBatches,
+    /// Octets of publishes since they were last taken.
+    published: u64,
     /// Empty between calls, kept for its memory.
     routes: Routes,
     /// What has happened since it was last taken.
@@ -121,22 +119,10 @@ impl Forwarder {
     pub fn shard_event(&mut self, shard: ShardId, event: Event, world: &mut World<'_>) {
         match event {
             Event::Forward(forward) => self.forward(shard, &forward, world),
-            Event::Confirmed { first, len, .. } => self.answered(first, len, true, world.now),
-            Event::Refused { first, len, .. } => self.answered(first, len, false, world.now),
+            Event::Confirmed { first, len, .. } => self.answered(first, len, true),
+            Event::Refused { first, len, .. } => self.answered(first, len, false),
             _ => {}
         }
-    }
-
-    /// Gives back what has waited for long enough.
-    pub fn tick(&mut self, now: Instant) {
-        while let Some((_, source)) = self.waiting.pop_front_if(|(at, _)| *at <= now) {
-            self.settle(source, Settlement::Return);
-        }
-    }
-
-    /// When [`Self::tick`] is due.
-    pub fn next_deadline(&self) -> Option<Instant> {
-        self.waiting.front().map(|(at, _)| *at)
     }
 
     /// Takes what is for a shard, in order; `None`: there is no more for any.
@@ -144,9 +130,14 @@ impl Forwarder {
         self.shards.take_next()
     }
 
-    /// Messages that are on their way or wait to go back.
+    /// Messages that are on their way.
     pub fn under_way(&self) -> usize {
-        self.flights.len() + self.waiting.len()
+        self.flights.len()
+    }
+
+    /// Octets of the publishes that it has made since this was last called: of each message once for each shard that gets it.
+    pub fn take_published(&mut self) -> u64 {
+        core::mem::take(&mut self.published)
     }
 
     fn forward(&mut self, shard: ShardId, forward: &Forward, world: &mut World<'_>) {
@@ -160,7 +151,7 @@ impl Forwarder {
         let leads_on = |route: &&Route| !letter.is_cycle(route, world.topology);
         let mut targets: Vec<Route> = self.routes.as_slice().iter().filter(leads_on).copied().collect();
         if targets.is_empty() && way.at_least_once {
-            return self.wait(source, world.now);
+            return self.give_back(source);
         }
         self.counts.dropped += u64::from(targets.is_empty());
         let arrived = self.partly.take(source);
@@ -191,6 +182,7 @@ impl Forwarder {
         for group in targets.chunk_by(|a, b| !flight.is_retry && a.shard == b.shard) {
             for (kind, (count, queues)) in RunKind::split(group, persistent) {
                 self.last_publish += 1;
+                self.published += parts.len() as u64;
                 flight.open += 1;
                 let connection = ConnectionId::FORWARDER;
                 let receipt = Receipt { connection, channel: 0, first: self.last_publish, len: 1, index: 0 };
@@ -205,7 +197,7 @@ impl Forwarder {
     }
 
     /// A shard has answered these publishes: it has applied them, or a queue has refused them.
-    fn answered(&mut self, first: u64, len: u64, confirmed: bool, now: Instant) {
+    fn answered(&mut self, first: u64, len: u64, confirmed: bool) {
         for number in first..first.saturating_add(len) {
             let Some(publish) = self.publishes.remove(&number) else { return };
             let Entry::Occupied(mut entry) = self.flights.entry(publish.flight) else { return };
@@ -215,24 +207,25 @@ impl Forwarder {
             flight.arrived.extend(publish.queues.iter().filter(|_| confirmed));
             if flight.open == 0 {
                 let flight = entry.remove();
-                self.landed(flight, now);
+                self.landed(flight);
             }
         }
     }
 
     /// All next queues have answered.
-    fn landed(&mut self, flight: Flight, now: Instant) {
+    fn landed(&mut self, flight: Flight) {
         if flight.refused && flight.at_least_once {
             self.partly.insert(flight.source, flight.arrived);
-            return self.wait(flight.source, now);
+            return self.give_back(flight.source);
         }
         self.counts.dropped += u64::from(flight.refused);
         self.counts.confirmed += u64::from(!flight.refused);
         self.end(flight.source);
     }
 
-    fn wait(&mut self, source: Source, now: Instant) {
-        self.waiting.push_back((now.after_millis(FORWARD_RETRY_MILLIS), source));
+    /// The queue keeps the message and sends it again later.
+    fn give_back(&mut self, source: Source) {
+        self.settle(source, Settlement::Return);
     }
 
     fn end(&mut self, source: Source) {

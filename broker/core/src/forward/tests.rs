@@ -16,11 +16,10 @@ use crate::topology::{BindingRecord, Change, Destination, ExchangeKind, Exchange
 
 const SHARDS: u16 = 3;
 
-/// A forwarder, the topology it sees and the time.
+/// A forwarder, and the topology it sees.
 pub(super) struct Node {
     pub(super) forwarder: Forwarder,
     pub(super) topology: Topology,
-    pub(super) now: Instant,
     last_queue: u32,
     draws: u128,
 }
@@ -47,7 +46,7 @@ pub(super) struct Wanted {
 impl Node {
     pub(super) fn new() -> Self {
         let topology = Topology::new(NonZeroU16::new(SHARDS).expect("not 0"), TopologyLimits::default());
-        Self { forwarder: Forwarder::new(), topology, now: Instant(0), last_queue: 0, draws: 0 }
+        Self { forwarder: Forwarder::new(), topology, last_queue: 0, draws: 0 }
     }
 
     /// A durable queue with these text arguments.
@@ -117,7 +116,7 @@ impl Node {
             *draws += 1;
             *draws
         };
-        let mut world = World { now: self.now, topology: &self.topology, random: &mut random };
+        let mut world = World { topology: &self.topology, random: &mut random };
         self.forwarder.shard_event(shard, event, &mut world);
     }
 
@@ -126,11 +125,6 @@ impl Node {
         let event =
             if confirmed { Event::Confirmed { channel, first, len } } else { Event::Refused { channel, first, len } };
         self.event(sent.shard, event);
-    }
-
-    pub(super) fn pass(&mut self, millis: u64) {
-        self.now = self.now.after_millis(millis);
-        self.forwarder.tick(self.now);
     }
 
     /// What the forwarder wants done now.
@@ -153,7 +147,12 @@ impl Node {
     }
 
     /// The one message that goes on if this one leaves the queue, to those queues.
-    fn goes_on(&mut self, queue: QueueId, reason: ForwardReason, message: &Message) -> (Message, Vec<QueueId>) {
+    pub(super) fn goes_on(
+        &mut self,
+        queue: QueueId,
+        reason: ForwardReason,
+        message: &Message,
+    ) -> (Message, Vec<QueueId>) {
         self.leaves(queue, 0, reason, message);
         let mut sent = self.wanted().sent;
         sent.iter().for_each(|sent| self.answer(sent, true));
@@ -214,26 +213,26 @@ pub(super) fn message(exchange: &str, key: &str, properties: &BasicProperties<'_
     Message::from_publish(Bytes::from(octets)).expect("a message")
 }
 
-fn plain(exchange: &str, key: &str) -> Message {
+pub(super) fn plain(exchange: &str, key: &str) -> Message {
     message(exchange, key, &BasicProperties::default(), b"body")
 }
 
-fn with_headers(key: &str, write: impl FnOnce(&mut TableBuilder<'_>)) -> Message {
+pub(super) fn with_headers(key: &str, write: impl FnOnce(&mut TableBuilder<'_>)) -> Message {
     let headers = TableBuilder::build(write);
     message("x", key, &BasicProperties { headers: Some(Table::new(&headers)), ..BasicProperties::default() }, b"body")
 }
 
-fn headers(message: &Message) -> Table<'_> {
+pub(super) fn headers(message: &Message) -> Table<'_> {
     let properties = Header::decode(message.header()).expect("a header").properties;
     properties.headers().expect("readable").unwrap_or_default()
 }
 
-fn text<'a>(table: Table<'a>, name: &str) -> &'a str {
+pub(super) fn text<'a>(table: Table<'a>, name: &str) -> &'a str {
     table.get(name).expect("readable").and_then(|value| value.as_str()).unwrap_or("-")
 }
 
 /// `x-death` as short texts: queue, reason, count, exchange and routing keys.
-fn deaths(message: &Message) -> Vec<String> {
+pub(super) fn deaths(message: &Message) -> Vec<String> {
     let array = headers(message).get("x-death").expect("readable").and_then(|value| value.as_array());
     let describe = |value: Value<'_>| {
         let table = value.as_table().expect("a table");
@@ -341,26 +340,6 @@ fn what_a_client_says_of_deaths_counts_for_nothing() {
     let headers = headers(&letter);
     assert_eq!((text(headers, "x-first-death-queue"), text(headers, "x-last-death-reason")), ("work", "expired"));
     assert_eq!(text(headers, "kept"), "kept");
-}
-
-#[test]
-fn a_message_does_not_go_back_to_where_it_died_unless_somebody_rejected_it_since() {
-    let mut node = Node::new();
-    node.exchange("all", ExchangeKind::Fanout);
-    let one = node.queue("one", &[("x-dead-letter-exchange", "all")]);
-    let two = node.queue("two", &[("x-dead-letter-exchange", "all")]);
-    let (letter, queues) = {
-        node.bind("all", one, "");
-        node.bind("all", two, "");
-        node.goes_on(one, ForwardReason::Expired, &plain("", "one"))
-    };
-    assert_eq!(queues, [two], "not back to where it has just expired");
-    node.leaves(two, 1, ForwardReason::Expired, &letter);
-    let wanted = node.wanted();
-    assert!(wanted.sent.is_empty(), "it has died in both");
-    assert_eq!(wanted.settled, [(two, 1, Settlement::Done)]);
-    assert_eq!(node.forwarder.counts.dropped, 1);
-    assert_eq!(node.goes_on(two, ForwardReason::Rejected, &letter).1, [one, two]);
 }
 
 #[test]
@@ -473,6 +452,8 @@ fn a_message_is_settled_when_the_last_of_its_queues_has_confirmed_it() {
     let wanted = node.wanted();
     assert!(wanted.settled.is_empty());
     assert_eq!(wanted.sent.len(), usize::from(SHARDS), "one for each shard");
+    let octets: usize = wanted.sent.iter().map(|sent| sent.message.size()).sum();
+    assert_eq!((node.forwarder.take_published(), node.forwarder.take_published()), (octets as u64, 0));
     for (index, sent) in wanted.sent.iter().enumerate() {
         assert_eq!(node.forwarder.under_way(), 1);
         node.answer(sent, true);
@@ -499,24 +480,19 @@ fn what_nobody_takes_is_dropped_unless_it_must_arrive() {
     // Nothing is bound yet.
     node.leaves(once, 1, ForwardReason::Expired, &plain("", "q"));
     node.leaves(sure, 2, ForwardReason::Expired, &plain("", "q"));
-    assert_eq!(node.wanted().settled, [(once, 1, Settlement::Done)]);
-    node.pass(FORWARD_RETRY_MILLIS - 1);
-    assert!(node.wanted().settled.is_empty());
-    assert_eq!(node.forwarder.next_deadline(), Some(Instant(FORWARD_RETRY_MILLIS)));
-    node.pass(1);
-    assert_eq!(node.wanted().settled, [(sure, 2, Settlement::Return)]);
-    assert_eq!((node.forwarder.next_deadline(), node.forwarder.under_way()), (None, 0));
+    let mut settled = node.wanted().settled;
+    settled.sort_by_key(|(queue, ..)| *queue);
+    assert_eq!(settled, [(once, 1, Settlement::Done), (sure, 2, Settlement::Return)]);
+    assert_eq!(node.forwarder.under_way(), 0);
     // Now something is, but it is full.
     node.bind("dlx", target, "");
-    for (queue, position, expected) in [(once, 3, vec![(once, 3, Settlement::Done)]), (sure, 2, vec![])] {
-        node.leaves(queue, position, ForwardReason::Expired, &plain("", "q"));
+    for (queue, settlement) in [(once, Settlement::Done), (sure, Settlement::Return)] {
+        node.leaves(queue, 3, ForwardReason::Expired, &plain("", "q"));
         let sent = node.wanted().sent;
         node.answer(&sent[0], false);
-        assert_eq!(node.wanted().settled, expected);
+        assert_eq!(node.wanted().settled, [(queue, 3, settlement)]);
     }
-    node.pass(FORWARD_RETRY_MILLIS);
-    assert_eq!(node.wanted().settled, [(sure, 2, Settlement::Return)]);
-    assert_eq!(node.forwarder.counts.dropped, 2);
+    assert_eq!((node.forwarder.under_way(), node.forwarder.counts.dropped), (0, 2));
 }
 
 #[test]
@@ -547,7 +523,6 @@ fn a_queue_that_is_full_does_not_cost_the_others_copies() {
             }
             node.answer(&sent, !refused);
         }
-        node.pass(FORWARD_RETRY_MILLIS);
         assert_eq!(node.wanted().settled, [(sure, 1, Settlement::Return)]);
     }
     assert_eq!(node.forwarder.counts.expired, 1, "it has died once");
@@ -577,23 +552,4 @@ fn answers_to_nothing_are_ignored() {
     node.event(ShardId(1), Event::Refused { channel: 0, first: 0, len: 3 });
     node.event(ShardId(1), Event::Purged(1));
     assert!(node.wanted().settled.is_empty());
-}
-
-#[test]
-fn deaths_are_bounded_and_the_newest_is_always_told() {
-    let mut node = Node::new();
-    node.queue("dead", &[]);
-    let to_dead = [("x-dead-letter-exchange", ""), ("x-dead-letter-routing-key", "dead")];
-    let mut letter = plain("", "first");
-    let filler = "n".repeat(200);
-    for index in 0..400 {
-        let queue = node.queue(&alloc::format!("{index}-{filler}"), &to_dead);
-        (letter, _) = node.goes_on(queue, ForwardReason::Rejected, &letter);
-        let size = letter.header().len();
-        assert!(size < crate::limits::DEATHS_BYTES + 2_048, "{size} octets of header");
-        assert!(deaths(&letter)[0].starts_with(&alloc::format!("{index}-")));
-    }
-    let told = deaths(&letter).len();
-    assert!((150..400).contains(&told), "{told}");
-    assert!(text(headers(&letter), "x-first-death-queue").starts_with("0-"), "the first one is told all the same");
 }

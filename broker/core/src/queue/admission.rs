@@ -3,7 +3,7 @@
 use super::deal::Occasion;
 use super::rules::Rules;
 use super::store::{Body, Extra, State};
-use super::{ForwardReason, Overflow, Queue, QueueKind};
+use super::{DeadLettering, ForwardReason, Overflow, Queue, QueueKind};
 use crate::command::{Attributes, Publish};
 use crate::limits::{QUORUM_PRIORITY_MAX, REFUSED_WAITING};
 
@@ -102,11 +102,14 @@ impl Queue {
         Extra { time_ms, overhead, count: 0 }
     }
 
-    /// True if one more message of so many octets would be too much.
+    /// True if one more message of so many octets would be too much. Dead letters that must arrive count until they have, as
+    /// in RabbitMQ: their queue would grow for ever if they can go nowhere.
     fn would_overflow(&self, bytes: u64) -> bool {
         let over = |most: Option<u64>, used: u64| most.is_some_and(|most| used > most);
-        over(self.settings.max_length, self.store.ready() + 1)
-            || over(self.settings.max_length_bytes, self.store.ready_bytes() + bytes)
+        let kept = self.rules.as_ref().filter(|_| self.settings.dead_lettering == DeadLettering::AtLeastOnce);
+        let (dead, dead_bytes) = kept.map_or((0, 0), |rules| (rules.dead.count(), rules.dead.bytes()));
+        over(self.settings.max_length, self.store.ready() + dead + 1)
+            || over(self.settings.max_length_bytes, self.store.ready_bytes() + dead_bytes + bytes)
     }
 
     /// A message that finds the queue full is done with, or dead-lettered. It is no duplicate when it comes again.

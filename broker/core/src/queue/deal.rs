@@ -36,7 +36,7 @@ impl Source<'_> {
     }
 
     fn delivery(&mut self, queue: QueueId, found: Found) -> Delivery {
-        let Found { position, redelivered, delivery_count, body } = found;
+        let Found { position, redelivered, delivery_count, body, .. } = found;
         Delivery { queue, position, redelivered, delivery_count, offset: None, message: self.message(body) }
     }
 }

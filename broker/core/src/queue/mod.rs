@@ -40,6 +40,8 @@ mod window;
 #[cfg(test)]
 mod consumer_tests;
 #[cfg(test)]
+mod death_tests;
+#[cfg(test)]
 mod rule_tests;
 #[cfg(test)]
 mod stream_tests;

@@ -10,11 +10,10 @@ use super::tests::{NOW, QUEUE, World, consumer};
 use super::*;
 use crate::command::{Attributes, encode_publish_head};
 use crate::identity::ConnectionId;
-use crate::limits::{DEAD_LETTERS_UNDER_WAY, REFUSED_WAITING};
 
 const PUBLISHER: ConnectionId = ConnectionId(9);
 
-fn logged() -> QueueSettings {
+pub(super) fn logged() -> QueueSettings {
     QueueSettings { logged: true, ..QueueSettings::default() }
 }
 
@@ -38,19 +37,19 @@ fn run(queues: &[QueueId], messages: &[(&str, Attributes<'_>)], logged: bool) ->
 
 impl World {
     /// Publishes the way the queue wants it and waits until it is done.
-    fn send(&mut self, messages: &[(&str, Attributes<'_>)]) {
+    pub(super) fn send(&mut self, messages: &[(&str, Attributes<'_>)]) {
         let logged = self.shard.queues[&QUEUE].settings.logged;
         self.put(ShardInput::Publish(run(&[QUEUE], messages, logged)));
         self.commit();
     }
 
-    fn send_plain(&mut self, bodies: &[&str]) {
+    pub(super) fn send_plain(&mut self, bodies: &[&str]) {
         let messages: Vec<_> = bodies.iter().map(|body| (*body, Attributes::default())).collect();
         self.send(&messages);
     }
 
     /// Takes what the forwarder was told: reason, body, position.
-    fn forwarded(&mut self) -> Vec<(ForwardReason, String, u64)> {
+    pub(super) fn forwarded(&mut self) -> Vec<(ForwardReason, String, u64)> {
         let mut forwarded = vec![];
         self.events.retain(|(to, event)| {
             if let Event::Forward(forward) = event {
@@ -65,7 +64,7 @@ impl World {
     }
 
     /// What the publisher was told: refused, first, len.
-    fn answers(&mut self) -> Vec<(bool, u64, u64)> {
+    pub(super) fn answers(&mut self) -> Vec<(bool, u64, u64)> {
         let answer = |(_, event): (ConnectionId, Event)| match event {
             Event::Confirmed { first, len, .. } => Some((false, first, len)),
             Event::Refused { first, len, .. } => Some((true, first, len)),
@@ -74,12 +73,12 @@ impl World {
         self.events.drain(..).filter_map(answer).collect()
     }
 
-    fn give(&mut self, position: u64, settlement: Settlement) {
+    pub(super) fn give(&mut self, position: u64, settlement: Settlement) {
         self.settle_by(self.holder(position), &[position], settlement);
     }
 
     /// Gets the next message to settle: body, delivery count, position.
-    fn take_one(&mut self) -> Option<(String, u32, u64)> {
+    pub(super) fn take_one(&mut self) -> Option<(String, u32, u64)> {
         self.events.clear();
         self.put(ShardInput::Get { queue: QUEUE, holder: consumer(3), no_ack: false });
         self.commit();
@@ -92,21 +91,21 @@ impl World {
         })
     }
 
-    fn rest(&mut self) -> Vec<String> {
+    pub(super) fn rest(&mut self) -> Vec<String> {
         self.drain().into_iter().map(|(body, _)| body).collect()
     }
 
-    fn ready(&self) -> u64 {
+    pub(super) fn ready(&self) -> u64 {
         self.shard.totals().ready
     }
 
     /// Both ways in which a process can find what was logged.
-    fn after_restarts(&self) -> [Self; 2] {
+    pub(super) fn after_restarts(&self) -> [Self; 2] {
         [self.restarted(), self.restored()]
     }
 }
 
-fn expiring(millis: u64) -> Attributes<'static> {
+pub(super) fn expiring(millis: u64) -> Attributes<'static> {
     Attributes { expiration: Some(millis), ..Attributes::default() }
 }
 
@@ -114,7 +113,7 @@ fn of_priority(priority: u8) -> Attributes<'static> {
     Attributes { priority: Some(priority), ..Attributes::default() }
 }
 
-fn none() -> Attributes<'static> {
+pub(super) fn none() -> Attributes<'static> {
     Attributes::default()
 }
 
@@ -330,148 +329,7 @@ fn answers_cut_a_receipt_where_refusals_begin_and_end() {
     }
 }
 
-fn dead_lettering(settings: QueueSettings) -> QueueSettings {
-    QueueSettings { dead_lettering: DeadLettering::AtMostOnce, ..settings }
-}
-
-#[test]
-fn what_is_rejected_expires_or_is_too_much_goes_to_the_forwarder_and_stays_until_it_has_settled() {
-    let mut world = World::with(dead_lettering(QueueSettings { max_length: Some(2), ..logged() }));
-    world.send(&[("too many", none()), ("rejected", none()), ("expired", expiring(100))]);
-    let (_, _, position) = world.take_one().expect("it is there");
-    world.give(position, Settlement::Reject);
-    world.tick(NOW + 100);
-    let forwarded = world.forwarded();
-    let expected = [(ForwardReason::Rejected, "rejected"), (ForwardReason::Expired, "expired")];
-    assert_eq!(forwarded.iter().map(|(reason, body, _)| (*reason, &body[..])).collect::<Vec<_>>(), expected);
-    assert_eq!(world.shard.totals(), ShardTotals { queues: 1, ready: 0, unacked: 0, consumers: 0 });
-    world.commit();
-    for world in world.after_restarts() {
-        assert_eq!(world.ready(), 3, "nothing is lost before it has arrived elsewhere");
-    }
-    for (_, _, position) in forwarded {
-        world.give(position, Settlement::Done);
-    }
-    world.commit();
-    for world in world.after_restarts() {
-        assert_eq!(world.ready(), 1, "the forwarder has not settled the first one, which was too many");
-    }
-}
-
-#[test]
-fn what_is_too_much_is_told_as_such() {
-    let mut world = World::with(dead_lettering(QueueSettings { max_length: Some(1), ..logged() }));
-    world.send_plain(&["a", "b"]);
-    let expected = [(ForwardReason::MaxLength, "a".into(), 0)];
-    assert_eq!(world.forwarded(), expected);
-}
-
-#[test]
-fn what_the_forwarder_gives_back_it_gets_again_behind_the_others() {
-    let mut world = World::with(dead_lettering(QueueSettings { message_ttl: Some(10), ..logged() }));
-    world.send_plain(&["a", "b"]);
-    world.tick(NOW + 10);
-    let first = world.forwarded();
-    assert_eq!(first.len(), 2);
-    world.give(first[0].2, Settlement::Return);
-    assert_eq!(world.forwarded(), [first[0].clone()]);
-    assert_eq!(world.ready(), 0);
-    world.give(first[0].2, Settlement::Done);
-    world.give(first[1].2, Settlement::Done);
-    world.commit();
-    assert!(world.after_restarts().iter().all(|world| world.ready() == 0));
-}
-
-#[test]
-fn no_more_than_so_many_dead_letters_of_a_queue_are_on_their_way() {
-    let mut world = World::with(dead_lettering(QueueSettings { message_ttl: Some(10), ..logged() }));
-    let bodies = vec!["x"; DEAD_LETTERS_UNDER_WAY + 1];
-    world.send_plain(&bodies);
-    world.tick(NOW + 10);
-    let forwarded = world.forwarded();
-    assert_eq!((forwarded.len(), world.ready(), world.shard.next_deadline()), (DEAD_LETTERS_UNDER_WAY, 1, None));
-    world.subscribe(consumer(1), true, 0);
-    assert_eq!((world.delivered(), world.take_one()), (vec![], None), "it is over, and nobody gets it");
-    world.send_plain(&["behind"]);
-    assert_eq!(world.delivered(), []);
-    world.give(forwarded[7].2, Settlement::Done);
-    assert_eq!(world.forwarded().len(), 1);
-    assert_eq!(world.delivered(), [(1, "behind".into(), false)]);
-}
-
-#[test]
-fn what_is_rejected_while_too_many_are_on_their_way_waits_its_turn() {
-    let mut world = World::with(dead_lettering(logged()));
-    let bodies = vec!["x"; DEAD_LETTERS_UNDER_WAY + 2];
-    world.send_plain(&bodies);
-    world.subscribe(consumer(1), false, 0);
-    world.settle(&(0..bodies.len() as u64).collect::<Vec<_>>(), Settlement::Reject);
-    assert_eq!(world.forwarded().len(), DEAD_LETTERS_UNDER_WAY);
-    assert_eq!(world.shard.totals().unacked, 0);
-    world.give(3, Settlement::Return);
-    let next = world.forwarded();
-    assert_eq!(next.iter().map(|(_, _, position)| *position).collect::<Vec<_>>(), [DEAD_LETTERS_UNDER_WAY as u64]);
-    world.give(4, Settlement::Done);
-    world.give(5, Settlement::Done);
-    let next: Vec<u64> = world.forwarded().into_iter().map(|(_, _, position)| position).collect();
-    assert_eq!(next, [DEAD_LETTERS_UNDER_WAY as u64 + 1, 3]);
-}
-
-#[test]
-fn a_full_queue_may_dead_letter_what_it_refuses_up_to_a_bound() {
-    let overflow = Overflow::RejectPublishDeadLetter;
-    let mut world = World::with(dead_lettering(QueueSettings { max_length: Some(1), overflow, ..logged() }));
-    let count = 1 + DEAD_LETTERS_UNDER_WAY + REFUSED_WAITING;
-    let bodies = vec!["x"; count];
-    for bodies in bodies.chunks(500) {
-        world.send_plain(bodies);
-    }
-    let live = |world: &World| world.shard.queues[&QUEUE].store.held() + world.ready();
-    assert_eq!((live(&world), world.ready()), (count as u64, 1));
-    world.send_plain(&["one more"]);
-    assert_eq!(world.answers().last(), Some(&(true, 1, 1)));
-    assert_eq!(live(&world), count as u64);
-}
-
-#[test]
-fn without_dead_lettering_what_is_rejected_is_gone() {
-    for settings in [logged(), QueueSettings { message_ttl: Some(1_000), ..logged() }] {
-        let mut world = World::with(settings);
-        world.send_plain(&["a"]);
-        let (_, _, position) = world.take_one().expect("it is there");
-        world.give(position, Settlement::Reject);
-        world.commit();
-        assert_eq!(world.forwarded(), []);
-        assert!(world.after_restarts().iter().all(|world| world.ready() == 0));
-    }
-}
-
-#[test]
-fn dead_letters_that_wait_are_dropped_when_the_queue_has_nowhere_to_send_them() {
-    let mut world = World::with(dead_lettering(logged()));
-    let bodies = vec!["x"; DEAD_LETTERS_UNDER_WAY + 2];
-    world.send_plain(&bodies);
-    world.subscribe(consumer(1), false, 0);
-    world.settle(&(0..bodies.len() as u64).collect::<Vec<_>>(), Settlement::Reject);
-    world.put(ShardInput::Create { queue: QUEUE, settings: logged() });
-    world.commit();
-    for (_, _, position) in world.forwarded() {
-        world.give(position, Settlement::Done);
-    }
-    world.commit();
-    assert!(world.after_restarts().iter().all(|world| world.ready() == 0));
-}
-
-#[test]
-fn purge_makes_no_dead_letters() {
-    let mut world = World::with(dead_lettering(logged()));
-    world.send_plain(&["a"]);
-    world.put(ShardInput::Purge { queue: QUEUE, connection: ConnectionId(3) });
-    world.commit();
-    assert_eq!((world.forwarded(), world.ready()), (vec![], 0));
-}
-
-fn quorum() -> QueueSettings {
+pub(super) fn quorum() -> QueueSettings {
     QueueSettings { kind: QueueKind::Quorum, ..logged() }
 }
 
@@ -631,11 +489,11 @@ fn the_lowest_priority_makes_room_and_each_priority_expires_at_its_own_head() {
     assert_eq!(world.rest(), ["high"]);
 }
 
-fn delayed() -> QueueSettings {
+pub(super) fn delayed() -> QueueSettings {
     QueueSettings { kind: QueueKind::Delayed, ..logged() }
 }
 
-fn after(millis: u64) -> Attributes<'static> {
+pub(super) fn after(millis: u64) -> Attributes<'static> {
     Attributes { delay: Some(millis), ..Attributes::default() }
 }
 
@@ -663,19 +521,6 @@ fn delayed_messages_leave_when_they_are_due_in_the_order_of_their_times() {
         world.commit();
         assert_eq!((world.ready(), world.shard.next_deadline()), (0, None));
     }
-}
-
-#[test]
-fn no_more_than_so_many_due_messages_are_on_their_way() {
-    let mut world = World::with(delayed());
-    let messages = vec![("x", after(10)); DEAD_LETTERS_UNDER_WAY + 1];
-    world.send(&messages);
-    world.tick(NOW + 10);
-    assert_eq!((world.forwarded().len(), world.shard.next_deadline()), (DEAD_LETTERS_UNDER_WAY, None));
-    world.give(0, Settlement::Done);
-    assert_eq!(world.forwarded().len(), 1);
-    world.give(1, Settlement::Return);
-    assert_eq!(world.forwarded(), [(ForwardReason::Due, "x".into(), 1)]);
 }
 
 fn keyed(key: u128) -> Attributes<'static> {

@@ -24,13 +24,28 @@ pub(super) struct Rules {
     pub(super) duplicates: Option<Box<Duplicates>>,
 }
 
+/// A message that leaves its queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct DeadLetter {
+    pub(super) position: u64,
+    /// Octets, as the queue counts them.
+    pub(super) bytes: u32,
+    pub(super) reason: ForwardReason,
+}
+
+const _: () = assert!(size_of::<DeadLetter>() == 16);
+
 /// Messages that leave their queue.
 #[derive(Debug, Default)]
 pub(super) struct DeadLetters {
     /// By position: those that the forwarder has, with what they take of the shard's window.
-    under_way: BTreeMap<u64, (ForwardReason, u64)>,
-    /// Those that wait until it has fewer, and those that it gave back.
-    waiting: VecDeque<(u64, ForwardReason)>,
+    under_way: BTreeMap<u64, (DeadLetter, u64)>,
+    /// Those that it gave back, and when each is sent again: all wait equally long, so the earliest is the first.
+    retrying: VecDeque<(u64, DeadLetter)>,
+    /// Those that wait until fewer are on their way.
+    waiting: VecDeque<DeadLetter>,
+    /// Octets of them all.
+    bytes: u64,
     /// The queue waits for room in the shard's window.
     pub(super) crowded: bool,
 }
@@ -71,26 +86,38 @@ impl Rules {
 
     /// How many messages are held that no client holds.
     pub(super) fn set_aside(&self) -> u64 {
-        (self.returning.len() + self.dead.under_way.len() + self.dead.waiting.len()) as u64
+        self.returning.len() as u64 + self.dead.count()
     }
 }
 
 impl DeadLetters {
-    /// True if one more may be on its way.
+    /// True if one more may be on its way. What came back counts until it is tried again.
     pub(super) fn has_room(&self) -> bool {
-        self.under_way.len() < DEAD_LETTERS_UNDER_WAY
+        self.under_way.len() + self.retrying.len() < DEAD_LETTERS_UNDER_WAY
+    }
+
+    /// How many there are, wherever they wait.
+    pub(super) fn count(&self) -> u64 {
+        (self.under_way.len() + self.retrying.len() + self.waiting.len()) as u64
+    }
+
+    /// Octets of them all, as the queue counts them.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// A message goes to the forwarder and takes so much of the shard's window.
-    pub(super) fn leave(&mut self, position: u64, reason: ForwardReason, bytes: u64) {
-        self.under_way.insert(position, (reason, bytes));
+    pub(super) fn leave(&mut self, letter: DeadLetter, window_bytes: u64) {
+        self.bytes += u64::from(letter.bytes);
+        self.under_way.insert(letter.position, (letter, window_bytes));
     }
 
-    /// The forwarder has settled a message; answers why it left.
-    pub(super) fn arrived(&mut self, position: u64, window: &mut ForwardWindow) -> Option<ForwardReason> {
-        let (reason, bytes) = self.under_way.remove(&position)?;
-        window.give_back(bytes);
-        Some(reason)
+    /// The forwarder has settled a message; answers which.
+    pub(super) fn arrived(&mut self, position: u64, window: &mut ForwardWindow) -> Option<DeadLetter> {
+        let (letter, window_bytes) = self.under_way.remove(&position)?;
+        window.give_back(window_bytes);
+        self.bytes -= u64::from(letter.bytes);
+        Some(letter)
     }
 
     /// What it takes of the shard's window.
@@ -98,18 +125,39 @@ impl DeadLetters {
         self.under_way.values().map(|(_, bytes)| bytes).sum()
     }
 
-    /// How many wait.
+    /// How many wait until fewer are on their way.
     pub(super) fn waiting(&self) -> usize {
         self.waiting.len()
     }
 
-    /// A message waits until there is room.
-    pub(super) fn wait(&mut self, position: u64, reason: ForwardReason) {
-        self.waiting.push_back((position, reason));
+    /// A message waits until fewer are on their way.
+    pub(super) fn wait(&mut self, letter: DeadLetter) {
+        self.bytes += u64::from(letter.bytes);
+        self.waiting.push_back(letter);
     }
 
     /// The next one that waits.
-    pub(super) fn next(&mut self) -> Option<(u64, ForwardReason)> {
-        self.waiting.pop_front()
+    pub(super) fn next(&mut self) -> Option<DeadLetter> {
+        let letter = self.waiting.pop_front()?;
+        self.bytes -= u64::from(letter.bytes);
+        Some(letter)
+    }
+
+    /// A message came back and is sent again at that time. Times never decrease.
+    pub(super) fn retry(&mut self, at_ms: u64, letter: DeadLetter) {
+        self.bytes += u64::from(letter.bytes);
+        self.retrying.push_back((at_ms, letter));
+    }
+
+    /// When the next one that came back is sent again.
+    pub(super) fn retry_at(&self) -> Option<u64> {
+        self.retrying.front().map(|(at_ms, _)| *at_ms)
+    }
+
+    /// It is so late: what came back long enough ago has its turn again, behind the others that wait.
+    pub(super) fn resume(&mut self, now_ms: u64) {
+        while let Some((_, letter)) = self.retrying.pop_front_if(|(at_ms, _)| *at_ms <= now_ms) {
+            self.waiting.push_back(letter);
+        }
     }
 }

@@ -70,6 +70,8 @@ pub(super) struct Found {
     pub(super) position: u64,
     pub(super) redelivered: bool,
     pub(super) delivery_count: u32,
+    /// Octets of its body, if the queue counts these.
+    pub(super) bytes: u32,
     pub(super) body: Body,
 }
 

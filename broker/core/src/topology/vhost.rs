@@ -185,10 +185,9 @@ impl Vhost {
             if exchange.looks_into_messages() {
                 routes.depend_on_message();
             }
+            // As an alternate exchange the default exchange has no bindings, in RabbitMQ too: it routes by queues' names
+            // only what is published to itself. Its own alternate exchange, by policy, is followed.
             next = self.next_exchange(&mut pending, &mut seen);
-            if next.is_some_and(|exchange| exchange.record.name.is_empty()) {
-                self.route_by_queue_name(message.routing_key, routes);
-            }
         }
     }
 

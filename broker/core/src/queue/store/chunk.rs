@@ -184,8 +184,9 @@ impl Chunk {
             };
             let sequence = self.sequence + u64::from(slot.sequence);
             let redelivered = slot.has(REDELIVERED) || slot.has(LOGGED) && sequence < pass.redelivered_below;
+            let bytes = slot.location.len.saturating_sub(extra.overhead);
             self.ready -= 1;
-            self.ready_bytes -= u64::from(slot.location.len.saturating_sub(extra.overhead));
+            self.ready_bytes -= u64::from(bytes);
             if let Terms::Hold(holder) = terms {
                 (slot.state, slot.holder) = (State::Held, holder);
             } else {
@@ -202,7 +203,7 @@ impl Chunk {
                 let message = if terms == Terms::Finish { kept.take() } else { kept.clone() };
                 Body::Memory(message.expect("a message in memory is there until it is done with"))
             };
-            taker.take(Found { position, redelivered, delivery_count: extra.count, body });
+            taker.take(Found { position, redelivered, delivery_count: extra.count, bytes, body });
             if self.ready == 0 {
                 return None;
             }
@@ -225,10 +226,10 @@ impl Chunk {
         let extra = self.extra(index);
         let slot = Arc::make_mut(&mut self.slots).get_mut(index).filter(|slot| slot.state == from)?;
         let sequence = self.sequence + u64::from(slot.sequence);
-        let bytes = u64::from(slot.location.len.saturating_sub(extra.overhead));
+        let bytes = slot.location.len.saturating_sub(extra.overhead);
         if from == State::Ready {
             self.ready -= 1;
-            self.ready_bytes -= bytes;
+            self.ready_bytes -= u64::from(bytes);
         }
         let redelivered = slot.has(REDELIVERED);
         match to {
@@ -236,7 +237,7 @@ impl Chunk {
                 slot.state = State::Ready;
                 slot.flags |= if redelivered { REDELIVERED } else { 0 };
                 self.ready += 1;
-                self.ready_bytes += bytes;
+                self.ready_bytes += u64::from(bytes);
             }
             To::Aside { redelivered } => {
                 slot.state = State::Aside;
@@ -258,7 +259,8 @@ impl Chunk {
             let message = if slot.state == State::Gone { kept.take() } else { kept.clone() };
             Body::Memory(message?)
         };
-        Some(Found { position: self.position + index as u64, redelivered, delivery_count: extra.count, body })
+        let position = self.position + index as u64;
+        Some(Found { position, redelivered, delivery_count: extra.count, bytes, body })
     }
 
     /// What is held in these positions is done with, unless `release` says that it stays.

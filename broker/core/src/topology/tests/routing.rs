@@ -306,8 +306,24 @@ fn the_alternate_exchange_gets_what_goes_nowhere() {
     world.bind("ae", "rest", "");
     assert_eq!(world.route("x", "k"), ["q"]);
     assert_eq!(world.route("x", "other"), ["rest"]);
-    world.ask(with_alternate("to the default exchange", ""));
-    assert_eq!(world.route("to the default exchange", "q"), ["q"]);
+}
+
+/// As RabbitMQ 4.3.6 answers it.
+#[test]
+fn as_an_alternate_exchange_the_default_exchange_routes_nothing_by_itself() {
+    let mut world = World::new();
+    for queue in ["q", "rest"] {
+        world.queue(queue);
+    }
+    world.ask(with_alternate("x", ""));
+    assert!(world.route("x", "q").is_empty());
+    world.exchange("others", "fanout");
+    world.bind("others", "rest", "");
+    let definition = table(|table| _ = table.put("alternate-exchange", "others"));
+    world.put_policy("p", |policy| policy.definition = definition);
+    assert_eq!(world.route("x", "q"), ["rest"], "a policy's alternate exchange is followed, and that is all");
+    assert_eq!(world.route("", "q"), ["q"]);
+    assert!(world.route("", "other").is_empty());
 }
 
 #[test]

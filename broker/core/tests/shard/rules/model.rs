@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use warren_core::ConsumerKey;
+use warren_core::limits::FORWARD_RETRY_MILLIS;
 use warren_core::queue::{DeadLettering, ForwardReason, Overflow, QueueKind, QueueSettings, Returned, Settlement};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,6 +15,8 @@ pub(crate) enum State {
     Returning(u64),
     /// The forwarder has it.
     Leaving(ForwardReason),
+    /// It gave it back, and gets it again at that time; of those of one time this was so many-th.
+    Retrying(u64, u64, ForwardReason),
 }
 
 #[derive(Debug, Clone)]
@@ -75,6 +78,8 @@ pub(crate) struct Model {
     pub(crate) gone: Vec<u64>,
     pub(crate) failed: Vec<(u64, u32)>,
     pub(crate) unlearnt: Vec<(u128, u64)>,
+    /// How many the forwarder has given back.
+    returned: u64,
     /// Messages of the present run.
     fresh: BTreeSet<u64>,
     pub(crate) said: Vec<Said>,
@@ -94,6 +99,7 @@ impl Model {
             gone: Vec::new(),
             failed: Vec::new(),
             unlearnt: Vec::new(),
+            returned: 0,
             fresh: BTreeSet::new(),
             said: Vec::new(),
             now,
@@ -147,7 +153,10 @@ impl Model {
                 return true;
             }
         }
-        let full = |model: &Self| model.would_be_too_long(1, incoming.body);
+        let full = |model: &Self| {
+            let (dead, bytes) = model.dead();
+            model.would_be_too_long(1 + dead, incoming.body + bytes)
+        };
         if self.settings.overflow != Overflow::DropHead && full(self) {
             self.dispatch();
             if full(self) {
@@ -201,6 +210,15 @@ impl Model {
             || self.settings.max_length_bytes.is_some_and(|most| bytes > most)
     }
 
+    /// Dead letters that count towards the queue's length, and their octets.
+    fn dead(&self) -> (usize, u64) {
+        if self.settings.dead_lettering != DeadLettering::AtLeastOnce {
+            return (0, 0);
+        }
+        let dead = self.which(|message| matches!(message.state, State::Leaving(_) | State::Retrying(..)));
+        (dead.len(), dead.iter().map(|at| self.messages[*at].size).sum())
+    }
+
     fn forwards(&self) -> bool {
         self.settings.dead_lettering != DeadLettering::None || self.settings.kind == QueueKind::Delayed
     }
@@ -234,6 +252,7 @@ impl Model {
                 message.state = State::Ready;
             }
         }
+        self.retry();
         if self.settings.kind == QueueKind::Delayed {
             let now = self.now;
             let mut due = self.which(|message| message.state == State::Ready && message.time_ms <= Some(now));
@@ -257,6 +276,25 @@ impl Model {
             self.die(*head, ForwardReason::MaxLength);
         }
         self.expire(true);
+    }
+
+    /// What came back is sent again, or dropped if there is nowhere to send it any more.
+    fn retry(&mut self) {
+        let mut back: Vec<_> = self
+            .messages
+            .iter()
+            .filter_map(|message| match message.state {
+                State::Retrying(due, turn, reason) => Some((due, turn, message.id, reason)),
+                _ => None,
+            })
+            .collect();
+        back.sort_by_key(|(due, turn, ..)| (*due, *turn));
+        for (due, _, id, reason) in back {
+            if due <= self.now || !self.forwards() {
+                let at = self.messages.iter().position(|message| message.id == id).unwrap();
+                self.die(at, reason);
+            }
+        }
     }
 
     fn expire(&mut self, fresh: bool) {
@@ -328,7 +366,10 @@ impl Model {
     /// What the forwarder settles.
     pub(crate) fn arrive(&mut self, at: usize, done: bool) {
         match self.messages[at].state {
-            State::Leaving(reason) if !done => self.die(at, reason),
+            State::Leaving(reason) if !done => {
+                self.returned += 1;
+                self.messages[at].state = State::Retrying(self.now + FORWARD_RETRY_MILLIS, self.returned, reason);
+            }
             _ => self.remove(at),
         }
     }
@@ -349,7 +390,7 @@ impl Model {
     /// When something will happen by itself.
     pub(crate) fn deadline(&self) -> Option<u64> {
         let returning = self.messages.iter().filter_map(|message| match message.state {
-            State::Returning(due) => Some(due),
+            State::Returning(due) | State::Retrying(due, ..) => Some(due),
             _ => None,
         });
         let heads = match self.settings.kind {

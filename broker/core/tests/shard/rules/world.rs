@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use warren_core::command::{Attributes, encode_publish_head};
+use warren_core::limits::FORWARD_RETRY_MILLIS;
 use warren_core::queue::{
     DeadLettering, Deduplication, Delivery, Event, Overflow, PositionRange, PublishRun, QueueKind, QueueSettings,
     Receipt, RetryDelay, Returned, Settlement, Shard, ShardInput, ShardOutput, Subscription,
@@ -335,6 +336,7 @@ impl World {
         let model = self.models.get_mut(&queue).unwrap();
         let ranges = vec![PositionRange { first: model.messages[at].position, len: 1 }];
         model.arrive(at, done);
+        self.seen.extend((!done).then(|| String::from("given back")));
         model.dispatch();
         let holder = ChannelKey::FORWARDER;
         self.put(ShardInput::Settle { queue: QueueId(queue), holder, ranges, settlement }, output);
@@ -377,7 +379,8 @@ impl World {
     }
 
     fn pass_time(&mut self, output: &mut ShardOutput) -> String {
-        self.now += self.dice.below(15);
+        // Now and then long enough for what the forwarder gave back.
+        self.now += if self.dice.once_in(12) { FORWARD_RETRY_MILLIS } else { self.dice.below(15) };
         self.shard.tick(self.now, &mut self.log, output);
         for model in self.models.values_mut() {
             model.now = self.now;
