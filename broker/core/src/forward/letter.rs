@@ -38,21 +38,20 @@ impl<'a> Letter<'a> {
         let headers = properties.headers().ok().flatten().unwrap_or_default();
         let before = if message.is_dead_letter() { Deaths::of(headers) } else { Deaths::default() };
         if forward.reason == ForwardReason::Due {
-            let routing_keys = routing_keys(message, headers, &before);
+            let routing_keys = routing_keys(message, headers, &before, &["CC", "BCC"]);
             return Self { way, message, header: without_delay(message, headers), routing_keys, deaths: None };
         }
-        let all_keys = routing_keys(message, headers, &before);
-        let disclosed = disclosed(&all_keys, headers);
+        let published_with = routing_keys(message, headers, &before, &["CC"]);
         let death = Death {
             queue: &way.queue.name,
             reason: forward.reason,
             time_secs: forward.at_ms / 1_000,
             exchange: message.exchange(),
-            routing_keys: &disclosed,
+            routing_keys: &published_with,
             expiration: properties.expiration().ok().flatten(),
         };
         let (header, deaths) = death.add_to(message.header(), message.is_dead_letter(), &before);
-        let routing_keys = way.routing_key.as_deref().map_or(all_keys, |key| Vec::from([key]));
+        let routing_keys = way.routing_key.as_deref().map_or(published_with, |key| Vec::from([key]));
         Self { way, message, header, routing_keys, deaths: Some(deaths) }
     }
 
@@ -113,40 +112,16 @@ fn properties(payload: &[u8]) -> Properties<'_> {
     Header::decode(payload).map_or(Properties::NONE, |header| header.properties)
 }
 
-/// The message's routing key, and those in the headers `CC` and `BCC` (RabbitMQ's sender-selected distribution). A dead
-/// letter that got another key has that one alone, though the header `CC` stays with it.
-fn routing_keys<'a>(message: &'a Message, headers: Table<'a>, before: &Deaths) -> Vec<&'a str> {
-    let further = ["CC", "BCC"].into_iter().flat_map(|name| keys_in(headers, name));
+/// The message's routing key, and those in these headers (RabbitMQ's sender-selected distribution). A dead letter that
+/// got another key has that one alone, though the header `CC` stays with it.
+fn routing_keys<'a>(message: &'a Message, headers: Table<'a>, before: &Deaths, names: &[&str]) -> Vec<&'a str> {
+    let arrays = names.iter().filter_map(|name| headers.get(name).ok().flatten()?.as_array());
+    let further = arrays.flat_map(|array| array.iter().filter_map(|key| key.ok()?.as_str()));
     let all: Vec<&str> = core::iter::once(message.routing_key()).chain(further).collect();
-    if message.is_dead_letter() && !same_keys(before.newest_routing_keys(), &all) {
+    if message.is_dead_letter() && !before.newest_routing_keys().eq(all.iter().copied()) {
         return Vec::from([message.routing_key()]);
     }
     all
-}
-
-/// Without those that the publisher wanted nobody to see. A key that stands in `BCC` and also before it is named once
-/// less, and at its last place, as RabbitMQ does.
-fn disclosed<'a>(routing_keys: &[&'a str], headers: Table<'a>) -> Vec<&'a str> {
-    let mut disclosed = routing_keys.to_vec();
-    for blind in keys_in(headers, "BCC") {
-        if let Some(at) = disclosed.iter().position(|key| *key == blind) {
-            disclosed.remove(at);
-        }
-    }
-    disclosed
-}
-
-/// In whatever order: `BCC` may have changed it.
-fn same_keys<'a>(some: impl Iterator<Item = &'a str>, others: &[&str]) -> bool {
-    let (mut some, mut others): (Vec<&str>, Vec<&str>) = (some.collect(), others.to_vec());
-    some.sort_unstable();
-    others.sort_unstable();
-    some == others
-}
-
-fn keys_in<'a>(headers: Table<'a>, name: &str) -> impl Iterator<Item = &'a str> + use<'a> {
-    let array = headers.get(name).ok().flatten().and_then(|value| value.as_array());
-    array.into_iter().flat_map(|array| array.iter().filter_map(|key| key.ok()?.as_str()))
 }
 
 /// The header with `x-delay` negated, as RabbitMQ's plugin hands it on: so the message is not delayed again.

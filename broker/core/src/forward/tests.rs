@@ -370,30 +370,6 @@ fn without_a_key_of_its_own_a_queue_sends_dead_letters_by_all_their_keys() {
 }
 
 #[test]
-fn dead_letters_go_also_where_blind_copies_went_and_do_not_say_so() {
-    let mut node = Node::new();
-    node.exchange("dlx", ExchangeKind::Direct);
-    let keeps = node.queue("keeps", &[("x-dead-letter-exchange", "dlx")]);
-    let [of_rk, of_cc, of_bcc] = ["rk", "cc", "bcc"].map(|key| {
-        let queue = node.queue(key, &[]);
-        node.bind("dlx", queue, key);
-        queue
-    });
-    let copies = |blind: &str| {
-        with_headers("rk", |table| {
-            table.array("CC", |keys| _ = keys.push("cc")).array("BCC", |keys| _ = keys.push(blind));
-        })
-    };
-    let (letter, queues) = node.goes_on(keeps, ForwardReason::Expired, &copies("bcc"));
-    assert_eq!(queues, [of_rk, of_cc, of_bcc]);
-    assert_eq!(deaths(&letter), ["keeps expired 1 x>rk,cc"]);
-    let (letter, queues) = node.goes_on(keeps, ForwardReason::Expired, &copies("rk"));
-    assert_eq!(queues, [of_rk, of_cc]);
-    assert_eq!(deaths(&letter), ["keeps expired 1 x>cc,rk"], "one of two the same is taken away: the first");
-    assert_eq!(node.goes_on(keeps, ForwardReason::Rejected, &letter).1, [of_rk, of_cc], "also the next time");
-}
-
-#[test]
 fn a_message_whose_delay_is_over_is_no_dead_letter_and_keeps_its_expiration() {
     let mut node = Node::new();
     node.exchange("later", ExchangeKind::Direct);
