@@ -11,11 +11,23 @@ pub(crate) struct Known {
 }
 
 /// All of them.
-pub(crate) const KNOWN: [Known; 3] = [
+pub(crate) const KNOWN: [Known; 4] = [
     Known {
         reason: "a dead letter is new to the queue that it comes to; RabbitMQ flags it as redelivered if it was so before",
         is_it: |_, ours, theirs| {
             ours.contains("x-death=") && theirs.replace("redelivered: true", "redelivered: false") == *ours
+        },
+    },
+    Known {
+        reason: "the keys of BCC are forgotten when a message has been routed; RabbitMQ takes them out of the routing keys of \
+                 x-death then, and with them one that is the same",
+        is_it: |_, ours, theirs| {
+            let sorted = |line: &str| {
+                let mut words: Vec<_> = line.split([',', '[', ']']).map(|word| word.trim().to_owned()).collect();
+                words.sort_unstable();
+                words
+            };
+            ours.contains("routing-keys=[") && sorted(ours) == sorted(theirs)
         },
     },
     Known {

@@ -74,6 +74,7 @@ impl Player {
         let said = std::mem::take(&mut self.seen).into_iter().flat_map(|(Place { connection, channel }, mut said)| {
             // Whether a consumer hears of its queue's end before the one who ended it is chance.
             said.sort_by_key(|said| said.starts_with("BasicCancel("));
+            confirms_behind_deliveries(&mut said);
             said.into_iter().map(move |said| format!("{connection}.{channel} {said}"))
         });
         Ok(said.chain(queues).map(|line| self.names.strip(&line)).collect())
@@ -497,6 +498,15 @@ impl Player {
 
 fn link_of(links: &mut [Option<Link>], number: usize) -> Result<&mut Link> {
     links[number].as_mut().context("the connection is there")
+}
+
+/// Whether a publish is confirmed before or after what becomes of it is delivered is chance. Returns stay where they are:
+/// they have to come before their confirms.
+fn confirms_behind_deliveries(said: &mut [String]) {
+    let is_confirm = |line: &str| line.starts_with("ack ") || line.starts_with("nack ");
+    while let Some(at) = said.windows(2).position(|pair| is_confirm(&pair[0]) && pair[1].starts_with("BasicDeliver(")) {
+        said.swap(at, at + 1);
+    }
 }
 
 fn declares_dead_letters(deed: &Deed) -> bool {
