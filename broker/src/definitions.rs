@@ -457,10 +457,20 @@ fn apply_to_names() -> String {
 
 fn password_hash(of: &str, hash: &str, algorithm: Option<&str>) -> Result<PasswordHash, Problem> {
     let name = algorithm.unwrap_or(HashingAlgorithm::Sha256.name());
-    let algorithm = HashingAlgorithm::from_name(name)
-        .ok_or_else(|| wrong(of, format!("hashing_algorithm '{name}' is not available")))?;
+    let algorithm = HashingAlgorithm::from_name(name).ok_or_else(|| wrong(of, unusable_algorithm(name)))?;
     let octets = BASE64_STANDARD.decode(hash).map_err(|error| wrong(of, format!("password_hash: {error}")))?;
     Ok(PasswordHash { algorithm, octets: octets.into() })
+}
+
+fn unusable_algorithm(name: &str) -> String {
+    let known = HashingAlgorithm::ALL.map(HashingAlgorithm::name).join(" and ");
+    match name {
+        "rabbit_password_hashing_md5" => format!(
+            "its password is hashed with MD5, from which it can be found again; known are {known}. Set the password anew \
+             in RabbitMQ (`rabbitmqctl change_password`), which makes a better hash, and export again"
+        ),
+        _ => format!("hashing_algorithm '{name}' is not known; known are {known}"),
+    }
 }
 
 fn vhost_limits(vhost: &str, mut limits: BTreeMap<String, i64>) -> Result<VhostLimits, Problem> {

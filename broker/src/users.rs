@@ -5,7 +5,6 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use md5::Md5;
 use sha2::{Digest, Sha256, Sha512};
 use subtle::{Choice, ConstantTimeEq};
 use warren_core::session::Login;
@@ -89,25 +88,29 @@ fn record_matches(user: Option<&UserRecord>, password: &[u8]) -> Choice {
     hash_matches(hash, password) & !empty
 }
 
+/// Stands in for the hash of a user who is not there: a salt and a digest like any others.
+const NOBODY: [u8; HashingAlgorithm::SALT_BYTES + HashingAlgorithm::Sha256.digest_bytes()] = [0; _];
+
 /// Compares with RabbitMQ's salted hash. All algorithms are gone through, whichever it is and also without any.
 fn hash_matches(hash: Option<&PasswordHash>, password: &[u8]) -> Choice {
-    let octets = hash.map_or(&[0; HashingAlgorithm::SALT_BYTES][..], |hash| &hash.octets);
+    let octets = hash.map_or(&NOBODY[..], |hash| &hash.octets);
     let (salt, expected) = octets.split_at(octets.len().min(HashingAlgorithm::SALT_BYTES));
     let mut right = Choice::from(0);
     for algorithm in HashingAlgorithm::ALL {
-        let digest = match algorithm {
-            HashingAlgorithm::Sha256 => salted::<Sha256>(salt, password),
-            HashingAlgorithm::Sha512 => salted::<Sha512>(salt, password),
-            HashingAlgorithm::Md5 => salted::<Md5>(salt, password),
-        };
         let is_it = Choice::from(u8::from(hash.is_some_and(|hash| hash.algorithm == algorithm)));
-        right |= digest.ct_eq(expected) & is_it;
+        right |= digest(algorithm, &[salt, password]).ct_eq(expected) & is_it;
     }
     right
 }
 
-fn salted<D: Digest>(salt: &[u8], password: &[u8]) -> Vec<u8> {
-    D::new().chain_update(salt).chain_update(password).finalize().to_vec()
+/// All hashes here are computed by this.
+fn digest(algorithm: HashingAlgorithm, parts: &[&[u8]]) -> Vec<u8> {
+    #[cfg(test)]
+    tests::COMPUTED.with_borrow_mut(|computed| computed.push((algorithm, parts.iter().map(|part| part.len()).sum())));
+    match algorithm {
+        HashingAlgorithm::Sha256 => parts.iter().fold(Sha256::new(), Digest::chain_update).finalize().to_vec(),
+        HashingAlgorithm::Sha512 => parts.iter().fold(Sha512::new(), Digest::chain_update).finalize().to_vec(),
+    }
 }
 
 /// Whether the files of a user can be read.
@@ -117,7 +120,8 @@ pub(crate) fn readable(user: &DefaultUser) -> Result<(), LoginError> {
 
 /// Compares by digest, in a time that tells nothing about either side, not even a length.
 fn equal(expected: &[u8], given: &[u8]) -> Choice {
-    Sha256::digest(expected).ct_eq(&Sha256::digest(given))
+    let digest_of = |octets| digest(HashingAlgorithm::Sha256, &[octets]);
+    digest_of(expected).ct_eq(&digest_of(given))
 }
 
 /// A secret's file without the line end that editors put behind it.
@@ -133,11 +137,17 @@ fn read_secret(path: &Path) -> Result<Vec<u8>, LoginError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::cell::RefCell;
     use std::net::{Ipv4Addr, Ipv6Addr};
     use std::num::NonZeroU16;
 
     use warren_core::limits::TopologyLimits;
     use warren_core::topology::{AdministrationChange, Change, UserLimits};
+
+    thread_local! {
+        /// The hashes that this thread has computed: with what, and of how many octets.
+        pub(super) static COMPUTED: RefCell<Vec<(HashingAlgorithm, usize)>> = const { RefCell::new(Vec::new()) };
+    }
 
     const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -147,13 +157,12 @@ mod tests {
     }
 
     /// Hashes that RabbitMQ 4.3.6 takes `secret` for: salt and digest.
-    const HASHES: [(HashingAlgorithm, &str); 3] = [
+    const HASHES: [(HashingAlgorithm, &str); 2] = [
         (HashingAlgorithm::Sha256, "908dc60aa1be72aeb9ac143db6251409113280a8668a52ab64458a4b3f87d052757e4e3f"),
         (
             HashingAlgorithm::Sha512,
             "908dc60ac42e993c422552d37a390855f459b99977c9f0e4aa6b3425bd3e8da1691499531074dbfcd3e831aed164779ad4f18b4aefa45a7ad6aedc71cb41d283657f75a6",
         ),
-        (HashingAlgorithm::Md5, "908dc60a3a7fe069832547a99c0d7e682cda6dae"),
     ];
 
     fn octets(hexadecimal: &str) -> Vec<u8> {
@@ -199,7 +208,7 @@ mod tests {
         std::fs::write(&password_file, "first").expect("written");
         let users = Users::new(Some(DefaultUser { name_file, password_file: password_file.clone() }));
         let topology =
-            topology([("bob", Some(hash(HashingAlgorithm::Sha256))), ("app", Some(hash(HashingAlgorithm::Md5)))]);
+            topology([("bob", Some(hash(HashingAlgorithm::Sha256))), ("app", Some(hash(HashingAlgorithm::Sha512)))]);
         let check = |user, password| users.check(&topology, &login(user, password), FAR);
         assert_eq!(check("app", "first").expect("right"), Identity::Node("app".into()));
         assert!(matches!(check("guest", "guest"), Err(LoginError::Credentials)));
@@ -232,12 +241,39 @@ mod tests {
         let users = Users::new(None);
         let empty = PasswordHash {
             algorithm: HashingAlgorithm::Sha256,
-            octets: [b"salt".to_vec(), salted::<Sha256>(b"salt", b"")].concat().into(),
+            octets: [b"salt".to_vec(), digest(HashingAlgorithm::Sha256, &[b"salt"])].concat().into(),
         };
         let broken = PasswordHash { algorithm: HashingAlgorithm::Sha256, octets: vec![1].into() };
         let topology = topology([("none", None), ("empty", Some(empty)), ("broken", Some(broken))]);
         for user in ["none", "empty", "broken", "unknown"] {
             assert!(matches!(users.check(&topology, &login(user, ""), LOCAL), Err(LoginError::Credentials)), "{user}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_costs_the_same_hashes_whether_the_user_is_there_or_not() {
+        let folder = tempfile::tempdir().expect("a folder for the secrets");
+        let (name_file, password_file) = (folder.path().join("username"), folder.path().join("password"));
+        std::fs::write(&name_file, "appl").expect("written");
+        std::fs::write(&password_file, "password").expect("written");
+        let configured = Users::new(Some(DefaultUser { name_file, password_file }));
+        let topology = topology([
+            ("bobb", Some(hash(HashingAlgorithm::Sha256))),
+            ("carl", Some(hash(HashingAlgorithm::Sha512))),
+            ("none", None),
+        ]);
+        let cost = |users: &Users, user| {
+            COMPUTED.take();
+            assert!(users.check(&topology, &login(user, "not it"), LOCAL).is_err(), "{user}");
+            COMPUTED.take()
+        };
+        for users in [configured, Users::new(None)] {
+            let expected = cost(&users, "nobd");
+            assert!(expected.contains(&(HashingAlgorithm::Sha256, 4 + 6)), "a password is hashed with its salt");
+            assert!(expected.contains(&(HashingAlgorithm::Sha512, 4 + 6)), "with either algorithm");
+            for user in ["bobb", "carl", "none", "appl"] {
+                assert_eq!(cost(&users, user), expected, "{user}");
+            }
         }
     }
 

@@ -127,7 +127,11 @@ fn what_cannot_be_made_is_refused_with_a_sentence() {
         (r#"{"users": [{"name": "u", "password_hash": "?"}]}"#, "user 'u': password_hash: "),
         (
             r#"{"users": [{"name": "u", "password_hash": "AA==", "hashing_algorithm": "rot13"}]}"#,
-            "user 'u': hashing_algorithm 'rot13' is not available",
+            "user 'u': hashing_algorithm 'rot13' is not known; known are rabbit_password_hashing_sha256 and rabbit_",
+        ),
+        (
+            r#"{"users": [{"name": "u", "password_hash": "kI3GCjp/4GmDJUeynA1+aCzabaY=", "hashing_algorithm": "rabbit_password_hashing_md5"}]}"#,
+            "user 'u': its password is hashed with MD5, ",
         ),
         (r#"{"users": [{"name": "u", "limits": {"max-fun": 1}}]}"#, "user 'u': limit 'max-fun' is not available"),
         (

@@ -57,8 +57,8 @@ pub enum PatternError {
     /// It is longer than [`PATTERN_BYTES`].
     #[error("it is longer than {PATTERN_BYTES} octets")]
     TooLong,
-    /// Its program would be larger than [`PATTERN_PROGRAM_BYTES`].
-    #[error("it repeats too much: its program would be larger than {PATTERN_PROGRAM_BYTES} octets")]
+    /// Its program would be larger than [`PATTERN_PROGRAM_BYTES`], which it shares equally with those of its look-ahead.
+    #[error("it repeats or looks ahead too much: its program would be larger than {PATTERN_PROGRAM_BYTES} octets")]
     TooLarge,
     /// Look-ahead stands elsewhere than behind the `^` that it begins with, or beside alternatives.
     #[error("look-ahead is possible only behind '^' at the beginning, and not beside '|' outside of parentheses")]
@@ -166,17 +166,20 @@ impl Expression {
         let mut ahead = Vec::new();
         let mut rest = source.strip_prefix('^').unwrap_or_default();
         while let Some((wanted, inner, behind)) = look_ahead(rest)? {
-            ahead.push(Ahead { wanted, regex: compile(&format!("^(?:{})", translated(inner, names)?.text))? });
+            ahead.push((wanted, format!("^(?:{})", translated(inner, names)?.text)));
             rest = behind;
         }
         if ahead.is_empty() {
-            return Ok(Self { ahead, regex: compile(&translated(source, names)?.text)? });
+            return Ok(Self { ahead: Vec::new(), regex: compile(&translated(source, names)?.text, 1)? });
         }
         let translated = translated(rest, names)?;
         if translated.alternatives {
             return Err(PatternError::LookAhead);
         }
-        Ok(Self { ahead, regex: compile(&format!("^{}", translated.text))? })
+        let programs = ahead.len() + 1;
+        let compile_ahead = |(wanted, text): (bool, String)| Ok(Ahead { wanted, regex: compile(&text, programs)? });
+        let ahead = ahead.into_iter().map(compile_ahead).collect::<Result<_, _>>()?;
+        Ok(Self { ahead, regex: compile(&format!("^{}", translated.text), programs)? })
     }
 
     fn matches(&self, name: &[u8]) -> bool {
@@ -184,8 +187,9 @@ impl Expression {
     }
 }
 
-fn compile(pattern: &str) -> Result<Regex, PatternError> {
-    let built = RegexBuilder::new(pattern).unicode(false).size_limit(PATTERN_PROGRAM_BYTES).build();
+/// Compiles one of so many programs of a pattern.
+fn compile(pattern: &str, programs: usize) -> Result<Regex, PatternError> {
+    let built = RegexBuilder::new(pattern).unicode(false).size_limit(PATTERN_PROGRAM_BYTES / programs).build();
     built.map_err(|error| match error {
         regex::Error::CompiledTooBig(_) => PatternError::TooLarge,
         // The last line of the parser's message is the reason; those before it draw the place.
@@ -406,6 +410,21 @@ mod tests {
         assert_eq!(Pattern::of_policy(&"a".repeat(PATTERN_BYTES + 1)), Err(PatternError::TooLong));
         check("^(a{50}){10}$", &[&"a".repeat(500)], &["a"]);
         assert_eq!(Pattern::of_policy("(((a{50}){50}){50})"), Err(PatternError::TooLarge));
+    }
+
+    #[test]
+    fn a_program_is_as_large_as_it_may_be_with_its_look_ahead_and_no_larger() {
+        let largest = |pattern: fn(usize) -> String| {
+            let too_large = |times: &usize| Pattern::of_policy(&pattern(*times)) == Err(PatternError::TooLarge);
+            let first = (1..PATTERN_PROGRAM_BYTES).step_by(10).find(too_large).expect("some number is too large");
+            (first - 9..=first).find(too_large).expect("so is this one") - 1
+        };
+        let alone = largest(|times| format!("^a{{{times}}}$"));
+        assert!(Pattern::of_policy(&format!("^a{{{alone}}}$")).is_ok());
+        // A repeated octet takes a state of several words.
+        assert!((PATTERN_PROGRAM_BYTES / 64..PATTERN_PROGRAM_BYTES / 8).contains(&alone), "{alone}");
+        let beside_another = largest(|times| format!("^(?!x)a{{{times}}}$"));
+        assert!((alone / 2).abs_diff(beside_another) < alone / 10, "{beside_another} beside another, {alone} alone");
     }
 
     #[test]

@@ -125,8 +125,8 @@ fn what_cannot_be_is_refused_with_a_sentence() {
         (put_user("a\nb", None), "user name 'a\\nb' contains control characters"),
         (put_user(&long, None), &format!("user name '{}' is longer than 255 octets", &long[..64])),
         (
-            put_user("bob", Some(hash(HashingAlgorithm::Md5, 36))),
-            "password hash of user 'bob' has 36 octets, those of rabbit_password_hashing_md5 have 20",
+            put_user("bob", Some(hash(HashingAlgorithm::Sha512, 36))),
+            "password hash of user 'bob' has 36 octets, those of rabbit_password_hashing_sha512 have 68",
         ),
         (put_vhost("", &[], Some("mirrored")), "mirrored is not a valid queue type"),
         (put_vhost(&"x".repeat(1_025), &[], None), "description of 1025 bytes is longer than 1024"),
@@ -189,7 +189,7 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (limit(), limit()).prop_map(|(max_connections, max_queues)| {
             Action::Administer(Administration::SetVhostLimits(VhostLimits { max_connections, max_queues }))
         }),
-        2 => (name(), any::<bool>()).prop_map(|(name, with)| put_user(name, with.then(|| hash(HashingAlgorithm::Md5, 20)))),
+        2 => (name(), any::<bool>()).prop_map(|(name, with)| put_user(name, with.then(|| hash(HashingAlgorithm::Sha512, 68)))),
         1 => name().prop_map(move |name| Action::Administer(Administration::DeleteUser { name: user(name) })),
         1 => (name(), limit()).prop_map(move |(name, max_channels)| {
             let limits = UserLimits { max_connections: None, max_channels };
