@@ -4,6 +4,8 @@
 //! people is passed over: versions, the cluster's name and tags. Everything else has to be something that we can make;
 //! a key that is unknown, a runtime parameter of a plugin or a value of another type is refused with its place.
 
+mod file;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -12,22 +14,48 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
-use serde::{Deserialize, Deserializer};
 use serde_json::Value as Json;
-use warren_amqp::{ArrayBuilder, Table, TableBuilder, Value};
-use warren_core::ConnectionId;
+use warren_amqp::{ArrayBuilder, ReplyCode, Table, TableBuilder, Value};
 use warren_core::topology::{
     Action, Administration, ApplyTo, Bind, DEFAULT_VHOST, ExchangeDeclaration, HashingAlgorithm, Identity,
     PasswordHash, PolicyDeclaration, QueueDeclaration, Request, UserLimits, VhostLimits,
 };
+use warren_core::{ConnectionId, Exception};
 
 use crate::limits::DEFINITIONS_BYTES;
+use file::{
+    BindingEntry, Entry, ExchangeEntry, File, ParameterEntry, PermissionsEntry, PolicyEntry, QueueEntry,
+    TopicPermissionsEntry, UserEntry, VhostEntry,
+};
 
-/// Reads a file of definitions. The requests are to be carried out in this order; doing so again changes nothing.
+/// One step of what a file of definitions wants.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Definition {
+    pub(crate) request: Request,
+    /// The entry that wants it, and where it is: `queue 'orders' in vhost '/' (queues[3])`, for instance.
+    pub(crate) entry: Arc<str>,
+}
+
+impl Definition {
+    /// What people are told if it is refused.
+    pub(crate) fn left_out(&self, refusal: &Exception) -> String {
+        let (Exception::Channel { code, text } | Exception::Connection { code, text }) = refusal;
+        let advice = match code {
+            _ if text.starts_with("inequivalent arg") => {
+                "what is there stays as it is; delete it if the file is right, and start again"
+            }
+            ReplyCode::NotFound => "define that in the file too, or take this out of it, and start again",
+            _ => "correct the file and start again",
+        };
+        format!("{} is left out: {text}; {advice}", self.entry)
+    }
+}
+
+/// Reads a file of definitions. They are to be carried out in this order; doing so again changes nothing.
 ///
 /// # Errors
 /// The file cannot be read, or says something that cannot be made.
-pub(crate) fn load(path: &Path) -> Result<Vec<Request>, DefinitionsError> {
+pub(crate) fn load(path: &Path) -> Result<Vec<Definition>, DefinitionsError> {
     let failed = |problem| DefinitionsError { path: path.to_path_buf(), problem };
     let read = |source| failed(Problem::Read(source));
     if std::fs::metadata(path).map_err(read)?.len() > DEFINITIONS_BYTES {
@@ -47,11 +75,11 @@ pub(crate) struct DefinitionsError {
 /// What is wrong with definitions.
 #[derive(Debug, thiserror::Error)]
 enum Problem {
-    #[error("{0}")]
+    #[error("{0}; name a file that is there and that this process may read")]
     Read(std::io::Error),
     #[error("the file is larger than {DEFINITIONS_BYTES} octets")]
     TooLarge,
-    #[error("{0}")]
+    #[error("{0}; RabbitMQ writes such a file with `rabbitmqctl export_definitions`")]
     Json(#[from] serde_json::Error),
     #[error("{of}: {reason}")]
     Meaning { of: String, reason: String },
@@ -61,58 +89,26 @@ fn wrong(of: impl fmt::Display, reason: impl Into<String>) -> Problem {
     Problem::Meaning { of: of.to_string(), reason: reason.into() }
 }
 
-fn parse(text: &str) -> Result<Vec<Request>, Problem> {
+fn parse(text: &str) -> Result<Vec<Definition>, Problem> {
     let file: File = serde_json::from_str(text)?;
-    let mut requests = Requests { list: Vec::new(), vhost: Arc::from(file.vhost.as_deref().unwrap_or(DEFAULT_VHOST)) };
-    file.refuse_what_is_unknown()?;
+    let vhost = Arc::from(file.vhost.as_deref().unwrap_or(DEFAULT_VHOST));
+    let mut requests = Requests { list: Vec::new(), vhost, entry: Arc::from("") };
+    refuse_what_is_unknown(&file)?;
     if let Some(metadata) = file.metadata {
-        let vhost = requests.vhost.to_string();
-        requests.vhost(VhostEntry { name: vhost, limits: file.limits, metadata, ..VhostEntry::default() })?;
+        let name = requests.vhost.to_string();
+        requests.entry = format!("vhost '{name}' (metadata and limits)").into();
+        requests.vhost(VhostEntry { name, limits: file.limits, metadata, ..VhostEntry::default() })?;
     }
-    file.vhosts.into_iter().try_for_each(|entry| requests.vhost(entry))?;
-    file.users.into_iter().try_for_each(|entry| requests.user(entry))?;
-    file.permissions.into_iter().for_each(|entry| requests.permissions(entry));
-    file.topic_permissions.into_iter().for_each(|entry| requests.topic_permissions(entry));
-    file.parameters.into_iter().try_for_each(|entry| requests.parameter(entry))?;
-    file.policies.into_iter().try_for_each(|entry| requests.policy(entry, false))?;
-    file.exchanges.into_iter().try_for_each(|entry| requests.exchange(entry))?;
-    file.queues.into_iter().try_for_each(|entry| requests.queue(entry))?;
-    file.bindings.into_iter().try_for_each(|entry| requests.binding(entry))?;
+    requests.each(file.vhosts, Requests::vhost)?;
+    requests.each(file.users, Requests::user)?;
+    requests.each(file.permissions, Requests::permissions)?;
+    requests.each(file.topic_permissions, Requests::topic_permissions)?;
+    requests.each(file.parameters, Requests::parameter)?;
+    requests.each(file.policies, |requests, entry| requests.policy(entry, false))?;
+    requests.each(file.exchanges, Requests::exchange)?;
+    requests.each(file.queues, Requests::queue)?;
+    requests.each(file.bindings, Requests::binding)?;
     Ok(requests.list)
-}
-
-/// The file. The keys of the single virtual host's form are beside those of the cluster's.
-#[derive(Deserialize)]
-struct File {
-    #[serde(default)]
-    users: Vec<UserEntry>,
-    #[serde(default)]
-    vhosts: Vec<VhostEntry>,
-    #[serde(default)]
-    permissions: Vec<PermissionsEntry>,
-    #[serde(default)]
-    topic_permissions: Vec<TopicPermissionsEntry>,
-    #[serde(default)]
-    parameters: Vec<ParameterEntry>,
-    #[serde(default)]
-    global_parameters: Vec<GlobalParameterEntry>,
-    #[serde(default)]
-    policies: Vec<PolicyEntry>,
-    #[serde(default)]
-    exchanges: Vec<ExchangeEntry>,
-    #[serde(default)]
-    queues: Vec<QueueEntry>,
-    #[serde(default)]
-    bindings: Vec<BindingEntry>,
-    /// Of a single virtual host.
-    #[serde(default, rename = "original_vhost_name")]
-    vhost: Option<String>,
-    #[serde(default)]
-    metadata: Option<VhostMetadata>,
-    #[serde(default)]
-    limits: BTreeMap<String, i64>,
-    #[serde(flatten)]
-    others: BTreeMap<String, Json>,
 }
 
 /// Keys of the file that are for people.
@@ -131,185 +127,51 @@ const PASSED_OVER: [&str; 8] = [
 /// Parameters of the whole cluster that are for people.
 const GLOBAL_PARAMETERS: [&str; 3] = ["cluster_name", "cluster_tags", "internal_cluster_id"];
 
-impl File {
-    fn refuse_what_is_unknown(&self) -> Result<(), Problem> {
-        if let Some(key) = self.others.keys().find(|key| !PASSED_OVER.contains(&key.as_str())) {
-            return Err(wrong(format_args!("key '{key}'"), "unknown in definitions"));
-        }
-        let unknown = |entry: &&GlobalParameterEntry| !GLOBAL_PARAMETERS.contains(&entry.name.as_str());
-        match self.global_parameters.iter().find(unknown) {
-            Some(entry) => Err(wrong(format_args!("global parameter '{}'", entry.name), "not available here")),
-            None => Ok(()),
-        }
+fn refuse_what_is_unknown(file: &File) -> Result<(), Problem> {
+    if let Some(key) = file.others.keys().find(|key| !PASSED_OVER.contains(&key.as_str())) {
+        return Err(wrong(format_args!("key '{key}'"), "unknown in definitions; take it out of the file"));
+    }
+    let mut parameters = file.global_parameters.iter().enumerate();
+    match parameters.find(|(_, entry)| !GLOBAL_PARAMETERS.contains(&entry.name.as_str())) {
+        Some((index, entry)) => Err(wrong(place(entry, index, DEFAULT_VHOST), NOT_AVAILABLE)),
+        None => Ok(()),
     }
 }
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct VhostEntry {
-    name: String,
-    #[serde(default)]
-    limits: BTreeMap<String, i64>,
-    #[serde(default)]
-    metadata: VhostMetadata,
-    // Before RabbitMQ 3.9 these were beside the name.
-    description: Option<String>,
-    #[serde(default, deserialize_with = "tags")]
-    tags: Vec<String>,
-    default_queue_type: Option<String>,
-    #[serde(default)]
-    tracing: bool,
-}
+/// What is said of something that RabbitMQ has, or one of its plugins, and Warren has not.
+const NOT_AVAILABLE: &str = "not available here; take it out of the file";
 
-#[derive(Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct VhostMetadata {
-    #[serde(default)]
-    description: String,
-    #[serde(default, deserialize_with = "tags")]
-    tags: Vec<String>,
-    default_queue_type: Option<String>,
-    #[serde(default)]
-    protected_from_deletion: bool,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct UserEntry {
-    name: String,
-    password_hash: Option<String>,
-    hashing_algorithm: Option<String>,
-    #[serde(default, deserialize_with = "tags")]
-    tags: Vec<String>,
-    #[serde(default)]
-    limits: BTreeMap<String, i64>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PermissionsEntry {
-    user: String,
-    vhost: String,
-    configure: String,
-    write: String,
-    read: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TopicPermissionsEntry {
-    user: String,
-    vhost: String,
-    exchange: String,
-    write: String,
-    read: String,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ParameterEntry {
-    component: String,
-    name: String,
-    value: Json,
-    vhost: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct GlobalParameterEntry {
-    name: String,
-    #[serde(rename = "value")]
-    _value: Json,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PolicyEntry {
-    vhost: Option<String>,
-    name: String,
-    #[serde(flatten)]
-    rule: PolicyRule,
-}
-
-#[derive(Deserialize)]
-struct PolicyRule {
-    pattern: String,
-    definition: BTreeMap<String, Json>,
-    #[serde(default)]
-    priority: i64,
-    #[serde(default, rename = "apply-to")]
-    apply_to: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ExchangeEntry {
-    vhost: Option<String>,
-    name: String,
-    #[serde(rename = "type")]
-    kind: String,
-    durable: bool,
-    #[serde(default)]
-    auto_delete: bool,
-    #[serde(default)]
-    internal: bool,
-    #[serde(default)]
-    arguments: BTreeMap<String, Json>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct QueueEntry {
-    vhost: Option<String>,
-    name: String,
-    /// Also among the arguments, unless the export is old and the queue classic.
-    #[serde(default, rename = "type")]
-    kind: Option<String>,
-    durable: bool,
-    #[serde(default)]
-    auto_delete: bool,
-    #[serde(default)]
-    arguments: BTreeMap<String, Json>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct BindingEntry {
-    vhost: Option<String>,
-    source: String,
-    destination: String,
-    destination_type: String,
-    routing_key: String,
-    #[serde(default)]
-    arguments: BTreeMap<String, Json>,
-}
-
-/// Tags are a list, or in older exports one text with commas.
-fn tags<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Tags {
-        List(Vec<String>),
-        Text(String),
-    }
-    Ok(match Tags::deserialize(from)? {
-        Tags::List(tags) => tags,
-        Tags::Text(text) => text.split(',').map(str::trim).filter(|tag| !tag.is_empty()).map(String::from).collect(),
-    })
+/// An entry and where it is.
+fn place<E: Entry>(entry: &E, index: usize, vhost: &str) -> String {
+    format!("{} ({}[{index}])", entry.title(vhost), E::LIST)
 }
 
 /// The requests so far.
 struct Requests {
-    list: Vec<Request>,
+    list: Vec<Definition>,
     /// The virtual host of entries that name none.
     vhost: Arc<str>,
+    /// The entry that is read, and where it is.
+    entry: Arc<str>,
 }
 
 impl Requests {
+    fn each<E: Entry>(
+        &mut self,
+        entries: Vec<E>,
+        read: impl Fn(&mut Self, E) -> Result<(), Problem>,
+    ) -> Result<(), Problem> {
+        entries.into_iter().enumerate().try_for_each(|(index, entry)| {
+            self.entry = place(&entry, index, &self.vhost).into();
+            read(self, entry)
+        })
+    }
+
     fn push(&mut self, vhost: Option<&str>, action: Action) {
         let vhost = vhost.map_or_else(|| Arc::clone(&self.vhost), Arc::from);
         let identity = Identity::Node(Arc::from("definitions"));
-        self.list.push(Request { connection: ConnectionId::FORWARDER, identity, vhost, action });
+        let request = Request { connection: ConnectionId::FORWARDER, identity, vhost, action };
+        self.list.push(Definition { request, entry: Arc::clone(&self.entry) });
     }
 
     fn administer(&mut self, vhost: Option<&str>, asked: Administration) {
@@ -320,8 +182,8 @@ impl Requests {
         let name = entry.name;
         let metadata = entry.metadata;
         if entry.tracing || metadata.protected_from_deletion {
-            let reason = "tracing and protection from deletion are not available here";
-            return Err(wrong(format_args!("vhost '{name}'"), reason));
+            let reason = "tracing and protection from deletion are not available here; take them out of the file";
+            return Err(wrong(&self.entry, reason));
         }
         let kind = metadata.default_queue_type.or(entry.default_queue_type);
         let put = Administration::PutVhost {
@@ -330,13 +192,13 @@ impl Requests {
             default_queue_type: kind.filter(|kind| kind != "undefined"),
         };
         self.administer(Some(&name), put);
-        let limits = vhost_limits(&name, entry.limits)?;
+        let limits = vhost_limits(&self.entry, entry.limits)?;
         self.administer(Some(&name), Administration::SetVhostLimits(limits));
         Ok(())
     }
 
     fn user(&mut self, entry: UserEntry) -> Result<(), Problem> {
-        let of = format!("user '{}'", entry.name);
+        let of = Arc::clone(&self.entry);
         let password = entry.password_hash.filter(|hash| !hash.is_empty());
         let password =
             password.map(|hash| password_hash(&of, &hash, entry.hashing_algorithm.as_deref())).transpose()?;
@@ -352,41 +214,43 @@ impl Requests {
         Ok(())
     }
 
-    fn permissions(&mut self, entry: PermissionsEntry) {
+    fn permissions(&mut self, entry: PermissionsEntry) -> Result<(), Problem> {
         let PermissionsEntry { user, vhost, configure, write, read } = entry;
         self.administer(Some(&vhost), Administration::SetPermissions { user, configure, write, read });
+        Ok(())
     }
 
-    fn topic_permissions(&mut self, entry: TopicPermissionsEntry) {
+    fn topic_permissions(&mut self, entry: TopicPermissionsEntry) -> Result<(), Problem> {
         let TopicPermissionsEntry { user, vhost, exchange, write, read } = entry;
         self.administer(Some(&vhost), Administration::SetTopicPermissions { user, exchange, write, read });
+        Ok(())
     }
 
     fn parameter(&mut self, entry: ParameterEntry) -> Result<(), Problem> {
         let ParameterEntry { component, name, value, vhost } = entry;
         match component.as_str() {
             "operator_policy" => {
-                let rule = serde_json::from_value(value)?;
+                let rule = serde_json::from_value(value).map_err(|error| wrong(&self.entry, error.to_string()))?;
                 self.policy(PolicyEntry { vhost, name, rule }, true)
             }
             "vhost-limits" => {
-                let of = vhost.as_deref().unwrap_or(&self.vhost).to_string();
-                let limits = vhost_limits(&of, serde_json::from_value(value)?)?;
+                let limits = serde_json::from_value(value).map_err(|error| wrong(&self.entry, error.to_string()))?;
+                let limits = vhost_limits(&self.entry, limits)?;
                 self.administer(vhost.as_deref(), Administration::SetVhostLimits(limits));
                 Ok(())
             }
-            _ => Err(wrong(format_args!("parameter '{name}' of '{component}'"), "not available here")),
+            _ => Err(wrong(&self.entry, NOT_AVAILABLE)),
         }
     }
 
     fn policy(&mut self, entry: PolicyEntry, operator: bool) -> Result<(), Problem> {
         let PolicyEntry { vhost, name, rule } = entry;
-        let of = format!("{} '{name}'", if operator { "operator policy" } else { "policy" });
+        let of = &self.entry;
         let apply_to = rule.apply_to.as_deref().unwrap_or("all");
         let apply_to = ApplyTo::from_name(apply_to)
-            .ok_or_else(|| wrong(&of, format!("apply-to '{apply_to}' is not one of {}", apply_to_names())))?;
+            .ok_or_else(|| wrong(of, format!("apply-to '{apply_to}' is not one of {}", apply_to_names())))?;
         let declaration = PolicyDeclaration {
-            definition: table(&of, &rule.definition)?,
+            definition: table(of, &rule.definition)?,
             name,
             operator,
             pattern: rule.pattern,
@@ -398,7 +262,7 @@ impl Requests {
     }
 
     fn exchange(&mut self, entry: ExchangeEntry) -> Result<(), Problem> {
-        let arguments = table(&format!("exchange '{}'", entry.name), &entry.arguments)?;
+        let arguments = table(&self.entry, &entry.arguments)?;
         let declaration = ExchangeDeclaration {
             name: entry.name,
             kind: entry.kind,
@@ -413,15 +277,14 @@ impl Requests {
     }
 
     fn queue(&mut self, mut entry: QueueEntry) -> Result<(), Problem> {
-        let of = format!("queue '{}'", entry.name);
         if entry.name.is_empty() {
-            return Err(wrong(of, "has no name"));
+            return Err(wrong(&self.entry, "it has no name"));
         }
         if let Some(kind) = entry.kind {
             entry.arguments.entry(String::from("x-queue-type")).or_insert(Json::String(kind));
         }
         let declaration = QueueDeclaration {
-            arguments: table(&of, &entry.arguments)?,
+            arguments: table(&self.entry, &entry.arguments)?,
             name: entry.name,
             generated_name: String::new(),
             passive: false,
@@ -434,9 +297,8 @@ impl Requests {
     }
 
     fn binding(&mut self, entry: BindingEntry) -> Result<(), Problem> {
-        let of = format!("binding from '{}' to '{}'", entry.source, entry.destination);
         let bind = Bind {
-            arguments: table(&of, &entry.arguments)?,
+            arguments: table(&self.entry, &entry.arguments)?,
             source: entry.source,
             destination: entry.destination,
             routing_key: entry.routing_key,
@@ -444,7 +306,9 @@ impl Requests {
         let action = match entry.destination_type.as_str() {
             "queue" => Action::BindQueue(bind),
             "exchange" => Action::BindExchange(bind),
-            other => return Err(wrong(of, format!("destination_type '{other}' is neither queue nor exchange"))),
+            other => {
+                return Err(wrong(&self.entry, format!("destination_type '{other}' is neither queue nor exchange")));
+            }
         };
         self.push(entry.vhost.as_deref(), action);
         Ok(())
@@ -466,20 +330,19 @@ fn unusable_algorithm(name: &str) -> String {
     let known = HashingAlgorithm::ALL.map(HashingAlgorithm::name).join(" and ");
     match name {
         "rabbit_password_hashing_md5" => format!(
-            "its password is hashed with MD5, from which it can be found again; known are {known}. Set the password anew \
-             in RabbitMQ (`rabbitmqctl change_password`), which makes a better hash, and export again"
+            "its password is hashed with MD5, from which it can be found again; known are {known}. Set the password \
+             anew in RabbitMQ (`rabbitmqctl change_password`), which makes a better hash, and export again"
         ),
         _ => format!("hashing_algorithm '{name}' is not known; known are {known}"),
     }
 }
 
-fn vhost_limits(vhost: &str, mut limits: BTreeMap<String, i64>) -> Result<VhostLimits, Problem> {
-    let of = format!("vhost '{vhost}'");
+fn vhost_limits(of: &str, mut limits: BTreeMap<String, i64>) -> Result<VhostLimits, Problem> {
     let known = VhostLimits {
-        max_connections: limit(&of, limits.remove("max-connections"))?,
-        max_queues: limit(&of, limits.remove("max-queues"))?,
+        max_connections: limit(of, limits.remove("max-connections"))?,
+        max_queues: limit(of, limits.remove("max-queues"))?,
     };
-    refuse_limits(&of, &limits)?;
+    refuse_limits(of, &limits)?;
     Ok(known)
 }
 
@@ -492,7 +355,7 @@ fn limit(of: &str, value: Option<i64>) -> Result<Option<u32>, Problem> {
 }
 
 fn refuse_limits(of: &str, left: &BTreeMap<String, i64>) -> Result<(), Problem> {
-    left.keys().next().map_or(Ok(()), |name| Err(wrong(of, format!("limit '{name}' is not available"))))
+    left.keys().next().map_or(Ok(()), |name| Err(wrong(of, format!("limit '{name}' is {NOT_AVAILABLE}"))))
 }
 
 /// Arguments as they would come from a client.

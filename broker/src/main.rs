@@ -21,24 +21,33 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a broker. Without flags it keeps its data in ./warren-data, listens on this host only, and lets `guest` in.
-    #[command(after_help = "Examples:\n  warren-broker serve\n  warren-broker serve --config /etc/warren/warren.toml")]
+    #[command(after_help = AFTER_HELP)]
     Serve(Serve),
 }
 
+const AFTER_HELP: &str = "\
+Examples:
+  warren-broker serve
+  warren-broker serve --config /etc/warren/warren.toml
+  warren-broker serve --data-dir /tmp/warren --amqp 127.0.0.1:5673 --metrics 127.0.0.1:0
+
+docs/configuration.md describes every setting, and has a file of definitions with virtual hosts, users and queues as an example.";
+
 #[derive(Debug, Args)]
 struct Serve {
-    /// TOML file with settings; flags override it. Keys: data_dir, max_message_bytes, listeners.amqp (a list),
-    /// listeners.amqps (a list), listeners.metrics, tls.certificate, tls.key, tls.ca, tls.client_certificates,
-    /// log.segment_bytes, log.checkpoint_bytes, default_user.name_file, default_user.password_file.
+    /// TOML file with settings; flags override it. Keys: data_dir, max_message_bytes, definitions (a JSON file as RabbitMQ
+    /// exports it: virtual hosts, users, rights, policies, queues), listeners.amqp (a list), listeners.amqps (a list),
+    /// listeners.metrics, tls.certificate, tls.key, tls.ca, tls.client_certificates, log.segment_bytes,
+    /// log.checkpoint_bytes, default_user.name_file, default_user.password_file. Default: no file.
     #[arg(long, value_name = "FILE", env = "WARREN_CONFIG")]
     config: Option<PathBuf>,
-    /// Folder for the data.
+    /// Folder for the data; made if it is not there. Default: ./warren-data.
     #[arg(long, value_name = "FOLDER", env = "WARREN_DATA_DIR")]
     data_dir: Option<PathBuf>,
-    /// Address for AMQP; may be given more than once. Port 0 takes a free port.
+    /// Address for AMQP; may be given more than once. Port 0 takes a free port. Default: 127.0.0.1:5672 and [::1]:5672.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = socket_address)]
     amqp: Vec<SocketAddr>,
-    /// Address for /livez, /readyz and /metrics.
+    /// Address for /livez, /readyz and /metrics. Default: 127.0.0.1:15692.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = socket_address)]
     metrics: Option<SocketAddr>,
     /// How log lines look.
@@ -95,5 +104,42 @@ impl Serve {
             config.listeners.metrics = metrics;
         }
         Ok(config.checked()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    /// The keys of a table and of the tables in it, with dots.
+    fn keys(table: &toml::Table) -> Vec<String> {
+        let of = |(key, value): (&String, &toml::Value)| match value {
+            toml::Value::Table(inner) => keys(inner).into_iter().map(|inner| format!("{key}.{inner}")).collect(),
+            _ => vec![key.clone()],
+        };
+        table.iter().flat_map(of).collect()
+    }
+
+    #[test]
+    fn the_help_names_every_setting_variable_and_default() {
+        let mut cli = Cli::command();
+        let help = cli.find_subcommand_mut("serve").expect("a command").render_long_help().to_string();
+        let words: Vec<_> = help.split([' ', '\n', ',', ';', '(']).map(|word| word.trim_end_matches('.')).collect();
+        let text = include_str!("../../docs/configuration.md");
+        let example = text.split("```").nth(1).and_then(|block| block.strip_prefix("toml")).expect("an example");
+        let keys = keys(&example.parse().expect("valid"));
+        assert!(keys.len() > 10, "{keys:?}");
+        for key in &keys {
+            assert!(words.contains(&key.as_str()), "{key} is not in: {help}");
+        }
+        for word in ["WARREN_CONFIG", "WARREN_DATA_DIR", "WARREN_LOG", "WARREN_LOG_FORMAT", "docs/configuration.md"] {
+            assert!(help.contains(word), "{word} is not in: {help}");
+        }
+        let defaults = Config::default();
+        let addresses = defaults.listeners.amqp.iter().chain([&defaults.listeners.metrics]);
+        for address in addresses {
+            assert!(help.contains(&address.to_string()), "{address} is not in: {help}");
+        }
     }
 }

@@ -19,7 +19,7 @@ use tracing::{error, info, warn};
 use warren_core::ShardId;
 use warren_core::queue::ShardInput;
 use warren_core::session::MetadataRequest;
-use warren_core::topology::{QueueRecord, Request, Topology};
+use warren_core::topology::{QueueRecord, Topology};
 use warren_replication::{Group, NodeId};
 use warren_storage::LogWriter;
 
@@ -27,6 +27,7 @@ use crate::checkpoint::Checkpointer;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connections::Connections;
+use crate::definitions::{self, Definition};
 use crate::forwarder::ForwarderTask;
 use crate::inbox::{InboxSender, inbox};
 use crate::limits::SHUTDOWN_TIMEOUT;
@@ -36,7 +37,7 @@ use crate::metrics::Metrics;
 use crate::recovery::State;
 use crate::shard::{ShardMessage, ShardTask};
 use crate::users::{self, Users};
-use crate::{definitions, http, listener, tls};
+use crate::{http, listener, tls};
 
 /// How many shards hold queues. Each queue's record names its shard, so this may grow and must not shrink.
 pub(crate) const SHARDS: NonZeroU16 = NonZeroU16::new(32).expect("32 is not 0");
@@ -105,7 +106,7 @@ impl Node {
         raise_file_limit();
         let started = Instant::now();
         let definitions = config.definitions.as_deref().map(definitions::load).transpose()?.unwrap_or_default();
-        let tls = config.tls.as_ref().map(tls::acceptor).transpose().context("TLS cannot be offered")?;
+        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
         let listeners = bind(&config.listeners.amqp).await?;
         let tls_listeners = bind(&config.amqps()).await?;
         let http_listener = bind_one(config.listeners.metrics).await?;
@@ -275,20 +276,26 @@ pub(crate) fn create(queue: &QueueRecord, topology: &Topology) -> ShardInput {
 
 /// Makes what the definitions say and what is not there. What does not fit what is there is the smaller harm: it is told
 /// and left, for the messages in it are somebody's.
-async fn define(definitions: Vec<Request>, shared: &Shared) {
+async fn define(definitions: Vec<Definition>, shared: &Shared) {
     // All are sent before the first is waited for, so that many become durable together.
-    let ask = |request: Request| (request.clone(), shared.metadata.request(MetadataRequest::Topology(request)));
-    let mut refused = 0;
+    let ask = |definition: Definition| {
+        let answer = shared.metadata.request(MetadataRequest::Topology(definition.request.clone()));
+        (definition, answer)
+    };
     let asked: Vec<_> = definitions.into_iter().map(ask).collect();
     let count = asked.len();
-    for (request, answer) in asked {
-        if let Ok(Err(refusal)) = answer.await {
-            warn!(vhost = %request.vhost, action = ?request.action, %refusal, "a definition is passed over");
-            refused += 1;
+    let mut left_out: Vec<Arc<str>> = Vec::new();
+    for (definition, answer) in asked {
+        // Of an entry of which nothing was made, the rest is not worth a line of its own.
+        if let Ok(Err(refusal)) = answer.await
+            && left_out.last() != Some(&definition.entry)
+        {
+            warn!("{}", definition.left_out(&refusal));
+            left_out.push(definition.entry);
         }
     }
     if count > 0 {
-        info!(count, refused, "definitions are loaded");
+        info!(count, left_out = left_out.len(), "definitions are loaded");
     }
 }
 

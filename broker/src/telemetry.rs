@@ -15,14 +15,18 @@ pub enum LogFormat {
     Json,
 }
 
+/// Why a filter cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{0:?} is no filter: use a level, which is off, error, warn, info, debug or trace, or directives such as \
+     warn,warren_broker=debug"
+)]
+struct UnknownFilter(String);
+
 /// A bare word has to be a level: as the name of a module, which it could also be, it would silence everything.
 fn known_level(filter: &str) -> anyhow::Result<&str> {
     let is_word = filter.chars().all(|character| character.is_ascii_alphabetic());
-    anyhow::ensure!(
-        !is_word || filter.parse::<LevelFilter>().is_ok(),
-        "{filter:?} is no level: use off, error, warn, info, debug or trace, or directives such as \
-         warn,warren_broker=debug"
-    );
+    anyhow::ensure!(!is_word || filter.parse::<LevelFilter>().is_ok(), UnknownFilter(filter.to_owned()));
     Ok(filter)
 }
 
@@ -32,7 +36,8 @@ fn known_level(filter: &str) -> anyhow::Result<&str> {
 /// # Errors
 /// The filter cannot be read.
 pub fn init(format: LogFormat, filter: &str) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(known_level(filter)?)?;
+    // The library's reason does not say which part of the filter it means.
+    let filter = EnvFilter::try_new(known_level(filter)?).map_err(|_| UnknownFilter(filter.to_owned()))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     match format {
         LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).init(),

@@ -7,66 +7,96 @@ use std::sync::Arc;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::pem::{self, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{InvalidMessage, RootCertStore, ServerConfig};
 use tokio_rustls::TlsAcceptor;
 
 use crate::config::{ClientCertificates, TlsConfig};
 
-/// Why the files for TLS cannot be used.
-#[derive(Debug, thiserror::Error)]
+/// Why the files for TLS cannot be used. `setting`: the key in the configuration that names the file.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TlsError {
     /// A file cannot be read.
-    #[error("cannot read {path}: {source}")]
+    #[error(
+        "cannot read {path}, which is {setting}: {reason}; name a file that is there and that this process may read"
+    )]
     Read {
         /// The file.
         path: PathBuf,
+        /// What names it.
+        setting: &'static str,
         /// Why.
-        source: io::Error,
+        reason: String,
     },
     /// What is in a file is not PEM.
-    #[error("{path} is not a PEM file: {reason}")]
+    #[error(
+        "{path}, which is {setting}, is not a PEM file: {reason}; it has to have a part that begins with -----BEGIN"
+    )]
     Pem {
+        /// The file.
+        path: PathBuf,
+        /// What names it.
+        setting: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// A file has nothing of what it should have.
+    #[error(
+        "{path}, which is {setting}, has no {what}: it has to have a part that begins with -----BEGIN {label}-----"
+    )]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What names it.
+        setting: &'static str,
+        /// What it lacks.
+        what: &'static str,
+        /// How such a part begins.
+        label: &'static str,
+    },
+    /// A certificate cannot be read.
+    #[error("{path}, which is {setting}, has a certificate that cannot be read: {reason}; have it issued anew")]
+    Certificate {
+        /// The file.
+        path: PathBuf,
+        /// What names it.
+        setting: &'static str,
+        /// Why.
+        reason: String,
+    },
+    /// The key cannot be read.
+    #[error(
+        "{path}, which is tls.key, has a private key that cannot be read: {reason}; it has to be an RSA, ECDSA \
+         or Ed25519 key without a password"
+    )]
+    Key {
         /// The file.
         path: PathBuf,
         /// Why.
         reason: String,
     },
-    /// A file has nothing of what it should have.
-    #[error("{path} has no {what}; it has to be a PEM file")]
-    Missing {
-        /// The file.
-        path: PathBuf,
-        /// What it lacks.
-        what: &'static str,
-    },
-    /// An authority's certificate cannot be used.
-    #[error("{path} has a certificate that cannot be used: {source}")]
-    Authority {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: rustls::Error,
-    },
-    /// The authorities cannot be used together.
-    #[error("the authorities of {path} cannot be used: {source}")]
-    Verifier {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: VerifierBuilderError,
-    },
-    /// Certificate and key do not go together, or one of them is not of a kind that is known.
-    #[error("the certificate {certificate} and the key {key} cannot be used together: {source}")]
-    Certificate {
+    /// Certificate and key do not go together.
+    #[error(
+        "the private key in {key}, which is tls.key, is not that of the first certificate in {certificate}, which is \
+         tls.certificate; name two files that were made together"
+    )]
+    Mismatch {
         /// The certificate's file.
         certificate: PathBuf,
         /// The key's.
         key: PathBuf,
-        /// Why.
-        source: rustls::Error,
     },
+    /// TLS cannot be set up for another reason.
+    #[error("TLS cannot be offered: {0}")]
+    Other(String),
+}
+
+/// A file that the configuration names, and the key that names it.
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    path: &'a Path,
+    setting: &'static str,
 }
 
 /// What accepts TLS connections, made of the files that the configuration names: TLS 1.2 and 1.3.
@@ -76,12 +106,12 @@ pub enum TlsError {
 pub(crate) fn acceptor(config: &TlsConfig) -> Result<TlsAcceptor, TlsError> {
     let TlsConfig { certificate, key, ca, client_certificates } = config;
     let provider = Arc::new(aws_lc_rs::default_provider());
-    let chain = certificates(certificate)?;
-    let private_key = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, "private key", error))?;
-    let unusable = |source| TlsError::Certificate { certificate: certificate.clone(), key: key.clone(), source };
+    let chain = certificates(Named { path: certificate, setting: "tls.certificate" })?;
+    let private_key = PrivateKeyDer::from_pem_file(key)
+        .map_err(|error| unreadable(Named { path: key, setting: "tls.key" }, ("private key", "PRIVATE KEY"), error))?;
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
-        .map_err(unusable)?;
+        .map_err(|error| TlsError::Other(error.to_string()))?;
     let builder = match (ca, client_certificates) {
         (Some(ca), ClientCertificates::Optional | ClientCertificates::Required) => {
             let required = *client_certificates == ClientCertificates::Required;
@@ -89,7 +119,7 @@ pub(crate) fn acceptor(config: &TlsConfig) -> Result<TlsAcceptor, TlsError> {
         }
         _ => builder.with_no_client_auth(),
     };
-    let config = builder.with_single_cert(chain, private_key).map_err(unusable)?;
+    let config = builder.with_single_cert(chain, private_key).map_err(|error| unusable(certificate, key, error))?;
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
@@ -99,31 +129,61 @@ pub(crate) fn is_plain_text(error: &io::Error) -> bool {
     matches!(inner, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
-    let certificates = found.map_err(|error| unreadable(path, "certificate", error))?;
+fn certificates(file: Named<'_>) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let wanted = ("certificate", "CERTIFICATE");
+    let found = CertificateDer::pem_file_iter(file.path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let certificates = found.map_err(|error| unreadable(file, wanted, error))?;
     if certificates.is_empty() {
-        return Err(TlsError::Missing { path: path.to_path_buf(), what: "certificate" });
+        return Err(unreadable(file, wanted, pem::Error::NoItemsFound));
     }
     Ok(certificates)
 }
 
 fn verifier(ca: &Path, required: bool, provider: Arc<CryptoProvider>) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    let file = Named { path: ca, setting: "tls.ca" };
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(ca)? {
-        roots.add(certificate).map_err(|source| TlsError::Authority { path: ca.to_path_buf(), source })?;
+    for certificate in certificates(file)? {
+        roots.add(certificate).map_err(|error| unreadable_certificate(file, &error))?;
     }
     let builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
     let builder = if required { builder } else { builder.allow_unauthenticated() };
-    builder.build().map_err(|source| TlsError::Verifier { path: ca.to_path_buf(), source })
+    builder.build().map_err(|error| TlsError::Other(format!("the authorities in {}: {error}", ca.display())))
 }
 
-fn unreadable(path: &Path, what: &'static str, error: pem::Error) -> TlsError {
+/// `what` is missing in the file, or cannot be made out. `label`: how such a part of a PEM file begins.
+fn unreadable(
+    Named { path, setting }: Named<'_>,
+    (what, label): (&'static str, &'static str),
+    error: pem::Error,
+) -> TlsError {
     let path = path.to_path_buf();
     match error {
-        pem::Error::Io(source) => TlsError::Read { path, source },
-        pem::Error::NoItemsFound => TlsError::Missing { path, what },
-        other => TlsError::Pem { path, reason: other.to_string() },
+        pem::Error::Io(error) => TlsError::Read { path, setting, reason: error.to_string() },
+        pem::Error::NoItemsFound => TlsError::Missing { path, setting, what, label },
+        other => TlsError::Pem { path, setting, reason: other.to_string() },
+    }
+}
+
+fn unreadable_certificate(Named { path, setting }: Named<'_>, error: &rustls::Error) -> TlsError {
+    // The library speaks of a peer's certificate, whosever it is.
+    let reason = match error {
+        rustls::Error::InvalidCertificate(reason) => format!("{reason:?}"),
+        other => other.to_string(),
+    };
+    TlsError::Certificate { path: path.to_path_buf(), setting, reason }
+}
+
+/// What is wrong with a certificate and a key that could be made out.
+fn unusable(certificate: &Path, key: &Path, error: rustls::Error) -> TlsError {
+    match error {
+        rustls::Error::InconsistentKeys(_) => {
+            TlsError::Mismatch { certificate: certificate.to_path_buf(), key: key.to_path_buf() }
+        }
+        rustls::Error::InvalidCertificate(_) => {
+            unreadable_certificate(Named { path: certificate, setting: "tls.certificate" }, &error)
+        }
+        rustls::Error::General(reason) => TlsError::Key { path: key.to_path_buf(), reason },
+        other => TlsError::Other(other.to_string()),
     }
 }
 
@@ -144,6 +204,10 @@ mod tests {
             let other = rcgen::KeyPair::generate().expect("a key");
             files.write("other.key", &other.serialize_pem());
             files.write("empty", "");
+            // Zeros, where there should be DER.
+            for (name, label) in [("garbage.crt", "CERTIFICATE"), ("garbage.key", "PRIVATE KEY")] {
+                files.write(name, &format!("-----BEGIN {label}-----\nAAAAAAAA\n-----END {label}-----\n"));
+            }
             files.write("broken", "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n");
             files
         }
@@ -164,22 +228,41 @@ mod tests {
     }
 
     #[test]
-    fn good_files_are_taken_and_each_bad_one_is_named_with_what_is_wrong() {
+    fn good_files_are_taken_and_each_bad_one_is_named_with_what_is_wrong_and_what_to_do() {
         let files = Files::new();
         assert!(acceptor(&files.config("good.crt", "good.key", "good.crt")).is_ok());
-        for (config, file, reason) in [
-            (files.config("absent", "good.key", "good.crt"), "absent", "cannot read"),
-            (files.config("good.crt", "absent", "good.crt"), "absent", "cannot read"),
-            (files.config("good.crt", "good.key", "absent"), "absent", "cannot read"),
-            (files.config("empty", "good.key", "good.crt"), "empty", "no certificate"),
-            (files.config("good.key", "good.key", "good.crt"), "good.key", "no certificate"),
-            (files.config("good.crt", "good.crt", "good.crt"), "good.crt", "no private key"),
-            (files.config("good.crt", "good.key", "empty"), "empty", "no certificate"),
-            (files.config("broken", "good.key", "good.crt"), "broken", "not a PEM file"),
-            (files.config("good.crt", "other.key", "good.crt"), "other.key", "cannot be used together"),
+        for (config, file, setting, reason) in [
+            (files.config("absent", "good.key", "good.crt"), "absent", "tls.certificate", "cannot read"),
+            (files.config("good.crt", "absent", "good.crt"), "absent", "tls.key", "cannot read"),
+            (files.config("good.crt", "good.key", "absent"), "absent", "tls.ca", "cannot read"),
+            (files.config("empty", "good.key", "good.crt"), "empty", "tls.certificate", "has no certificate"),
+            (files.config("good.key", "good.key", "good.crt"), "good.key", "tls.certificate", "has no certificate"),
+            (files.config("good.crt", "good.crt", "good.crt"), "good.crt", "tls.key", "has no private key"),
+            (files.config("good.crt", "good.key", "empty"), "empty", "tls.ca", "has no certificate"),
+            (files.config("broken", "good.key", "good.crt"), "broken", "tls.certificate", "not a PEM file"),
+            (files.config("garbage.crt", "good.key", "good.crt"), "garbage.crt", "tls.certificate", "BadEncoding"),
+            (files.config("good.crt", "garbage.key", "good.crt"), "garbage.key", "tls.key", "has a private key that"),
+            (files.config("good.crt", "good.key", "garbage.crt"), "garbage.crt", "tls.ca", "BadEncoding"),
+            (files.config("good.crt", "other.key", "good.crt"), "other.key", "tls.key", "is not that of the first"),
         ] {
             let error = acceptor(&config).err().expect(file).to_string();
-            assert!(error.contains(file) && error.contains(reason), "{error}");
+            let path = files.folder.path().join(file).display().to_string();
+            assert_eq!(error.matches(&format!("{path}, which is {setting}")).count(), 1, "{error}");
+            assert_eq!(error.matches(reason).count(), 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn an_error_says_everything_once() {
+        let files = Files::new();
+        for config in [
+            files.config("absent", "good.key", "good.crt"),
+            files.config("broken", "good.key", "good.crt"),
+            files.config("good.crt", "good.key", "garbage.crt"),
+            files.config("good.crt", "garbage.key", "good.crt"),
+        ] {
+            let error = acceptor(&config).err().expect("a bad file");
+            assert!(std::error::Error::source(&error).is_none(), "what caused it is in its text: {error}");
         }
     }
 }

@@ -42,9 +42,10 @@ const CLUSTER: &str = r#"{
   ]
 }"#;
 
-/// Carries out requests; answers how many changed something.
-fn carry_out(topology: &mut Topology, requests: &[Request]) -> usize {
-    let changes = requests.iter().filter(|request| {
+/// Carries out definitions; answers how many changed something.
+fn carry_out(topology: &mut Topology, definitions: &[Definition]) -> usize {
+    let changes = definitions.iter().filter(|definition| {
+        let request = &definition.request;
         let prepared = topology.prepare(request).unwrap_or_else(|refusal| panic!("{request:?}: {refusal}"));
         prepared.changes.iter().for_each(|change| topology.apply(change));
         !prepared.changes.is_empty()
@@ -99,7 +100,7 @@ fn an_export_of_one_virtual_host_goes_where_it_came_from() {
 #[test]
 fn arguments_keep_their_types() {
     let requests = parse(CLUSTER).expect("valid");
-    let arguments = requests.iter().find_map(|request| match &request.action {
+    let arguments = requests.iter().find_map(|definition| match &definition.request.action {
         Action::DeclareQueue(queue) if queue.name == "plain" => Some(queue.arguments.clone()),
         _ => None,
     });
@@ -121,42 +122,54 @@ fn what_cannot_be_made_is_refused_with_a_sentence() {
     let nested = "[".repeat(20) + &"]".repeat(20);
     for (text, expected) in [
         ("{", "EOF while parsing"),
-        (r#"{"shovels": []}"#, "key 'shovels': unknown in definitions"),
+        (r#"{"shovels": []}"#, "key 'shovels': unknown in definitions; take it out"),
         (r#"{"users": [{"name": "u", "secret": "x"}]}"#, "unknown field `secret`, expected one of `name`, "),
         (r#"{"users": [{"name": 5}]}"#, "at line 1 column"),
-        (r#"{"users": [{"name": "u", "password_hash": "?"}]}"#, "user 'u': password_hash: "),
+        (r#"{"users": [{"name": "u", "password_hash": "?"}]}"#, "user 'u' (users[0]): password_hash: "),
         (
             r#"{"users": [{"name": "u", "password_hash": "AA==", "hashing_algorithm": "rot13"}]}"#,
-            "user 'u': hashing_algorithm 'rot13' is not known; known are rabbit_password_hashing_sha256 and rabbit_",
+            "user 'u' (users[0]): hashing_algorithm 'rot13' is not known; known are rabbit_password_hashing_sha256 and rabbit_",
         ),
         (
             r#"{"users": [{"name": "u", "password_hash": "kI3GCjp/4GmDJUeynA1+aCzabaY=", "hashing_algorithm": "rabbit_password_hashing_md5"}]}"#,
-            "user 'u': its password is hashed with MD5, ",
+            "user 'u' (users[0]): its password is hashed with MD5, ",
         ),
-        (r#"{"users": [{"name": "u", "limits": {"max-fun": 1}}]}"#, "user 'u': limit 'max-fun' is not available"),
+        (
+            r#"{"users": [{"name": "u", "limits": {"max-fun": 1}}]}"#,
+            "user 'u' (users[0]): limit 'max-fun' is not available here",
+        ),
         (
             r#"{"vhosts": [{"name": "v", "limits": {"max-queues": 9999999999}}]}"#,
-            "vhost 'v': a limit of 9999999999 is too high",
+            "vhost 'v' (vhosts[0]): a limit of 9999999999 is too high",
         ),
-        (r#"{"vhosts": [{"name": "v", "tracing": true}]}"#, "vhost 'v': tracing and protection from deletion"),
+        (
+            r#"{"vhosts": [{"name": "v", "tracing": true}]}"#,
+            "vhost 'v' (vhosts[0]): tracing and protection from deletion",
+        ),
         (
             r#"{"parameters": [{"component": "shovel", "name": "s", "vhost": "/", "value": {}}]}"#,
-            "parameter 's' of 'shovel': not available here",
+            "parameter 's' of 'shovel' in vhost '/' (parameters[0]): not available here",
         ),
         (
             r#"{"global_parameters": [{"name": "mqtt_default_vhosts", "value": {}}]}"#,
-            "global parameter 'mqtt_default_vhosts': not available here",
+            "global parameter 'mqtt_default_vhosts' (global_parameters[0]): not available here",
         ),
         (
             r#"{"policies": [{"vhost": "/", "name": "p", "pattern": "", "apply-to": "all queues", "definition": {}}]}"#,
-            "policy 'p': apply-to 'all queues' is not one of all, queues, classic_queues, quorum_queues, streams, exchanges",
+            "policy 'p' in vhost '/' (policies[0]): apply-to 'all queues' is not one of all, queues, classic_queues, quorum_queues, streams, exchanges",
         ),
-        (&queue(r#"{"n": 18446744073709551615}"#), "queue 'q': the number 18446744073709551615 is too large"),
-        (&queue(&format!(r#"{{"n": {nested}}}"#)), "queue 'q': "),
-        (&queue(&format!(r#"{{"{}": 1}}"#, "x".repeat(256))), "queue 'q': the name of an argument is longer than 255"),
+        (
+            &queue(r#"{"n": 18446744073709551615}"#),
+            "queue 'q' in vhost '/' (queues[0]): the number 18446744073709551615 is too large",
+        ),
+        (&queue(&format!(r#"{{"n": {nested}}}"#)), "queue 'q' in vhost '/' (queues[0]): "),
+        (
+            &queue(&format!(r#"{{"{}": 1}}"#, "x".repeat(256))),
+            "queue 'q' in vhost '/' (queues[0]): the name of an argument is longer than 255",
+        ),
         (
             r#"{"bindings": [{"vhost": "/", "source": "x", "destination": "q", "destination_type": "stream", "routing_key": ""}]}"#,
-            "binding from 'x' to 'q': destination_type 'stream' is neither queue nor exchange",
+            "binding from 'x' to 'q' in vhost '/' (bindings[0]): destination_type 'stream' is neither queue nor exchange",
         ),
     ] {
         let problem = parse(text).expect_err(text).to_string();
@@ -179,4 +192,38 @@ fn a_file_is_read_up_to_its_largest_size() {
     file.set_len(DEFINITIONS_BYTES + 1).expect("a sparse file");
     let error = load(&path).expect_err("too large").to_string();
     assert!(error.ends_with("the file is larger than 67108864 octets"), "{error}");
+}
+
+#[test]
+fn what_is_left_out_is_told_with_its_place_its_reason_and_what_to_do() {
+    let text = r#"{
+        "permissions": [{"user": "nobody", "vhost": "/", "configure": "", "write": "", "read": ""}],
+        "policies": [{"vhost": "/", "name": "p", "pattern": "", "definition": {"max-lenght": 5}}],
+        "queues": [{"vhost": "/", "name": "other", "durable": true}, {"vhost": "/", "name": "q", "durable": true}]
+    }"#;
+    let mut topology = empty();
+    carry_out(
+        &mut topology,
+        &parse(r#"{"queues": [{"vhost": "/", "name": "q", "durable": true, "arguments": {"x-max-length": 5}}]}"#)
+            .expect("valid"),
+    );
+    let mut told = Vec::new();
+    for definition in parse(text).expect("valid") {
+        match topology.prepare(&definition.request) {
+            Ok(prepared) => prepared.changes.iter().for_each(|change| topology.apply(change)),
+            Err(refusal) => told.push(definition.left_out(&refusal)),
+        }
+    }
+    assert_eq!(
+        told,
+        [
+            "permissions of user 'nobody' in vhost '/' (permissions[0]) is left out: no user 'nobody'; define that in the file too, \
+             or take this out of it, and start again",
+            "policy 'p' in vhost '/' (policies[0]) is left out: 'max-lenght' is not a recognised policy setting; correct the file \
+             and start again",
+            "queue 'q' in vhost '/' (queues[1]) is left out: inequivalent arg 'x-max-length' for queue 'q' in vhost '/': received \
+             none but current is the value '5' of type 'long'; what is there stays as it is; delete it if the file is \
+             right, and start again",
+        ]
+    );
 }
