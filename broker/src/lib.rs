@@ -38,3 +38,4 @@ mod users;
 
 pub use config::Config;
 pub use node::Node;
+pub use users::password_hash;

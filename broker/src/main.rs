@@ -1,5 +1,6 @@
 //! The `warren-broker` program.
 
+use std::io::Read;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,7 +9,7 @@ use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use warren_broker::telemetry::{self, LogFormat};
-use warren_broker::{Config, Node};
+use warren_broker::{Config, Node, password_hash};
 
 /// An AMQP 0-9-1 broker: RabbitMQ's clients work unchanged, and a confirm means that the message is on disk.
 #[derive(Debug, Parser)]
@@ -23,6 +24,11 @@ enum Command {
     /// Run a broker. Without flags it keeps its data in ./warren-data, listens on this host only, and lets `guest` in.
     #[command(after_help = AFTER_HELP)]
     Serve(Serve),
+    /// Read a password from standard input and print its hash, as a user in a file of definitions has it.
+    #[command(
+        after_help = "Example:\n  warren-broker hash-password < password.txt\n\nA line end behind the password is not part of it."
+    )]
+    HashPassword,
 }
 
 const AFTER_HELP: &str = "\
@@ -31,7 +37,7 @@ Examples:
   warren-broker serve --config /etc/warren/warren.toml
   warren-broker serve --data-dir /tmp/warren --amqp 127.0.0.1:5673 --metrics 127.0.0.1:0
 
-docs/configuration.md describes every setting, and has a file of definitions with virtual hosts, users and queues as an example.";
+docs/configuration.md describes every setting; docs/definitions.md has an example of a file of definitions.";
 
 #[derive(Debug, Args)]
 struct Serve {
@@ -61,6 +67,7 @@ struct Serve {
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(serve) => run(serve),
+        Command::HashPassword => hash_password(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -85,6 +92,20 @@ fn run(serve: Serve) -> anyhow::Result<()> {
         node.stop().await;
         Ok(())
     })
+}
+
+fn hash_password() -> anyhow::Result<()> {
+    let mut password = Vec::new();
+    std::io::stdin().read_to_end(&mut password).context("the password cannot be read from standard input")?;
+    while matches!(password.last(), Some(b'\n' | b'\r')) {
+        password.pop();
+    }
+    anyhow::ensure!(
+        !password.is_empty(),
+        "there is no password on standard input; nobody can log in with an empty one"
+    );
+    println!("{}", password_hash(&password));
+    Ok(())
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {

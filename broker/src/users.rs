@@ -5,12 +5,15 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use sha2::{Digest, Sha256, Sha512};
 use subtle::{Choice, ConstantTimeEq};
 use warren_core::session::Login;
 use warren_core::topology::{HashingAlgorithm, Identity, PasswordHash, Topology, UserRecord};
 
 use crate::config::DefaultUser;
+use crate::random::random;
 
 /// The user that is there while the configuration names none, and that may log in from this host only.
 const GUEST: &str = "guest";
@@ -111,6 +114,14 @@ fn digest(algorithm: HashingAlgorithm, parts: &[&[u8]]) -> Vec<u8> {
         HashingAlgorithm::Sha256 => parts.iter().fold(Sha256::new(), Digest::chain_update).finalize().to_vec(),
         HashingAlgorithm::Sha512 => parts.iter().fold(Sha512::new(), Digest::chain_update).finalize().to_vec(),
     }
+}
+
+/// The hash of a password, as a file of definitions has it: base64 of salt and digest
+/// ([`HashingAlgorithm::Sha256`]), a new one each time.
+pub fn password_hash(password: &[u8]) -> String {
+    let random = random().to_ne_bytes();
+    let salt = &random[..HashingAlgorithm::SALT_BYTES];
+    BASE64_STANDARD.encode([salt, &digest(HashingAlgorithm::Sha256, &[salt, password])].concat())
 }
 
 /// Whether the files of a user can be read.
@@ -248,6 +259,17 @@ mod tests {
         for user in ["none", "empty", "broken", "unknown"] {
             assert!(matches!(users.check(&topology, &login(user, ""), LOCAL), Err(LoginError::Credentials)), "{user}");
         }
+    }
+
+    #[test]
+    fn a_hash_that_we_make_is_one_that_we_take_and_no_two_are_equal() {
+        let hash = password_hash(b"a secret");
+        let octets = BASE64_STANDARD.decode(&hash).expect("base64").into();
+        let topology = topology([("bob", Some(PasswordHash { algorithm: HashingAlgorithm::Sha256, octets }))]);
+        let users = Users::new(None);
+        assert!(users.check(&topology, &login("bob", "a secret"), FAR).is_ok());
+        assert!(users.check(&topology, &login("bob", "a secre"), FAR).is_err());
+        assert_ne!(password_hash(b"a secret"), hash);
     }
 
     #[test]

@@ -5,10 +5,10 @@ use std::sync::{Barrier, Mutex};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
-use warren_amqp::ToClient;
+use warren_amqp::{ToClient, basic};
 use warren_tests::harness::{Broker, Connection, DataFolder, Settings};
 
-use super::to_queue;
+use super::{bystander, is_served, to_queue};
 
 /// Bob's password is `secret`; he may use what begins with `a`. A policy keeps one message in each of these queues.
 const DEFINITIONS: &str = r#"{
@@ -82,6 +82,43 @@ fn at_once<T: Send>(threads: usize, act: impl Fn() -> Result<T> + Sync) -> Vec<R
             .collect();
         started.into_iter().map(|thread| thread.join().expect("no panic")).collect()
     })
+}
+
+#[test]
+fn the_documented_definitions_make_all_that_they_say() -> Result<()> {
+    let text = include_str!("../../docs/definitions.md");
+    let example = text.split("```json\n").nth(1).and_then(|rest| rest.split("```").next()).context("an example")?;
+    let folder = DataFolder::new()?;
+    let broker = with_definitions(&folder, example)?;
+    ensure!(!broker.has_said("is left out"), "something in it is refused");
+    let (user, password) = ("orders", "orders-secret");
+    ensure!(text.contains(&format!("The user `{user}` logs in with the password `{password}`")));
+    let mut orders = Connection::open_as(broker.address, user, password, "shop")?;
+    orders.confirm_select()?;
+    let paid = basic::Publish { exchange: "orders", routing_key: "order.7.paid", mandatory: true, immediate: false };
+    orders.publish(paid, true, b"a book")?;
+    orders.expect(1, |method| matches!(method, ToClient::BasicAck(_)))?;
+    let message = orders.get("orders.paid")?.context("the binding leads to the queue")?;
+    ensure!(message.body == b"a book");
+    let text = refusal(orders.declare_queue("invoices", true, false))?;
+    ensure!(text.contains("configure access to queue 'invoices' in vhost 'shop' refused"), "{text}");
+    let text = refusal(Connection::open_as(broker.address, user, "another", "shop"))?;
+    ensure!(text.contains("Login was refused"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn definitions_that_do_not_fit_are_left_out_and_told_in_plain_words() -> Result<()> {
+    let folder = DataFolder::new()?;
+    let queue = |arguments: &str| {
+        format!(r#"{{"queues": [{{"vhost": "/", "name": "q", "durable": true, "arguments": {arguments}}}]}}"#)
+    };
+    with_definitions(&folder, &queue("{}"))?.kill()?;
+    let broker = with_definitions(&folder, &queue(r#"{"x-max-length": 5}"#))?;
+    let expected =
+        "queue 'q' in vhost '/' (queues[0]) is left out: inequivalent arg 'x-max-length' for queue 'q' in vhost '/'";
+    ensure!(broker.has_said(expected), "the log does not say that {expected}");
+    is_served(&mut bystander(&broker)?)
 }
 
 #[test]
