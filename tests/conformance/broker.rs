@@ -136,6 +136,7 @@ fn rabbitmq(data: &Path, certificates: &Path) -> Result<Command> {
 /// RabbitMQ is not installed.
 pub(crate) fn rabbitmqctl() -> Result<String> {
     const SCRIPT: &str = r#"exec nsenter --target "$(pidof -s beam.smp)" --mount chroot ROOT env -i HOME=/mnt/data \
-        LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin RABBITMQ_NODENAME=rabbit@localhost rabbitmqctl "$@""#;
+        LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin RABBITMQ_NODENAME=rabbit@localhost \
+        /usr/lib/rabbitmq/bin/rabbitmqctl "$@""#;
     Ok(format!("#!/bin/sh\n{}\n", SCRIPT.replace("ROOT", &Chroot::of_rabbitmq()?.root.to_string_lossy())))
 }
