@@ -13,7 +13,7 @@
 //! attach    5 u8 | queue u32
 //! configure 6 u8 | queue u32 | settings, as `queue::QueueSettings` writes them
 //! failed    7 u8 | queue varint | ranges varint | ranges × (first: varint, as in settle; len varint; count varint)
-//! unlearn   8 u8 | queue u32 | deduplication key u128
+//! unlearn   8 u8 | queue u32 | deduplication key u128 | number varint, plus 1, of the message that goes; 0: none does
 //! ```
 //!
 //! The octet `attributes` says which of a message's attributes follow, in this order: bit 0 expiration (milliseconds
@@ -39,7 +39,7 @@ use crate::queue::QueueSettings;
 use crate::varint::{put_varint, take_varint};
 
 /// The rules by which entries are applied. A node refuses entries of a version it does not know.
-pub const MACHINE_VERSION: u16 = 2;
+pub const MACHINE_VERSION: u16 = 3;
 
 /// Octets of an entry before its first command.
 pub(crate) const ENTRY_HEADER_LEN: usize = 24;
@@ -164,8 +164,15 @@ pub enum Command<'a> {
     },
     /// The queue behaves like this from here on. Until then it has no rules.
     Configure(QueueId, QueueSettings),
-    /// The message that had this deduplication key was refused: it is no duplicate when it comes again.
-    Unlearn(QueueId, u128),
+    /// A message was refused that had a deduplication key: it is no duplicate when it comes again.
+    Unlearn {
+        /// The queue.
+        queue: QueueId,
+        /// The key.
+        key: u128,
+        /// The message's number, unless it goes on as a dead letter.
+        sequence: Option<u64>,
+    },
 }
 
 /// What queues' rules need to know of a message, so that nobody decodes its header again.
@@ -431,9 +438,10 @@ pub fn encode_configure(queue: QueueId, settings: &QueueSettings, out: &mut Vec<
 }
 
 /// Writes an unlearn.
-pub fn encode_unlearn(queue: QueueId, key: u128, out: &mut Vec<u8>) {
+pub fn encode_unlearn(queue: QueueId, key: u128, sequence: Option<u64>, out: &mut Vec<u8>) {
     put_queue(UNLEARN, queue, out);
     out.extend_from_slice(&key.to_le_bytes());
+    put_varint(sequence.map_or(0, |sequence| sequence + 1), out);
 }
 
 /// Writes a relocation: publish commands, each with who refers to it.
@@ -486,7 +494,11 @@ pub fn decode_command<'a>(octets: &mut &'a [u8]) -> Result<Command<'a>, EntryErr
         CREATE => take_u32(octets).map(|queue| Command::Create(QueueId(queue))),
         DELETE => take_u32(octets).map(|queue| Command::Delete(QueueId(queue))),
         ATTACH => take_u32(octets).map(|queue| Command::Attach(QueueId(queue))),
-        UNLEARN => Ok(Command::Unlearn(QueueId(take_u32(octets)?), take(octets).map(u128::from_le_bytes)?)),
+        UNLEARN => {
+            let (queue, key) = (QueueId(take_u32(octets)?), take(octets).map(u128::from_le_bytes)?);
+            let sequence = take_varint(octets).ok_or(EntryError::Truncated)?.checked_sub(1);
+            Ok(Command::Unlearn { queue, key, sequence })
+        }
         CONFIGURE => {
             let queue = QueueId(take_u32(octets)?);
             QueueSettings::decode(octets)
@@ -625,14 +637,15 @@ mod tests {
             Command::Create(queue),
             Command::Delete(queue),
             Command::Attach(queue),
-            Command::Unlearn(queue, 7),
+            Command::Unlearn { queue, key: 7, sequence: None },
+            Command::Unlearn { queue, key: 7, sequence: Some(u64::MAX - 1) },
             configure,
         ] {
             let mut out = Vec::new();
             match &expected {
                 Command::Delete(queue) => encode_delete(*queue, &mut out),
                 Command::Attach(queue) => encode_attach(*queue, &mut out),
-                Command::Unlearn(queue, key) => encode_unlearn(*queue, *key, &mut out),
+                Command::Unlearn { queue, key, sequence } => encode_unlearn(*queue, *key, *sequence, &mut out),
                 Command::Configure(queue, settings) => encode_configure(*queue, settings, &mut out),
                 _ => encode_create(queue, &mut out),
             }

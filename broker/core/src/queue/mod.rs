@@ -6,7 +6,8 @@
 //!
 //! What becomes of messages beside being handed out and settled is decided here when it happens, and logged as
 //! settlements: a replay needs no rules. It needs what rules remember of a message (its time, its delivery count, its
-//! deduplication key), and the queue's settings for these.
+//! deduplication key), and the queue's settings for these. Only duplicates it drops itself, for which ones they are follows
+//! from the log alone. Whoever is told that a message did not join its queue is told when the log says so.
 //!
 //! A logged message also has a *sequence number*, the same on every node that applies the shard's log, by which its
 //! settlement is logged. Messages of delivery mode 1, and all messages of queues that are not logged, have none.

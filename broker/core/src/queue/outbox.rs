@@ -5,8 +5,10 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
-use super::input::{PublishRun, ShardInput};
+use super::input::{PublishRun, Receipt, ShardInput};
+use super::settled::Unlearnt;
 use crate::command::{ENTRY_HEADER_LEN, EntryHeader};
+use crate::identity::QueueId;
 use crate::limits::{ENTRY_BYTES, ENTRY_COMMANDS};
 
 /// A part of an entry, or what waits behind it.
@@ -18,6 +20,8 @@ enum Step {
     Own { commands: Vec<u8>, count: u32, urgent: bool },
     /// Not logged; carried out in its turn.
     Deferred(ShardInput),
+    /// Not logged: what follows once what is before it is in the log.
+    Outcome(Outcome),
 }
 
 /// What takes effect when an entry is committed.
@@ -27,6 +31,18 @@ pub(super) enum Due {
     Run(PublishRun, u32),
     /// An input that has waited.
     Deferred(ShardInput),
+    /// What has become of publishes.
+    Outcome(Outcome),
+}
+
+/// What has become of the publishes of a run that did not all join their queues: publishers are told when it is in the log,
+/// or a restart might undo what they were told.
+#[derive(Debug, Default)]
+pub(super) struct Outcome {
+    pub(super) receipts: Vec<Receipt>,
+    /// Those that were refused, by their index in the run, ascending.
+    pub(super) refused: Vec<u32>,
+    pub(super) unlearnt: Vec<(QueueId, Unlearnt)>,
 }
 
 impl Step {
@@ -35,8 +51,13 @@ impl Step {
             Self::Run(run) => run.commands.len(),
             Self::Own { commands, .. } => commands.len(),
             Self::Deferred(ShardInput::Publish(run)) => run.commands.len(),
-            Self::Deferred(_) => 0,
+            Self::Deferred(_) | Self::Outcome(_) => 0,
         }
+    }
+
+    /// It takes no room in an entry.
+    fn is_free(&self) -> bool {
+        matches!(self, Self::Deferred(_) | Self::Outcome(_))
     }
 
     fn is_urgent(&self) -> bool {
@@ -116,6 +137,12 @@ impl Outbox {
         }
     }
 
+    /// Has `outcome` come back when all that was added before is in the log.
+    pub(super) fn push_outcome(&mut self, outcome: Outcome) {
+        self.unapplied += 1;
+        self.push(Step::Outcome(outcome));
+    }
+
     fn push(&mut self, step: Step) {
         self.waiting_bytes += step.len();
         self.urgent += usize::from(step.is_urgent());
@@ -127,9 +154,7 @@ impl Outbox {
         let (mut slices, mut due) = (Vec::from([Bytes::new()]), Vec::new());
         let mut len = ENTRY_HEADER_LEN;
         let has_room = |len: usize, commands: u32| len < ENTRY_HEADER_LEN + ENTRY_BYTES && commands < ENTRY_COMMANDS;
-        while let Some(step) =
-            self.filling.pop_front_if(|step| has_room(len, header.commands) || matches!(step, Step::Deferred(_)))
-        {
+        while let Some(step) = self.filling.pop_front_if(|step| has_room(len, header.commands) || step.is_free()) {
             self.waiting_bytes -= step.len();
             self.urgent -= usize::from(step.is_urgent());
             let (commands, count) = match step {
@@ -141,6 +166,10 @@ impl Outbox {
                 Step::Own { commands, count, .. } => (Bytes::from(commands), count),
                 Step::Deferred(input) => {
                     due.push(Due::Deferred(input));
+                    continue;
+                }
+                Step::Outcome(outcome) => {
+                    due.push(Due::Outcome(outcome));
                     continue;
                 }
             };

@@ -128,10 +128,10 @@ impl Shard {
                     ranges.into_iter().for_each(|failed| queue.store.raise_count(failed.range, failed.count));
                 }
             }
-            Command::Unlearn(id, key) => {
-                let rules = self.queues.get_mut(&id).and_then(|queue| queue.rules.as_mut());
-                if let Some(duplicates) = rules.and_then(|rules| rules.duplicates.as_mut()) {
-                    duplicates.unlearn(key, true);
+            Command::Unlearn { queue, key, sequence } => {
+                if let Some(queue) = self.queues.get_mut(&queue) {
+                    queue.unlearn(key);
+                    sequence.into_iter().for_each(|first| queue.forget(SequenceRange { first, len: 1 }));
                 }
             }
             Command::Configure(id, settings) => {

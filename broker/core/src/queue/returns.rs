@@ -23,21 +23,11 @@ impl Queue {
         if self.stream.is_some() {
             return self.settle_stream(channel, ranges);
         }
-        let Some(rules) = &mut self.rules else {
+        if self.rules.is_none() {
             return self.settle_plainly(channel, ranges, settlement, occasion);
-        };
+        }
         if settlement == Settlement::Done {
-            for range in ranges {
-                self.store.finish(*range, occasion.done, |position, holder| match holder {
-                    FORWARDER if channel == ChannelKey::FORWARDER => {
-                        rules.dead.arrived(position, occasion.window);
-                        true
-                    }
-                    FORWARDER => false,
-                    _ => self.holders.release(holder, channel),
-                });
-            }
-            return;
+            return self.finish(channel, ranges, occasion);
         }
         for range in ranges {
             let theirs = |held: &Held| match held.holder {
@@ -51,6 +41,21 @@ impl Queue {
                     self.holders.released(held.holder);
                 }
             }
+        }
+    }
+
+    /// What `channel` holds in `ranges` is done with.
+    fn finish(&mut self, channel: ChannelKey, ranges: &[PositionRange], occasion: &mut Occasion<'_>) {
+        let Some(rules) = &mut self.rules else { return };
+        for range in ranges {
+            self.store.finish(*range, occasion.done, |position, holder| match holder {
+                FORWARDER if channel == ChannelKey::FORWARDER => {
+                    rules.dead.arrived(position, occasion.window);
+                    true
+                }
+                FORWARDER => false,
+                _ => self.holders.release(holder, channel),
+            });
         }
     }
 

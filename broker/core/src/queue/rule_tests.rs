@@ -564,6 +564,33 @@ fn a_message_that_was_refused_is_no_duplicate_when_it_comes_again() {
 }
 
 #[test]
+fn who_is_refused_is_told_when_the_log_says_so() {
+    let forwarding = QueueSettings { dead_lettering: DeadLettering::AtMostOnce, ..logged() };
+    for (settings, attributes) in [(logged(), none()), (logged(), keyed(1)), (forwarding, keyed(1))] {
+        let deduplication = Some(Deduplication { cache_size: 10, cache_millis: None });
+        let overflow = match settings.dead_lettering {
+            DeadLettering::None => Overflow::RejectPublish,
+            _ => Overflow::RejectPublishDeadLetter,
+        };
+        let mut world = World::with(QueueSettings { max_length: Some(0), deduplication, overflow, ..settings });
+        world.put(ShardInput::Publish(run(&[QUEUE], &[("a", attributes)], true)));
+        assert!(world.commit_one());
+        assert_eq!((world.ready(), world.shard.totals().unacked), (0, 0));
+        assert_eq!((world.answers(), world.shard.has_urgent()), (vec![], true), "{attributes:?}");
+        assert!(world.commit_one());
+        assert_eq!((world.answers(), world.shard.is_drained()), (vec![(true, 1, 1)], true), "{attributes:?}");
+    }
+}
+
+#[test]
+fn who_does_not_wait_for_an_answer_makes_no_haste() {
+    let mut world = World::with(QueueSettings { max_length: Some(0), overflow: Overflow::RejectPublish, ..logged() });
+    world.put(ShardInput::Publish(PublishRun { receipts: vec![], ..run(&[QUEUE], &[("a", none())], true) }));
+    assert!(world.commit_one());
+    assert!(!world.shard.has_urgent() && !world.shard.is_drained());
+}
+
+#[test]
 fn a_shorter_length_takes_effect_at_once() {
     let mut world = World::with(logged());
     world.send_plain(&["a", "b", "c"]);

@@ -20,6 +20,8 @@ pub(super) struct Rules {
     pub(super) returning: BTreeSet<(u64, u64)>,
     /// Of the store of a delayed exchange: when each message is due, and its position.
     pub(super) delayed: BTreeSet<(u64, u64)>,
+    /// Messages that were refused and stay until the log says so.
+    pub(super) refused: usize,
     /// If it recognizes messages that it has had.
     pub(super) duplicates: Option<Box<Duplicates>>,
 }
@@ -86,7 +88,7 @@ impl Rules {
 
     /// How many messages are held that no client holds.
     pub(super) fn set_aside(&self) -> u64 {
-        self.returning.len() as u64 + self.dead.count()
+        self.returning.len() as u64 + self.dead.count() + self.refused as u64
     }
 }
 

@@ -11,8 +11,18 @@ pub(super) struct Settled {
     done: Vec<SequenceRange>,
     /// Each with how often it has come back so far.
     failed: Vec<FailedRange>,
-    /// Deduplication keys of messages that were refused.
-    unlearnt: Vec<u128>,
+    /// Messages with deduplication keys that were refused.
+    unlearnt: Vec<Unlearnt>,
+    /// Somebody is to be told of these when they are in the log.
+    awaited: bool,
+}
+
+/// A logged message that had a deduplication key and was refused.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Unlearnt {
+    pub(super) key: u128,
+    /// Its number and its position, unless it goes on as a dead letter.
+    pub(super) message: Option<(u64, u64)>,
 }
 
 impl Settled {
@@ -22,6 +32,12 @@ impl Settled {
             Some(range) if range.first + range.len == sequence => range.len += 1,
             _ => self.done.push(SequenceRange { first: sequence, len: 1 }),
         }
+    }
+
+    /// Adds a number that is not there yet, of a message whose publisher is told when the log has it.
+    pub(super) fn push_awaited(&mut self, sequence: u64) {
+        self.push(sequence);
+        self.awaited = true;
     }
 
     /// Adds numbers that are not there yet.
@@ -39,13 +55,18 @@ impl Settled {
         }
     }
 
-    /// Adds the deduplication key of a message that was refused.
-    pub(super) fn unlearn(&mut self, key: u128) {
-        self.unlearnt.push(key);
+    /// Adds a message that was refused.
+    pub(super) fn unlearn(&mut self, unlearnt: Unlearnt) {
+        self.unlearnt.push(unlearnt);
+        self.awaited = true;
     }
 
-    pub(super) fn unlearnt(&self) -> &[u128] {
+    pub(super) fn unlearnt(&self) -> &[Unlearnt] {
         &self.unlearnt
+    }
+
+    pub(super) fn is_awaited(&self) -> bool {
+        self.awaited
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -54,6 +75,7 @@ impl Settled {
 
     pub(super) fn clear(&mut self) {
         self.unlearnt.clear();
+        self.awaited = false;
         self.done.clear();
         self.failed.clear();
     }

@@ -19,7 +19,7 @@ use super::admission::Arrival;
 use super::deal::{Occasion, Source};
 use super::event::{DeleteRefusal, Event, ShardOutput, ShardTotals, SubscribeRefusal};
 use super::input::{PublishRun, Receipt, ShardInput};
-use super::outbox::{Due, Outbox};
+use super::outbox::{Due, Outbox, Outcome};
 use super::recent::Recent;
 use super::settled::Settled;
 use super::store::{Body, Extra};
@@ -47,8 +47,10 @@ pub struct Shard {
     /// Empty between calls, kept for their memory: what is to be logged as settled, and the queues that a run is for.
     done: Settled,
     touched: Vec<QueueId>,
-    /// Publishes of the run that is being applied which a queue has refused, by their index in it, ascending.
-    refused: Vec<u32>,
+    /// Of the run that is being applied: without receipts.
+    outcome: Outcome,
+    /// It is told when it is in the log.
+    outcome_waits: bool,
 }
 
 /// What a call works with beside the shard.
@@ -317,8 +319,21 @@ impl Shard {
             }
         }
         self.touched = touched;
-        run.receipts.iter().for_each(|receipt| answer(receipt, &self.refused, around.out));
-        self.refused.clear();
+        let somebody_waits = !run.receipts.is_empty() || !self.outcome.unlearnt.is_empty();
+        if core::mem::take(&mut self.outcome_waits) && somebody_waits {
+            let outcome = Outcome { receipts: run.receipts, ..core::mem::take(&mut self.outcome) };
+            return self.outbox.push_outcome(outcome);
+        }
+        run.receipts.iter().for_each(|receipt| answer(receipt, &self.outcome.refused, around.out));
+        self.outcome.refused.clear();
+    }
+
+    /// The log says what has become of publishes.
+    fn conclude(&mut self, outcome: Outcome, around: &mut Surroundings<'_>) {
+        for (id, unlearnt) in outcome.unlearnt {
+            self.with(id, around, |queue, _| queue.refused(unlearnt));
+        }
+        outcome.receipts.iter().for_each(|receipt| answer(receipt, &outcome.refused, around.out));
     }
 
     /// Appends the messages of a run to their queues, which are then in `touched`.
@@ -348,7 +363,7 @@ impl Shard {
                         let mut occasion =
                             Occasion { now_ms, source, out, done: &mut self.done, window: &mut self.window };
                         if !queue.admit(Arrival { publish, body, time_ms }, &mut occasion) {
-                            self.refused.push(index);
+                            self.outcome.refused.push(index);
                         }
                     }
                     message = publishes.next_if(same);
@@ -358,7 +373,7 @@ impl Shard {
                 }
             }
         }
-        self.refused.dedup();
+        self.outcome.refused.dedup();
     }
 
     fn subscribe(&mut self, id: QueueId, key: ConsumerKey, subscription: Subscription, around: &mut Surroundings<'_>) {
@@ -460,8 +475,11 @@ impl Shard {
         if self.done.is_empty() {
             return;
         }
-        for key in self.done.unlearnt() {
-            self.outbox.push_own(false, |commands| command::encode_unlearn(id, *key, commands));
+        self.outcome_waits |= self.done.is_awaited();
+        for unlearnt in self.done.unlearnt() {
+            let sequence = unlearnt.message.map(|(sequence, _)| sequence);
+            self.outbox.push_own(false, |commands| command::encode_unlearn(id, unlearnt.key, sequence, commands));
+            self.outcome.unlearnt.push((id, *unlearnt));
         }
         for ranges in self.done.failed().chunks(SETTLE_RANGES) {
             self.outbox.push_own(false, |commands| command::encode_failed(id, ranges, commands));
@@ -503,6 +521,7 @@ impl Shard {
                     self.apply_run(run, at, time_ms, &mut around);
                 }
                 Due::Deferred(input) => self.perform(input, &mut around),
+                Due::Outcome(outcome) => self.conclude(outcome, &mut around),
             }
         }
         self.recent.trim();

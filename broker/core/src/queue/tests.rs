@@ -81,7 +81,7 @@ impl World {
     }
 
     /// Lets the log take one entry and commits it; false if there was none.
-    fn commit_one(&mut self) -> bool {
+    pub(super) fn commit_one(&mut self) -> bool {
         let Some(slices) = self.shard.take_entry(0) else {
             return false;
         };

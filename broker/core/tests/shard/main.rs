@@ -9,6 +9,7 @@
 
 #![expect(clippy::unwrap_used, clippy::print_stdout, reason = "tests panic on surprises and print their seed")]
 
+mod keys;
 mod log;
 mod rules;
 mod streams;

@@ -19,7 +19,7 @@ const STEPS: usize = 400;
 
 /// Numbers that follow from a seed (SplitMix64).
 #[derive(Debug, Clone)]
-pub(crate) struct Dice(u64);
+pub(crate) struct Dice(pub(crate) u64);
 
 impl Dice {
     pub(crate) fn roll(&mut self) -> u64 {

@@ -74,10 +74,13 @@ pub(crate) struct Model {
     pub(crate) used_at: u64,
     pub(crate) expired: bool,
     pub(crate) attached: bool,
-    /// Logged messages that are done with, what came back how often, and keys that were refused: not in the log yet.
+    /// Logged messages that are done with, and what came back how often: not in the log yet.
     pub(crate) gone: Vec<u64>,
     pub(crate) failed: Vec<(u64, u32)>,
-    pub(crate) unlearnt: Vec<(u128, u64)>,
+    /// Keys of logged messages that were refused, with the message unless it went on as a dead letter: not in the log yet.
+    pub(crate) refusing: Vec<(u128, Option<u64>)>,
+    /// Publishers are told what became of their messages when it is in the log.
+    pub(crate) awaits: bool,
     /// How many the forwarder has given back.
     returned: u64,
     /// Messages of the present run.
@@ -98,7 +101,8 @@ impl Model {
             attached: false,
             gone: Vec::new(),
             failed: Vec::new(),
-            unlearnt: Vec::new(),
+            refusing: Vec::new(),
+            awaits: false,
             returned: 0,
             fresh: BTreeSet::new(),
             said: Vec::new(),
@@ -144,12 +148,22 @@ impl Model {
         let mut message = self.message(incoming, time);
         if let (Some(key), Some(rule)) = (incoming.key, self.settings.deduplication) {
             let recent = |came: &u64| rule.cache_millis.is_none_or(|millis| came + millis > time);
-            let known = self.keys.iter().any(|keys| keys.get(&key).is_some_and(recent));
+            let by_log = self.is_known_by_log(incoming, time);
+            let known = by_log || self.keys[1].get(&key).is_some_and(recent);
             let own = &mut self.keys[usize::from(!incoming.logged)];
             own.retain(|_, came| recent(came));
             own.entry(key).or_insert(time);
+            let is_refused = self.refusing.iter().any(|(refused, _)| *refused == key);
+            if by_log && incoming.logged {
+                return !is_refused;
+            }
+            if is_refused {
+                self.refuse(incoming, message);
+                return false;
+            }
             if known {
                 self.note_gone(&message);
+                self.awaits |= incoming.logged;
                 return true;
             }
         }
@@ -160,7 +174,7 @@ impl Model {
         if self.settings.overflow != Overflow::DropHead && full(self) {
             self.dispatch();
             if full(self) {
-                self.refuse(incoming, message, time);
+                self.refuse(incoming, message);
                 return false;
             }
         }
@@ -168,6 +182,13 @@ impl Model {
         message.state = State::Ready;
         self.messages.push(message);
         true
+    }
+
+    /// True if the log before the message says that the queue has had it.
+    pub(crate) fn is_known_by_log(&self, incoming: &Incoming, time: u64) -> bool {
+        let (Some(key), Some(rule)) = (incoming.key, self.settings.deduplication) else { return false };
+        let recent = |came: &u64| rule.cache_millis.is_none_or(|millis| came + millis > time);
+        self.keys[0].get(&key).is_some_and(recent)
     }
 
     /// As the log has a message, before anything is known of what became of it.
@@ -188,19 +209,28 @@ impl Model {
         Message { id, logged, level, time_ms, size, count, redelivered, old, state: State::Ready, position: 0 }
     }
 
-    fn refuse(&mut self, incoming: &Incoming, message: Message, time: u64) {
-        if let (Some(key), Some(_)) = (incoming.key, self.settings.deduplication) {
-            self.keys[usize::from(!incoming.logged)].remove(&key);
-            if incoming.logged {
-                self.unlearnt.push((key, time));
-            }
+    fn refuse(&mut self, incoming: &Incoming, message: Message) {
+        let key = incoming.key.filter(|_| self.settings.deduplication.is_some());
+        let goes_on = self.settings.overflow == Overflow::RejectPublishDeadLetter && self.forwards();
+        match key {
+            Some(key) if incoming.logged => self.refusing.push((key, (!goes_on).then_some(message.id))),
+            Some(key) => drop(self.keys[1].remove(&key)),
+            None if !goes_on => self.note_gone(&message),
+            None => {}
         }
-        if self.settings.overflow == Overflow::RejectPublishDeadLetter && self.forwards() {
+        self.awaits |= incoming.logged && (key.is_some() || !goes_on);
+        if goes_on {
             self.messages.push(message);
             self.die(self.messages.len() - 1, ForwardReason::MaxLength);
-        } else {
-            self.note_gone(&message);
         }
+    }
+
+    /// The log says what was refused; answers which messages that were.
+    pub(crate) fn conclude(&mut self) -> Vec<u64> {
+        self.awaits = false;
+        let refused = std::mem::take(&mut self.refusing);
+        refused.iter().for_each(|(key, _)| _ = self.keys[0].remove(key));
+        refused.into_iter().filter_map(|(_, id)| id).collect()
     }
 
     fn would_be_too_long(&self, messages: usize, octets: u64) -> bool {
