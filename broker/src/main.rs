@@ -1,6 +1,6 @@
 //! The `warren-broker` program.
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -104,8 +104,7 @@ fn hash_password() -> anyhow::Result<()> {
         !password.is_empty(),
         "there is no password on standard input; nobody can log in with an empty one"
     );
-    println!("{}", password_hash(&password));
-    Ok(())
+    writeln!(std::io::stdout(), "{}", password_hash(&password)).context("the hash cannot be written to standard output")
 }
 
 fn socket_address(text: &str) -> Result<SocketAddr, String> {
