@@ -61,6 +61,7 @@ fn route_all(topology: &Topology) {
             let message = Envelope {
                 exchange,
                 routing_key: &keys[index % keys.len()],
+                further_keys: &[],
                 headers: None,
                 properties: Properties::NONE,
             };
@@ -77,7 +78,8 @@ fn route_all(topology: &Topology) {
     measure("headers exchange, 100 bindings", LOOKUPS / 100, |_| {
         routes.clear();
         let headers = Some(Table::new(&headers));
-        let message = Envelope { exchange: "amq.headers", routing_key: "", headers, properties: Properties::NONE };
+        let properties = Properties::NONE;
+        let message = Envelope { exchange: "amq.headers", routing_key: "", further_keys: &[], headers, properties };
         vhost.route(&message, &mut || 0, &mut routes).is_ok() && routes.len() == 1
     });
 }

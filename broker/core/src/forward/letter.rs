@@ -60,10 +60,10 @@ impl<'a> Letter<'a> {
         let Some(vhost) = world.topology.vhost(&self.way.queue.vhost) else { return };
         let properties = self.properties();
         let headers = properties.headers().ok().flatten();
-        for routing_key in &self.routing_keys {
-            let envelope = Envelope { exchange: &self.way.exchange, routing_key, headers, properties };
-            vhost.route_forwarded(&envelope, world.random, routes);
-        }
+        let (routing_key, further_keys) =
+            self.routing_keys.split_first().map_or(("", &[][..]), |(key, more)| (*key, more));
+        let envelope = Envelope { exchange: &self.way.exchange, routing_key, further_keys, headers, properties };
+        vhost.route_forwarded(&envelope, world.random, routes);
     }
 
     /// True if it came from there without anybody having rejected it since, and so would go round for ever.

@@ -1,6 +1,7 @@
 //! Routes that a connection has asked for before.
 
 use alloc::borrow::ToOwned;
+use alloc::collections::BTreeSet;
 use alloc::format;
 use alloc::vec::Vec;
 use core::iter::once;
@@ -105,7 +106,7 @@ impl RouteMemory {
     }
 
     /// Where a message goes that has more than one routing key. It is not remembered. A key that is not text leads nowhere
-    /// that the others do not.
+    /// that the others do not, and one that is there twice leads there once.
     ///
     /// # Errors
     /// As [`Self::find`]; the user has to have the right to each key.
@@ -118,12 +119,14 @@ impl RouteMemory {
         content: &Checked<'_>,
     ) -> Result<&Routes, Exception> {
         self.other.clear();
-        let exchange = text(names.exchange)?;
+        let (exchange, routing_key) = (text(names.exchange)?, text(names.routing_key)?);
+        let mut seen = BTreeSet::from([routing_key]);
         let further_keys = content.further_keys().filter_map(|key| core::str::from_utf8(key).ok());
-        for routing_key in once(text(names.routing_key)?).chain(further_keys) {
+        let further_keys: Vec<_> = further_keys.filter(|key| seen.insert(key)).collect();
+        for routing_key in once(&routing_key).chain(&further_keys) {
             world.topology.may_publish(publisher.identity, publisher.vhost, exchange, routing_key)?;
-            self.add(world, publisher.vhost, exchange, routing_key, content.traits)?;
         }
+        self.add(world, publisher.vhost, exchange, (routing_key, &further_keys), content.traits)?;
         Ok(&self.other)
     }
 
@@ -144,7 +147,7 @@ impl RouteMemory {
         self.other.clear();
         let (exchange_name, key) = (text(exchange)?, text(routing_key)?);
         world.topology.may_publish(publisher.identity, publisher.vhost, exchange_name, key)?;
-        self.add(world, publisher.vhost, exchange_name, key, traits)?;
+        self.add(world, publisher.vhost, exchange_name, (key, &[]), traits)?;
         if self.known.len() < ROUTES_REMEMBERED {
             self.known.push(Known::default());
             self.last = self.known.len() - 1;
@@ -173,23 +176,23 @@ impl RouteMemory {
         traits: Traits<'_>,
     ) -> Result<&Routes, Exception> {
         self.other.clear();
-        self.add(world, publisher.vhost, text(exchange)?, text(routing_key)?, traits)?;
+        self.add(world, publisher.vhost, text(exchange)?, (text(routing_key)?, &[]), traits)?;
         Ok(&self.other)
     }
 
-    /// Adds the queues that one routing key leads to.
+    /// Adds the queues that the routing key and further ones lead to.
     fn add(
         &mut self,
         world: &mut World<'_>,
         name: &str,
         exchange: &str,
-        routing_key: &str,
+        (routing_key, further_keys): (&str, &[&str]),
         Traits { headers, properties }: Traits<'_>,
     ) -> Result<(), Exception> {
         let Some(vhost) = world.topology.vhost(name) else {
             return Err(Exception::connection(ReplyCode::NotAllowed, format!("vhost {name} not found")));
         };
-        let message = Envelope { exchange, routing_key, headers, properties };
+        let message = Envelope { exchange, routing_key, further_keys, headers, properties };
         let routed = vhost.route(&message, world.random, &mut self.other);
         routed.map_err(|error| error.into_exception(exchange, name))
     }

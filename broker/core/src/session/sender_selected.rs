@@ -1,6 +1,7 @@
 //! Sender-selected distribution: further routing keys of a message, in its headers `CC` and `BCC` (RabbitMQ).
 //!
-//! Each key is routed by as the routing key is, and each queue gets the message once. Nobody is shown `BCC`.
+//! Exchanges see all keys of a message at once ([`crate::topology::Envelope`]), and each queue gets it once. Nobody is shown
+//! `BCC`.
 
 use alloc::format;
 

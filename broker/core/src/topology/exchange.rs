@@ -1,6 +1,7 @@
 //! An exchange with its bindings, arranged so that routing touches only those that match.
 
 use alloc::sync::Arc;
+use core::iter::once;
 
 use rpds::RedBlackTreeSetSync;
 use warren_amqp::Table;
@@ -109,7 +110,7 @@ impl Exchange {
         }
     }
 
-    /// Calls `found` with each binding that takes the message. `headers` is called by headers exchanges only, `random`
+    /// Calls `found` with each binding that takes the message, by any of its routing keys; with none twice. `headers` is called by headers exchanges only, `random`
     /// by those that draw lots.
     pub(super) fn matches<'t, 'h, 'm: 'h>(
         &'t self,
@@ -121,12 +122,15 @@ impl Exchange {
         let routing_key = message.routing_key;
         match &self.table {
             BindingTable::Direct(by_key) => {
-                if let Some(bindings) = by_key.get(routing_key) {
-                    bindings.for_each(&mut found);
+                for key in once(&routing_key).chain(message.further_keys) {
+                    if let Some(bindings) = by_key.get(key) {
+                        bindings.for_each(&mut found);
+                    }
                 }
             }
             BindingTable::Fanout(bucket) => bucket.iter().for_each(found),
-            BindingTable::Topic(tree) => tree.matches(routing_key, found),
+            BindingTable::Topic(tree) if message.further_keys.is_empty() => tree.matches(routing_key, found),
+            BindingTable::Topic(tree) => tree.matches_any(once(&routing_key).chain(message.further_keys), found),
             BindingTable::Headers(bucket) => {
                 let headers = headers();
                 for binding in bucket.iter() {

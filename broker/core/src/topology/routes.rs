@@ -12,8 +12,11 @@ use crate::{Exception, QueueId, ShardId};
 pub struct Envelope<'m> {
     /// The exchange that it was published to.
     pub exchange: &'m str,
-    /// Its routing key. With `CC` and `BCC` the message is routed once for each key, into the same [`Routes`].
+    /// Its routing key.
     pub routing_key: &'m str,
+    /// Its further routing keys, those of `CC` and `BCC`. Exchanges that go by the routing key look at all of them,
+    /// those that choose one queue at the first alone. One whose bindings match none of them has routed nowhere (RabbitMQ).
+    pub further_keys: &'m [&'m str],
     /// Its headers, found well-formed.
     pub headers: Option<Table<'m>>,
     /// All its properties, for exchanges that go by one of them.

@@ -44,7 +44,26 @@ impl TopicTree {
     }
 
     /// Calls `found` with every binding whose key matches; with none twice.
-    pub(super) fn matches<'t>(&'t self, routing_key: &str, mut found: impl FnMut(&'t Arc<Binding>)) {
+    pub(super) fn matches<'t>(&'t self, routing_key: &str, found: impl FnMut(&'t Arc<Binding>)) {
+        self.walk(routing_key).ends().flat_map(|node| node.bindings.iter()).for_each(found);
+    }
+
+    /// [`Self::matches`] for all that match one of several keys, none twice.
+    pub(super) fn matches_any<'t, 'k>(
+        &'t self,
+        routing_keys: impl Iterator<Item = &'k &'k str>,
+        mut found: impl FnMut(&'t Arc<Binding>),
+    ) {
+        let mut reached = BTreeSet::new();
+        for routing_key in routing_keys {
+            let walk = self.walk(routing_key);
+            let new = walk.ends().filter(|node| reached.insert(ptr::from_ref(*node)));
+            new.flat_map(|node| node.bindings.iter()).for_each(&mut found);
+        }
+    }
+
+    /// Follows a routing key to its end.
+    fn walk(&self, routing_key: &str) -> Walk<'_> {
         let mut walk = Walk { here: Vec::new(), anywhere: Vec::new(), seen: BTreeSet::new() };
         walk.enter(self);
         let mut next = Vec::new();
@@ -59,7 +78,7 @@ impl TopicTree {
                 walk.enter(node);
             }
         }
-        walk.here.iter().chain(&walk.anywhere).flat_map(|node| node.bindings.iter()).for_each(&mut found);
+        walk
     }
 
     /// Calls `each` with every binding.
@@ -132,6 +151,11 @@ struct Walk<'t> {
 }
 
 impl<'t> Walk<'t> {
+    /// The nodes that the words have led to, each once.
+    fn ends(&self) -> impl Iterator<Item = &'t TopicTree> {
+        self.here.iter().chain(&self.anywhere).copied()
+    }
+
     /// Adds a node and all that `#` for no word leads to from it.
     fn enter(&mut self, node: &'t TopicTree) {
         self.here.push(node);

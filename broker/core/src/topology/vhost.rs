@@ -4,6 +4,7 @@ use alloc::collections::BTreeSet;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::cell::OnceCell;
+use core::iter::once;
 
 use bytes::Bytes;
 use rpds::RedBlackTreeMapSync;
@@ -38,6 +39,23 @@ pub struct Vhost {
     queues: NameMap<Arc<QueueRecord>>,
     by_destination: RedBlackTreeMapSync<Hop, Bucket>,
     bindings: usize,
+}
+
+/// The exchanges that a message comes to, each once. Nothing is allocated before one leads to another.
+#[derive(Default)]
+struct Way<'t> {
+    seen: BTreeSet<&'t Arc<str>>,
+    pending: Vec<&'t Arc<str>>,
+}
+
+impl<'t> Way<'t> {
+    /// The message goes on from an exchange that it has come to.
+    fn go_on(&mut self, from: &'t Exchange, to: &'t Arc<str>) {
+        self.seen.insert(&from.record.name);
+        if self.seen.insert(to) {
+            self.pending.push(to);
+        }
+    }
 }
 
 impl Vhost {
@@ -122,7 +140,7 @@ impl Vhost {
         routes: &mut Routes,
     ) -> Result<(), RouteError> {
         if message.exchange.is_empty() {
-            self.route_by_queue_name(message.routing_key, routes);
+            self.route_by_queue_name(message, routes);
         } else {
             let first = self.exchanges.get(message.exchange).ok_or(RouteError::NoSuchExchange)?;
             if first.record.internal {
@@ -138,17 +156,19 @@ impl Vhost {
     /// internal exchanges take it too, and an exchange that is not there takes nothing.
     pub fn route_forwarded(&self, message: &Envelope<'_>, random: &mut dyn FnMut() -> u128, routes: &mut Routes) {
         if message.exchange.is_empty() {
-            self.route_by_queue_name(message.routing_key, routes);
+            self.route_by_queue_name(message, routes);
         } else if let Some(first) = self.exchanges.get(message.exchange) {
             self.route_through(first, message, random, routes);
         }
         routes.settle();
     }
 
-    fn route_by_queue_name(&self, name: &str, routes: &mut Routes) {
-        // The store of a delayed exchange is filled by its exchange alone.
-        if let Some(queue) = self.queues.get(name).filter(|queue| queue.delayed_exchange().is_none()) {
-            routes.push(route_to(queue));
+    fn route_by_queue_name(&self, message: &Envelope<'_>, routes: &mut Routes) {
+        for name in once(&message.routing_key).chain(message.further_keys) {
+            // The store of a delayed exchange is filled by its exchange alone.
+            if let Some(queue) = self.queues.get(name).filter(|queue| queue.delayed_exchange().is_none()) {
+                routes.push(route_to(queue));
+            }
         }
     }
 
@@ -161,9 +181,7 @@ impl Vhost {
     ) {
         let decoded = OnceCell::new();
         let decode = || decoded.get_or_init(|| message.headers.map(MessageHeaders::new).unwrap_or_default());
-        // Neither allocates before a binding leads to an exchange.
-        let mut seen = BTreeSet::new();
-        let mut pending = Vec::new();
+        let mut way = Way::default();
         let mut next = Some(first);
         while let Some(exchange) = next {
             let mut matched = self.delay(exchange, message, routes);
@@ -172,22 +190,19 @@ impl Vhost {
                     matched = true;
                     match &binding.hop {
                         Hop::Queue(route) => routes.push(*route),
-                        Hop::Exchange(name) => pending.push(name),
+                        Hop::Exchange(name) => way.go_on(exchange, name),
                     }
                 });
             }
             if !matched {
-                pending.extend(self.alternate_of(exchange));
-            }
-            if !pending.is_empty() {
-                seen.insert(&exchange.record.name);
+                self.alternate_of(exchange).into_iter().for_each(|name| way.go_on(exchange, name));
             }
             if exchange.looks_into_messages() {
                 routes.depend_on_message();
             }
             // As an alternate exchange the default exchange has no bindings, in RabbitMQ too: it routes by queues' names
             // only what is published to itself. Its own alternate exchange, by policy, is followed.
-            next = self.next_exchange(&mut pending, &mut seen);
+            next = self.next_exchange(&mut way);
         }
     }
 
@@ -215,15 +230,9 @@ impl Vhost {
         true
     }
 
-    fn next_exchange<'t>(
-        &'t self,
-        pending: &mut Vec<&'t Arc<str>>,
-        seen: &mut BTreeSet<&'t Arc<str>>,
-    ) -> Option<&'t Exchange> {
-        while let Some(name) = pending.pop() {
-            if seen.insert(name)
-                && let Some(exchange) = self.exchanges.get(name)
-            {
+    fn next_exchange<'t>(&'t self, way: &mut Way<'t>) -> Option<&'t Exchange> {
+        while let Some(name) = way.pending.pop() {
+            if let Some(exchange) = self.exchanges.get(name) {
                 return Some(exchange);
             }
         }

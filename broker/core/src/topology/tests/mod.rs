@@ -208,7 +208,7 @@ fn policy(name: &str, adjust: impl FnOnce(&mut PolicyDeclaration)) -> PolicyDecl
 }
 
 fn envelope<'m>(exchange: &'m str, routing_key: &'m str) -> Envelope<'m> {
-    Envelope { exchange, routing_key, headers: None, properties: Properties::NONE }
+    Envelope { exchange, routing_key, further_keys: &[], headers: None, properties: Properties::NONE }
 }
 
 fn bind(source: &str, destination: &str, key: &str) -> Bind {

@@ -388,3 +388,67 @@ fn a_policy_names_an_alternate_exchange_where_no_argument_does() {
     world.put_policy("p", |policy| policy.definition = definition);
     assert!(world.route("x", "other").is_empty());
 }
+
+/// The names of the queues that a message with several routing keys goes to, sorted.
+fn route_by_keys(world: &World, exchange: &str, keys: &[&str]) -> Vec<String> {
+    let mut routes = Routes::new();
+    let (routing_key, further_keys) = keys.split_first().unwrap();
+    let message = Envelope { further_keys, ..envelope(exchange, routing_key) };
+    world.vhost().route(&message, &mut || 0, &mut routes).unwrap();
+    let name = |route: &Route| world.topology.queue_by_id(route.queue).unwrap().name.to_string();
+    let mut names: Vec<String> = routes.as_slice().iter().map(name).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn several_keys_lead_where_each_of_them_leads_and_to_no_queue_twice() {
+    let mut world = World::new();
+    for queue in ["a", "b", "c"] {
+        world.queue(queue);
+        world.bind("amq.fanout", queue, "");
+    }
+    for (queue, key) in [("a", "x.*"), ("a", "#"), ("b", "*.y"), ("c", "z")] {
+        world.bind("amq.topic", queue, key);
+        world.bind("amq.direct", queue, key);
+    }
+    assert_eq!(route_by_keys(&world, "amq.topic", &["n", "m"]), ["a"]);
+    assert_eq!(route_by_keys(&world, "amq.topic", &["x.y", "x.y", "n"]), ["a", "b"]);
+    assert_eq!(route_by_keys(&world, "amq.topic", &["n", "x.y", "z"]), ["a", "b", "c"]);
+    assert_eq!(route_by_keys(&world, "amq.direct", &["z", "#", "n", "x.*"]), ["a", "c"]);
+    assert_eq!(route_by_keys(&world, "amq.fanout", &["n", "m"]), ["a", "b", "c"]);
+    assert_eq!(route_by_keys(&world, "", &["n", "c", "a", "c"]), ["a", "c"]);
+}
+
+/// RabbitMQ 4.3.6: an exchange sees all keys of a message at once.
+#[test]
+fn an_alternate_exchange_gets_what_none_of_several_keys_leads_anywhere() {
+    let mut world = World::new();
+    ["a", "other"].iter().for_each(|queue| drop(world.queue(queue)));
+    world.bind("amq.fanout", "other", "");
+    let arguments = table(|table| _ = table.put("alternate-exchange", "amq.fanout"));
+    world.ask(declare_exchange("x", "direct", |declared| declared.arguments = arguments));
+    world.bind("x", "a", "a");
+    assert_eq!(route_by_keys(&world, "x", &["a", "n"]), ["a"]);
+    assert_eq!(route_by_keys(&world, "x", &["n", "a"]), ["a"]);
+    assert_eq!(route_by_keys(&world, "x", &["n", "m"]), ["other"]);
+    world.exchange("hub", "direct");
+    ["a", "n"].iter().for_each(|key| world.bind_exchange("hub", "x", key));
+    assert_eq!(route_by_keys(&world, "hub", &["n", "a"]), ["a"]);
+}
+
+/// RabbitMQ 4.3.6: whatever the number of keys, one queue; by which key it is chosen, it does not say.
+#[test]
+fn an_exchange_that_chooses_one_queue_does_so_once_for_all_keys() {
+    for kind in ["x-random", "x-consistent-hash", "x-modulus-hash"] {
+        let mut world = World::new();
+        world.exchange("x", kind);
+        for queue in ["a", "b", "c", "d", "e", "f"] {
+            world.queue(queue);
+            world.bind("x", queue, "1");
+        }
+        let chosen = world.route("x", "k");
+        assert_eq!(route_by_keys(&world, "x", &["k", "l", "m", "n", "o", "p", "q"]), chosen, "{kind}");
+        assert_eq!(chosen.len(), 1, "{kind}");
+    }
+}
