@@ -17,7 +17,7 @@ use warren_core::{ConnectionId, ShardId};
 
 use crate::connections::Post;
 use crate::inbox::ShardStopped;
-use crate::limits::FORWARDER_BATCHES_AT_ONCE;
+use crate::limits::{FORWARDER_BATCH_BYTES, FORWARDER_BATCHES_AT_ONCE};
 use crate::node::Shared;
 use crate::random::random;
 use crate::shard::ShardMessage;
@@ -32,6 +32,8 @@ pub(crate) struct ForwarderTask {
     pace: Pace,
     /// What may not go on yet, in order.
     held: VecDeque<(ShardId, Event)>,
+    /// Octets of publishes that are to be handed over.
+    gathered: u64,
 }
 
 /// How much may still be forwarded until the volume is looked at again.
@@ -57,61 +59,76 @@ impl ForwarderTask {
     pub(crate) fn new(shared: Arc<Shared>, space: watch::Receiver<Option<u64>>) -> Self {
         let events = shared.connections.insert(ConnectionId::FORWARDER).posts;
         let pace = Pace { left: *space.borrow() };
-        Self { forwarder: Forwarder::new(), events, shared, space, pace, held: VecDeque::new() }
+        Self { forwarder: Forwarder::new(), events, shared, space, pace, held: VecDeque::new(), gathered: 0 }
     }
 
     /// Runs until the shards stop.
     pub(crate) async fn run(mut self) {
         let mut posts = Vec::with_capacity(FORWARDER_BATCHES_AT_ONCE);
         loop {
-            tokio::select! {
+            let done = tokio::select! {
                 count = self.events.recv_many(&mut posts, FORWARDER_BATCHES_AT_ONCE) => match count {
                     0 => return,
-                    _ => self.take_in(&mut posts),
+                    _ => self.take_in(&mut posts).await,
                 },
                 // Fails only when the log has stopped.
-                Ok(()) = self.space.changed() => self.go_on(),
-            }
+                Ok(()) = self.space.changed() => self.go_on().await,
+            };
             self.shared.metrics.count_forwarded(&std::mem::take(&mut self.forwarder.counts));
-            if let Err(ShardStopped) = self.hand_over().await {
+            if let Err(ShardStopped) = done {
                 return info!("the node is stopping, and so does the forwarder");
             }
         }
     }
 
-    fn take_in(&mut self, posts: &mut Vec<Post>) {
+    async fn take_in(&mut self, posts: &mut Vec<Post>) -> Result<(), ShardStopped> {
         for post in posts.drain(..) {
             let Post::Events(shard, events) = post else { continue };
             for event in events {
-                let waits = matches!(event, Event::Forward(_)) && !(self.held.is_empty() && self.pace.allows());
-                if waits {
+                let may_wait = matches!(event, Event::Forward(_));
+                if may_wait && !(self.held.is_empty() && self.may_go_on()) {
                     self.held.push_back((shard, event));
                 } else {
-                    self.hear(shard, event);
+                    self.hear(shard, event).await?;
                 }
             }
         }
+        self.hand_over().await
     }
 
     /// The volume was looked at: what was held goes on as far as it may now.
-    fn go_on(&mut self) {
+    async fn go_on(&mut self) -> Result<(), ShardStopped> {
         self.pace.left = *self.space.borrow_and_update();
-        while self.pace.allows()
+        while self.may_go_on()
             && let Some((shard, event)) = self.held.pop_front()
         {
-            self.hear(shard, event);
+            self.hear(shard, event).await?;
         }
+        self.hand_over().await
     }
 
-    fn hear(&mut self, shard: ShardId, event: Event) {
+    /// True if one more message may go on. If the volume has been looked at again, that is taken in first.
+    fn may_go_on(&self) -> bool {
+        self.pace.allows() && !self.space.has_changed().unwrap_or(false)
+    }
+
+    fn decide(&mut self, shard: ShardId, event: Event) {
         let topology = self.shared.topology.load();
         let mut world = World { topology: &topology, random: &mut random };
         self.forwarder.shard_event(shard, event, &mut world);
-        self.pace.spend(self.forwarder.take_published());
+        let octets = self.forwarder.take_published();
+        self.pace.spend(octets);
+        self.gathered += octets;
+    }
+
+    async fn hear(&mut self, shard: ShardId, event: Event) -> Result<(), ShardStopped> {
+        self.decide(shard, event);
+        if self.gathered >= FORWARDER_BATCH_BYTES { self.hand_over().await } else { Ok(()) }
     }
 
     /// Sends the shards their inputs, waiting for those that have enough to do.
     async fn hand_over(&mut self) -> Result<(), ShardStopped> {
+        self.gathered = 0;
         while let Some((shard, inputs)) = self.forwarder.next_shard_inputs() {
             if let Some(sender) = self.shared.shards.get(usize::from(shard.0)) {
                 sender.send(ShardMessage::Inputs(inputs)).await?;

@@ -51,6 +51,10 @@ pub(crate) const SPACE_INTERVAL: Duration = Duration::from_secs(1);
 /// Batches that a shard takes in before it looks at the log again.
 pub(crate) const SHARD_BATCHES_AT_ONCE: usize = 64;
 
+/// Octets of publishes that the forwarder gathers before it hands them over; the message that reaches it is the last. If
+/// shards have no room for them it waits, so that what goes to many queues does not become that much more at once.
+pub(crate) const FORWARDER_BATCH_BYTES: u64 = 256 << 10;
+
 /// Batches of events that the forwarder takes in before it hands over what they became.
 pub(crate) const FORWARDER_BATCHES_AT_ONCE: usize = 64;
 

@@ -82,7 +82,8 @@ impl SpaceWatch {
         Self { retention, reserve, alarm, forwarding: watch::Sender::new(None), log_waits: Arc::default() }
     }
 
-    /// Octets that may be forwarded from one queue to others until the next look; `None`: any number, there is space.
+    /// Octets that may be forwarded from one queue to others in the next [`SPACE_INTERVAL`]; `None`: any number, there is
+    /// space.
     pub(crate) fn forwarding(&self) -> watch::Receiver<Option<u64>> {
         self.forwarding.subscribe()
     }
@@ -95,6 +96,11 @@ impl SpaceWatch {
 
     /// Looks now. Blocks for one `statvfs`.
     pub(crate) fn look(&self) {
+        self.look_and_allow(false);
+    }
+
+    /// `renew`: what was allowed to be forwarded is in the log by now, and more may follow.
+    fn look_and_allow(&self, renew: bool) {
         let space = match self.retention.space() {
             Ok(space) => space,
             Err(error) => return warn!(%error, "the volume does not say how much space it has"),
@@ -104,7 +110,8 @@ impl SpaceWatch {
         let enough = if raised { self.reserve + self.reserve / 4 } else { self.reserve };
         let log_waits = self.log_waits.load(Ordering::Relaxed);
         let low = space.available < enough || log_waits;
-        self.allow_forwarding(low.then(|| if log_waits { 0 } else { forwardable(space.available, self.reserve) }));
+        let allowed = low.then(|| if log_waits { 0 } else { forwardable(space.available, self.reserve) });
+        self.allow_forwarding(allowed, renew);
         if low == raised {
             return;
         }
@@ -117,9 +124,16 @@ impl SpaceWatch {
         }
     }
 
-    fn allow_forwarding(&self, octets: Option<u64>) {
-        // While there is space nobody has to hear so again and again.
-        self.forwarding.send_if_modified(|last| std::mem::replace(last, octets).is_some() || octets.is_some());
+    fn allow_forwarding(&self, octets: Option<u64>, renew: bool) {
+        self.forwarding.send_if_modified(|last| {
+            let news = octets != *last || octets.is_some();
+            let is_more = last.is_some() && octets.is_some_and(|octets| octets > 0);
+            let tell = news && (renew || !is_more);
+            if tell {
+                *last = octets;
+            }
+            tell
+        });
     }
 
     /// Looks from time to time, for as long as the node runs. While space is low, each look also makes a checkpoint due:
@@ -130,7 +144,7 @@ impl SpaceWatch {
             interval.tick().await;
             let watch = self.clone();
             // Fails only if the runtime is going away.
-            let _ = tokio::task::spawn_blocking(move || watch.look()).await;
+            let _ = tokio::task::spawn_blocking(move || watch.look_and_allow(true)).await;
             if self.alarm.borrow().is_some() {
                 checkpoint.now();
             }

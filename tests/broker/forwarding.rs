@@ -13,25 +13,6 @@ const FRAME_MAX: u32 = 131_072;
 /// How long something may take that should take a moment.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// A durable queue with arguments.
-fn declare(connection: &mut Connection, queue: &str, write: impl FnOnce(&mut TableBuilder<'_>)) -> Result<()> {
-    let arguments = TableBuilder::build(write);
-    let declare = queue::Declare {
-        queue,
-        passive: false,
-        durable: true,
-        exclusive: false,
-        auto_delete: false,
-        no_wait: false,
-        arguments: Table::new(&arguments),
-    };
-    let answer = connection.call(1, ToServer::QueueDeclare(declare))?;
-    match ToClient::decode(&answer)? {
-        ToClient::QueueDeclareOk(_) => Ok(()),
-        other => bail!("queue.declare was answered by {other:?}"),
-    }
-}
-
 /// Dead letters of the queue go to another one by the default exchange.
 fn dead_letters_to<'t>(queue: &'t str) -> impl FnOnce(&mut TableBuilder<'_>) + use<'t> {
     move |table| {
@@ -83,12 +64,12 @@ fn deaths(message: &Message) -> Result<Vec<(String, String)>> {
 fn a_message_whose_time_is_over_goes_along_a_chain_of_queues() -> Result<()> {
     let (_folder, broker) = crate::broker()?;
     let mut connection = Connection::with_channel(broker.address)?;
-    declare(&mut connection, "end", |_| ())?;
-    declare(&mut connection, "second", |table| {
+    connection.declare_queue_with("end", |_| ())?;
+    connection.declare_queue_with("second", |table| {
         dead_letters_to("end")(table);
         table.put("x-message-ttl", 50);
     })?;
-    declare(&mut connection, "first", dead_letters_to("second"))?;
+    connection.declare_queue_with("first", dead_letters_to("second"))?;
     publish(&mut connection, to_queue("first"), &BasicProperties { expiration: Some("20"), ..persistent() })?;
     connection.consume("end", true, 0)?;
     let message = next_message(&mut connection)?;
@@ -104,8 +85,8 @@ fn dead_letters_are_not_lost_when_the_broker_is_killed() -> Result<()> {
     let folder = DataFolder::new()?;
     let broker = Broker::start(&folder)?;
     let mut connection = Connection::with_channel(broker.address)?;
-    declare(&mut connection, "dead", |_| ())?;
-    declare(&mut connection, "work", dead_letters_to("dead"))?;
+    connection.declare_queue_with("dead", |_| ())?;
+    connection.declare_queue_with("work", dead_letters_to("dead"))?;
     connection.confirm_select()?;
     for _ in 0..MESSAGES {
         connection.publish(to_queue("work"), true, b"body")?;
@@ -132,7 +113,7 @@ fn a_delayed_message_comes_when_it_is_due_also_after_the_broker_was_killed() -> 
     let broker = Broker::start(&folder)?;
     let mut connection = Connection::with_channel(broker.address)?;
     declare_delayed(&mut connection, "later")?;
-    declare(&mut connection, "target", |_| ())?;
+    connection.declare_queue_with("target", |_| ())?;
     let bind = queue::Bind {
         queue: "target",
         exchange: "later",
@@ -184,8 +165,8 @@ fn declare_delayed(connection: &mut Connection, name: &str) -> Result<()> {
 fn a_queue_that_nobody_uses_is_deleted_when_its_time_is_over() -> Result<()> {
     let (_folder, broker) = crate::broker()?;
     let mut connection = Connection::with_channel(broker.address)?;
-    declare(&mut connection, "kept", |_| ())?;
-    declare(&mut connection, "expires", |table| {
+    connection.declare_queue_with("kept", |_| ())?;
+    connection.declare_queue_with("expires", |table| {
         table.put("x-expires", 200);
     })?;
     let begin = Instant::now();

@@ -2,5 +2,6 @@
 
 mod disk;
 mod kills;
+mod letters;
 mod volume;
 mod world;

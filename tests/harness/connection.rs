@@ -325,6 +325,20 @@ impl Connection {
         }
     }
 
+    /// Declares a durable queue with arguments on channel 1.
+    ///
+    /// # Errors
+    /// It is refused.
+    pub fn declare_queue_with(&mut self, queue: &str, write: impl FnOnce(&mut TableBuilder<'_>)) -> Result<()> {
+        let arguments = TableBuilder::build(write);
+        let declare = queue::Declare { arguments: Table::new(&arguments), ..declare_durable(queue) };
+        let answer = self.call(1, ToServer::QueueDeclare(declare))?;
+        match ToClient::decode(&answer)? {
+            ToClient::QueueDeclareOk(_) => Ok(()),
+            other => bail!("queue.declare was answered by {other:?}"),
+        }
+    }
+
     /// Declares many durable queues on channel 1, each without waiting for the one before.
     ///
     /// # Errors
