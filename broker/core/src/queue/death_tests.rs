@@ -139,10 +139,12 @@ fn dead_letters_that_wait_are_dropped_when_the_queue_has_nowhere_to_send_them() 
     world.send_plain(&bodies);
     world.subscribe(consumer(1), false, 0);
     world.settle(&(0..bodies.len() as u64).collect::<Vec<_>>(), Settlement::Reject);
+    let forwarded = world.forwarded();
+    world.give(forwarded[0].2, Settlement::Return);
     world.put(ShardInput::Create { queue: QUEUE, settings: logged() });
     world.commit();
-    for (_, _, position) in world.forwarded() {
-        world.give(position, Settlement::Done);
+    for (_, _, position) in &forwarded[1..] {
+        world.give(*position, Settlement::Done);
     }
     world.commit();
     assert!(world.after_restarts().iter().all(|world| world.ready() == 0));
