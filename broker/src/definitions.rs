@@ -47,7 +47,9 @@ impl Definition {
             ReplyCode::NotFound => "define that in the file too, or take this out of it, and start again",
             _ => "correct the file and start again",
         };
-        format!("{} is left out: {text}; {advice}", self.entry)
+        let said = format!("{} is left out: {text}; {advice}", self.entry);
+        // Names are the file's: none of them is to look like another line of the log.
+        said.replace(char::is_control, " ")
     }
 }
 

@@ -3,6 +3,7 @@
 mod definitions;
 mod forwarding;
 mod limits;
+mod strangers;
 mod tls;
 
 use std::io::Write;

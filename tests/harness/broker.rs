@@ -34,6 +34,8 @@ pub struct DataFolder {
 pub struct Settings<'a> {
     /// Text of its configuration file, without data folder and ports.
     pub config: &'a str,
+    /// What it logs; empty is as usual.
+    pub log: &'a str,
     /// What [`Broker::limit_file_size`] forbids is an error for it, and not its end by a signal.
     pub takes_file_limit: bool,
 }
@@ -295,6 +297,9 @@ fn serve(folder: &DataFolder, settings: Settings<'_>) -> Result<Command> {
     };
     command.arg("serve").args(["--amqp", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--log-format", "json"]);
     command.arg("--data-dir").arg(folder.path()).env_remove("WARREN_CONFIG").env_remove("WARREN_LOG");
+    if !settings.log.is_empty() {
+        command.args(["--log", settings.log]);
+    }
     if !settings.config.is_empty() {
         let file = folder.path().join("warren.toml");
         std::fs::write(&file, settings.config).with_context(|| format!("write {}", file.display()))?;

@@ -1,13 +1,13 @@
 //! Consumers and `basic.get`.
 
 use std::format;
-use std::string::ToString;
+use std::string::{String, ToString};
 use std::vec::Vec;
 
 use warren_amqp::{ToClient, ToServer, basic, channel, queue};
 
 use super::world::*;
-use crate::limits::DELIVERY_WINDOW_MESSAGES;
+use crate::limits::{CONSUMERS_PER_CHANNEL, CONSUMERS_PER_CONNECTION, DELIVERY_WINDOW_MESSAGES};
 use crate::queue::Event;
 
 fn cancel(consumer_tag: &str) -> ToServer<'_> {
@@ -68,6 +68,48 @@ fn a_tag_in_use_on_its_channel_is_530() {
     assert!(matches!(on_another_channel.method(), ToClient::BasicConsumeOk(_)));
     let said = world.call(ME, 1, ToServer::BasicConsume(consume("there is no such queue", "t")));
     said.closes_connection(530, "NOT_ALLOWED - attempt to reuse consumer tag 't'", basic::Consume::ID);
+}
+
+/// Consumes so often on a channel, without waiting; answers what the channel is closed with, if it is.
+fn consume_often(world: &mut World, number: u16, times: usize) -> Option<(u16, String)> {
+    let tags: Vec<_> = (0..times).map(|time| format!("{times}-{time}")).collect();
+    for (index, tags) in tags.chunks(50).enumerate() {
+        let queue = format!("q{}", index % 20);
+        world.queue(OTHER, &queue);
+        let mut octets = Vec::new();
+        for tag in tags {
+            let consume = basic::Consume { no_wait: true, ..consume(&queue, tag) };
+            ToServer::BasicConsume(consume).encode(number, &mut octets);
+        }
+        world.send_octets(ME, &octets);
+    }
+    match world.heard(ME).first()?.method() {
+        ToClient::ChannelClose(close) => Some((close.reply_code, close.reply_text.to_string())),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn consumers_of_a_channel_and_of_a_connection_are_limited() {
+    let mut world = World::new();
+    assert_eq!(consume_often(&mut world, 1, CONSUMERS_PER_CHANNEL), None);
+    world.open_channel(ME, 2);
+    assert_eq!(consume_often(&mut world, 2, 1), None, "the limit is the channel's");
+    let text = "PRECONDITION_FAILED - consumer limit per channel of 10000 reached";
+    assert_eq!(consume_often(&mut world, 1, 1), Some((406, String::from(text))));
+    let mut left = CONSUMERS_PER_CONNECTION - 1;
+    for number in 3.. {
+        world.open_channel(ME, number);
+        let times = left.min(CONSUMERS_PER_CHANNEL);
+        assert_eq!(consume_often(&mut world, number, times), None);
+        left -= times;
+        if left == 0 {
+            break;
+        }
+    }
+    let text = "PRECONDITION_FAILED - consumer limit per connection of 65536 reached";
+    world.open_channel(ME, 100);
+    assert_eq!(consume_often(&mut world, 100, 1), Some((406, String::from(text))));
 }
 
 #[test]

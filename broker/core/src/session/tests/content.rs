@@ -8,7 +8,7 @@ use warren_amqp::{BasicProperties, Frame, ToClient, ToServer, basic, channel};
 
 use super::world::*;
 use crate::command::{Attributes, Publish};
-use crate::limits::{ANNOUNCED_BYTES, FRAME_MAX, MESSAGE_BYTES, MESSAGE_BYTES_MAX};
+use crate::limits::{ANNOUNCED_BYTES, FRAME_MAX, MESSAGE_BYTES, MESSAGE_BYTES_MAX, UNFINISHED_BYTES};
 
 /// A broker with the queue `q`.
 fn with_queue() -> World {
@@ -99,6 +99,38 @@ fn a_body_of_more_than_can_be_is_501() {
     world.send_octets(ME, &publish_head("q", ANNOUNCED_BYTES + 1));
     let text = "FRAME_ERROR - content body size 536870913 exceeds maximum allowed size 536870912";
     world.heard(ME)[0].closes_connection(501, text, basic::Publish::ID);
+}
+
+/// Sends so many octets of a body of the largest size on a channel, which may be that of a publish under way.
+fn send_part(world: &mut World, number: u16, octets: u64) {
+    let part = vec![b'x'; FRAME_MAX as usize - 8];
+    let mut left = usize::try_from(octets).unwrap();
+    while left > 0 {
+        let len = left.min(part.len());
+        world.send_octets(ME, &body_frame(number, &part[..len]));
+        left -= len;
+    }
+}
+
+#[test]
+fn unfinished_bodies_of_all_channels_together_are_bounded() {
+    let mut world = with_queue();
+    let full = u16::try_from(UNFINISHED_BYTES / MESSAGE_BYTES).unwrap();
+    for number in 1..=full + 1 {
+        if number > 1 {
+            world.open_channel(ME, number);
+        }
+        let mut head = vec![];
+        ToServer::BasicPublish(to_queue("q")).encode(number, &mut head);
+        encode_header(number, MESSAGE_BYTES, &BasicProperties::default(), &mut head);
+        world.send_octets(ME, &head);
+    }
+    (1..=full).for_each(|number| send_part(&mut world, number, MESSAGE_BYTES - 1));
+    send_part(&mut world, full + 1, u64::from(full));
+    assert_eq!(world.heard(ME), [], "{UNFINISHED_BYTES} octets are waited for");
+    send_part(&mut world, full + 1, 1);
+    let text = "RESOURCE_ERROR - unfinished bodies on this connection exceed 67108864 octets; finish some first";
+    world.heard(ME)[0].closes_connection(506, text, basic::Publish::ID);
 }
 
 #[test]
