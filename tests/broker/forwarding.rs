@@ -20,7 +20,11 @@ fn dead_letters_to<'t>(queue: &'t str) -> impl FnOnce(&mut TableBuilder<'_>) + u
     }
 }
 
-fn publish(connection: &mut Connection, to: basic::Publish<'_>, properties: &BasicProperties<'_>) -> Result<()> {
+pub(crate) fn publish(
+    connection: &mut Connection,
+    to: basic::Publish<'_>,
+    properties: &BasicProperties<'_>,
+) -> Result<()> {
     let mut octets = Vec::new();
     ToServer::BasicPublish(to).encode(1, &mut octets);
     encode_header(1, 4, properties, &mut octets);
@@ -32,7 +36,7 @@ fn persistent() -> BasicProperties<'static> {
     BasicProperties { delivery_mode: Some(2), ..BasicProperties::default() }
 }
 
-fn confirmed(connection: &mut Connection) -> Result<()> {
+pub(crate) fn confirmed(connection: &mut Connection) -> Result<()> {
     connection.expect(1, |method| matches!(method, ToClient::BasicAck(_)))
 }
 

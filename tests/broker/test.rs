@@ -3,6 +3,7 @@
 mod definitions;
 mod forwarding;
 mod limits;
+mod refusals;
 mod strangers;
 mod tls;
 
