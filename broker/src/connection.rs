@@ -164,9 +164,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         // One that is on already is noticed at once.
         alarm.mark_changed();
         Self {
-            presence: Presence::new(handshake),
             alarm,
-            session: Session::new(id, shared.now()).with_message_bytes(shared.message_bytes),
+            session: Session::new(id, handshake.accepted).with_message_bytes(shared.message_bytes),
+            presence: Presence::new(handshake),
             stopping: shared.stopping(),
             stream,
             peer,

@@ -72,24 +72,28 @@ async fn serve_tls(id: ConnectionId, stream: TcpStream, peer: SocketAddr, tls: T
 }
 
 /// A connection that counts among those that have not opened a virtual host, as long as the value lives.
-pub(crate) struct InHandshake(Arc<Shared>);
+pub(crate) struct InHandshake {
+    node: Arc<Shared>,
+    /// When it was accepted: TLS and the login together have [`HANDSHAKE_MILLIS`].
+    pub(crate) accepted: warren_core::Instant,
+}
 
 impl InHandshake {
     /// `None`: there are as many as there may be.
     fn begin(shared: &Arc<Shared>) -> Option<Self> {
         let one_more = |count| (count < HANDSHAKES).then_some(count + 1);
         shared.handshakes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Self(Arc::clone(shared)))
+        Some(Self { node: Arc::clone(shared), accepted: shared.now() })
     }
 
     /// The node that it connects to.
     pub(crate) fn node(&self) -> &Arc<Shared> {
-        &self.0
+        &self.node
     }
 }
 
 impl Drop for InHandshake {
     fn drop(&mut self) {
-        self.0.handshakes.fetch_sub(1, Ordering::Relaxed);
+        self.node.handshakes.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
@@ -62,8 +62,8 @@ impl Pki {
         )
     }
 
-    /// What a client is answered that speaks TLS and sends AMQP's header.
-    fn greeting(&self, broker: &Broker, shows_certificate: bool) -> Result<Vec<u8>> {
+    /// A client that is about to speak TLS: it does so when it writes or reads.
+    fn client(&self, broker: &Broker, shows_certificate: bool) -> Result<StreamOwned<ClientConnection, TcpStream>> {
         let mut roots = RootCertStore::empty();
         roots.add(CertificateDer::from_pem_file(self.path("ca.crt"))?)?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -78,7 +78,12 @@ impl Pki {
         let stream = TcpStream::connect(broker.tls_address.context("the broker takes TLS")?)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let client = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost")?)?;
-        let mut stream = StreamOwned::new(client, stream);
+        Ok(StreamOwned::new(client, stream))
+    }
+
+    /// What a client is answered that speaks TLS and sends AMQP's header.
+    fn greeting(&self, broker: &Broker, shows_certificate: bool) -> Result<Vec<u8>> {
+        let mut stream = self.client(broker, shows_certificate)?;
         stream.write_all(&PROTOCOL_HEADER)?;
         let mut answer = vec![0; 4_096];
         let len = stream.read(&mut answer)?;
@@ -111,6 +116,24 @@ fn who_may_connect_follows_from_client_certificates() -> Result<()> {
             ensure!(greeted == expected, "{setting}, certificate shown: {shows_certificate}, greeted: {greeted}");
         }
     }
+    Ok(())
+}
+
+#[test]
+fn a_client_that_is_slow_with_tls_has_what_is_left_of_ten_seconds_to_log_in() -> Result<()> {
+    let pki = Pki::new()?;
+    let (_folder, broker) = broker(&pki, "none")?;
+    let mut stream = pki.client(&broker, false)?;
+    let begin = Instant::now();
+    // So slow is this client.
+    std::thread::sleep(Duration::from_secs(4));
+    stream.write_all(&PROTOCOL_HEADER)?;
+    let mut answer = Vec::new();
+    // The broker closes without a word of AMQP or TLS, or with one.
+    stream.read_to_end(&mut answer).ok();
+    let waited = begin.elapsed();
+    ensure!(is_start(&answer), "it was answered by {answer:?}");
+    ensure!((Duration::from_secs(9)..Duration::from_secs(13)).contains(&waited), "dropped after {waited:?}");
     Ok(())
 }
 
