@@ -10,7 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::FutureExt;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::{debug, error, info};
@@ -451,15 +451,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Gives back what the connection holds. Nobody waits for the answer to its last request.
     async fn end(mut self) {
+        let client_closes = self.session.has_client_left();
         self.session.disconnect(&mut self.output);
         self.hand_over().await;
         if let Some(request) = self.output.request.take() {
             drop(self.shared.metadata.request(request));
         }
         self.count();
+        if client_closes {
+            let _ = timeout(FAREWELL_TIMEOUT, end_of(&mut self.stream)).await;
+        }
         // TLS says goodbye; the client may be gone.
         let _ = timeout(FAREWELL_TIMEOUT, self.stream.shutdown()).await;
     }
+}
+
+/// Waits until the client closes its side, as RabbitMQ does: clients tell the end that they asked for from one that
+/// surprises them by who closes first. That side's port also stays in use for a while.
+async fn end_of<S: AsyncRead + Unpin>(stream: &mut S) {
+    while stream.read(&mut [0; 64]).await.is_ok_and(|len| len > 0) {}
 }
 
 /// Hands a session octets with what it sees of the node; answers how many it took.

@@ -22,7 +22,8 @@ pub(crate) const REPLY_BYTES: usize = 8 << 20;
 /// How long a client may leave its socket full before it is dropped (RabbitMQ's `send_timeout` is 15 s).
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long a stream may take to send its last octets when a connection has ended; then it is dropped.
+/// How long a client may take to close its side of a connection that has ended, and how long a stream may take to send its
+/// last octets then; after that it is dropped.
 pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long settlements may wait for something else to be logged with. After a crash, messages that were acknowledged in

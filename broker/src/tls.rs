@@ -31,7 +31,7 @@ pub enum TlsError {
     },
     /// What is in a file is not PEM.
     #[error(
-        "{path}, which is {setting}, is not a PEM file: {reason}; it has to have a part that begins with -----BEGIN"
+        "{path}, which is {setting}, is not a PEM file: {reason}; it has to have lines -----BEGIN …----- and -----END …----- with base64 between them"
     )]
     Pem {
         /// The file.
@@ -39,7 +39,7 @@ pub enum TlsError {
         /// What names it.
         setting: &'static str,
         /// Why.
-        reason: String,
+        reason: &'static str,
     },
     /// A file has nothing of what it should have.
     #[error(
@@ -160,7 +160,17 @@ fn unreadable(
     match error {
         pem::Error::Io(error) => TlsError::Read { path, setting, reason: error.to_string() },
         pem::Error::NoItemsFound => TlsError::Missing { path, setting, what, label },
-        other => TlsError::Pem { path, setting, reason: other.to_string() },
+        // Its own sentences repeat the line that it stumbled over, which may be the key.
+        pem::Error::MissingSectionEnd { .. } => {
+            TlsError::Pem { path, setting, reason: "no line -----END …----- of its own ends what has begun" }
+        }
+        pem::Error::IllegalSectionStart { .. } => TlsError::Pem {
+            path,
+            setting,
+            reason: "a line -----BEGIN …----- goes on after its end or breaks off before",
+        },
+        pem::Error::Base64Decode(_) => TlsError::Pem { path, setting, reason: "a part of it is not base64" },
+        _ => TlsError::Pem { path, setting, reason: "it cannot be made out" },
     }
 }
 
@@ -249,6 +259,25 @@ mod tests {
             let path = files.folder.path().join(file).display().to_string();
             assert_eq!(error.matches(&format!("{path}, which is {setting}")).count(), 1, "{error}");
             assert_eq!(error.matches(reason).count(), 1, "{error}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_key_is_said_without_the_key() {
+        const SECRET: &str = "MC4CAQAwBQYDK2VwBCIEIcanary";
+        let files = Files::new();
+        let in_octets = format!("{:?}", SECRET.as_bytes());
+        for (name, text) in [
+            ("one line", format!("-----BEGIN PRIVATE KEY----- {SECRET} -----END PRIVATE KEY-----")),
+            ("no end", format!("-----BEGIN PRIVATE KEY-----\n{SECRET}\n")),
+            ("other end", format!("-----BEGIN PRIVATE KEY-----\n{SECRET}\n-----END {SECRET}-----\n")),
+            ("cut off", format!("-----BEGIN {SECRET}\n")),
+            ("no base64", format!("-----BEGIN PRIVATE KEY-----\n{SECRET}!\n-----END PRIVATE KEY-----\n")),
+        ] {
+            files.write(name, &text);
+            let error = acceptor(&files.config("good.crt", name, "good.crt")).err().expect(name).to_string();
+            assert!(error.contains("tls.key") && !error.contains("canary"), "{error}");
+            assert!(!error.contains(in_octets.trim_matches(['[', ']'])), "{error}");
         }
     }
 

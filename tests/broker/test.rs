@@ -7,14 +7,14 @@ mod refusals;
 mod strangers;
 mod tls;
 
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use warren_amqp::content::encode_header;
 use warren_amqp::frame::PROTOCOL_HEADER;
-use warren_amqp::{BasicProperties, Frame, ToClient, ToServer, basic};
+use warren_amqp::{BasicProperties, Frame, ToClient, ToServer, basic, connection};
 use warren_tests::client::{Client, Program};
 use warren_tests::harness::{Broker, Connection, DataFolder, Event};
 
@@ -93,6 +93,23 @@ fn malformed_input_costs_its_connection_the_right_code_and_others_nothing() -> R
 }
 
 #[test]
+fn who_says_goodbye_closes_the_socket_as_with_rabbitmq() -> Result<()> {
+    let (_folder, broker) = broker()?;
+    let mut leaving = Connection::open(broker.address)?;
+    let close = connection::Close { reply_code: 200, reply_text: "", class_id: 0, method_id: 0 };
+    leaving.call(0, ToServer::ConnectionClose(close))?;
+    let (mut socket, rest) = leaving.into_parts();
+    ensure!(rest.is_empty(), "something is behind close-ok: {rest:?}");
+    socket.set_read_timeout(Some(Duration::from_millis(100)))?;
+    let read = socket.read(&mut [0]);
+    ensure!(read.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock), "it is not open: {read:?}");
+    socket.shutdown(std::net::Shutdown::Write)?;
+    socket.set_read_timeout(Some(Duration::from_secs(30)))?;
+    ensure!(socket.read(&mut [0])? == 0, "nothing comes any more");
+    Ok(())
+}
+
+#[test]
 fn octets_that_are_not_amqp_are_answered_by_our_header_and_closed() -> Result<()> {
     let (_folder, broker) = broker()?;
     for octets in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], b"\x16\x03\x01\x02\x00\x01", b"AMQP\x00\x01\x00\x00"] {
@@ -100,7 +117,7 @@ fn octets_that_are_not_amqp_are_answered_by_our_header_and_closed() -> Result<()
         stream.set_read_timeout(Some(Duration::from_secs(30)))?;
         stream.write_all(octets)?;
         let mut answer = Vec::new();
-        std::io::Read::read_to_end(&mut stream, &mut answer)?;
+        stream.read_to_end(&mut answer)?;
         ensure!(answer == PROTOCOL_HEADER, "{octets:?} was answered by {answer:?}");
     }
     Ok(())

@@ -59,5 +59,8 @@ fn install(installation: &Installation<'_>) -> Result<()> {
 fn run(run: &Run<'_>) -> Result<Vec<Case>> {
     const PLUGIN: &str = include_str!("../programs/docker.py");
     std::fs::write(run.scratch.join("warren_docker.py"), PLUGIN).context("write a plugin")?;
-    Pytest::new(run)?.args(&["-p", "warren_docker", "-o", "log_cli=false", "tests", "--timeout=120"]).cases()
+    Pytest::new(run)?
+        .args(&["-p", "warren_docker", "-o", "log_cli=false", "tests", "--timeout=120"])
+        .without(&LEFT_OUT)
+        .cases()
 }

@@ -99,6 +99,8 @@ enum State {
     Closing,
     /// Nothing more is read or sent.
     Closed,
+    /// As [`Self::Closed`], at the client's wish.
+    Left,
 }
 
 /// What the session waits for.
@@ -227,7 +229,12 @@ impl Session {
 
     /// True once the socket can go, after what is left to send.
     pub fn is_closed(&self) -> bool {
-        matches!(self.state, State::Closed)
+        matches!(self.state, State::Closed | State::Left)
+    }
+
+    /// True once the client has been told that the connection is closed, as it wished: it will close the socket.
+    pub fn has_client_left(&self) -> bool {
+        matches!(self.state, State::Left)
     }
 
     /// True once the client has logged in and opened a virtual host.
@@ -244,7 +251,7 @@ impl Session {
     pub fn next_deadline(&self) -> Option<Instant> {
         let beats = self.is_open() && self.heartbeat_millis > 0;
         match self.state {
-            State::Closed => None,
+            State::Closed | State::Left => None,
             State::Running if !beats => None,
             State::Running => Some(self.deadline.min(self.next_heartbeat)),
             State::Opening(_) | State::Closing => Some(self.deadline),
@@ -268,7 +275,7 @@ impl Session {
                     Some(octets) => octets,
                     None => self.next_frame(world, rest, out),
                 },
-                State::Opening(_) | State::Closing | State::Closed => self.next_frame(world, rest, out),
+                State::Opening(_) | State::Closing | State::Closed | State::Left => self.next_frame(world, rest, out),
             };
             match step {
                 0 => break,
@@ -352,7 +359,7 @@ impl Session {
             State::Opening(_) => self.handshake_method(world, origin, method, out),
             State::Running if origin.channel == 0 => self.connection_method(method, out),
             State::Running => self.channel_method(world, origin, method, out),
-            State::Closing | State::Closed => Ok(()),
+            State::Closing | State::Closed | State::Left => Ok(()),
         }
     }
 
@@ -396,7 +403,7 @@ impl Session {
 
     fn say_goodbye(&mut self, out: &mut SessionOutput) {
         out.send(0, &ToClient::ConnectionCloseOk(connection::CloseOk));
-        self.state = State::Closed;
+        self.state = State::Left;
     }
 
     /// Ends a channel or the connection over a client's mistake.
@@ -434,7 +441,7 @@ impl Session {
         match self.state {
             State::Running => self.close(Origin::none(0), code, text, out),
             State::Opening(_) => self.state = State::Closed,
-            State::Closing | State::Closed => {}
+            State::Closing | State::Closed | State::Left => {}
         }
     }
 
@@ -524,7 +531,7 @@ impl Session {
             out.notices.push(String::from(match self.state {
                 State::Opening(_) => "the client did not finish its handshake in time",
                 State::Running => "the client sent nothing for three heartbeat intervals",
-                State::Closing | State::Closed => "the client did not answer connection.close",
+                State::Closing | State::Closed | State::Left => "the client did not answer connection.close",
             }));
             self.leave_queues(out);
             self.state = State::Closed;
