@@ -76,7 +76,7 @@ pub struct LogConfig {
     /// the volume, from 1 MiB to 64 MiB. Segments that are there keep the length they have.
     pub segment_bytes: Option<u32>,
     /// Octets of log after which a checkpoint is made, or four times the size of the last checkpoint if that is more.
-    /// Default: 1/16 of the volume, at most 64 MiB.
+    /// From 4 KiB on. Default: 1/16 of the volume, at most 64 MiB.
     pub checkpoint_bytes: Option<u64>,
 }
 
@@ -121,6 +121,15 @@ pub enum ConfigError {
     /// Not a length that a message may have.
     #[error("max_message_bytes is {0}: it may be from 1 to {MESSAGE_BYTES_MAX}")]
     MaxMessageBytes(u64),
+    /// There is no folder for the data.
+    #[error("data_dir is empty: name a folder")]
+    NoDataDir,
+    /// Not a length that a segment may have.
+    #[error("log.segment_bytes is {0}: it has to be a multiple of 4096 from 8192 to 1073741824")]
+    SegmentBytes(u32),
+    /// Not an interval that checkpoints may have.
+    #[error("log.checkpoint_bytes is {0}: it has to be at least 4096")]
+    CheckpointBytes(u64),
 }
 
 impl Default for Config {
@@ -179,6 +188,10 @@ impl Config {
         if !(1..=MESSAGE_BYTES_MAX).contains(&self.max_message_bytes) {
             return Err(ConfigError::MaxMessageBytes(self.max_message_bytes));
         }
+        if self.data_dir.as_os_str().is_empty() {
+            return Err(ConfigError::NoDataDir);
+        }
+        self.log.check()?;
         Ok(self)
     }
 
@@ -186,6 +199,17 @@ impl Config {
     pub fn amqps(&self) -> Vec<SocketAddr> {
         let default = || loopbacks(if self.tls.is_some() { Some(5671) } else { None });
         self.listeners.amqps.clone().unwrap_or_else(default)
+    }
+}
+
+impl LogConfig {
+    fn check(&self) -> Result<(), ConfigError> {
+        let possible = |len: u32| len.is_multiple_of(4_096) && (8_192..=1 << 30).contains(&len);
+        match (self.segment_bytes, self.checkpoint_bytes) {
+            (Some(len), _) if !possible(len) => Err(ConfigError::SegmentBytes(len)),
+            (_, Some(len)) if len < 4_096 => Err(ConfigError::CheckpointBytes(len)),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -274,6 +298,23 @@ mod tests {
         }
         let only_tls = check(&format!("{tls}[listeners]\namqp = []")).expect("TLS alone is enough");
         assert_eq!(only_tls.amqps().len(), 2);
+    }
+
+    #[test]
+    fn the_folder_and_the_logs_lengths_are_checked_at_their_bounds() {
+        let check = |text: &str| Config::parse(text).expect("settings").checked().map_err(|error| error.to_string());
+        for good in ["log.segment_bytes = 8192", "log.segment_bytes = 1073741824", "log.checkpoint_bytes = 4096"] {
+            assert!(check(good).is_ok(), "{good}");
+        }
+        for (bad, key) in [
+            ("data_dir = ''", "data_dir"),
+            ("log.segment_bytes = 4096", "log.segment_bytes"),
+            ("log.segment_bytes = 12287", "log.segment_bytes"),
+            ("log.segment_bytes = 1073745920", "log.segment_bytes"),
+            ("log.checkpoint_bytes = 4095", "log.checkpoint_bytes"),
+        ] {
+            assert!(check(bad).is_err_and(|error| error.starts_with(key)), "{bad}");
+        }
     }
 
     #[test]

@@ -107,8 +107,9 @@ pub(crate) fn acceptor(config: &TlsConfig) -> Result<TlsAcceptor, TlsError> {
     let TlsConfig { certificate, key, ca, client_certificates } = config;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let chain = certificates(Named { path: certificate, setting: "tls.certificate" })?;
-    let private_key = PrivateKeyDer::from_pem_file(key)
-        .map_err(|error| unreadable(Named { path: key, setting: "tls.key" }, ("private key", "PRIVATE KEY"), error))?;
+    let private_key = PrivateKeyDer::from_pem_file(key).map_err(|error| {
+        unreadable(Named { path: key, setting: "tls.key" }, ("private key without a password", "PRIVATE KEY"), error)
+    })?;
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()
         .map_err(|error| TlsError::Other(error.to_string()))?;
