@@ -57,14 +57,22 @@ const PUBLISH_HEADER_LEN: usize = 16;
 const MARK: usize = 3;
 const REFERENCE_LEN: usize = 12;
 
-/// Why an entry cannot be read. The log's checksums have passed, so this is a newer version or a defect.
+/// The program that reads what was written by the version `written`, if this one reads `read`.
+pub(crate) fn needed<V: Ord>(written: V, read: V) -> &'static str {
+    if written > read { "a newer warren-broker" } else { "the older warren-broker that wrote it" }
+}
+
+/// Why an entry cannot be read. The log's checksums have passed, so this is another version or a defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum EntryError {
     /// The entry ends within a header or command.
     #[error("entry ends within a command")]
     Truncated,
     /// The entry was written by rules that this binary does not have.
-    #[error("entry has machine version {0}, this binary applies {MACHINE_VERSION}; run a newer warren-broker")]
+    #[error(
+        "entry has machine version {0}, this binary applies {MACHINE_VERSION}; run {program}",
+        program = needed(*.0, MACHINE_VERSION)
+    )]
     Version(u16),
     /// A command of unknown kind.
     #[error("entry has a command of unknown kind {0}")]
@@ -657,9 +665,21 @@ mod tests {
     fn an_entry_header_comes_back_and_other_versions_are_refused() {
         let header = EntryHeader { commands: 5, epoch_start: true, now_ms: 12, epoch: 3 };
         assert_eq!(EntryHeader::decode(&mut &header.encode()[..]), Ok(header));
-        let mut newer = header.encode();
-        newer[4] = 9;
-        assert_eq!(EntryHeader::decode(&mut &newer[..]), Err(EntryError::Version(9)));
+        for version in [MACHINE_VERSION - 1, MACHINE_VERSION + 1] {
+            let mut other = header.encode();
+            other[4..6].copy_from_slice(&version.to_le_bytes());
+            assert_eq!(EntryHeader::decode(&mut &other[..]), Err(EntryError::Version(version)));
+        }
+    }
+
+    #[test]
+    fn who_cannot_read_an_entry_is_told_which_program_can() {
+        let told = |version| std::format!("{}", EntryError::Version(version));
+        let versions =
+            |version| std::format!("entry has machine version {version}, this binary applies {MACHINE_VERSION}");
+        let (older, newer) = (MACHINE_VERSION - 1, MACHINE_VERSION + 1);
+        assert_eq!(told(older), versions(older) + "; run the older warren-broker that wrote it");
+        assert_eq!(told(newer), versions(newer) + "; run a newer warren-broker");
     }
 
     #[test]

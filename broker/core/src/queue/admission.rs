@@ -49,12 +49,7 @@ impl Queue {
                 self.store.pass_by();
                 return how == How::Had;
             }
-            How::Had => {
-                if logged {
-                    occasion.done.push_awaited(self.store.pass_by());
-                }
-                return true;
-            }
+            How::Had => return true,
             How::Refused => true,
         };
         if refused {

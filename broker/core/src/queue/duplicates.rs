@@ -1,5 +1,8 @@
 //! Which messages a queue has had, by what their duplicates have in common (header `x-deduplication-header`).
 //!
+//! A message in memory is a duplicate of any. A logged one is a duplicate of logged ones only: it is confirmed, and what it
+//! repeats must be there after a restart.
+//!
 //! Keys of logged messages and of the others are remembered apart, so that the former are a function of the log: a replay
 //! finds the same ones known, and drops the same messages. That includes what becomes of the key of a logged message that is
 //! refused, which the log says a while after the message:
@@ -42,7 +45,7 @@ pub(super) struct Known {
 pub(super) enum How {
     /// It is not.
     New,
-    /// The queue has had a message with it.
+    /// The queue has had a message with it that this one repeats.
     Had,
     /// One is being refused.
     Refused,
@@ -68,7 +71,7 @@ impl Duplicates {
     /// What is known of the key of a message that comes at `time_ms`. From now on it is known.
     pub(super) fn meet(&mut self, key: u128, logged: bool, time_ms: u64, rule: Deduplication) -> Known {
         let by_log = self.logged.knows(key, time_ms, rule);
-        let how = match by_log || self.memory.knows(key, time_ms, rule) {
+        let how = match by_log || !logged && self.memory.knows(key, time_ms, rule) {
             _ if self.refused.contains_key(&key) => How::Refused,
             true => How::Had,
             false => How::New,
@@ -180,11 +183,12 @@ mod tests {
     }
 
     #[test]
-    fn logged_and_other_messages_are_duplicates_of_each_other() {
+    fn a_message_in_memory_is_a_duplicate_of_any_and_a_logged_one_of_logged_ones() {
         let mut seen = Duplicates::default();
         let rule = rule(10, None);
         assert!(!is_duplicate(&mut seen, 1, true, 0, rule) && is_duplicate(&mut seen, 1, false, 0, rule));
-        assert!(!is_duplicate(&mut seen, 2, false, 0, rule) && is_duplicate(&mut seen, 2, true, 0, rule));
+        assert!(!is_duplicate(&mut seen, 2, false, 0, rule) && is_duplicate(&mut seen, 2, false, 0, rule));
+        assert!(!is_duplicate(&mut seen, 2, true, 0, rule) && is_duplicate(&mut seen, 2, true, 0, rule));
         seen.unlearn(2);
         assert_eq!(seen.logged(), [(1, 0)]);
     }

@@ -549,6 +549,19 @@ fn a_message_that_the_queue_has_had_is_confirmed_and_dropped() {
 }
 
 #[test]
+fn a_logged_message_is_no_duplicate_of_one_that_a_restart_would_not_find() {
+    let deduplication = Some(Deduplication { cache_size: 10, cache_millis: None });
+    let mut world = World::with(QueueSettings { deduplication, ..logged() });
+    for (body, is_logged) in [("a", false), ("again", false), ("b", true), ("once more", true), ("and again", false)] {
+        world.put(ShardInput::Publish(run(&[QUEUE], &[(body, keyed(1))], is_logged)));
+        world.commit();
+        assert_eq!(world.answers(), [(false, 1, 1)], "{body}");
+    }
+    assert_eq!(world.after_restarts().map(|mut world| world.rest()), [["b"], ["b"]]);
+    assert_eq!(world.rest(), ["a", "b"]);
+}
+
+#[test]
 fn a_message_that_was_refused_is_no_duplicate_when_it_comes_again() {
     let deduplication = Some(Deduplication { cache_size: 10, cache_millis: None });
     let (max_length, overflow) = (Some(1), Overflow::RejectPublish);

@@ -35,7 +35,7 @@ use alloc::vec::Vec;
 use super::store::{Extra, Logged, SharedStore};
 use super::stream::{Messages, SharedStream};
 use super::{QueueKind, QueueSettings};
-use crate::command::Reference;
+use crate::command::{Reference, needed};
 use crate::identity::QueueId;
 use crate::location::Location;
 use crate::varint::{put_signed, put_varint, take_signed, take_varint};
@@ -57,11 +57,11 @@ const TIME: u8 = 1 << 5;
 const COUNT: u8 = 1 << 6;
 const OVERHEAD: u8 = 1 << 7;
 
-/// Why a snapshot cannot be read. Its checksum has passed, so this is a newer version or a defect.
+/// Why a snapshot cannot be read. Its checksum has passed, so this is another version or a defect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum SnapshotError {
     /// It was written by a version of the format that this binary does not have.
-    #[error("snapshot has version {0}, this binary reads {VERSION}; run a newer warren-broker")]
+    #[error("snapshot has version {0}, this binary reads {VERSION}; run {program}", program = needed(*.0, VERSION))]
     Version(u8),
     /// It ends early, or a number in it has no end.
     #[error("snapshot ends within a field")]
@@ -516,6 +516,8 @@ mod tests {
         for (octets, expected) in cases {
             assert_eq!(Shard::restore(octets).err(), Some(expected), "{octets:?}");
         }
+        let of_1 = std::format!("{}", SnapshotError::Version(1));
+        assert_eq!(of_1, "snapshot has version 1, this binary reads 2; run the older warren-broker that wrote it");
         // Counts that nothing follows must not be believed.
         for head in [&[2, 0][..], &[2, 0, 1, 0, 0, 5, 0], &[2, 0, 1, 0, 0, 5, 0, 1, 0], &[2, 0, 1, 0, 4, 5, 0]] {
             assert_eq!(Shard::restore(&[head, &huge].concat()).err(), Some(SnapshotError::Truncated));

@@ -47,7 +47,7 @@ impl Bodies for Log {
 struct World {
     dice: Dice,
     settings: QueueSettings,
-    /// Keys are never forgotten and no message is in memory only: then of each key exactly one message is taken.
+    /// Keys are never forgotten: then of each key exactly one logged message is taken.
     is_strict: bool,
     shard: Shard,
     log: Log,
@@ -61,6 +61,7 @@ struct World {
     now: u64,
     last_id: u64,
     keys: BTreeMap<u64, u64>,
+    logged: BTreeSet<u64>,
     /// What publishers were told.
     confirmed: BTreeSet<u64>,
     refused: BTreeSet<u64>,
@@ -95,6 +96,7 @@ impl World {
             now: 1_000,
             last_id: 0,
             keys: BTreeMap::new(),
+            logged: BTreeSet::new(),
             confirmed: BTreeSet::new(),
             refused: BTreeSet::new(),
             got: BTreeSet::new(),
@@ -131,13 +133,14 @@ impl World {
     }
 
     fn publish(&mut self) {
-        let logged = self.is_strict || !self.dice.once_in(4);
+        let logged = !self.dice.once_in(4);
         let (mut commands, first) = (Vec::new(), self.last_id + 1);
         let count = 1 + self.dice.below(2);
         for _ in 0..count {
             self.last_id += 1;
             let key = self.dice.maybe(KEYS);
             self.keys.extend(key.map(|key| (self.last_id, key)));
+            self.logged.extend(logged.then_some(self.last_id));
             let attributes = Attributes { deduplication: key.map(u128::from), ..Attributes::default() };
             encode_publish_head((1, [QUEUE].into_iter()), 0, 0, 0, 8, &attributes, &mut commands);
             commands.extend_from_slice(&self.last_id.to_be_bytes());
@@ -247,8 +250,9 @@ impl World {
         if !self.is_strict {
             return;
         }
-        let taken: BTreeSet<u64> = there.union(&self.got).copied().collect();
-        for (id, key) in self.keys.iter().filter(|(id, _)| self.confirmed.contains(id)) {
+        let taken: BTreeSet<u64> = there.union(&self.got).filter(|id| self.logged.contains(id)).copied().collect();
+        let confirmed = self.keys.iter().filter(|(id, _)| self.logged.contains(id) && self.confirmed.contains(id));
+        for (id, key) in confirmed {
             let same: Vec<u64> = taken.iter().copied().filter(|other| self.keys.get(other) == Some(key)).collect();
             assert_eq!(same.len(), 1, "{id} is confirmed; of its key {key} these were taken: {same:?}");
         }

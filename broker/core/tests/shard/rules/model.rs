@@ -149,7 +149,8 @@ impl Model {
         if let (Some(key), Some(rule)) = (incoming.key, self.settings.deduplication) {
             let recent = |came: &u64| rule.cache_millis.is_none_or(|millis| came + millis > time);
             let by_log = self.is_known_by_log(incoming, time);
-            let known = by_log || self.keys[1].get(&key).is_some_and(recent);
+            // Of what is in memory only a restart would leave nothing, and the logged message was confirmed.
+            let known = by_log || !incoming.logged && self.keys[1].get(&key).is_some_and(recent);
             let own = &mut self.keys[usize::from(!incoming.logged)];
             own.retain(|_, came| recent(came));
             own.entry(key).or_insert(time);
@@ -162,8 +163,6 @@ impl Model {
                 return false;
             }
             if known {
-                self.note_gone(&message);
-                self.awaits |= incoming.logged;
                 return true;
             }
         }
