@@ -107,15 +107,15 @@ impl Session {
     /// one, is closed (RabbitMQ).
     pub(super) fn timed_out(&mut self, shard: ShardId, queue: QueueId, key: ConsumerKey, out: &mut SessionOutput) {
         let consumer = self.forget_consumer(key.serial);
-        if let Some(channel) = self.channels.get_mut(key.channel) {
-            let holder = if key.serial == 0 { Holder::GET } else { Holder::of(key.serial) };
-            channel.unacked.forget(shard, queue, holder);
-        }
+        let holder = if key.serial == 0 { Holder::GET } else { Holder::of(key.serial) };
+        let channel = self.channels.get_mut(key.channel);
+        let forgotten = channel.map_or(0, |channel| channel.unacked.forget(shard, queue, holder));
         self.resume_deliveries(key.channel, out);
         match consumer {
             Some(consumer) if self.capabilities.consumer_cancel_notify => self.notify_of_cancel(&consumer, out),
-            // It had ended before, and what it held has gone back all the same.
-            None if key.serial != 0 => {}
+            // It had ended before, and what it held has gone back all the same. Or what was got is settled meanwhile, perhaps
+            // with its channel: then this one was opened since.
+            None if key.serial != 0 || forgotten == 0 => {}
             _ if self.channel(key.channel).is_none() => {}
             _ => {
                 let text = format!(

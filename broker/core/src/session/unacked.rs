@@ -119,18 +119,22 @@ impl Unacked {
         held.map(|entry| (entry.shard, entry.queue)).chain(later).collect()
     }
 
-    /// What a consumer had of its queue has gone back there. The tags stay known.
-    pub(super) fn forget(&mut self, shard: ShardId, queue: QueueId, holder: Holder) {
-        let is_it = |held: Held| (held.shard, held.queue, held.holder) == (shard, queue, holder);
-        let consumed = &mut self.consumed;
+    /// What a consumer had of its queue, or what was got of it, has gone back there; answers how many that were. The tags
+    /// stay known.
+    pub(super) fn forget(&mut self, shard: ShardId, queue: QueueId, holder: Holder) -> usize {
+        let is_it =
+            |held: Held| (held.shard, held.queue, held.holder) == (shard, queue, holder) && held.position != GONE;
+        let (consumed, mut forgotten) = (&mut self.consumed, 0);
         let mut forget = |held: Held, position: &mut u64| {
             *consumed -= usize::from(held.is_consumed());
             *position = GONE;
+            forgotten += 1;
         };
         let entries = self.entries.iter_mut().filter(|entry| is_it(entry.held()));
         entries.for_each(|entry| forget(entry.held(), &mut entry.position));
         let later = self.uncommitted.iter_mut().filter(|later| is_it(later.held));
         later.for_each(|later| forget(later.held, &mut later.held.position));
+        forgotten
     }
 
     /// Settles one delivery. Answers how many, 0 if it has gone back before; `None`: there is none of that tag.

@@ -79,13 +79,50 @@ fn the_channel_of_a_client_that_cannot_take_it_is_closed() {
     assert_eq!(world.settled(), [(Settlement::Fail, 2)], "those of the other consumer");
 }
 
+/// A client that got a message of `q`, and does not hear of its queue.
+fn with_one_that_it_got() -> World {
+    let mut world = World::new();
+    world.queue(ME, "q");
+    world.publish_all(ME, "q", &["a", "b"]);
+    assert!(world.get(ME, "q").is_some());
+    world
+}
+
 #[test]
 fn the_channel_of_a_client_that_got_its_messages_one_by_one_is_closed() {
-    let mut world = holding(&["consumer_cancel_notify"]);
+    let mut world = with_one_that_it_got();
     world.hear_from(ME, "q", timed_out(&world, 0));
     world.heard(ME)[0].closes_channel(406, TEXT, (0, 0));
     world.hear_from(ME, "q", timed_out(&world, 0));
     assert!(world.heard(ME).is_empty(), "it is closing");
+}
+
+#[test]
+fn a_timeout_that_is_heard_of_too_late_closes_no_channel_that_was_opened_since() {
+    let mut world = with_one_that_it_got();
+    let close = channel::Close { reply_code: 200, reply_text: "", class_id: 0, method_id: 0 };
+    world.call(ME, 1, ToServer::ChannelClose(close));
+    world.open_channel(ME, 1);
+    world.hear_from(ME, "q", timed_out(&world, 0));
+    assert_eq!(world.heard(ME), Vec::new());
+    assert!(world.get(ME, "q").is_some());
+}
+
+#[test]
+fn a_timeout_that_an_acknowledgement_has_crossed_closes_no_channel() {
+    let mut world = with_one_that_it_got();
+    world.send(ME, 1, ToServer::BasicAck(basic::Ack { delivery_tag: 1, multiple: false }));
+    world.hear_from(ME, "q", timed_out(&world, 0));
+    assert_eq!(world.heard(ME), Vec::new());
+}
+
+#[test]
+fn an_acknowledgement_that_waits_for_its_commit_is_none_yet() {
+    let mut world = with_one_that_it_got();
+    world.call(ME, 1, ToServer::TxSelect(tx::Select));
+    world.send(ME, 1, ToServer::BasicAck(basic::Ack { delivery_tag: 1, multiple: false }));
+    world.hear_from(ME, "q", timed_out(&world, 0));
+    world.heard(ME)[0].closes_channel(406, TEXT, (0, 0));
 }
 
 #[test]
