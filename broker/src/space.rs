@@ -27,13 +27,13 @@ pub(crate) struct LogBounds {
     /// What publishers must leave free, so that acknowledgements, moved messages and checkpoints have room: 1/8 of the
     /// volume, at most 512 MiB.
     pub(crate) reserve_bytes: u64,
-    /// Records waiting for the log thread: at most a quarter of the reserve and 64 MiB.
+    /// Records waiting for the log thread: at most an eighth of the reserve and 64 MiB.
     pub(crate) queue_bytes: usize,
     /// Commands waiting in one shard: its part of a quarter of the reserve, at most 4 MiB.
     pub(crate) waiting_bytes: usize,
     /// Messages moved after one checkpoint; what is left waits for the next: an eighth of the reserve.
     pub(crate) relocation_bytes: u64,
-    /// What waits in front of one shard: its part of another quarter of the reserve, at most 256 KiB.
+    /// What waits in front of one shard: its part of another eighth of the reserve, at most 256 KiB.
     pub(crate) inbox_bytes: usize,
 }
 
@@ -46,16 +46,17 @@ impl LogBounds {
         // Both are within u32: 64 MiB is.
         let power = 1_u64 << segment.ilog2();
         let reserve_bytes = (volume / 8).clamp(4 * MIB, 512 * MIB);
-        // What was taken in before the alarm is written after it, and must fit into the reserve beside the log's queue.
-        let shard_bytes = reserve_bytes / 4 / u64::from(SHARDS.get());
+        // What was taken in before the alarm is written after it. With a segment that is begun for it, it leaves more of the
+        // reserve than what forwarding needs to go on, or nothing would, for ever.
+        let shards = u64::from(SHARDS.get());
         Self {
             segment_bytes: config.segment_bytes.unwrap_or(power as u32),
             checkpoint_bytes: config.checkpoint_bytes.unwrap_or_else(|| (volume / 16).clamp(MIB, 64 * MIB)),
             reserve_bytes,
-            queue_bytes: (reserve_bytes / 4).min(64 * MIB) as usize,
-            waiting_bytes: shard_bytes as usize,
+            queue_bytes: (reserve_bytes / 8).min(64 * MIB) as usize,
+            waiting_bytes: (reserve_bytes / 4 / shards) as usize,
             relocation_bytes: reserve_bytes / 8,
-            inbox_bytes: shard_bytes.min(MIB / 4) as usize,
+            inbox_bytes: (reserve_bytes / 8 / shards).min(MIB / 4) as usize,
         }
     }
 }
@@ -154,10 +155,11 @@ impl SpaceWatch {
 
 /// Octets that may be forwarded while space is low. Messages go on then, or consumers of the next queues, who could give
 /// space back, would wait for ever; but slowly, because a message that moves takes its space twice until a checkpoint
-/// has given the old one back, and several times if it goes to several queues. Half of the reserve is left to everything
-/// else: what is forwarded comes closer to it and never reaches it, however often space is looked at.
+/// has given the old one back, and several times if it goes to several queues. A quarter of the reserve is left to everything
+/// else, so that the log can begin another segment (new ones leave an eighth, and none is longer than that) and does not
+/// wait: what is forwarded comes closer to it and never reaches it, however often space is looked at.
 fn forwardable(available: u64, reserve: u64) -> u64 {
-    available.saturating_sub(reserve / 2) / 8
+    available.saturating_sub(reserve / 4) / 8
 }
 
 #[cfg(test)]
@@ -172,25 +174,53 @@ mod tests {
         assert_eq!((bounds.waiting_bytes, bounds.inbox_bytes), (4 << 20, 256 << 10));
     }
 
-    #[test]
-    fn on_a_small_volume_everything_under_way_fits_into_the_reserve() {
-        let bounds = LogBounds::new(&LogConfig::default(), 64 << 20);
-        assert_eq!((bounds.segment_bytes, bounds.reserve_bytes), (1 << 20, 8 << 20));
+    /// Octets that may be taken in before the alarm and written after it.
+    fn under_way(bounds: &LogBounds) -> u64 {
         let shards = usize::from(SHARDS.get()) * (bounds.waiting_bytes + bounds.inbox_bytes);
-        assert!((bounds.queue_bytes + shards) as u64 <= bounds.reserve_bytes / 4 * 3);
+        (bounds.queue_bytes + shards) as u64
     }
 
     #[test]
-    fn what_is_forwarded_without_giving_space_back_leaves_half_of_the_reserve() {
+    fn everything_under_way_fits_into_half_of_the_reserve() {
+        let bounds = LogBounds::new(&LogConfig::default(), 64 << 20);
+        assert_eq!((bounds.segment_bytes, bounds.reserve_bytes), (1 << 20, 8 << 20));
+        for power in 26..42 {
+            let bounds = LogBounds::new(&LogConfig::default(), 1 << power);
+            assert!(under_way(&bounds) <= bounds.reserve_bytes / 2, "{bounds:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_taken_in_before_the_alarm_does_not_keep_messages_from_going_on() {
+        for volume in (26..42).flat_map(|power| [1 << power, 3 << (power - 1)]) {
+            let bounds = LogBounds::new(&LogConfig::default(), volume);
+            let (reserve, segment) = (bounds.reserve_bytes, u64::from(bounds.segment_bytes));
+            let left = reserve - under_way(&bounds) - segment;
+            assert!(forwardable(left, reserve) >= segment / 8, "{bounds:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_forwarded_unless_the_log_can_begin_a_segment() {
+        for power in 26..42 {
+            let bounds = LogBounds::new(&LogConfig::default(), 1 << power);
+            let reserve = bounds.reserve_bytes;
+            assert!(u64::from(bounds.segment_bytes) + reserve / 8 <= reserve / 4);
+            assert_eq!(forwardable(reserve / 4, reserve), 0);
+            assert!(forwardable(reserve / 4 + 8, reserve) > 0);
+        }
+    }
+
+    #[test]
+    fn what_is_forwarded_without_giving_space_back_leaves_a_quarter_of_the_reserve() {
         let reserve = 512 * MIB;
         let mut available = reserve - 1;
         for _ in 0..1_000 {
             available -= forwardable(available, reserve);
         }
-        assert!((reserve / 2..reserve / 2 + 8).contains(&available), "{available}");
-        assert_eq!(forwardable(reserve / 2, reserve), 0);
+        assert!((reserve / 4..reserve / 4 + 8).contains(&available), "{available}");
         assert_eq!(forwardable(0, reserve), 0);
-        assert_eq!(forwardable(reserve, reserve), 32 * MIB, "moving messages goes on meanwhile");
+        assert_eq!(forwardable(reserve, reserve), 48 * MIB, "moving messages goes on meanwhile");
     }
 
     #[test]

@@ -16,8 +16,12 @@ pub const ENTRY_COMMANDS: u32 = 1_024;
 pub const SETTLE_RANGES: usize = 4_096;
 
 /// Dead letters and due messages of one queue that may be on their way to where they go, or have come back and wait
-/// until they are tried again; more wait in the queue, where nobody gets them.
+/// until they are tried again; more wait where nobody gets them.
 pub const DEAD_LETTERS_UNDER_WAY: usize = 256;
+
+/// Messages that wait beside a queue to leave it, at 16 octets each; further ones whose time is over stay in it, where nobody
+/// gets them either, and keep what is behind them from being handed out. What clients reject beyond waits all the same.
+pub const DEAD_LETTERS_WAITING: usize = 64 << 10;
 
 /// Messages that wait to leave a queue that is full; one more that is refused then is not dead-lettered.
 pub const REFUSED_WAITING: usize = 4_096;
@@ -78,7 +82,7 @@ pub const PARTLY_FORWARDED: usize = 4_096;
 pub const DEATHS_BYTES: usize = 64 << 10;
 
 /// Octets of messages that a shard has let out to the forwarder, over all its queues; the message that reaches it is the
-/// last, and others wait in their queues.
+/// last. Others wait: expired and rejected ones beside their queues, those that are too many or due in them.
 pub const FORWARD_WINDOW_BYTES: u64 = 2 << 20;
 
 /// Queues of which the forwarder remembers where their messages go; beyond, all are looked up anew.

@@ -5,7 +5,7 @@ use super::duplicates::{How, Known};
 use super::rules::Rules;
 use super::settled::{Settled, Unlearnt};
 use super::store::{Body, Extra, State, To};
-use super::{DeadLettering, ForwardReason, Overflow, Queue, QueueKind};
+use super::{ForwardReason, Overflow, Queue, QueueKind};
 use crate::command::{Attributes, Publish};
 use crate::limits::{QUORUM_PRIORITY_MAX, REFUSED_WAITING};
 
@@ -126,14 +126,13 @@ impl Queue {
         self.would_overflow(bytes)
     }
 
-    /// True if one more message of so many octets would be too much. Dead letters that must arrive count until they have, as
-    /// in RabbitMQ: their queue would grow for ever if they can go nowhere.
+    /// True if one more message of so many octets would be too much, with the dead letters that count.
     fn would_overflow(&self, bytes: u64) -> bool {
         let over = |most: Option<u64>, used: u64| most.is_some_and(|most| used > most);
-        let kept = self.rules.as_ref().filter(|_| self.settings.dead_lettering == DeadLettering::AtLeastOnce);
-        let (dead, dead_bytes) = kept.map_or((0, 0), |rules| (rules.dead.count(), rules.dead.bytes()));
-        over(self.settings.max_length, self.store.ready() + dead + 1)
-            || over(self.settings.max_length_bytes, self.store.ready_bytes() + dead_bytes + bytes)
+        let rules = self.rules.as_ref();
+        let dead = rules.map(|rules| rules.dead.load(self.settings.dead_lettering)).unwrap_or_default();
+        over(self.settings.max_length, self.store.ready() + dead.messages + 1)
+            || over(self.settings.max_length_bytes, self.store.ready_bytes() + dead.bytes + bytes)
     }
 
     /// A message that finds the queue full is done with, or dead-lettered. It is no duplicate when it comes again.

@@ -7,7 +7,7 @@ use super::rule_tests::{after, delayed, expiring, logged, none, quorum};
 use super::tests::{NOW, QUEUE, World, consumer};
 use super::*;
 use crate::identity::ConnectionId;
-use crate::limits::{DEAD_LETTERS_UNDER_WAY, FORWARD_RETRY_MILLIS, REFUSED_WAITING};
+use crate::limits::{DEAD_LETTERS_UNDER_WAY, DEAD_LETTERS_WAITING, FORWARD_RETRY_MILLIS, REFUSED_WAITING};
 
 fn dead_lettering(settings: QueueSettings) -> QueueSettings {
     QueueSettings { dead_lettering: DeadLettering::AtMostOnce, ..settings }
@@ -275,4 +275,86 @@ fn purge_leaves_dead_letters_that_wait() {
     world.tick(NOW + 10 + FORWARD_RETRY_MILLIS);
     assert_eq!((world.forwarded().len(), world.ready()), (DEAD_LETTERS_UNDER_WAY, 0));
     assert!(world.after_restarts().iter().all(|world| world.ready() == DEAD_LETTERS_UNDER_WAY as u64 + 50));
+}
+
+#[test]
+fn expired_messages_beyond_those_that_may_wait_stay_and_nobody_gets_what_is_behind_them() {
+    let alive = [(1, "alive".into(), false)];
+    for more in [0, 1] {
+        let mut world = World::with(dead_lettering(logged()));
+        for messages in vec![("x", expiring(10)); DEAD_LETTERS_UNDER_WAY + DEAD_LETTERS_WAITING + more].chunks(500) {
+            world.send(messages);
+        }
+        world.tick(NOW + 10);
+        let forwarded = world.forwarded();
+        assert_eq!((forwarded.len(), world.ready()), (DEAD_LETTERS_UNDER_WAY, more as u64));
+        assert_eq!(world.shard.next_deadline(), None, "what stays wakes nobody");
+        world.send(&[("alive", none())]);
+        assert_eq!(world.take_one().is_some(), more == 0);
+        world.subscribe(consumer(1), false, 0);
+        assert_eq!((world.delivered(), world.ready()), (vec![], 2 * more as u64));
+        world.give(forwarded[0].2, Settlement::Done);
+        assert_eq!(world.delivered(), alive[..more], "there is room again");
+        assert_eq!(world.ready(), 0);
+    }
+}
+
+#[test]
+fn when_nothing_waits_any_more_the_memory_for_it_is_given_back() {
+    let mut world = World::with(dead_lettering(QueueSettings { message_ttl: Some(10), ..logged() }));
+    for bodies in vec!["x"; 20 * DEAD_LETTERS_UNDER_WAY].chunks(500) {
+        world.send_plain(bodies);
+    }
+    let capacity = |world: &World| {
+        let rules = world.shard.queues[&QUEUE].rules.as_ref();
+        rules.map_or(0, |rules| rules.dead.capacity())
+    };
+    world.tick(NOW + 10);
+    assert!(capacity(&world) >= 19 * DEAD_LETTERS_UNDER_WAY);
+    loop {
+        let forwarded = world.forwarded();
+        if forwarded.is_empty() {
+            break;
+        }
+        forwarded.into_iter().for_each(|(.., position)| world.give(position, Settlement::Done));
+    }
+    assert!(capacity(&world) <= DEAD_LETTERS_UNDER_WAY);
+}
+
+#[test]
+fn dead_letters_that_wait_count_even_if_they_are_tried_only_once() {
+    let bounds = [(Some(3), None), (None, Some(6))];
+    for (max_length, max_length_bytes) in bounds {
+        let overflow = Overflow::RejectPublish;
+        let plain = QueueSettings { max_length, max_length_bytes, overflow, message_ttl: Some(10), ..logged() };
+        let mut world = World::with(dead_lettering(plain));
+        let mut now = NOW;
+        for _ in 0..DEAD_LETTERS_UNDER_WAY / 2 {
+            world.send_plain(&["11", "22"]);
+            now += 10;
+            world.tick(now);
+        }
+        let out = world.forwarded();
+        assert_eq!(out.len(), DEAD_LETTERS_UNDER_WAY);
+        world.answers();
+        world.send_plain(&["33", "44"]);
+        assert_eq!(world.answers(), [(false, 1, 2)], "none of those on their way counts");
+        world.tick(now + 10);
+        world.send_plain(&["55", "66"]);
+        assert_eq!(world.answers(), [(false, 1, 1), (true, 2, 1)], "two wait");
+        world.give(out[0].2, Settlement::Done);
+        world.send_plain(&["77", "88"]);
+        assert_eq!(world.answers(), [(false, 1, 1), (true, 2, 1)], "one waits, and one is ready");
+    }
+}
+
+#[test]
+fn what_a_full_queue_has_refused_takes_no_place_in_it_while_it_waits() {
+    let overflow = Overflow::RejectPublishDeadLetter;
+    let mut world = World::with(dead_lettering(QueueSettings { max_length: Some(1), overflow, ..logged() }));
+    world.send_plain(&vec!["x"; 1 + DEAD_LETTERS_UNDER_WAY + 5]);
+    assert!(world.take_one().is_some());
+    world.answers();
+    world.send_plain(&["a", "b"]);
+    assert_eq!(world.answers(), [(false, 1, 1), (true, 2, 1)]);
 }

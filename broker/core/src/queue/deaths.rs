@@ -107,21 +107,28 @@ impl Queue {
     }
 
     /// The heads whose time is over leave, or wait for that where nobody gets them; `fresh`: also those that the present run
-    /// has brought. Answers whether any did.
+    /// has brought. Where too many wait, others stay, and keep what is behind them from being handed out. Answers whether any
+    /// did.
     pub(super) fn expire_heads(&mut self, fresh: bool, occasion: &mut Occasion<'_>) -> bool {
         let mut expired = false;
-        loop {
+        while self.has_room_to_wait() {
             let over = self.store.heads().find(|(_, extra)| extra.is_over(occasion.now_ms));
             let Some((position, _)) = over.filter(|(position, _)| fresh || !self.store.is_fresh(*position)) else {
-                return expired;
+                break;
             };
             self.die(position, State::Ready, ForwardReason::Expired, occasion);
             expired = true;
         }
+        expired
     }
 
-    /// While there are too many messages, the oldest of the lowest priority leaves, as far as there is room. Answers
-    /// whether any did.
+    /// True if a message whose time is over need not stay. While too many wait, there is no room for any to leave.
+    fn has_room_to_wait(&self) -> bool {
+        self.rules.as_ref().is_none_or(|rules| rules.dead.has_room_to_wait())
+    }
+
+    /// While there are too many messages, the oldest of the lowest priority leaves, as far as there is room: without, it
+    /// stays ready. Answers whether any did.
     pub(super) fn enforce_length(&mut self, occasion: &mut Occasion<'_>) -> bool {
         if self.settings.overflow != Overflow::DropHead {
             return false;
@@ -150,6 +157,9 @@ impl Queue {
             // What is due and finds no room is looked at when there is.
             let rules = self.rules.as_deref().filter(|rules| !rules.dead.crowded && rules.dead.has_room());
             rules.and_then(|rules| rules.delayed.first()).map(|(due, _)| *due)
+        } else if !self.has_room_to_wait() {
+            // So it is with heads whose time is over.
+            None
         } else {
             self.store.heads().map(|(_, extra)| extra.time_ms).filter(|time_ms| *time_ms != 0).min()
         };

@@ -5,8 +5,8 @@ use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::duplicates::Duplicates;
 use super::window::ForwardWindow;
-use super::{ForwardReason, QueueKind, QueueSettings};
-use crate::limits::DEAD_LETTERS_UNDER_WAY;
+use super::{DeadLettering, ForwardReason, QueueKind, QueueSettings};
+use crate::limits::{DEAD_LETTERS_UNDER_WAY, DEAD_LETTERS_WAITING};
 
 /// Messages that wait for something else than a consumer, and what else the rules of a queue need to remember.
 #[derive(Debug, Default)]
@@ -48,8 +48,36 @@ pub(super) struct DeadLetters {
     waiting: VecDeque<DeadLetter>,
     /// Octets of them all.
     bytes: u64,
+    /// Of those that wait, what the queue had taken in before.
+    waiting_load: Load,
     /// The queue waits for room in the shard's window.
     pub(super) crowded: bool,
+}
+
+/// How much of a queue messages are.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Load {
+    pub(super) messages: u64,
+    /// As the queue counts them.
+    pub(super) bytes: u64,
+}
+
+impl Load {
+    /// What a full queue has refused was never part of it.
+    fn of(letter: &DeadLetter) -> Self {
+        let messages = u64::from(letter.reason != ForwardReason::MaxLength);
+        Self { messages, bytes: messages * u64::from(letter.bytes) }
+    }
+
+    fn add(&mut self, letter: &DeadLetter) {
+        let Self { messages, bytes } = Self::of(letter);
+        *self = Self { messages: self.messages + messages, bytes: self.bytes + bytes };
+    }
+
+    fn subtract(&mut self, letter: &DeadLetter) {
+        let Self { messages, bytes } = Self::of(letter);
+        *self = Self { messages: self.messages - messages, bytes: self.bytes - bytes };
+    }
 }
 
 impl Rules {
@@ -60,7 +88,7 @@ impl Rules {
         matches!(kind, QueueKind::Quorum | QueueKind::Delayed)
             || numbers.into_iter().any(Option::is_some)
             || delivery_limit.is_some()
-            || settings.dead_lettering != super::DeadLettering::None
+            || settings.dead_lettering != DeadLettering::None
             || settings.retry_delay.is_some()
             || settings.deduplication.is_some()
     }
@@ -103,9 +131,18 @@ impl DeadLetters {
         (self.under_way.len() + self.retrying.len() + self.waiting.len()) as u64
     }
 
-    /// Octets of them all, as the queue counts them.
-    pub(super) fn bytes(&self) -> u64 {
-        self.bytes
+    /// How much of a queue that refuses publishes they are. Those that must arrive count until they have, as in RabbitMQ:
+    /// their queue would grow for ever if they can go nowhere. Of the others, those count that wait, for the same reason.
+    pub(super) fn load(&self, dead_lettering: DeadLettering) -> Load {
+        match dead_lettering {
+            DeadLettering::AtLeastOnce => Load { messages: self.count(), bytes: self.bytes },
+            DeadLettering::AtMostOnce | DeadLettering::None => self.waiting_load,
+        }
+    }
+
+    /// True if a message whose time is over may wait beside its queue.
+    pub(super) fn has_room_to_wait(&self) -> bool {
+        self.waiting.len() < DEAD_LETTERS_WAITING
     }
 
     /// A message goes to the forwarder and takes so much of the shard's window.
@@ -135,13 +172,18 @@ impl DeadLetters {
     /// A message waits until fewer are on their way.
     pub(super) fn wait(&mut self, letter: DeadLetter) {
         self.bytes += u64::from(letter.bytes);
+        self.waiting_load.add(&letter);
         self.waiting.push_back(letter);
     }
 
     /// The next one that waits.
     pub(super) fn next(&mut self) -> Option<DeadLetter> {
         let letter = self.waiting.pop_front()?;
+        if self.waiting.is_empty() {
+            self.waiting.shrink_to(DEAD_LETTERS_UNDER_WAY);
+        }
         self.bytes -= u64::from(letter.bytes);
+        self.waiting_load.subtract(&letter);
         Some(letter)
     }
 
@@ -159,7 +201,13 @@ impl DeadLetters {
     /// It is so late: what came back long enough ago has its turn again, behind the others that wait.
     pub(super) fn resume(&mut self, now_ms: u64) {
         while let Some((_, letter)) = self.retrying.pop_front_if(|(at_ms, _)| *at_ms <= now_ms) {
+            self.waiting_load.add(&letter);
             self.waiting.push_back(letter);
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.waiting.capacity()
     }
 }

@@ -70,7 +70,7 @@ fn rules_of_queues_do_what_lists_of_messages_do() {
         seen.append(&mut trace(seed.wrapping_add(run << 32)).1);
     }
     let reasons = ["DeliveryLimit", "Due", "Expired", "MaxLength", "Rejected"];
-    let others = ["confirmed", "given back", "redelivered false", "redelivered true", "refused", "unused"];
+    let others = ["confirmed", "given back", "redelivered false", "redelivered true", "refused", "unused", "waits"];
     assert!(seen.iter().eq(reasons.iter().chain(&others)), "what has happened: {seen:?}");
 }
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use warren_core::ConsumerKey;
-use warren_core::limits::FORWARD_RETRY_MILLIS;
+use warren_core::limits::{DEAD_LETTERS_UNDER_WAY, FORWARD_RETRY_MILLIS};
 use warren_core::queue::{DeadLettering, ForwardReason, Overflow, QueueKind, QueueSettings, Returned, Settlement};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +17,8 @@ pub(crate) enum State {
     Leaving(ForwardReason),
     /// It gave it back, and gets it again at that time; of those of one time this was so many-th.
     Retrying(u64, u64, ForwardReason),
+    /// Too many are on their way; of those that wait this was so many-th.
+    Waiting(u64, ForwardReason),
 }
 
 #[derive(Debug, Clone)]
@@ -81,8 +83,8 @@ pub(crate) struct Model {
     pub(crate) refusing: Vec<(u128, Option<u64>)>,
     /// Publishers are told what became of their messages when it is in the log.
     pub(crate) awaits: bool,
-    /// How many the forwarder has given back.
-    returned: u64,
+    /// How many the forwarder has given back, or had to wait.
+    turns: u64,
     /// Messages of the present run.
     fresh: BTreeSet<u64>,
     pub(crate) said: Vec<Said>,
@@ -103,7 +105,7 @@ impl Model {
             failed: Vec::new(),
             refusing: Vec::new(),
             awaits: false,
-            returned: 0,
+            turns: 0,
             fresh: BTreeSet::new(),
             said: Vec::new(),
             now,
@@ -241,10 +243,12 @@ impl Model {
 
     /// Dead letters that count towards the queue's length, and their octets.
     fn dead(&self) -> (usize, u64) {
-        if self.settings.dead_lettering != DeadLettering::AtLeastOnce {
-            return (0, 0);
-        }
-        let dead = self.which(|message| matches!(message.state, State::Leaving(_) | State::Retrying(..)));
+        let must_arrive = self.settings.dead_lettering == DeadLettering::AtLeastOnce;
+        let dead = self.which(|message| match message.state {
+            State::Leaving(_) | State::Retrying(..) => must_arrive,
+            State::Waiting(_, reason) => must_arrive || reason != ForwardReason::MaxLength,
+            State::Ready | State::Held(_) | State::Returning(_) => false,
+        });
         (dead.len(), dead.iter().map(|at| self.messages[*at].size).sum())
     }
 
@@ -263,8 +267,17 @@ impl Model {
         self.note_gone(&message);
     }
 
+    /// True if one more may be on its way.
+    fn has_room(&self) -> bool {
+        let under_way = self.which(|message| matches!(message.state, State::Leaving(_) | State::Retrying(..)));
+        !self.forwards() || under_way.len() < DEAD_LETTERS_UNDER_WAY
+    }
+
     fn die(&mut self, at: usize, reason: ForwardReason) {
-        if self.forwards() {
+        if !self.has_room() {
+            self.turns += 1;
+            self.messages[at].state = State::Waiting(self.turns, reason);
+        } else if self.forwards() {
             let message = &mut self.messages[at];
             message.state = State::Leaving(reason);
             self.said.push(Said::Forwarded(message.id, reason, message.count));
@@ -281,12 +294,17 @@ impl Model {
                 message.state = State::Ready;
             }
         }
-        self.retry();
+        self.forward_waiting();
         if self.settings.kind == QueueKind::Delayed {
             let now = self.now;
             let mut due = self.which(|message| message.state == State::Ready && message.time_ms <= Some(now));
             due.sort_by_key(|at| self.messages[*at].time_ms);
-            due.into_iter().for_each(|at| self.die(at, ForwardReason::Due));
+            for at in due {
+                if !self.has_room() {
+                    break;
+                }
+                self.die(at, ForwardReason::Due);
+            }
             return;
         }
         while let Some(key) = self.taker() {
@@ -300,6 +318,7 @@ impl Model {
         self.expire(true);
         while self.settings.overflow == Overflow::DropHead
             && self.would_be_too_long(0, 0)
+            && self.has_room()
             && let Some(head) = self.heads().last()
         {
             self.die(*head, ForwardReason::MaxLength);
@@ -307,23 +326,34 @@ impl Model {
         self.expire(true);
     }
 
-    /// What came back is sent again, or dropped if there is nowhere to send it any more.
-    fn retry(&mut self) {
-        let mut back: Vec<_> = self
-            .messages
-            .iter()
-            .filter_map(|message| match message.state {
-                State::Retrying(due, turn, reason) => Some((due, turn, message.id, reason)),
+    /// What came back is sent again behind what waits, or dropped if there is nowhere to send it any more.
+    fn forward_waiting(&mut self) {
+        let due = |model: &Self, time: u64| time <= model.now || !model.forwards();
+        while let Some((at, reason)) = self.first_in_turn(|model, state| match state {
+            State::Retrying(time, turn, reason) if due(model, time) => Some(((time, turn), reason)),
+            _ => None,
+        }) {
+            self.turns += 1;
+            self.messages[at].state = State::Waiting(self.turns, reason);
+        }
+        while self.has_room()
+            && let Some((at, reason)) = self.first_in_turn(|_, state| match state {
+                State::Waiting(turn, reason) => Some(((0, turn), reason)),
                 _ => None,
             })
-            .collect();
-        back.sort_by_key(|(due, turn, ..)| (*due, *turn));
-        for (due, _, id, reason) in back {
-            if due <= self.now || !self.forwards() {
-                let at = self.messages.iter().position(|message| message.id == id).unwrap();
-                self.die(at, reason);
-            }
+        {
+            self.die(at, reason);
         }
+    }
+
+    fn first_in_turn(
+        &self,
+        turn: impl Fn(&Self, State) -> Option<((u64, u64), ForwardReason)>,
+    ) -> Option<(usize, ForwardReason)> {
+        let turns = self.messages.iter().enumerate();
+        let turns =
+            turns.filter_map(|(at, message)| turn(self, message.state).map(|(turn, reason)| (turn, at, reason)));
+        turns.min_by_key(|(turn, ..)| *turn).map(|(_, at, reason)| (at, reason))
     }
 
     fn expire(&mut self, fresh: bool) {
@@ -396,8 +426,8 @@ impl Model {
     pub(crate) fn arrive(&mut self, at: usize, done: bool) {
         match self.messages[at].state {
             State::Leaving(reason) if !done => {
-                self.returned += 1;
-                self.messages[at].state = State::Retrying(self.now + FORWARD_RETRY_MILLIS, self.returned, reason);
+                self.turns += 1;
+                self.messages[at].state = State::Retrying(self.now + FORWARD_RETRY_MILLIS, self.turns, reason);
             }
             _ => self.remove(at),
         }
@@ -423,6 +453,7 @@ impl Model {
             _ => None,
         });
         let heads = match self.settings.kind {
+            QueueKind::Delayed if !self.has_room() => Vec::new(),
             QueueKind::Delayed => self.which(|message| message.state == State::Ready),
             _ => self.heads(),
         };

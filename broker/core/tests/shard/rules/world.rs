@@ -58,6 +58,8 @@ pub(super) struct World {
     /// Those that are not answered before the next entry is committed.
     awaited: BTreeSet<u64>,
     now: u64,
+    /// Many messages come at once, so that more leave than may be on their way.
+    is_crowded: bool,
     last_id: u64,
     last_number: u64,
     last_connection: u64,
@@ -107,7 +109,7 @@ fn settings(queue: u32, dice: &mut Dice) -> QueueSettings {
 
 impl World {
     pub(super) fn new(mut dice: Dice) -> Self {
-        let now = 1_000;
+        let (now, is_crowded) = (1_000, dice.once_in(10));
         let models = QUEUES.map(|queue| (queue, Model::new(settings(queue, &mut dice), now)));
         let mut world = Self {
             dice,
@@ -119,6 +121,7 @@ impl World {
             answers: BTreeMap::new(),
             awaited: BTreeSet::new(),
             now,
+            is_crowded,
             last_id: 0,
             last_number: 0,
             last_connection: 0,
@@ -147,11 +150,13 @@ impl World {
         // Most else waits for the log then.
         let roll = if waits { self.dice.pick(&[95, 97, 98, 99]) } else { self.dice.below(100) };
         let what = match roll {
-            0..30 => self.publish(&mut output),
+            0..2 if self.is_crowded => self.publish(600, &mut output),
+            0..30 => self.publish(4, &mut output),
             30..42 => self.get(&mut output),
             42..50 => self.subscribe(&mut output),
             50..66 => self.settle(&mut output),
-            66..72 => self.arrive(&mut output),
+            66..72 if self.is_crowded => self.arrive(60, &mut output),
+            66..72 => self.arrive(1, &mut output),
             72..76 => self.leave(&mut output),
             76..90 => self.pass_time(&mut output),
             90..92 => self.purge(&mut output),
@@ -203,10 +208,10 @@ impl World {
         self.shard.handle(input, &mut self.log, output);
     }
 
-    fn publish(&mut self, output: &mut ShardOutput) -> String {
+    fn publish(&mut self, most: u64, output: &mut ShardOutput) -> String {
         let queues: &[u32] = self.dice.pick(&[&[1], &[1], &[2], &[2], &[1, 2], &[3], &[3], &[4]]);
         let logged = queues != [3] && !self.dice.once_in(4);
-        let count = 1 + self.dice.below(4);
+        let count = 1 + self.dice.below(most);
         let (mut commands, mut incoming) = (Vec::new(), Vec::new());
         for _ in 0..count {
             incoming.push(self.incoming(queues, logged, &mut commands));
@@ -337,23 +342,30 @@ impl World {
         format!("settle {queue} {at} {settlement:?}")
     }
 
-    /// The forwarder settles one of the messages that it has.
-    fn arrive(&mut self, output: &mut ShardOutput) -> String {
+    /// The forwarder settles some of the messages that it has, at most so many.
+    fn arrive(&mut self, most: usize, output: &mut ShardOutput) -> String {
         let queue = self.dice.pick(&QUEUES);
         let leaving = self.models[&queue].leaving();
         if leaving.is_empty() {
             return String::from("nothing");
         }
-        let (at, done) = (self.dice.pick(&leaving), !self.dice.once_in(4));
+        let (first, done) = (self.dice.below(leaving.len() as u64) as usize, !self.dice.once_in(4));
         let settlement = if done { Settlement::Done } else { Settlement::Return };
         let model = self.models.get_mut(&queue).unwrap();
-        let ranges = vec![PositionRange { first: model.messages[at].position, len: 1 }];
-        model.arrive(at, done);
+        let which = leaving.iter().skip(first).take(most);
+        let positions: Vec<u64> = which.map(|at| model.messages[*at].position).collect();
+        let ranges = positions.iter().map(|first| PositionRange { first: *first, len: 1 }).collect();
+        for position in &positions {
+            let theirs =
+                |message: &Message| message.position == *position && matches!(message.state, State::Leaving(_));
+            let at = model.messages.iter().position(theirs).unwrap();
+            model.arrive(at, done);
+        }
         self.seen.extend((!done).then(|| String::from("given back")));
         model.dispatch();
         let holder = ChannelKey::FORWARDER;
         self.put(ShardInput::Settle { queue: QueueId(queue), holder, ranges, settlement }, output);
-        format!("arrive {queue} {at} {done}")
+        format!("arrive {queue} {positions:?} {done}")
     }
 
     /// A connection goes: that of a consumer, or of a channel that got a message.
@@ -498,6 +510,8 @@ impl World {
         let waits = self.models.values().any(|model| model.awaits);
         assert!(waits || self.answers.is_empty(), "{what}: publishes are not answered: {:?}", self.answers);
         let mut ready = 0;
+        let waits = |model: &Model| model.messages.iter().any(|message| matches!(message.state, State::Waiting(..)));
+        self.seen.extend(self.models.values().any(waits).then(|| String::from("waits")));
         for (queue, model) in &mut self.models {
             let expected = sorted(std::mem::take(&mut model.said));
             let said = sorted(said.remove(queue).unwrap_or_default());
