@@ -63,12 +63,14 @@ pub(super) struct Consumer {
     in_turn: bool,
     /// Its end waits for the log; it is handed nothing more.
     leaving: bool,
+    /// Its client has had no room for what it was handed; it is handed nothing more until its session grants it something.
+    paused: bool,
 }
 
 impl Consumer {
     /// A consumer that is in the turn queue.
     pub(super) fn new(subscription: Subscription) -> Self {
-        Self { subscription, window_messages: 0, window_bytes: 0, in_turn: true, leaving: false }
+        Self { subscription, window_messages: 0, window_bytes: 0, in_turn: true, leaving: false, paused: false }
     }
 
     pub(super) fn no_ack(&self) -> bool {
@@ -87,9 +89,13 @@ impl Consumer {
         self.leaving = true;
     }
 
+    pub(super) fn pause(&mut self) {
+        self.paused = true;
+    }
+
     /// True if it may be sent another message while it holds so many.
     pub(super) fn can_take(&self, held: u32) -> bool {
-        if self.leaving {
+        if self.leaving || self.paused {
             return false;
         }
         let prefetch = self.subscription.prefetch_count;
@@ -105,6 +111,7 @@ impl Consumer {
 
     /// Counts what left for the socket.
     pub(super) fn passed_on(&mut self, messages: u32, bytes: u64) {
+        self.paused = false;
         self.window_messages = self.window_messages.saturating_sub(messages);
         self.window_bytes = self.window_bytes.saturating_sub(bytes);
     }

@@ -367,13 +367,63 @@ fn the_time_of_what_its_client_has_not_been_sent_begins_when_it_is() {
     world.settle_by(consumer(1).on_channel(), &[first], Settlement::Done);
     world.put(ShardInput::Extend { queue: QUEUE, connection: ConnectionId(1), channel: 1 });
     world.tick(NOW + 100_000);
-    assert_eq!((timed_out(&world), world.shard.next_deadline()), (vec![], None));
+    assert_eq!((timed_out(&world), world.shard.totals().unacked), (vec![], 1));
     aside(&mut world, consumer(1), second, true);
     world.tick(NOW + 101_599);
     assert_eq!(timed_out(&world), []);
     world.tick(NOW + 101_700);
     assert_eq!(timed_out(&world), [consumer(1)]);
     assert_eq!(world.shard.totals().ready, 1);
+}
+
+/// Who was asked for what waits for a client without room.
+fn recalled(world: &mut World) -> Vec<ConsumerKey> {
+    let keys = world.events.drain(..).filter_map(|(_, event)| match event {
+        Event::Recalled(key) => Some(key),
+        _ => None,
+    });
+    keys.collect()
+}
+
+#[test]
+fn what_has_waited_for_room_as_long_as_a_client_may_hold_it_is_asked_for() {
+    let mut world = with_timeout();
+    join(&mut world, 1, 0, 0);
+    let first = hand_one(&mut world);
+    aside(&mut world, consumer(1), first, false);
+    world.tick(NOW + 1_000);
+    let second = hand_one(&mut world);
+    aside(&mut world, consumer(1), second, false);
+    world.put(ShardInput::Extend { queue: QUEUE, connection: ConnectionId(1), channel: 1 });
+    let due = world.shard.next_deadline().expect("there is one");
+    assert!((NOW + 1_600..=NOW + 1_700).contains(&due));
+    world.tick(due - 1);
+    assert_eq!(recalled(&mut world), []);
+    world.tick(due);
+    assert_eq!(recalled(&mut world), [consumer(1)]);
+    world.tick(due + 1_599);
+    assert_eq!(recalled(&mut world), []);
+    world.tick(due + 1_700);
+    assert_eq!(recalled(&mut world), [consumer(1)], "there is still some");
+    world.settle_by(consumer(1).on_channel(), &[first, second], Settlement::Return);
+    world.tick(due + 10_000);
+    assert_eq!((recalled(&mut world), world.shard.next_deadline()), (vec![], None));
+}
+
+#[test]
+fn who_had_no_room_is_handed_nothing_until_it_is_granted_something_and_others_are() {
+    let mut world = with_timeout();
+    join(&mut world, 1, 0, 0);
+    let position = hand_one(&mut world);
+    aside(&mut world, consumer(1), position, false);
+    world.tick(NOW + 1_700);
+    world.settle_by(consumer(1).on_channel(), &[position], Settlement::Return);
+    world.events.clear();
+    assert_eq!((who_gets_one(&mut world), world.shard.totals().ready), (0, 2));
+    join(&mut world, 2, 0, 1);
+    assert_eq!(world.delivered(), [(2, "a".into(), false)]);
+    world.put(ShardInput::Grant { queue: QUEUE, consumer: consumer(1), messages: 1, bytes: 1 });
+    assert_eq!(world.delivered(), [(1, "one".into(), false)]);
 }
 
 #[test]

@@ -48,18 +48,22 @@ impl Queue {
         }
     }
 
-    /// The time of the message at `position`, if `key` holds it, begins at `from`, or stands still.
-    pub(super) fn set_time(&mut self, key: ConsumerKey, position: u64, from: Option<u64>) {
+    /// The time of the message at `position`, if `key` holds it, begins now, or (`sent` is false) when its client is sent it.
+    pub(super) fn set_time(&mut self, key: ConsumerKey, position: u64, sent: bool, now_ms: u64) {
         if let Some(token) = self.store.token_mut(position)
             && *token != FORWARDER
             && self.holders.is_held_by(*token, key)
         {
-            *token = self.holders.set_time(*token, from);
+            *token = self.holders.set_time(*token, sent, now_ms);
         }
     }
 
     /// Ends whoever has held a message for too long, and takes back what it holds. For RabbitMQ that is no failed delivery.
+    /// What has waited for so long for a client that has no room for it is asked for.
     pub(super) fn end_overdue(&mut self, occasion: &mut Occasion<'_>) {
+        for key in self.holders.recall(occasion.now_ms) {
+            occasion.out.tell(key.connection, Event::Recalled(key));
+        }
         let overdue = self.holders.overdue(occasion.now_ms);
         if overdue.is_empty() {
             return;

@@ -46,6 +46,9 @@ pub enum Event {
     ConsumerCancelled(ConsumerKey),
     /// The consumer has held a message for too long: it has ended, and what it held has gone back.
     ConsumerTimedOut(ConsumerKey, QueueId),
+    /// What waits in the session for the consumer's client to have room has waited for the consumer's timeout: it is to go
+    /// back. The consumer is handed nothing more until it is granted something ([`super::ShardInput::Grant`]).
+    Recalled(ConsumerKey),
     /// A message that leaves its queue for its next one; only [`ConnectionId::FORWARDER`] is told. The queue keeps it until
     /// it is settled.
     Forward(Forward),

@@ -277,14 +277,20 @@ impl Holders {
         number | age << NUMBER_BITS
     }
 
-    /// What a message remembers from now on whose time begins at `from`, or stands still.
-    pub(super) fn set_time(&mut self, token: Token, from: Option<u64>) -> Token {
+    /// What a message remembers from now on that its client is sent now, or (`sent` is false) that waits for that.
+    pub(super) fn set_time(&mut self, token: Token, sent: bool, now_ms: u64) -> Token {
         let number = number_of(token);
         let Some(watch) = &mut self.entry_mut(number).watch else {
             return token;
         };
         watch.released(token >> NUMBER_BITS);
-        from.map_or(number | Watch::AGELESS << NUMBER_BITS, |now_ms| self.token(number, now_ms))
+        if sent {
+            return self.token(number, now_ms);
+        }
+        watch.put_aside(now_ms);
+        let recall_at = watch.recall_at();
+        self.deadline = [self.deadline, recall_at].into_iter().flatten().min();
+        number | Watch::AGELESS << NUMBER_BITS
     }
 
     /// Counts a message that was settled.
@@ -351,13 +357,37 @@ impl Holders {
         if self.deadline.is_none_or(|at| at > now_ms) {
             return Vec::new();
         }
-        let watched = self.numbers.iter().filter_map(|(key, number)| {
-            let watch = self.entry(*number).watch.as_ref()?;
-            Some((*key, watch.deadline()?))
-        });
-        let (overdue, others): (Vec<_>, Vec<_>) = watched.partition(|(_, at)| *at <= now_ms);
-        self.deadline = others.into_iter().map(|(_, at)| at).min();
-        overdue.into_iter().map(|(key, _)| key).collect()
+        let (mut overdue, mut next) = (Vec::new(), None);
+        for (key, number) in &self.numbers {
+            match &self.entry(*number).watch {
+                Some(watch) if watch.deadline().is_some_and(|at| at <= now_ms) => overdue.push(*key),
+                Some(watch) => next = [next, watch.deadline(), watch.recall_at()].into_iter().flatten().min(),
+                None => {}
+            }
+        }
+        self.deadline = next;
+        overdue
+    }
+
+    /// Whose session has kept messages for too long that its client has no room for. They are handed nothing more until
+    /// their sessions grant them something. To be asked before [`Self::overdue`].
+    pub(super) fn recall(&mut self, now_ms: u64) -> Vec<ConsumerKey> {
+        let mut recalled = Vec::new();
+        if self.deadline.is_none_or(|at| at > now_ms) {
+            return recalled;
+        }
+        for (key, number) in &self.numbers {
+            let Holder { watch: Some(watch), consumer: Some(consumer), .. } = &mut self.entries[*number as usize]
+            else {
+                continue;
+            };
+            if watch.recall_at().is_some_and(|at| at <= now_ms) {
+                watch.recall(now_ms);
+                consumer.pause();
+                recalled.push(*key);
+            }
+        }
+        recalled
     }
 
     /// Ends whoever `key` is. Answers how many messages it holds; [`Self::is_held_by`] says which, and [`Self::forget`] is

@@ -262,7 +262,7 @@ impl Shard {
             }
             ShardInput::Aside { queue, consumer, position, sent } => {
                 self.with(queue, around, |queue, occasion| {
-                    queue.set_time(consumer, position, sent.then_some(occasion.now_ms));
+                    queue.set_time(consumer, position, sent, occasion.now_ms);
                 });
             }
             ShardInput::Create { queue, settings } => self.create(queue, settings, around),

@@ -33,15 +33,17 @@ pub(super) struct Watch {
     ages: [Age; AGES],
     /// The age of what is handed out now.
     now: usize,
+    /// What waits in the holder's session and not at its client: when the first of it began to, or was asked for last.
+    aside: Age,
 }
 
 impl Watch {
-    /// The number that stands for the age of what has none: its time stands still.
+    /// The number that stands for the age of what its client has not been sent: that time does not count.
     pub(super) const AGELESS: u32 = AGES as u32;
 
     /// Lets messages be held for so many milliseconds.
     pub(super) fn new(timeout_ms: u64) -> Self {
-        Self { timeout_ms, ages: array::from_fn(|_| Age::default()), now: 0 }
+        Self { timeout_ms, ages: array::from_fn(|_| Age::default()), now: 0, aside: Age::default() }
     }
 
     /// Counts a message that is handed out now. Answers the number of its age.
@@ -60,9 +62,26 @@ impl Watch {
 
     /// Counts a message of that age that is settled.
     pub(super) fn released(&mut self, age: u32) {
-        if let Some(age) = self.ages.get_mut(age as usize) {
-            age.held = age.held.saturating_sub(1);
+        let age = self.ages.get_mut(age as usize).unwrap_or(&mut self.aside);
+        age.held = age.held.saturating_sub(1);
+    }
+
+    /// Counts a message that waits in the holder's session from now on.
+    pub(super) fn put_aside(&mut self, now_ms: u64) {
+        if self.aside.held == 0 {
+            self.aside.since_ms = now_ms;
         }
+        self.aside.held += 1;
+    }
+
+    /// When what waits in the session has done so for as long as a client may hold a message.
+    pub(super) fn recall_at(&self) -> Option<u64> {
+        (self.aside.held > 0).then(|| self.deadline_from(self.aside.since_ms))
+    }
+
+    /// What waits in the session is asked for.
+    pub(super) fn recall(&mut self, now_ms: u64) {
+        self.aside.since_ms = now_ms;
     }
 
     /// The time of all that is held begins anew.
@@ -119,6 +138,24 @@ mod tests {
         assert_eq!(watch.deadline(), Some(1_500 + 1_600 + 99));
         watch.released(second);
         assert_eq!(watch.deadline(), None);
+    }
+
+    #[test]
+    fn what_waits_in_the_session_has_a_time_of_its_own() {
+        let mut watch = Watch::new(1_600);
+        assert_eq!(watch.recall_at(), None);
+        watch.put_aside(1_000);
+        watch.put_aside(1_500);
+        watch.extend(1_500);
+        assert_eq!((watch.deadline(), watch.recall_at()), (None, Some(1_000 + 1_600 + 99)));
+        watch.recall(2_700);
+        watch.released(Watch::AGELESS);
+        assert_eq!(watch.recall_at(), Some(2_700 + 1_600 + 99));
+        watch.released(Watch::AGELESS);
+        watch.released(Watch::AGELESS);
+        assert_eq!(watch.recall_at(), None);
+        watch.put_aside(9_000);
+        assert_eq!(watch.recall_at(), Some(9_000 + 1_600 + 99));
     }
 
     #[test]

@@ -60,7 +60,7 @@ impl Session {
             true => channel.unacked.settle_up_to(holder, tag, settlement, out),
             false => channel.unacked.settle_one(holder, tag, settlement, out),
         };
-        if !channel.aside.is_empty() {
+        if !channel.aside.is_empty() || !channel.recalled.is_empty() {
             self.resume_deliveries(origin.channel, out);
         }
         settled.ok_or_else(|| unknown_tag(tag))

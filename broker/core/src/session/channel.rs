@@ -1,7 +1,7 @@
 //! One channel: what it remembers between methods, and the methods about the channel itself.
 
 use alloc::boxed::Box;
-use alloc::collections::{BTreeMap, VecDeque};
+use alloc::collections::{BTreeMap, BTreeSet, VecDeque};
 use alloc::format;
 use alloc::string::{String, ToString};
 
@@ -35,6 +35,8 @@ pub(super) struct Channel {
     pub(super) prefetch: Prefetch,
     /// What its client has no room for yet, oldest first.
     pub(super) aside: VecDeque<Aside>,
+    /// Consumers whose queues get a grant when its client has room again.
+    pub(super) recalled: BTreeSet<u32>,
     /// Consumer tag to consumer.
     pub(super) consumer_tags: BTreeMap<String, u32>,
     /// Who consumes the replies to requests of this channel.

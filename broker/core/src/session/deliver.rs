@@ -72,7 +72,24 @@ impl Session {
         }
     }
 
-    /// Sends what was put aside, as far as there is room now.
+    /// What was put aside for a consumer has waited for too long, and goes back for others to have it.
+    pub(super) fn recalled(&mut self, key: ConsumerKey, out: &mut SessionOutput) {
+        let Some(consumer) = self.consumers.get_mut(key.serial) else { return };
+        let Some(channel) = self.channels.get_mut(consumer.channel) else { return };
+        channel.aside.retain(|aside| {
+            let stays = aside.serial != key.serial;
+            if !stays {
+                give_back(aside.shard, key.on_channel(), &aside.delivery, out);
+                consumer.sent(aside.delivery.message.size());
+            }
+            stays
+        });
+        channel.recalled.insert(key.serial);
+        self.resume_deliveries(key.channel, out);
+    }
+
+    /// Sends what was put aside, as far as there is room now. If there is room behind it, queues that have what they handed
+    /// out again hand it out anew.
     pub(super) fn resume_deliveries(&mut self, number: u16, out: &mut SessionOutput) {
         let Some(channel) = self.channels.get_mut(number) else {
             return;
@@ -85,6 +102,15 @@ impl Session {
             aside.set_time(consumer, self.id, true, out);
             if send(&aside, consumer, channel, self.frame_max, out) {
                 self.grants_due.push(aside.serial);
+            }
+        }
+        if channel.is_full() || channel.recalled.is_empty() {
+            return;
+        }
+        for serial in core::mem::take(&mut channel.recalled) {
+            if let Some(consumer) = self.consumers.get_mut(serial) {
+                let (shard, grant) = consumer.grant(self.id, serial);
+                out.tell(shard, grant);
             }
         }
     }

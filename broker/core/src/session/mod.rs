@@ -454,6 +454,7 @@ impl Session {
             }
             Event::Refused { channel, first, len } => self.confirmed(channel, |confirms| confirms.refused(first, len)),
             Event::ConsumerTimedOut(key, queue) => self.timed_out(shard, queue, key, out),
+            Event::Recalled(key) => self.recalled(key, out),
             Event::Forward(_) => {}
             Event::ConsumerCancelled(key) => self.consumer_cancelled(key.serial, out),
             answer => {

@@ -2,8 +2,9 @@
 //!
 //! The limit by consumer is its queue's to keep. The one by channel (`global`) is kept here: what the queues hand out
 //! beyond it is put aside until acknowledgements make room, and its client has all its time to acknowledge it from when it
-//! is sent. It is not much, because a queue hands a consumer at most as much as was not sent to its socket yet, one delivery
-//! window.
+//! is sent. If that comes to nothing for as long as the client would have had, it goes back, and its queue hands the consumer
+//! nothing more until there is room. It is not much, because a queue hands a consumer at most as much as was not sent to its
+//! socket yet, one delivery window.
 
 use alloc::format;
 

@@ -6,7 +6,7 @@ use std::vec::Vec;
 use warren_amqp::{Table, TableBuilder, ToClient, ToServer, basic, channel, queue};
 
 use super::world::*;
-use crate::queue::{Settlement, ShardInput};
+use crate::queue::{Event, Settlement, ShardInput};
 
 fn qos(prefetch_count: u16, global: bool) -> ToServer<'static> {
     ToServer::BasicQos(basic::Qos { prefetch_size: 0, prefetch_count, global })
@@ -89,6 +89,46 @@ fn what_was_put_aside_goes_back_unseen_when_its_consumer_ends() {
         messages(&world.heard(ME)).iter().all(|message| message.body != "1"),
         "they are not the consumer's any more"
     );
+}
+
+#[test]
+fn what_was_put_aside_goes_back_when_its_queue_asks_and_its_consumer_is_granted_more_when_there_is_room() {
+    let mut world = limited(1);
+    world.consume(ME, "q", "a");
+    world.consume(ME, "r", "b");
+    world.told();
+    let grants = |world: &mut World| {
+        let told = world.told().into_iter();
+        let grants = told.filter_map(|input| match input {
+            ShardInput::Grant { consumer, messages, .. } => Some((consumer, messages)),
+            _ => None,
+        });
+        grants.collect::<Vec<_>>()
+    };
+    let key = world.key(ME, 2);
+    world.hear_from(ME, "r", Event::Recalled(key));
+    assert_eq!((delivered(&mut world), world.settled()), (0, vec![(Settlement::Return, 1)]));
+    world.call(ME, 1, ToServer::BasicCancel(basic::Cancel { consumer_tag: "a", no_wait: false }));
+    // The queue, which has not asked by itself, has handed it out again, and that takes the room.
+    world.send(ME, 1, ack(1, false));
+    assert_eq!((delivered(&mut world), grants(&mut world)), (1, vec![]));
+    world.send(ME, 1, ack(2, false));
+    assert_eq!(grants(&mut world), [(key, 2)]);
+    world.hear_from(ME, "r", Event::Recalled(world.key(ME, 77)));
+    assert_eq!(world.settled(), [], "of a consumer that has ended");
+}
+
+#[test]
+fn who_has_room_when_a_queue_asks_is_granted_more_at_once() {
+    let mut world = limited(2);
+    world.consume(ME, "q", "a");
+    world.send(ME, 1, ack(0, true));
+    assert_eq!(delivered(&mut world), 1);
+    world.told();
+    let key = world.key(ME, 1);
+    world.hear_from(ME, "q", Event::Recalled(key));
+    let granted = |input: &ShardInput| matches!(input, ShardInput::Grant { consumer, .. } if *consumer == key);
+    assert!(world.told().iter().any(granted));
 }
 
 #[test]
