@@ -109,7 +109,7 @@ fn settings(queue: u32, dice: &mut Dice) -> QueueSettings {
 
 impl World {
     pub(super) fn new(mut dice: Dice) -> Self {
-        let (now, is_crowded) = (1_000, dice.once_in(10));
+        let (now, is_crowded) = (1_000, dice.once_in(20));
         let models = QUEUES.map(|queue| (queue, Model::new(settings(queue, &mut dice), now)));
         let mut world = Self {
             dice,
