@@ -14,8 +14,8 @@ pub(crate) const SUITE: Suite = Suite {
     version: "10.2.1",
     covers: "robust connections behind a proxy that cuts them, RPC, masters and workers, iterators, TLS, memory leaks",
     cases: 1_076,
-    rabbitmq: Some(Tally { passed: 1_075, failed: 1, skipped: 28 }),
-    exceptions: &EXCEPTIONS,
+    rabbitmq: Some(Tally { passed: 1_076, failed: 0, skipped: 28 }),
+    exceptions: &[],
     left_out: &LEFT_OUT,
     limit: Duration::from_secs(1800),
     quick: Quick::Nothing,
@@ -23,17 +23,6 @@ pub(crate) const SUITE: Suite = Suite {
     recipe: PACKAGES,
     run,
 };
-
-const TOO_SOON: &str = "the client has a race with itself that it loses if it is answered within a tenth of a millisecond; so \
-                        does it with RabbitMQ, less often, and with neither behind a proxy that adds a millisecond";
-
-const EXCEPTIONS: [Exception; 2] = [
-    Exception { case: "tests/test_memory_leak.py::test_leak_unclosed_channel", reason: TOO_SOON },
-    Exception {
-        case: "tests/test_reconnect_channel_snapshot.py::test_create_channels_during_reconnect",
-        reason: TOO_SOON,
-    },
-];
 
 const LEFT_OUT: [Exception; 3] = [
     Exception {
