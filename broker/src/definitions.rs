@@ -140,6 +140,9 @@ fn refuse_what_is_unknown(file: &File) -> Result<(), Problem> {
     }
 }
 
+/// How exchanges are called that each RabbitMQ has for its own logs and events, and exports.
+const RABBITMQS_OWN: &str = "amq.rabbitmq.";
+
 /// What is said of something that RabbitMQ has, or one of its plugins, and Warren has not.
 const NOT_AVAILABLE: &str = "not available here; take it out of the file";
 
@@ -264,6 +267,9 @@ impl Requests {
     }
 
     fn exchange(&mut self, entry: ExchangeEntry) -> Result<(), Problem> {
+        if entry.name.starts_with(RABBITMQS_OWN) {
+            return Ok(());
+        }
         let arguments = table(&self.entry, &entry.arguments)?;
         let declaration = ExchangeDeclaration {
             name: entry.name,

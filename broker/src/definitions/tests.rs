@@ -29,6 +29,7 @@ const CLUSTER: &str = r#"{
   ],
   "policies": [{"vhost": "shop", "name": "p", "pattern": "^a", "apply-to": "queues", "definition": {"max-length": 9, "dead-letter-exchange": "x"}, "priority": 3}],
   "exchanges": [
+    {"vhost": "/", "name": "amq.rabbitmq.log", "type": "topic", "durable": true, "auto_delete": false, "internal": true, "arguments": {}},
     {"vhost": "shop", "name": "x", "type": "headers", "durable": true, "auto_delete": false, "arguments": {"alternate-exchange": "amq.fanout"}},
     {"vhost": "shop", "name": "y", "type": "topic", "durable": true, "auto_delete": false, "internal": true, "arguments": {}}
   ],
@@ -80,6 +81,7 @@ fn an_export_of_a_cluster_makes_everything_in_it_and_a_second_time_nothing() {
     assert_eq!(topology.policy_of(queue).get("max-length"), Some(Value::I64(5)));
     assert_eq!(topology.policy_of(queue).get("dead-letter-exchange"), Some(Value::LongString(b"x")));
     assert!(shop.exchange("y").expect("an exchange").internal);
+    assert!(topology.vhost("/").expect("there").exchange("amq.rabbitmq.log").is_none(), "nothing would come from it");
     assert_eq!(carry_out(&mut topology, &requests), 0);
 }
 
