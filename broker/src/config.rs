@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use warren_core::limits::{MESSAGE_BYTES, MESSAGE_BYTES_MAX};
+use warren_storage::Options;
 
 /// The settings. What the file leaves out has the default written here.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -204,9 +205,8 @@ impl Config {
 
 impl LogConfig {
     fn check(&self) -> Result<(), ConfigError> {
-        let possible = |len: u32| len.is_multiple_of(4_096) && (8_192..=1 << 30).contains(&len);
         match (self.segment_bytes, self.checkpoint_bytes) {
-            (Some(len), _) if !possible(len) => Err(ConfigError::SegmentBytes(len)),
+            (Some(len), _) if !Options::is_segment_len(len) => Err(ConfigError::SegmentBytes(len)),
             (_, Some(len)) if len < 4_096 => Err(ConfigError::CheckpointBytes(len)),
             _ => Ok(()),
         }

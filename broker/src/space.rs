@@ -127,9 +127,12 @@ impl SpaceWatch {
 
     fn allow_forwarding(&self, octets: Option<u64>, renew: bool) {
         self.forwarding.send_if_modified(|last| {
-            let news = octets != *last || octets.is_some();
-            let is_more = last.is_some() && octets.is_some_and(|octets| octets > 0);
-            let tell = news && (renew || !is_more);
+            let tell = match (*last, octets) {
+                (None, None) => false,
+                // What was allowed when it was renewed is still being used up.
+                (Some(_), Some(1..)) => renew,
+                _ => true,
+            };
             if tell {
                 *last = octets;
             }

@@ -158,21 +158,16 @@ fn unreadable(
     error: pem::Error,
 ) -> TlsError {
     let path = path.to_path_buf();
-    match error {
-        pem::Error::Io(error) => TlsError::Read { path, setting, reason: error.to_string() },
-        pem::Error::NoItemsFound => TlsError::Missing { path, setting, what, label },
+    let reason = match error {
+        pem::Error::Io(error) => return TlsError::Read { path, setting, reason: error.to_string() },
+        pem::Error::NoItemsFound => return TlsError::Missing { path, setting, what, label },
         // Its own sentences repeat the line that it stumbled over, which may be the key.
-        pem::Error::MissingSectionEnd { .. } => {
-            TlsError::Pem { path, setting, reason: "no line -----END …----- of its own ends what has begun" }
-        }
-        pem::Error::IllegalSectionStart { .. } => TlsError::Pem {
-            path,
-            setting,
-            reason: "a line -----BEGIN …----- goes on after its end or breaks off before",
-        },
-        pem::Error::Base64Decode(_) => TlsError::Pem { path, setting, reason: "a part of it is not base64" },
-        _ => TlsError::Pem { path, setting, reason: "it cannot be made out" },
-    }
+        pem::Error::MissingSectionEnd { .. } => "no line -----END …----- of its own ends what has begun",
+        pem::Error::IllegalSectionStart { .. } => "a line -----BEGIN …----- goes on after its end or breaks off before",
+        pem::Error::Base64Decode(_) => "a part of it is not base64",
+        _ => "it cannot be made out",
+    };
+    TlsError::Pem { path, setting, reason }
 }
 
 fn unreadable_certificate(Named { path, setting }: Named<'_>, error: &rustls::Error) -> TlsError {

@@ -74,8 +74,7 @@ impl Report {
         for outcome in &self.outcomes {
             let suite = &outcome.suite;
             let Tally { passed, failed, skipped } = outcome.tally();
-            let (seconds, rabbitmq) =
-                (outcome.duration.as_secs(), suite.rabbitmq.map_or_else(|| String::from("not asked"), counts));
+            let (seconds, rabbitmq) = (outcome.duration.as_secs(), counts(suite.rabbitmq));
             let (name, version, covers) = (suite.name, suite.version, suite.covers);
             let _ = writeln!(
                 text,
@@ -91,7 +90,7 @@ impl Report {
         for outcome in &self.outcomes {
             for case in outcome.cases.iter().filter(|case| case.verdict != Verdict::Passed) {
                 let verdict = if case.verdict == Verdict::Failed { "failed" } else { "skipped" };
-                let reason = outcome.suite.excuse(&case.name).unwrap_or(&case.detail).replace('|', "\\|");
+                let reason = case.detail.replace('|', "\\|");
                 let _ = writeln!(rows, "| {} | `{}` | {verdict} | {reason} |", outcome.suite.name, case.name);
             }
         }

@@ -52,9 +52,14 @@ impl Default for Options {
 }
 
 impl Options {
+    /// True if a segment may have so many bytes.
+    pub fn is_segment_len(len: u32) -> bool {
+        len > SEGMENT_HEADER_LEN && len <= MAX_SEGMENT_LEN && len.is_multiple_of(4096)
+    }
+
     fn check(&self) -> Result<(), OpenError> {
         for len in [self.segment_len, self.first_segment_len] {
-            if len <= SEGMENT_HEADER_LEN || len > MAX_SEGMENT_LEN || !len.is_multiple_of(4096) {
+            if !Self::is_segment_len(len) {
                 return Err(OpenError::SegmentLen { len });
             }
         }

@@ -215,8 +215,8 @@ fn a_channel_that_extends_begins_its_time_anew_and_others_do_not() {
     world.tick(NOW + 1_500);
     for channel in [1, 2] {
         // Consumers are on channel 1.
-        let connection = ConnectionId(u64::from(channel));
-        world.put(ShardInput::Extend { queue: QUEUE, connection, channel });
+        let channel = ChannelKey { connection: ConnectionId(u64::from(channel)), channel };
+        world.put(ShardInput::Extend { queue: QUEUE, channel });
     }
     world.tick(NOW + 3_000);
     assert_eq!(timed_out(&world), [consumer(2)]);
@@ -365,7 +365,7 @@ fn the_time_of_what_its_client_has_not_been_sent_begins_when_it_is() {
     aside(&mut world, consumer(1), second, false);
     world.tick(NOW + 1_500);
     world.settle_by(consumer(1).on_channel(), &[first], Settlement::Done);
-    world.put(ShardInput::Extend { queue: QUEUE, connection: ConnectionId(1), channel: 1 });
+    world.put(ShardInput::Extend { queue: QUEUE, channel: consumer(1).on_channel() });
     world.tick(NOW + 100_000);
     assert_eq!((timed_out(&world), world.shard.totals().unacked), (vec![], 1));
     aside(&mut world, consumer(1), second, true);
@@ -394,7 +394,7 @@ fn what_has_waited_for_room_as_long_as_a_client_may_hold_it_is_asked_for() {
     world.tick(NOW + 1_000);
     let second = hand_one(&mut world);
     aside(&mut world, consumer(1), second, false);
-    world.put(ShardInput::Extend { queue: QUEUE, connection: ConnectionId(1), channel: 1 });
+    world.put(ShardInput::Extend { queue: QUEUE, channel: consumer(1).on_channel() });
     let due = world.shard.next_deadline().expect("there is one");
     assert!((NOW + 1_600..=NOW + 1_700).contains(&due));
     world.tick(due - 1);

@@ -44,7 +44,8 @@ pub enum Event {
     Purged(u64),
     /// The consumer's queue was deleted.
     ConsumerCancelled(ConsumerKey),
-    /// The consumer has held a message for too long: it has ended, and what it held has gone back.
+    /// The consumer, or with the serial 0 who got messages one by one, has held one for too long: it has ended, and what it
+    /// held of this queue has gone back.
     ConsumerTimedOut(ConsumerKey, QueueId),
     /// What waits in the session for the consumer's client to have room has waited for the consumer's timeout: it is to go
     /// back. The consumer is handed nothing more until it is granted something ([`super::ShardInput::Grant`]).

@@ -338,10 +338,10 @@ impl Holders {
     }
 
     /// The time that a channel may hold its messages begins anew.
-    pub(super) fn extend(&mut self, connection: ConnectionId, channel: u16, now_ms: u64) {
-        for number in self.of_connection(connection) {
+    pub(super) fn extend(&mut self, channel: ChannelKey, now_ms: u64) {
+        for number in self.of_connection(channel.connection) {
             let holder = self.entry_mut(number);
-            if let Some(watch) = holder.watch.as_mut().filter(|_| holder.key.channel == channel) {
+            if let Some(watch) = holder.watch.as_mut().filter(|_| holder.key.on_channel() == channel) {
                 watch.extend(now_ms);
             }
         }

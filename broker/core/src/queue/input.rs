@@ -109,10 +109,8 @@ pub enum ShardInput {
     Extend {
         /// The queue.
         queue: QueueId,
-        /// Whose client.
-        connection: ConnectionId,
         /// The channel.
-        channel: u16,
+        channel: ChannelKey,
     },
     /// A message that a consumer was handed waits in its session until its client has room for it, or has now been sent. The
     /// time that it may be held begins when it is sent.

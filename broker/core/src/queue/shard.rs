@@ -255,9 +255,9 @@ impl Shard {
                 let count = self.with(queue, around, Queue::purge);
                 around.out.tell(connection, Event::Purged(count.unwrap_or(0)));
             }
-            ShardInput::Extend { queue, connection, channel } => {
+            ShardInput::Extend { queue, channel } => {
                 self.with(queue, around, |queue, occasion| {
-                    queue.holders.extend(connection, channel, occasion.now_ms);
+                    queue.holders.extend(channel, occasion.now_ms);
                 });
             }
             ShardInput::Aside { queue, consumer, position, sent } => {

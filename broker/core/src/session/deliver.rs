@@ -214,7 +214,7 @@ fn send(
 /// A message that was not sent goes back to its queue as if nothing had happened.
 pub(super) fn give_back(shard: ShardId, holder: ChannelKey, delivery: &Delivery, out: &mut SessionOutput) {
     let range = PositionRange { first: delivery.position, len: 1 };
-    out.settle(shard, delivery.queue, holder, range, Settlement::Return);
+    out.shards.settle(shard, delivery.queue, holder, range, Settlement::Return);
 }
 
 /// The content header to send: as it came, but with what the queue has counted.

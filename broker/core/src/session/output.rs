@@ -8,8 +8,8 @@ use warren_amqp::ToClient;
 
 use super::direct_reply::{DirectReply, ReplyAddress};
 use crate::batch::ShardBatches;
-use crate::identity::{ChannelKey, ConnectionId, QueueId, ShardId};
-use crate::queue::{PositionRange, Settlement, ShardInput};
+use crate::identity::{ConnectionId, ShardId};
+use crate::queue::ShardInput;
 use crate::topology::{Identity, Outcome, Request};
 
 /// Credentials to be checked. The answer comes back through [`super::Session::login_checked`].
@@ -162,17 +162,5 @@ impl SessionOutput {
     pub(super) fn count_delivery(&mut self, redelivered: bool) {
         self.counts.delivered += 1;
         self.counts.redelivered += u64::from(redelivered);
-    }
-
-    /// Settles messages; neighbours end up in one input.
-    pub(super) fn settle(
-        &mut self,
-        shard: ShardId,
-        queue: QueueId,
-        holder: ChannelKey,
-        range: PositionRange,
-        settlement: Settlement,
-    ) {
-        self.shards.settle(shard, queue, holder, range, settlement);
     }
 }

@@ -77,13 +77,13 @@ impl Session {
             let text = format!("prefetch_size!=0 ({})", qos.prefetch_size);
             return Err(Exception::connection(ReplyCode::NotImplemented, text));
         }
-        let connection = self.id;
+        let key = self.key_of(origin.channel);
         let channel = self.open_channel(origin)?;
         // RabbitMQ 4.3 gives each consumer a limit of its own all the same. Clients of its earlier versions count on one limit.
         let limit = if qos.global { &mut channel.prefetch.channel } else { &mut channel.prefetch.consumer };
         *limit = qos.prefetch_count;
         for (shard, queue) in channel.unacked.queues() {
-            out.tell(shard, ShardInput::Extend { queue, connection, channel: origin.channel });
+            out.tell(shard, ShardInput::Extend { queue, channel: key });
         }
         out.send(origin.channel, &ToClient::BasicQosOk(basic::QosOk));
         self.resume_deliveries(origin.channel, out);

@@ -48,7 +48,7 @@ impl Held {
         if self.position == GONE {
             return 0;
         }
-        out.settle(self.shard, self.queue, channel, PositionRange { first: self.position, len: 1 }, settlement);
+        out.shards.settle(self.shard, self.queue, channel, PositionRange { first: self.position, len: 1 }, settlement);
         1
     }
 }
@@ -233,13 +233,13 @@ impl Unacked {
                 _ => {
                     let next = (shard, queue, PositionRange { first: position, len: 1 });
                     if let Some((shard, queue, range)) = run.replace(next) {
-                        out.settle(shard, queue, channel, range, settlement);
+                        out.shards.settle(shard, queue, channel, range, settlement);
                     }
                 }
             }
         }
         if let Some((shard, queue, range)) = run {
-            out.settle(shard, queue, channel, range, settlement);
+            out.shards.settle(shard, queue, channel, range, settlement);
         }
         Some(settled)
     }

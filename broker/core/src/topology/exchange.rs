@@ -110,8 +110,8 @@ impl Exchange {
         }
     }
 
-    /// Calls `found` with each binding that takes the message, by any of its routing keys; with none twice. `headers` is called by headers exchanges only, `random`
-    /// by those that draw lots.
+    /// Calls `found` with each binding that takes the message by any of its routing keys; with none twice if no key is there
+    /// twice. `headers` is called by headers exchanges only, `random` by those that draw lots.
     pub(super) fn matches<'t, 'h, 'm: 'h>(
         &'t self,
         message: &Envelope<'_>,

@@ -171,10 +171,10 @@ fn a_limit_extends_the_time_for_what_the_channel_holds() {
     world.told();
     world.call(ME, 1, qos(1, false));
     let (q, r) = (world.record("q").id, world.record("r").id);
-    let connection = world.key(ME, 1).connection;
+    let channel = world.key(ME, 1).on_channel();
     let mut extended = world.told();
     extended.sort_by_key(|input| matches!(input, ShardInput::Extend { queue, .. } if *queue == r));
-    let extend = |queue| ShardInput::Extend { queue, connection, channel: 1 };
+    let extend = |queue| ShardInput::Extend { queue, channel };
     assert_eq!(extended, vec![extend(q), extend(r)]);
 }
 
