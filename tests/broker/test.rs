@@ -348,9 +348,11 @@ fn configuration_mistakes_are_named_with_file_and_key() -> Result<()> {
     let path = file.display().to_string();
     let said = failure(&arguments)?;
     ensure!(said.contains(&path) && said.contains("No such file"), "{said}");
-    for (text, expected) in
-        [("data_dri = 1", "data_dri"), ("[listeners]\namqp = []", "listeners.amqp is empty"), ("data_dir =", "line 1")]
-    {
+    for (text, expected) in [
+        ("data_dri = 1", "data_dri"),
+        ("[listeners]\namqp = []", "listeners.amqp: it is empty"),
+        ("data_dir =", "line 1"),
+    ] {
         std::fs::write(&file, text)?;
         let said = failure(&arguments)?;
         ensure!(said.contains(expected), "{text} led to {said}");

@@ -1,0 +1,46 @@
+//! `[listeners]`: where the node listens.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{Config, Mistakes};
+
+/// Addresses to listen on. Port 0 takes a free port, which the log names.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Listeners {
+    /// AMQP 0-9-1. Default: port 5672 on both loopback addresses.
+    pub amqp: Vec<SocketAddr>,
+    /// AMQP 0-9-1 over TLS. Default: port 5671 on both loopback addresses if there is a section `[tls]`, otherwise none.
+    pub amqps: Option<Vec<SocketAddr>>,
+    /// HTTP with `/livez`, `/readyz` and `/metrics`. Default: 127.0.0.1:15692.
+    pub metrics: SocketAddr,
+}
+
+impl Default for Listeners {
+    fn default() -> Self {
+        Self { amqp: loopbacks(5672), amqps: None, metrics: (Ipv4Addr::LOCALHOST, 15692).into() }
+    }
+}
+
+impl Config {
+    /// The addresses for AMQP over TLS.
+    pub fn amqps(&self) -> Vec<SocketAddr> {
+        let default = || if self.tls.is_some() { loopbacks(5671) } else { Vec::new() };
+        self.listeners.amqps.clone().unwrap_or_else(default)
+    }
+
+    pub(super) fn check_listeners(&self, mistakes: &mut Mistakes) {
+        if self.listeners.amqp.is_empty() && self.amqps().is_empty() {
+            mistakes.add("listeners.amqp", "it is empty: name at least one address, such as \"127.0.0.1:5672\"");
+        }
+        if self.tls.is_none() && !self.amqps().is_empty() {
+            mistakes.add("listeners.amqps", "it needs a section [tls] with certificate and key");
+        }
+    }
+}
+
+fn loopbacks(port: u16) -> Vec<SocketAddr> {
+    vec![(Ipv4Addr::LOCALHOST, port).into(), (Ipv6Addr::LOCALHOST, port).into()]
+}
