@@ -10,6 +10,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::FutureExt;
+use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, Sleep, sleep_until, timeout};
@@ -20,6 +21,7 @@ use warren_core::session::{Census, Login, MetadataRequest, Session, SessionOutpu
 use warren_core::topology::{Action, Identity, OpenConnections, Request};
 use warren_core::{ConnectionId, Exception};
 
+use crate::authentication::{Authenticated, Credentials, LoginError};
 use crate::connections::{Connections, Mailbox, Opened, Post};
 use crate::limits::{FAREWELL_TIMEOUT, PARTIAL_SLACK_BYTES, READ_BYTES, SEND_TIMEOUT, UNSENT_BYTES};
 use crate::listener::InHandshake;
@@ -64,6 +66,7 @@ struct Connection<S> {
     session: Session,
     mailbox: Mailbox,
     answer: Option<oneshot::Receiver<Answer>>,
+    login: Option<BoxFuture<'static, Result<Authenticated, LoginError>>>,
     stopping: watch::Receiver<bool>,
     alarm: watch::Receiver<Option<&'static str>>,
     output: SessionOutput,
@@ -150,6 +153,7 @@ enum Wake {
     Wrote(usize),
     Post(Post),
     Answer(Answer),
+    Login(Result<Authenticated, LoginError>),
     Deadline,
     Alarm,
     Stopping,
@@ -173,6 +177,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             shared,
             mailbox,
             answer: None,
+            login: None,
             output: SessionOutput::default(),
             written: 0,
             unflushed: false,
@@ -209,6 +214,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Wake::Answer(answer) => {
                 self.answer = None;
                 self.session.metadata_answered(answer, &mut self.output);
+            }
+            Wake::Login(result) => {
+                self.login = None;
+                self.session.login_checked(result.ok().map(|login| login.identity), &mut self.output);
             }
             Wake::Deadline => return self.deadline_passed(),
             Wake::Alarm => {
@@ -259,7 +268,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         let (has_room, reads, hears) = (self.has_room(), self.reads(), !self.told_to_stop);
         let Self {
-            stream, mailbox, answer, stopping, alarm, output, written, unflushed, partial, taken, timer, ..
+            stream,
+            mailbox,
+            answer,
+            login,
+            stopping,
+            alarm,
+            output,
+            written,
+            unflushed,
+            partial,
+            taken,
+            timer,
+            ..
         } = self;
         let (unsent, partial) = (&output.octets[*written..], reads.then_some(&partial[*taken..]));
         tokio::select! {
@@ -268,6 +289,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             answer = async { answer.as_mut()?.await.ok() }, if answer.is_some() => {
                 Wake::Answer(answer.unwrap_or_else(|| Err(stopped())))
             }
+            Some(result) = async { Some(login.as_mut()?.await) }, if login.is_some() => Wake::Login(result),
             () = timer, if deadline.is_some() => Wake::Deadline,
             _ = alarm.changed() => Wake::Alarm,
             _ = stopping.wait_for(|stopping| *stopping), if hears => Wake::Stopping,
@@ -376,6 +398,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.go_on();
         self.post_replies();
         self.hand_over().await;
+        if let Some(login) = self.output.login.take() {
+            self.authenticate(login);
+        }
         if let Some(request) = self.output.request.take() {
             self.answer = Some(self.shared.metadata.request(request));
         }
@@ -393,13 +418,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Checks who logs in, sends the confirms that are due, and goes on with what has been read already if that, or
-    /// what woke the task, is what the session waited for.
+    /// Sends the confirms that are due, and goes on with what has been read already if what woke the task is what the
+    /// session waited for.
     fn go_on(&mut self) {
         loop {
-            if let Some(login) = self.output.login.take() {
-                self.check(&login);
-            }
             self.session.finish_batch(&mut self.output);
             if !self.held || !self.session.is_reading() {
                 return;
@@ -408,20 +430,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    fn check(&mut self, login: &Login) {
-        let identity = match self.shared.users.check(&self.shared.topology.load(), login, self.peer.ip()) {
-            Ok(identity) => {
-                self.shared.metrics.logins_succeeded.inc();
-                debug!(user = login.user, "logged in");
-                Some(identity)
-            }
-            Err(reason) => {
-                self.shared.metrics.logins_failed.inc();
-                info!(user = login.user, %reason, "login refused");
-                None
-            }
-        };
-        self.session.login_checked(identity, &mut self.output);
+    /// Begins to ask who it is. The answer may take a while, and the connection's deadline goes on.
+    fn authenticate(&mut self, login: Login) {
+        let (shared, peer) = (self.shared.clone(), self.peer.ip());
+        let check = async move { shared.authentication.authenticate(&Credentials::Password(login), peer).await };
+        self.login = Some(Box::pin(check));
     }
 
     /// Sends the shards their inputs, waiting for those that have enough to do. They never wait for us.

@@ -11,6 +11,7 @@
 //! machines. A shard never waits for a connection: what it sends is bounded by the consumers' windows. A connection
 //! waits for shards, which is how a full queue, disk or socket is felt at the publisher's end: we stop reading.
 
+mod authentication;
 mod bodies;
 mod checkpoint;
 mod clock;
@@ -34,8 +35,7 @@ mod shard;
 mod space;
 pub mod telemetry;
 pub mod tls;
-mod users;
 
+pub use authentication::password_hash;
 pub use config::Config;
 pub use node::Node;
-pub use users::password_hash;

@@ -23,6 +23,7 @@ use warren_core::topology::{QueueRecord, Topology};
 use warren_replication::{Group, NodeId};
 use warren_storage::LogWriter;
 
+use crate::authentication::{self, Authentication};
 use crate::checkpoint::Checkpointer;
 use crate::clock::Clock;
 use crate::config::Config;
@@ -36,7 +37,6 @@ use crate::metadata::{self, Mailbox, MetadataHandle, MetadataTask};
 use crate::metrics::Metrics;
 use crate::recovery::State;
 use crate::shard::{ShardMessage, ShardTask};
-use crate::users::{self, Users};
 use crate::{http, listener, tls};
 
 /// How many shards hold queues. Each queue's record names its shard, so this may grow and must not shrink.
@@ -54,7 +54,7 @@ pub(crate) struct Shared {
     pub(crate) signals: Vec<mpsc::UnboundedSender<LogSignal>>,
     pub(crate) metadata: MetadataHandle,
     pub(crate) connections: Arc<Connections>,
-    pub(crate) users: Users,
+    pub(crate) authentication: Authentication,
     pub(crate) metrics: Metrics,
     /// Octets that a message's body may have.
     pub(crate) message_bytes: u64,
@@ -114,7 +114,7 @@ impl Node {
         let opened = log::open(&config.data_dir, &config.log, &mut state)
             .with_context(|| format!("cannot open the data folder {}", config.data_dir.display()))?;
         state.lead(&mut opened.bodies());
-        if let Some(Err(error)) = config.default_user.as_ref().map(users::readable) {
+        if let Some(Err(error)) = config.default_user.as_ref().map(authentication::readable) {
             warn!(%error, "nobody can log in until the default user's files can be read");
         }
         let (shared, writer) = start_machines(config, state, opened, started)?;
@@ -203,13 +203,15 @@ fn start_machines(
     let log = NodeLog::start(opened, senders, alarm.clone(), metrics.clone())?;
     let (metadata, deletions, mailbox) = metadata::mailbox();
     let (senders, inputs): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| inbox(log.bounds.inbox_bytes)).unzip();
+    let topology = Arc::new(ArcSwap::from_pointee(state.topology.clone()));
+    let authentication = Authentication::new(config.default_user, topology.clone(), metrics.clone());
     let shared = Arc::new(Shared {
-        topology: Arc::new(ArcSwap::from_pointee(state.topology.clone())),
+        topology,
         shards: senders,
         signals: log.signals.clone(),
         metadata,
         connections: Arc::default(),
-        users: Users::new(config.default_user),
+        authentication,
         metrics,
         message_bytes: config.max_message_bytes,
         tasks: TaskTracker::new(),

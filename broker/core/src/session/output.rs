@@ -10,21 +10,16 @@ use super::direct_reply::{DirectReply, ReplyAddress};
 use crate::batch::ShardBatches;
 use crate::identity::{ConnectionId, ShardId};
 use crate::queue::ShardInput;
+use crate::secret::Secret;
 use crate::topology::{Identity, Outcome, Request};
 
 /// Credentials to be checked. The answer comes back through [`super::Session::login_checked`].
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Login {
     /// The user's name.
     pub user: String,
-    /// The password, as the client sent it.
-    pub password: Vec<u8>,
-}
-
-impl core::fmt::Debug for Login {
-    fn fmt(&self, formatter: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        formatter.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
-    }
+    /// The password, as the client sent it. A token may stand in its place.
+    pub password: Secret,
 }
 
 /// A question to the metadata.

@@ -1,11 +1,11 @@
 //! SASL responses: PLAIN (RFC 4616) and RabbitMQ's AMQPLAIN.
 
 use alloc::string::{String, ToString};
-use alloc::vec::Vec;
 
 use warren_amqp::{Table, Value, limits};
 
 use super::Login;
+use crate::Secret;
 
 /// The mechanisms offered in `connection.start`, in order of preference.
 pub(super) const MECHANISMS: &[u8] = b"PLAIN AMQPLAIN";
@@ -38,7 +38,7 @@ fn amqplain(response: &[u8]) -> Option<Login> {
 
 fn login(user: &[u8], password: &[u8]) -> Option<Login> {
     let user: String = core::str::from_utf8(user).ok()?.to_string();
-    Some(Login { user, password: Vec::from(password) })
+    Some(Login { user, password: Secret::from(password) })
 }
 
 #[cfg(test)]
@@ -46,13 +46,19 @@ mod tests {
     use super::*;
     use warren_amqp::TableBuilder;
 
-    fn expected() -> Option<Option<Login>> {
-        Some(Some(Login { user: "guest".into(), password: b"se\0cret".to_vec() }))
+    /// User and password of a response; `None`: it is malformed.
+    fn read(mechanism: &str, response: &[u8]) -> Option<(String, alloc::vec::Vec<u8>)> {
+        let login = read_response(mechanism, response).expect("the mechanism is offered")?;
+        Some((login.user, login.password.expose().to_vec()))
+    }
+
+    fn expected() -> Option<(String, alloc::vec::Vec<u8>)> {
+        Some(("guest".into(), b"se\0cret".to_vec()))
     }
 
     #[test]
     fn plain_takes_user_and_password() {
-        assert_eq!(read_response("PLAIN", b"\0guest\0se\0cret"), expected());
+        assert_eq!(read("PLAIN", b"\0guest\0se\0cret"), expected());
     }
 
     #[test]
@@ -60,15 +66,15 @@ mod tests {
         let table = TableBuilder::build(|table| {
             table.put("LOGIN", Value::LongString(b"guest")).put("PASSWORD", Value::LongString(b"se\0cret"));
         });
-        assert_eq!(read_response("AMQPLAIN", &table), expected());
+        assert_eq!(read("AMQPLAIN", &table), expected());
     }
 
     #[test]
     fn malformed_responses_are_no_login() {
         for response in [&b""[..], b"guest", b"\0guest", b"\0\xff\0x", b"other\0guest\0secret"] {
-            assert_eq!(read_response("PLAIN", response), Some(None), "{response:?}");
+            assert_eq!(read("PLAIN", response), None, "{response:?}");
         }
-        assert_eq!(read_response("AMQPLAIN", b"\x05LOGINS\xff\xff\xff\xff"), Some(None));
-        assert_eq!(read_response("EXTERNAL", b""), None);
+        assert_eq!(read("AMQPLAIN", b"\x05LOGINS\xff\xff\xff\xff"), None);
+        assert!(read_response("EXTERNAL", b"").is_none());
     }
 }

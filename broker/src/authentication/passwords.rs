@@ -1,6 +1,5 @@
-//! Who may log in.
+//! User and password: those of the node's own user, and those of the topology's users.
 
-use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +11,7 @@ use subtle::{Choice, ConstantTimeEq};
 use warren_core::session::Login;
 use warren_core::topology::{HashingAlgorithm, Identity, PasswordHash, Topology, UserRecord};
 
+use super::LoginError;
 use crate::config::DefaultUser;
 use crate::random::random;
 
@@ -22,19 +22,8 @@ const GUEST: &str = "guest";
 ///
 /// The node's own user is `guest` if the configuration names none; a `guest` of the topology takes its place.
 #[derive(Debug)]
-pub(crate) struct Users {
+pub(super) struct Passwords {
     default_user: Option<DefaultUser>,
-}
-
-/// Why a login was refused; for the log, never for the client.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum LoginError {
-    #[error("user or password is wrong")]
-    Credentials,
-    #[error("guest may only log in from this host; configure [default_user] for others")]
-    GuestFromAfar,
-    #[error("cannot read {path}: {source}")]
-    Secret { path: String, source: io::Error },
 }
 
 /// The node's own user as it is at this moment.
@@ -43,8 +32,8 @@ struct NodeUser {
     password: Vec<u8>,
 }
 
-impl Users {
-    pub(crate) fn new(default_user: Option<DefaultUser>) -> Self {
+impl Passwords {
+    pub(super) fn new(default_user: Option<DefaultUser>) -> Self {
         Self { default_user }
     }
 
@@ -52,7 +41,7 @@ impl Users {
     /// disk (a Kubernetes Secret, say) counts from the next login on.
     ///
     /// Whatever the name, the same comparisons are made, so that the time tells nothing about who exists.
-    pub(crate) fn check(&self, topology: &Topology, login: &Login, peer: IpAddr) -> Result<Identity, LoginError> {
+    pub(super) fn check(&self, topology: &Topology, login: &Login, peer: IpAddr) -> Result<Identity, LoginError> {
         let (node, unreadable) = match self.node_user(topology) {
             Ok(node) => (node, None),
             Err(error) => (None, Some(error)),
@@ -60,9 +49,10 @@ impl Users {
         let node = node.as_ref().map_or((&b""[..], &b""[..]), |user| (&user.name, &user.password));
         let is_node_user = equal(node.0, login.user.as_bytes()) & Choice::from(u8::from(!node.0.is_empty()));
         // A password file that is still empty lets nobody in.
-        let is_node = is_node_user & equal(node.1, &login.password) & Choice::from(u8::from(!node.1.is_empty()));
+        let is_node =
+            is_node_user & equal(node.1, login.password.expose()) & Choice::from(u8::from(!node.1.is_empty()));
         let record = topology.user(&login.user);
-        let is_user = record_matches(record.map(Arc::as_ref), &login.password) & !is_node_user;
+        let is_user = record_matches(record.map(Arc::as_ref), login.password.expose()) & !is_node_user;
         let from_afar = login.user == GUEST && self.default_user.is_none() && !peer.to_canonical().is_loopback();
         match record {
             _ if !bool::from(is_node | is_user) => Err(unreadable.unwrap_or(LoginError::Credentials)),
@@ -164,7 +154,7 @@ mod tests {
     const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
     fn login(user: &str, password: &str) -> Login {
-        Login { user: user.into(), password: password.into() }
+        Login { user: user.into(), password: password.as_bytes().into() }
     }
 
     /// Hashes that RabbitMQ 4.3.6 takes `secret` for: salt and digest.
@@ -199,7 +189,7 @@ mod tests {
 
     #[test]
     fn guest_logs_in_from_this_host_only() {
-        let (users, topology) = (Users::new(None), topology([]));
+        let (users, topology) = (Passwords::new(None), topology([]));
         let check = |user, password, peer| users.check(&topology, &login(user, password), peer);
         let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
         for peer in [LOCAL, IpAddr::V6(Ipv6Addr::LOCALHOST), mapped] {
@@ -217,7 +207,7 @@ mod tests {
         let (name_file, password_file) = (folder.path().join("username"), folder.path().join("password"));
         std::fs::write(&name_file, "app\n").expect("written");
         std::fs::write(&password_file, "first").expect("written");
-        let users = Users::new(Some(DefaultUser { name_file, password_file: password_file.clone() }));
+        let users = Passwords::new(Some(DefaultUser { name_file, password_file: password_file.clone() }));
         let topology =
             topology([("bob", Some(hash(HashingAlgorithm::Sha256))), ("app", Some(hash(HashingAlgorithm::Sha512)))]);
         let check = |user, password| users.check(&topology, &login(user, password), FAR);
@@ -236,7 +226,7 @@ mod tests {
 
     #[test]
     fn passwords_are_those_that_rabbitmq_hashed() {
-        let users = Users::new(None);
+        let users = Passwords::new(None);
         for algorithm in HashingAlgorithm::ALL {
             let topology = topology([("bob", Some(hash(algorithm)))]);
             let check = |password| users.check(&topology, &login("bob", password), FAR);
@@ -249,7 +239,7 @@ mod tests {
 
     #[test]
     fn a_user_without_password_or_with_an_empty_one_does_not_log_in() {
-        let users = Users::new(None);
+        let users = Passwords::new(None);
         let empty = PasswordHash {
             algorithm: HashingAlgorithm::Sha256,
             octets: [b"salt".to_vec(), digest(HashingAlgorithm::Sha256, &[b"salt"])].concat().into(),
@@ -266,7 +256,7 @@ mod tests {
         let hash = password_hash(b"a secret");
         let octets = BASE64_STANDARD.decode(&hash).expect("base64").into();
         let topology = topology([("bob", Some(PasswordHash { algorithm: HashingAlgorithm::Sha256, octets }))]);
-        let users = Users::new(None);
+        let users = Passwords::new(None);
         assert!(users.check(&topology, &login("bob", "a secret"), FAR).is_ok());
         assert!(users.check(&topology, &login("bob", "a secre"), FAR).is_err());
         assert_ne!(password_hash(b"a secret"), hash);
@@ -278,18 +268,18 @@ mod tests {
         let (name_file, password_file) = (folder.path().join("username"), folder.path().join("password"));
         std::fs::write(&name_file, "appl").expect("written");
         std::fs::write(&password_file, "password").expect("written");
-        let configured = Users::new(Some(DefaultUser { name_file, password_file }));
+        let configured = Passwords::new(Some(DefaultUser { name_file, password_file }));
         let topology = topology([
             ("bobb", Some(hash(HashingAlgorithm::Sha256))),
             ("carl", Some(hash(HashingAlgorithm::Sha512))),
             ("none", None),
         ]);
-        let cost = |users: &Users, user| {
+        let cost = |users: &Passwords, user| {
             COMPUTED.take();
             assert!(users.check(&topology, &login(user, "not it"), LOCAL).is_err(), "{user}");
             COMPUTED.take()
         };
-        for users in [configured, Users::new(None)] {
+        for users in [configured, Passwords::new(None)] {
             let expected = cost(&users, "nobd");
             assert!(expected.contains(&(HashingAlgorithm::Sha256, 4 + 6)), "a password is hashed with its salt");
             assert!(expected.contains(&(HashingAlgorithm::Sha512, 4 + 6)), "with either algorithm");
@@ -301,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_guest_of_the_topology_takes_the_place_of_the_built_in_one() {
-        let (users, topology) = (Users::new(None), topology([("guest", Some(hash(HashingAlgorithm::Sha256)))]));
+        let (users, topology) = (Passwords::new(None), topology([("guest", Some(hash(HashingAlgorithm::Sha256)))]));
         let check = |password, peer| users.check(&topology, &login("guest", password), peer);
         assert!(matches!(check("guest", LOCAL), Err(LoginError::Credentials)));
         assert_eq!(check("secret", LOCAL).expect("right"), Identity::User("guest".into()));

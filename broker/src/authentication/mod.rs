@@ -1,0 +1,97 @@
+//! Who somebody is: every way into the node asks here, and here alone.
+
+mod passwords;
+
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use arc_swap::ArcSwap;
+use tracing::{debug, info};
+use warren_core::Secret;
+use warren_core::session::Login;
+use warren_core::topology::{Identity, Topology};
+
+pub use passwords::password_hash;
+pub(crate) use passwords::readable;
+
+use crate::config::DefaultUser;
+use crate::metrics::Metrics;
+use passwords::Passwords;
+
+/// Checks credentials, whatever door they come through, and counts what came of it.
+pub(crate) struct Authentication {
+    passwords: Passwords,
+    topology: Arc<ArcSwap<Topology>>,
+    metrics: Metrics,
+}
+
+/// What somebody shows to be let in.
+#[derive(Debug)]
+pub(crate) enum Credentials {
+    /// A name and a password: SASL PLAIN and AMQPLAIN, HTTP Basic.
+    Password(Login),
+    /// A token alone: HTTP Bearer.
+    #[expect(dead_code, reason = "the management API asks with it")]
+    Bearer(Secret),
+}
+
+/// Somebody who was let in.
+#[derive(Debug, Clone)]
+pub(crate) struct Authenticated {
+    /// Whose rights count.
+    pub(crate) identity: Identity,
+    /// When the credentials run out; never, if there is none.
+    #[expect(dead_code, reason = "passwords do not run out")]
+    pub(crate) expires: Option<SystemTime>,
+}
+
+/// Why a login was refused; for the log, never for the client.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LoginError {
+    #[error("user or password is wrong")]
+    Credentials,
+    #[error("guest may only log in from this host; configure [default_user] for others")]
+    GuestFromAfar,
+    #[error("cannot read {path}: {source}")]
+    Secret { path: String, source: io::Error },
+    #[error("no issuer of tokens is configured")]
+    NoIssuer,
+}
+
+impl Authentication {
+    /// `default_user`: the node's own user, if the configuration names one.
+    pub(crate) fn new(default_user: Option<DefaultUser>, topology: Arc<ArcSwap<Topology>>, metrics: Metrics) -> Self {
+        Self { passwords: Passwords::new(default_user), topology, metrics }
+    }
+
+    /// Who it is that shows these credentials. It may take a while: somebody else may have to be asked.
+    ///
+    /// # Errors
+    /// They are not right. Whoever showed them is told no more than that.
+    pub(crate) async fn authenticate(
+        &self,
+        credentials: &Credentials,
+        peer: IpAddr,
+    ) -> Result<Authenticated, LoginError> {
+        let (user, result) = match credentials {
+            Credentials::Password(login) => {
+                (login.user.as_str(), self.passwords.check(&self.topology.load(), login, peer))
+            }
+            Credentials::Bearer(_) => ("", Err(LoginError::NoIssuer)),
+        };
+        match result {
+            Ok(identity) => {
+                self.metrics.logins_succeeded.inc();
+                debug!(user, "logged in");
+                Ok(Authenticated { identity, expires: None })
+            }
+            Err(reason) => {
+                self.metrics.logins_failed.inc();
+                info!(user, %reason, "login refused");
+                Err(reason)
+            }
+        }
+    }
+}
