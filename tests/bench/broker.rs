@@ -180,7 +180,7 @@ fn warren(installation: &Installation, data: &Path) -> Command {
     let mut command = pinned(installation);
     command.arg(&installation.warren).arg("serve").arg("--data-dir").arg(data);
     command.args(["--amqp", &Broker::ADDRESS.to_string(), "--metrics", "127.0.0.1:15692", "--log", "warn"]);
-    command.env_remove("WARREN_CONFIG").env_remove("WARREN_LOG");
+    command.env_remove("WARREN_CONFIG").env_remove("WARREN_LOGGING_FILTER");
     command
 }
 

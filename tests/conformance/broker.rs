@@ -108,7 +108,7 @@ fn warren(program: &Path, data: &Path, certificates: &Path) -> Result<Command> {
     let mut command = Command::new(program);
     command.args(["serve", "--log", "info", "--data-dir"]).arg(data);
     command.arg("--config").arg(file);
-    command.env_remove("WARREN_CONFIG").env_remove("WARREN_LOG");
+    command.env_remove("WARREN_CONFIG").env_remove("WARREN_LOGGING_FILTER");
     Ok(command)
 }
 

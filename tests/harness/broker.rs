@@ -271,7 +271,22 @@ impl Broker {
     /// # Errors
     /// There is no program, or it cannot be started.
     pub fn output(arguments: &[&OsStr]) -> Result<Output> {
-        Command::new(program()?).args(arguments).stdin(Stdio::null()).output().context("run the broker")
+        Self::command(arguments)?.output().context("run the broker")
+    }
+
+    /// The program with these arguments, without input and without settings of its environment.
+    ///
+    /// # Errors
+    /// There is no program.
+    pub fn command(arguments: &[impl AsRef<OsStr>]) -> Result<Command> {
+        let mut command = Command::new(program()?);
+        for (name, _) in std::env::vars_os() {
+            if name.to_str().is_some_and(|name| name.starts_with("WARREN_")) {
+                command.env_remove(name);
+            }
+        }
+        command.args(arguments).stdin(Stdio::null());
+        Ok(command)
     }
 }
 
@@ -296,7 +311,7 @@ fn serve(folder: &DataFolder, settings: Settings<'_>) -> Result<Command> {
         Command::new(program()?)
     };
     command.arg("serve").args(["--amqp", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--log-format", "json"]);
-    command.arg("--data-dir").arg(folder.path()).env_remove("WARREN_CONFIG").env_remove("WARREN_LOG");
+    command.arg("--data-dir").arg(folder.path()).env_remove("WARREN_CONFIG").env_remove("WARREN_LOGGING_FILTER");
     if !settings.log.is_empty() {
         command.args(["--log", settings.log]);
     }

@@ -1,7 +1,10 @@
 //! What is wrong with the settings.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+
+use super::Origin;
 
 /// Why the settings cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -14,15 +17,15 @@ pub enum ConfigError {
         /// Why.
         source: std::io::Error,
     },
-    /// The file is not what it should be. The message names line, key and what is possible there.
-    #[error("the configuration file {path} is not valid")]
-    Parse {
+    /// The file is not TOML. The message names line and column.
+    #[error("the configuration file {path} is not valid TOML")]
+    Syntax {
         /// The file.
         path: PathBuf,
         /// Where and why.
         source: Box<toml::de::Error>,
     },
-    /// The settings are well-formed and make no sense.
+    /// Some settings cannot be used.
     #[error("{0}")]
     Invalid(Mistakes),
 }
@@ -34,8 +37,10 @@ pub struct Mistakes(Vec<Mistake>);
 /// A setting that cannot be used.
 #[derive(Debug, PartialEq, Eq)]
 struct Mistake {
+    /// Where its value comes from.
+    origin: Origin,
     /// The key with its section, such as `log.segment_bytes`.
-    key: &'static str,
+    key: String,
     /// What is wrong with it and what would be right, as a sentence about it.
     text: String,
 }
@@ -43,20 +48,50 @@ struct Mistake {
 impl Mistakes {
     /// Adds what is wrong with the setting `key` (with its section), and what would be right.
     pub(super) fn add(&mut self, key: &'static str, text: impl Into<String>) {
-        self.0.push(Mistake { key, text: text.into() });
+        self.add_at(Origin::Default, key, text);
+    }
+
+    /// Adds what is wrong with what stands there.
+    pub(super) fn add_at(&mut self, origin: Origin, key: impl Into<String>, text: impl Into<String>) {
+        self.0.push(Mistake { origin, key: key.into(), text: text.into() });
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// True if there are none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Names the places of those settings that have been given somewhere.
+    pub(super) fn locate(&mut self, origins: &BTreeMap<String, Origin>) {
+        for mistake in &mut self.0 {
+            if mistake.origin == Origin::Default
+                && let Some(origin) = origins.get(&mistake.key)
+            {
+                mistake.origin = origin.clone();
+            }
+        }
     }
 
     /// Nothing, if there are none.
     pub(super) fn into_result(self) -> Result<(), ConfigError> {
-        if self.0.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(self)) }
+        if self.is_empty() { Ok(()) } else { Err(ConfigError::Invalid(self)) }
     }
 }
 
 impl fmt::Display for Mistakes {
+    /// A line for each: `warren.toml:12: log.segment_bytes: it is 1: …`.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Mistake { key, text }) in self.0.iter().enumerate() {
+        for (index, Mistake { origin, key, text }) in self.0.iter().enumerate() {
             let line_end = if index == 0 { "" } else { "\n" };
-            write!(formatter, "{line_end}{key}: {text}")?;
+            match origin {
+                Origin::Default => write!(formatter, "{line_end}{key}: {text}")?,
+                origin => write!(formatter, "{line_end}{origin}: {key}: {text}")?,
+            }
         }
         Ok(())
     }

@@ -1,26 +1,34 @@
-//! Every setting of the broker: one TOML file, and flags over it. No file is needed.
+//! Every setting of the broker, in four layers: default < file (TOML) < environment < flags. None of them is needed.
 //!
 //! A section is a struct in a file of its own, and its place in [`Config`] a line here. It derives `Deserialize` with
-//! `deny_unknown_fields` and `Serialize`; what its settings may be together is checked in its `check`. No setting is a
-//! secret: what is secret is in a file that a setting names.
+//! `deny_unknown_fields` and `Serialize`, and that is its only definition: which keys, variables and flags there are follows
+//! from it (`schema`). What its settings may be together is checked in its `check`. No setting is a secret: what is secret
+//! is in a file that a setting names.
 
 mod default_user;
 mod error;
+mod layers;
 mod listeners;
 mod log;
+mod logging;
+mod origin;
+mod schema;
 #[cfg(test)]
 mod tests;
 mod tls;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use warren_core::limits::{MESSAGE_BYTES, MESSAGE_BYTES_MAX};
 
 pub use default_user::DefaultUser;
 pub use error::{ConfigError, Mistakes};
+pub use layers::{FILE_VARIABLE, Flag, Settings, Sources};
 pub use listeners::Listeners;
 pub use log::LogConfig;
+pub use logging::{LogFormat, Logging};
+pub use origin::Origin;
 pub use tls::{ClientCertificates, TlsConfig};
 
 /// The settings. What the file leaves out has the default written here.
@@ -41,6 +49,8 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// How the log is laid out.
     pub log: LogConfig,
+    /// What the node says on standard error.
+    pub logging: Logging,
     /// The node's own user, who may do everything. Default: none, then `guest` with password `guest` is, from this host only.
     pub default_user: Option<DefaultUser>,
 }
@@ -54,36 +64,17 @@ impl Default for Config {
             listeners: Listeners::default(),
             tls: None,
             log: LogConfig::default(),
+            logging: Logging::default(),
             default_user: None,
         }
     }
 }
 
 impl Config {
-    /// Reads the file, or takes the defaults if there is none to read.
-    ///
-    /// # Errors
-    /// The file cannot be read, or says something that is not a setting.
-    pub fn load(path: Option<&Path>) -> Result<Self, ConfigError> {
-        let Some(path) = path else { return Ok(Self::default()) };
-        let text =
-            std::fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_path_buf(), source })?;
-        Self::parse(&text)
-            .map_err(|source| ConfigError::Parse { path: path.to_path_buf(), source: Box::new(source) })?
-            .checked()
-    }
-
-    fn parse(text: &str) -> Result<Self, toml::de::Error> {
-        toml::from_str(text)
-    }
-
-    /// The settings, if they make sense together.
-    ///
-    /// # Errors
-    /// There is no address to listen on, or something is asked for that needs another setting: all of it is named.
-    pub fn checked(self) -> Result<Self, ConfigError> {
-        let mut mistakes = Mistakes::default();
-        let Self { data_dir, max_message_bytes, definitions: _, listeners: _, tls, log, default_user: _ } = &self;
+    /// What is wrong with the settings together.
+    fn check(&self, mistakes: &mut Mistakes) {
+        let Self { data_dir, max_message_bytes, definitions: _, listeners: _, tls, log, logging, default_user: _ } =
+            self;
         if data_dir.as_os_str().is_empty() {
             mistakes.add("data_dir", "it is empty: name a folder");
         }
@@ -91,12 +82,21 @@ impl Config {
             let text = format!("it is {max_message_bytes}: it may be from 1 to {MESSAGE_BYTES_MAX}");
             mistakes.add("max_message_bytes", text);
         }
-        self.check_listeners(&mut mistakes);
+        self.check_listeners(mistakes);
         if let Some(tls) = tls {
-            tls.check(&mut mistakes);
+            tls.check(mistakes);
         }
-        log.check(&mut mistakes);
-        mistakes.into_result()?;
-        Ok(self)
+        log.check(mistakes);
+        logging.check(mistakes);
     }
+}
+
+/// Every setting in a line, with its variable and its default if it has one.
+pub fn overview() -> String {
+    let defaults = toml::Table::try_from(Config::default()).unwrap_or_default();
+    let line = |setting: schema::Setting| {
+        let default = layers::find(&defaults, &setting.key).map(|value| format!("  [default: {value}]"));
+        format!("  {}  {}{}", setting.key, setting.variable(), default.unwrap_or_default())
+    };
+    schema::settings::<Config>().into_iter().map(line).collect::<Vec<_>>().join("\n")
 }
