@@ -70,3 +70,10 @@ pub(crate) const HANDSHAKES: usize = 2_000;
 
 /// Octets of a file of definitions; a larger one is refused, and the node does not start.
 pub(crate) const DEFINITIONS_BYTES: u64 = 64 << 20;
+
+/// Passwords that are hashed at once, each with 19 MiB; further logins wait.
+pub(crate) const HASHES_AT_ONCE: usize = 2;
+
+/// Passwords that were right lately and are known again, to twice as many; of more, those that were not used for longest cost
+/// another hash.
+pub(crate) const VERIFIED_PASSWORDS: usize = 1_024;

@@ -202,9 +202,9 @@ fn start_machines(
     let alarm = watch::Sender::new(None);
     let log = NodeLog::start(opened, senders, alarm.clone(), metrics.clone())?;
     let (metadata, deletions, mailbox) = metadata::mailbox();
-    let (senders, inputs): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| inbox(log.bounds.inbox_bytes)).unzip();
     let topology = Arc::new(ArcSwap::from_pointee(state.topology.clone()));
-    let authentication = Authentication::new(config.default_user, topology.clone(), metrics.clone());
+    let authentication = Authentication::new(config.default_user, topology.clone(), metadata.clone(), metrics.clone());
+    let (senders, inputs): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| inbox(log.bounds.inbox_bytes)).unzip();
     let shared = Arc::new(Shared {
         topology,
         shards: senders,

@@ -1,6 +1,8 @@
 //! Who somebody is: every way into the node asks here, and here alone.
 
+mod hashing;
 mod passwords;
+mod recent;
 
 use std::io;
 use std::net::IpAddr;
@@ -9,21 +11,23 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tracing::{debug, info};
-use warren_core::Secret;
-use warren_core::session::Login;
-use warren_core::topology::{Identity, Topology};
+use warren_core::session::{Login, MetadataRequest};
+use warren_core::topology::{Action, Administration, DEFAULT_VHOST, Identity, PasswordHash, Request, Topology};
+use warren_core::{ConnectionId, Secret};
 
-pub use passwords::password_hash;
+pub use hashing::password_hash;
 pub(crate) use passwords::readable;
 
 use crate::config::DefaultUser;
+use crate::metadata::MetadataHandle;
 use crate::metrics::Metrics;
-use passwords::Passwords;
+use passwords::{Found, Passwords};
 
 /// Checks credentials, whatever door they come through, and counts what came of it.
 pub(crate) struct Authentication {
     passwords: Passwords,
     topology: Arc<ArcSwap<Topology>>,
+    metadata: MetadataHandle,
     metrics: Metrics,
 }
 
@@ -62,8 +66,13 @@ pub(crate) enum LoginError {
 
 impl Authentication {
     /// `default_user`: the node's own user, if the configuration names one.
-    pub(crate) fn new(default_user: Option<DefaultUser>, topology: Arc<ArcSwap<Topology>>, metrics: Metrics) -> Self {
-        Self { passwords: Passwords::new(default_user), topology, metrics }
+    pub(crate) fn new(
+        default_user: Option<DefaultUser>,
+        topology: Arc<ArcSwap<Topology>>,
+        metadata: MetadataHandle,
+        metrics: Metrics,
+    ) -> Self {
+        Self { passwords: Passwords::new(default_user), topology, metadata, metrics }
     }
 
     /// Who it is that shows these credentials. It may take a while: somebody else may have to be asked.
@@ -76,9 +85,7 @@ impl Authentication {
         peer: IpAddr,
     ) -> Result<Authenticated, LoginError> {
         let (user, result) = match credentials {
-            Credentials::Password(login) => {
-                (login.user.as_str(), self.passwords.check(&self.topology.load(), login, peer))
-            }
+            Credentials::Password(login) => (login.user.as_str(), self.check_password(login, peer).await),
             Credentials::Bearer(_) => ("", Err(LoginError::NoIssuer)),
         };
         match result {
@@ -93,5 +100,27 @@ impl Authentication {
                 Err(reason)
             }
         }
+    }
+
+    async fn check_password(&self, login: &Login, peer: IpAddr) -> Result<Identity, LoginError> {
+        let topology = self.topology.load_full();
+        let Found { identity, rehashed } = self.passwords.check(&topology, login, peer).await?;
+        if let Some((old, new)) = rehashed {
+            self.rehash(&login.user, old, new);
+        }
+        Ok(identity)
+    }
+
+    /// Asks for a better hash in the place of the one that the user has. Nobody waits for it: if it comes to nothing, the next
+    /// login asks again.
+    fn rehash(&self, user: &str, old: PasswordHash, new: PasswordHash) {
+        info!(user, "the password gets a better hash");
+        let asked = Administration::RehashPassword { user: user.to_owned(), old, new };
+        drop(self.metadata.request(MetadataRequest::Topology(Request {
+            connection: ConnectionId::FORWARDER,
+            identity: Identity::Node(Arc::from("authentication")),
+            vhost: Arc::from(DEFAULT_VHOST),
+            action: Action::Administer(asked),
+        })));
     }
 }

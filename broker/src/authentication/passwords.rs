@@ -2,64 +2,112 @@
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
-use sha2::{Digest, Sha256, Sha512};
-use subtle::{Choice, ConstantTimeEq};
+use sha2::{Digest, Sha256};
+use tokio::sync::Semaphore;
 use warren_core::session::Login;
-use warren_core::topology::{HashingAlgorithm, Identity, PasswordHash, Topology, UserRecord};
+use warren_core::topology::{HashingAlgorithm, Identity, PasswordHash, Topology};
 
 use super::LoginError;
+use super::hashing::{Expected, equal};
+use super::recent::Recent;
 use crate::config::DefaultUser;
+use crate::limits::{HASHES_AT_ONCE, VERIFIED_PASSWORDS};
 use crate::random::random;
 
 /// The user that is there while the configuration names none, and that may log in from this host only.
 const GUEST: &str = "guest";
 
-/// Checks credentials against the node's own user, which the configuration names, and against those of the topology.
+/// Checks passwords against the node's own user, which the configuration names, and against those of the topology.
 ///
 /// The node's own user is `guest` if the configuration names none; a `guest` of the topology takes its place.
-#[derive(Debug)]
 pub(super) struct Passwords {
     default_user: Option<DefaultUser>,
+    /// A hash takes 19 MiB and a core's time: so many are computed at once.
+    hashing: Semaphore,
+    verified: Mutex<Verified>,
+}
+
+/// Passwords that were right a while ago, so that a client that comes again does not cost a hash again. What is kept of one
+/// is a digest of user, password and of what the password was compared with, so that it is worth nothing once that is
+/// another one, or to somebody who reads the memory of this process.
+struct Verified {
+    key: [u8; 32],
+    digests: Recent<[u8; 32], ()>,
+}
+
+/// Who logged in with a password.
+#[derive(Debug)]
+pub(super) struct Found {
+    pub(super) identity: Identity,
+    /// The quick hash that the password was compared with, and the one to put in its place.
+    pub(super) rehashed: Option<(PasswordHash, PasswordHash)>,
 }
 
 /// The node's own user as it is at this moment.
+#[derive(Default)]
 struct NodeUser {
     name: Vec<u8>,
     password: Vec<u8>,
 }
 
+/// What a login is compared with.
+struct Candidate {
+    expected: Expected,
+    /// The name is that of the node's own user.
+    is_node: bool,
+    /// Why nobody can be the node's own user at the moment.
+    unreadable: Option<LoginError>,
+}
+
 impl Passwords {
     pub(super) fn new(default_user: Option<DefaultUser>) -> Self {
-        Self { default_user }
+        let mut key = [0; 32];
+        key.as_chunks_mut::<16>().0.iter_mut().for_each(|half| *half = random().to_ne_bytes());
+        let verified = Mutex::new(Verified { key, digests: Recent::new(VERIFIED_PASSWORDS) });
+        Self { default_user, hashing: Semaphore::new(HASHES_AT_ONCE), verified }
     }
 
-    /// Who it is if the credentials are right. The files are read at every login, so that a password changed on
-    /// disk (a Kubernetes Secret, say) counts from the next login on.
-    ///
-    /// Whatever the name, the same comparisons are made, so that the time tells nothing about who exists.
-    pub(super) fn check(&self, topology: &Topology, login: &Login, peer: IpAddr) -> Result<Identity, LoginError> {
+    /// Who it is if the password is right. The node's own user's files are read at every login, so that a password changed
+    /// on disk (a Kubernetes Secret, say) counts from the next login on.
+    pub(super) async fn check(&self, topology: &Topology, login: &Login, peer: IpAddr) -> Result<Found, LoginError> {
+        let Candidate { expected, is_node, unreadable } = self.candidate(topology, login);
+        let digest = self.verified(|verified| verified.digest(login, &expected));
+        let mut rehashed = None;
+        if self.verified(|verified| verified.digests.get(&digest).is_none()) {
+            // The pool of threads ends with the node, and nobody closes the semaphore.
+            let _permit = self.hashing.acquire().await.map_err(|_| LoginError::Credentials)?;
+            // Many who come at once with one password wait for the first of them.
+            if self.verified(|verified| verified.digests.get(&digest).is_none()) {
+                rehashed =
+                    compare(expected, login).await.ok_or_else(|| unreadable.unwrap_or(LoginError::Credentials))?;
+                self.verified(|verified| verified.digests.insert(digest, ()));
+            }
+        }
+        if login.user == GUEST && self.default_user.is_none() && !peer.to_canonical().is_loopback() {
+            return Err(LoginError::GuestFromAfar);
+        }
+        let name = Arc::from(login.user.as_str());
+        Ok(Found { identity: if is_node { Identity::Node(name) } else { Identity::User(name) }, rehashed })
+    }
+
+    fn verified<T>(&self, with: impl FnOnce(&mut Verified) -> T) -> T {
+        with(&mut self.verified.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn candidate(&self, topology: &Topology, login: &Login) -> Candidate {
         let (node, unreadable) = match self.node_user(topology) {
             Ok(node) => (node, None),
             Err(error) => (None, Some(error)),
         };
-        let node = node.as_ref().map_or((&b""[..], &b""[..]), |user| (&user.name, &user.password));
-        let is_node_user = equal(node.0, login.user.as_bytes()) & Choice::from(u8::from(!node.0.is_empty()));
-        // A password file that is still empty lets nobody in.
-        let is_node =
-            is_node_user & equal(node.1, login.password.expose()) & Choice::from(u8::from(!node.1.is_empty()));
-        let record = topology.user(&login.user);
-        let is_user = record_matches(record.map(Arc::as_ref), login.password.expose()) & !is_node_user;
-        let from_afar = login.user == GUEST && self.default_user.is_none() && !peer.to_canonical().is_loopback();
-        match record {
-            _ if !bool::from(is_node | is_user) => Err(unreadable.unwrap_or(LoginError::Credentials)),
-            _ if from_afar => Err(LoginError::GuestFromAfar),
-            Some(record) if bool::from(is_user) => Ok(Identity::User(Arc::clone(&record.name))),
-            _ => Ok(Identity::Node(Arc::from(login.user.as_str()))),
-        }
+        let NodeUser { name, password } = node.unwrap_or_default();
+        let is_node = !name.is_empty() & bool::from(equal(&name, login.user.as_bytes()));
+        let hash = topology.user(&login.user).and_then(|user| user.password.clone());
+        // Whoever has the name of the node's own user is that one, and no other.
+        let expected =
+            if is_node { Expected { plain: password, hash: None } } else { Expected { plain: Vec::new(), hash } };
+        Candidate { expected, is_node, unreadable }
     }
 
     fn node_user(&self, topology: &Topology) -> Result<Option<NodeUser>, LoginError> {
@@ -74,44 +122,27 @@ impl Passwords {
     }
 }
 
-/// Whether the password is the user's. An empty one never is, as in RabbitMQ.
-fn record_matches(user: Option<&UserRecord>, password: &[u8]) -> Choice {
-    let hash = user.and_then(|user| user.password.as_ref());
-    let empty = Choice::from(u8::from(password.is_empty()));
-    hash_matches(hash, password) & !empty
-}
-
-/// Stands in for the hash of a user who is not there: a salt and a digest like any others.
-const NOBODY: [u8; HashingAlgorithm::SALT_BYTES + HashingAlgorithm::Sha256.digest_bytes()] = [0; _];
-
-/// Compares with RabbitMQ's salted hash. All algorithms are gone through, whichever it is and also without any.
-fn hash_matches(hash: Option<&PasswordHash>, password: &[u8]) -> Choice {
-    let octets = hash.map_or(&NOBODY[..], |hash| &hash.octets);
-    let (salt, expected) = octets.split_at(octets.len().min(HashingAlgorithm::SALT_BYTES));
-    let mut right = Choice::from(0);
-    for algorithm in HashingAlgorithm::ALL {
-        let is_it = Choice::from(u8::from(hash.is_some_and(|hash| hash.algorithm == algorithm)));
-        right |= digest(algorithm, &[salt, password]).ct_eq(expected) & is_it;
-    }
-    right
-}
-
-/// All hashes here are computed by this.
-fn digest(algorithm: HashingAlgorithm, parts: &[&[u8]]) -> Vec<u8> {
-    #[cfg(test)]
-    tests::COMPUTED.with_borrow_mut(|computed| computed.push((algorithm, parts.iter().map(|part| part.len()).sum())));
-    match algorithm {
-        HashingAlgorithm::Sha256 => parts.iter().fold(Sha256::new(), Digest::chain_update).finalize().to_vec(),
-        HashingAlgorithm::Sha512 => parts.iter().fold(Sha512::new(), Digest::chain_update).finalize().to_vec(),
+impl Verified {
+    fn digest(&self, login: &Login, expected: &Expected) -> [u8; 32] {
+        let hash = expected.hash.as_ref().map_or(&[][..], |hash| &hash.octets);
+        let parts = [login.user.as_bytes(), login.password.expose(), &expected.plain, hash];
+        let mut digest = Sha256::new().chain_update(self.key);
+        for part in parts {
+            digest.update(part.len().to_le_bytes());
+            digest.update(part);
+        }
+        digest.finalize().into()
     }
 }
 
-/// The hash of a password, as a file of definitions has it: base64 of salt and digest
-/// ([`HashingAlgorithm::Sha256`]), a new one each time.
-pub fn password_hash(password: &[u8]) -> String {
-    let random = random().to_ne_bytes();
-    let salt = &random[..HashingAlgorithm::SALT_BYTES];
-    BASE64_STANDARD.encode([salt, &digest(HashingAlgorithm::Sha256, &[salt, password])].concat())
+/// Compares on a thread that may take its time. `None`: the password is wrong. Otherwise the hash, if it was a quick one,
+/// and the one to put in its place.
+async fn compare(expected: Expected, login: &Login) -> Option<Option<(PasswordHash, PasswordHash)>> {
+    let password = login.password.clone();
+    let compare = move || (expected.compare(password.expose()), expected.hash);
+    let (compared, hash) = tokio::task::spawn_blocking(compare).await.ok()?;
+    let quick = hash.filter(|hash| hash.algorithm != HashingAlgorithm::Argon2id && compared.is_hashed);
+    (compared.is_plain || compared.is_hashed).then(|| quick.map(|old| (old, compared.argon2id)))
 }
 
 /// Whether the files of a user can be read.
@@ -119,14 +150,8 @@ pub(crate) fn readable(user: &DefaultUser) -> Result<(), LoginError> {
     read_secret(&user.name_file).and_then(|_| read_secret(&user.password_file)).map(drop)
 }
 
-/// Compares by digest, in a time that tells nothing about either side, not even a length.
-fn equal(expected: &[u8], given: &[u8]) -> Choice {
-    let digest_of = |octets| digest(HashingAlgorithm::Sha256, &[octets]);
-    digest_of(expected).ct_eq(&digest_of(given))
-}
-
 /// A secret's file without the line end that editors put behind it.
-fn read_secret(path: &Path) -> Result<Vec<u8>, LoginError> {
+pub(super) fn read_secret(path: &Path) -> Result<Vec<u8>, LoginError> {
     let mut secret =
         std::fs::read(path).map_err(|source| LoginError::Secret { path: path.display().to_string(), source })?;
     while matches!(secret.last(), Some(b'\n' | b'\r')) {
@@ -138,17 +163,13 @@ fn read_secret(path: &Path) -> Result<Vec<u8>, LoginError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::cell::RefCell;
     use std::net::{Ipv4Addr, Ipv6Addr};
     use std::num::NonZeroU16;
 
     use warren_core::limits::TopologyLimits;
-    use warren_core::topology::{AdministrationChange, Change, UserLimits};
+    use warren_core::topology::{AdministrationChange, Change, UserLimits, UserRecord};
 
-    thread_local! {
-        /// The hashes that this thread has computed: with what, and of how many octets.
-        pub(super) static COMPUTED: RefCell<Vec<(HashingAlgorithm, usize)>> = const { RefCell::new(Vec::new()) };
-    }
+    use crate::authentication::hashing::tests::hash;
 
     const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
     const FAR: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
@@ -157,52 +178,39 @@ mod tests {
         Login { user: user.into(), password: password.as_bytes().into() }
     }
 
-    /// Hashes that RabbitMQ 4.3.6 takes `secret` for: salt and digest.
-    const HASHES: [(HashingAlgorithm, &str); 2] = [
-        (HashingAlgorithm::Sha256, "908dc60aa1be72aeb9ac143db6251409113280a8668a52ab64458a4b3f87d052757e4e3f"),
-        (
-            HashingAlgorithm::Sha512,
-            "908dc60ac42e993c422552d37a390855f459b99977c9f0e4aa6b3425bd3e8da1691499531074dbfcd3e831aed164779ad4f18b4aefa45a7ad6aedc71cb41d283657f75a6",
-        ),
-    ];
-
-    fn octets(hexadecimal: &str) -> Vec<u8> {
-        let digits = hexadecimal.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).expect("digits"));
-        digits.map(|pair| u8::from_str_radix(pair, 16).expect("hexadecimal")).collect()
-    }
-
-    fn hash(algorithm: HashingAlgorithm) -> PasswordHash {
-        let (_, hash) = HASHES.iter().find(|(of, _)| *of == algorithm).expect("there is one of each");
-        PasswordHash { algorithm, octets: octets(hash).into() }
+    fn put(topology: &mut Topology, name: &str, password: Option<PasswordHash>) {
+        let record = UserRecord { name: name.into(), password, tags: Vec::new(), limits: UserLimits::default() };
+        topology.apply(&Change::Administration(AdministrationChange::PutUser(Arc::new(record))));
     }
 
     /// A topology with these users.
     fn topology<const N: usize>(users: [(&str, Option<PasswordHash>); N]) -> Topology {
         let mut topology = Topology::new(NonZeroU16::MIN, TopologyLimits::default());
-        for (name, password) in users {
-            let limits = UserLimits::default();
-            let record = UserRecord { name: name.into(), password, tags: Vec::new(), limits };
-            topology.apply(&Change::Administration(AdministrationChange::PutUser(Arc::new(record))));
-        }
+        users.into_iter().for_each(|(name, password)| put(&mut topology, name, password));
         topology
     }
 
-    #[test]
-    fn guest_logs_in_from_this_host_only() {
+    async fn identity(passwords: &Passwords, topology: &Topology, login: Login) -> Result<Identity, LoginError> {
+        passwords.check(topology, &login, FAR).await.map(|found| found.identity)
+    }
+
+    #[tokio::test]
+    async fn guest_logs_in_from_this_host_only() {
         let (users, topology) = (Passwords::new(None), topology([]));
-        let check = |user, password, peer| users.check(&topology, &login(user, password), peer);
+        let check = async |user, password, peer| users.check(&topology, &login(user, password), peer).await;
         let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
         for peer in [LOCAL, IpAddr::V6(Ipv6Addr::LOCALHOST), mapped] {
-            assert_eq!(check("guest", "guest", peer).expect("right"), Identity::Node("guest".into()), "{peer}");
+            let found = check("guest", "guest", peer).await.expect("right");
+            assert_eq!(found.identity, Identity::Node("guest".into()), "{peer}");
         }
-        assert!(matches!(check("guest", "guest", FAR), Err(LoginError::GuestFromAfar)));
+        assert!(matches!(check("guest", "guest", FAR).await, Err(LoginError::GuestFromAfar)));
         for (user, password) in [("guest", "wrong"), ("guest", ""), ("", ""), ("other", "guest")] {
-            assert!(matches!(check(user, password, LOCAL), Err(LoginError::Credentials)), "{user}");
+            assert!(matches!(check(user, password, LOCAL).await, Err(LoginError::Credentials)), "{user}");
         }
     }
 
-    #[test]
-    fn a_configured_user_replaces_guest_and_its_password_may_change() {
+    #[tokio::test]
+    async fn a_configured_user_replaces_guest_and_its_password_may_change() {
         let folder = tempfile::tempdir().expect("a folder for the secrets");
         let (name_file, password_file) = (folder.path().join("username"), folder.path().join("password"));
         std::fs::write(&name_file, "app\n").expect("written");
@@ -210,91 +218,79 @@ mod tests {
         let users = Passwords::new(Some(DefaultUser { name_file, password_file: password_file.clone() }));
         let topology =
             topology([("bob", Some(hash(HashingAlgorithm::Sha256))), ("app", Some(hash(HashingAlgorithm::Sha512)))]);
-        let check = |user, password| users.check(&topology, &login(user, password), FAR);
-        assert_eq!(check("app", "first").expect("right"), Identity::Node("app".into()));
-        assert!(matches!(check("guest", "guest"), Err(LoginError::Credentials)));
-        assert!(check("app", "secret").is_err(), "the name is the node's own user's");
+        let check = async |user, password| identity(&users, &topology, login(user, password)).await;
+        assert_eq!(check("app", "first").await.expect("right"), Identity::Node("app".into()));
+        assert!(matches!(check("guest", "guest").await, Err(LoginError::Credentials)));
+        assert!(check("app", "secret").await.is_err(), "the name is the node's own user's");
         std::fs::write(&password_file, "\n").expect("written");
-        assert!(users.check(&topology, &login("app", ""), FAR).is_err(), "an empty file lets nobody in");
+        assert!(check("app", "").await.is_err(), "an empty file lets nobody in");
         std::fs::write(&password_file, "second\n").expect("written");
-        assert!(check("app", "first").is_err());
-        assert!(check("app", "second").is_ok());
+        assert!(check("app", "first").await.is_err());
+        assert!(check("app", "second").await.is_ok());
         std::fs::remove_file(&password_file).expect("removed");
-        assert!(matches!(check("app", ""), Err(LoginError::Secret { .. })));
-        assert_eq!(check("bob", "secret").expect("others go on"), Identity::User("bob".into()));
+        assert!(matches!(check("app", "").await, Err(LoginError::Secret { .. })));
+        assert_eq!(check("bob", "secret").await.expect("others go on"), Identity::User("bob".into()));
     }
 
-    #[test]
-    fn passwords_are_those_that_rabbitmq_hashed() {
+    #[tokio::test]
+    async fn a_quick_hash_is_to_be_replaced_and_one_of_ours_is_not() {
         let users = Passwords::new(None);
         for algorithm in HashingAlgorithm::ALL {
-            let topology = topology([("bob", Some(hash(algorithm)))]);
-            let check = |password| users.check(&topology, &login("bob", password), FAR);
-            assert_eq!(check("secret").expect("right"), Identity::User("bob".into()), "{algorithm:?}");
-            for wrong in ["Secret", "secret ", "secre", ""] {
-                assert!(matches!(check(wrong), Err(LoginError::Credentials)), "{algorithm:?} {wrong}");
-            }
+            let mut topology = topology([("bob", Some(hash(algorithm)))]);
+            let found = users.check(&topology, &login("bob", "secret"), FAR).await.expect("right");
+            assert_eq!(found.identity, Identity::User("bob".into()), "{algorithm:?}");
+            let Some((old, new)) = found.rehashed else {
+                assert_eq!(algorithm, HashingAlgorithm::Argon2id);
+                continue;
+            };
+            assert_eq!((old, new.algorithm), (hash(algorithm), HashingAlgorithm::Argon2id));
+            put(&mut topology, "bob", Some(new));
+            let again = users.check(&topology, &login("bob", "secret"), FAR).await.expect("the new one is of it too");
+            assert!(again.rehashed.is_none());
         }
     }
 
-    #[test]
-    fn a_user_without_password_or_with_an_empty_one_does_not_log_in() {
+    #[tokio::test]
+    async fn who_comes_again_costs_no_hash_and_a_changed_or_removed_password_counts_at_once() {
         let users = Passwords::new(None);
-        let empty = PasswordHash {
-            algorithm: HashingAlgorithm::Sha256,
-            octets: [b"salt".to_vec(), digest(HashingAlgorithm::Sha256, &[b"salt"])].concat().into(),
-        };
-        let broken = PasswordHash { algorithm: HashingAlgorithm::Sha256, octets: vec![1].into() };
-        let topology = topology([("none", None), ("empty", Some(empty)), ("broken", Some(broken))]);
-        for user in ["none", "empty", "broken", "unknown"] {
-            assert!(matches!(users.check(&topology, &login(user, ""), LOCAL), Err(LoginError::Credentials)), "{user}");
+        let mut topology = topology([("bob", Some(hash(HashingAlgorithm::Argon2id)))]);
+        assert!(identity(&users, &topology, login("bob", "secret")).await.is_ok());
+        let all = users.hashing.acquire_many(2).await.expect("nobody computes one");
+        for _ in 0..100 {
+            assert!(identity(&users, &topology, login("bob", "secret")).await.is_ok(), "no hash can be computed now");
         }
-    }
-
-    #[test]
-    fn a_hash_that_we_make_is_one_that_we_take_and_no_two_are_equal() {
-        let hash = password_hash(b"a secret");
-        let octets = BASE64_STANDARD.decode(&hash).expect("base64").into();
-        let topology = topology([("bob", Some(PasswordHash { algorithm: HashingAlgorithm::Sha256, octets }))]);
-        let users = Passwords::new(None);
-        assert!(users.check(&topology, &login("bob", "a secret"), FAR).is_ok());
-        assert!(users.check(&topology, &login("bob", "a secre"), FAR).is_err());
-        assert_ne!(password_hash(b"a secret"), hash);
-    }
-
-    #[test]
-    fn a_refusal_costs_the_same_hashes_whether_the_user_is_there_or_not() {
-        let folder = tempfile::tempdir().expect("a folder for the secrets");
-        let (name_file, password_file) = (folder.path().join("username"), folder.path().join("password"));
-        std::fs::write(&name_file, "appl").expect("written");
-        std::fs::write(&password_file, "password").expect("written");
-        let configured = Passwords::new(Some(DefaultUser { name_file, password_file }));
-        let topology = topology([
-            ("bobb", Some(hash(HashingAlgorithm::Sha256))),
-            ("carl", Some(hash(HashingAlgorithm::Sha512))),
-            ("none", None),
-        ]);
-        let cost = |users: &Passwords, user| {
-            COMPUTED.take();
-            assert!(users.check(&topology, &login(user, "not it"), LOCAL).is_err(), "{user}");
-            COMPUTED.take()
-        };
-        for users in [configured, Passwords::new(None)] {
-            let expected = cost(&users, "nobd");
-            assert!(expected.contains(&(HashingAlgorithm::Sha256, 4 + 6)), "a password is hashed with its salt");
-            assert!(expected.contains(&(HashingAlgorithm::Sha512, 4 + 6)), "with either algorithm");
-            for user in ["bobb", "carl", "none", "appl"] {
-                assert_eq!(cost(&users, user), expected, "{user}");
-            }
+        drop(all);
+        for (user, password) in [("bob", "secre"), ("bobs", "ecret"), ("carol", "secret")] {
+            assert!(identity(&users, &topology, login(user, password)).await.is_err(), "{user}");
         }
+        put(
+            &mut topology,
+            "bob",
+            Some(PasswordHash { octets: vec![1; 48].into(), ..hash(HashingAlgorithm::Argon2id) }),
+        );
+        assert!(identity(&users, &topology, login("bob", "secret")).await.is_err(), "it is another one");
+        put(&mut topology, "bob", None);
+        assert!(identity(&users, &topology, login("bob", "secret")).await.is_err(), "it has none");
     }
 
-    #[test]
-    fn a_guest_of_the_topology_takes_the_place_of_the_built_in_one() {
+    #[tokio::test]
+    async fn many_who_come_at_once_with_one_password_cost_few_hashes() {
+        let (users, topology) = (Passwords::new(None), topology([("bob", Some(hash(HashingAlgorithm::Sha512)))]));
+        let logins = (0..1_000).map(|_| identity(&users, &topology, login("bob", "secret")));
+        let begin = std::time::Instant::now();
+        assert!(futures::future::join_all(logins).await.iter().all(Result::is_ok));
+        let one = begin.elapsed() / 100;
+        let begin = std::time::Instant::now();
+        assert!(identity(&users, &topology, login("bob", "wrong")).await.is_err());
+        assert!(begin.elapsed() > one, "a thousand took as long as a hundred hashes");
+    }
+
+    #[tokio::test]
+    async fn a_guest_of_the_topology_takes_the_place_of_the_built_in_one() {
         let (users, topology) = (Passwords::new(None), topology([("guest", Some(hash(HashingAlgorithm::Sha256)))]));
-        let check = |password, peer| users.check(&topology, &login("guest", password), peer);
-        assert!(matches!(check("guest", LOCAL), Err(LoginError::Credentials)));
-        assert_eq!(check("secret", LOCAL).expect("right"), Identity::User("guest".into()));
-        assert!(matches!(check("secret", FAR), Err(LoginError::GuestFromAfar)));
+        let check = async |password, peer| users.check(&topology, &login("guest", password), peer).await;
+        assert!(matches!(check("guest", LOCAL).await, Err(LoginError::Credentials)));
+        assert_eq!(check("secret", LOCAL).await.expect("right").identity, Identity::User("guest".into()));
+        assert!(matches!(check("secret", FAR).await, Err(LoginError::GuestFromAfar)));
     }
 }

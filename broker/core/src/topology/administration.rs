@@ -20,7 +20,7 @@ use super::permissions::{PermissionsRecord, TopicPermissionsRecord};
 use super::policy::{self, ApplyTo, Policy};
 use super::records::{VhostLimits, VhostRecord};
 use super::request::{Outcome, Prepared, Request};
-use super::users::{HashingAlgorithm, PasswordHash, UserLimits, UserRecord};
+use super::users::{PasswordHash, UserLimits, UserRecord};
 use super::vhost::Vhost;
 use crate::{Exception, limits};
 
@@ -48,6 +48,16 @@ pub enum Administration {
         password: Option<PasswordHash>,
         /// RabbitMQ's tags.
         tags: Vec<String>,
+    },
+    /// Puts another hash of the same password in the place of the one that the user has. If it has another one than `old` by
+    /// now, nothing happens. The virtual host does not matter.
+    RehashPassword {
+        /// The user.
+        user: String,
+        /// The hash that the password was compared with.
+        old: PasswordHash,
+        /// The better one.
+        new: PasswordHash,
     },
     /// Deletes the user with all its rights. The virtual host does not matter.
     DeleteUser {
@@ -127,7 +137,10 @@ impl Administration {
     fn resource(&self) -> Resource {
         match self {
             Self::PutVhost { .. } | Self::DeleteVhost | Self::SetVhostLimits(_) => Resource::Vhost,
-            Self::PutUser { .. } | Self::DeleteUser { .. } | Self::SetUserLimits { .. } => Resource::User,
+            Self::PutUser { .. }
+            | Self::RehashPassword { .. }
+            | Self::DeleteUser { .. }
+            | Self::SetUserLimits { .. } => Resource::User,
             Self::SetPermissions { .. } | Self::ClearPermissions { .. } => Resource::Permissions,
             Self::SetTopicPermissions { .. } | Self::ClearTopicPermissions { .. } => Resource::Permissions,
             Self::PutPolicy(declaration) if declaration.operator => Resource::OperatorPolicy,
@@ -149,6 +162,10 @@ impl Topology {
             Administration::DeleteVhost => return Ok(self.delete_vhost(&request.vhost)),
             Administration::SetVhostLimits(limits) => limit_vhost(vhost()?, *limits),
             Administration::PutUser { name, password, tags } => self.put_user(name, password.as_ref(), tags)?,
+            Administration::RehashPassword { user, old, new } => match self.rehash(user, old, new)? {
+                Some(change) => change,
+                None => return Ok(Prepared { changes: Vec::new(), outcome: Outcome::Done }),
+            },
             Administration::DeleteUser { name } => AdministrationChange::DeleteUser { name: Arc::from(name.as_str()) },
             Administration::SetUserLimits { user, limits } => self.limit_user(user, *limits)?,
             Administration::SetPermissions { user, configure, write, read } => {
@@ -266,6 +283,20 @@ impl Topology {
         })))
     }
 
+    fn rehash(
+        &self,
+        user: &str,
+        old: &PasswordHash,
+        new: &PasswordHash,
+    ) -> Result<Option<AdministrationChange>, Exception> {
+        check_hash(user, new)?;
+        let record = self.user(user).filter(|record| record.password.as_ref() == Some(old));
+        Ok(record.map(|record| {
+            let record = UserRecord { password: Some(new.clone()), ..UserRecord::clone(record) };
+            AdministrationChange::PutUser(Arc::new(record))
+        }))
+    }
+
     fn limit_user(&self, user: &str, limits: UserLimits) -> Result<AdministrationChange, Exception> {
         let record = UserRecord { limits, ..UserRecord::clone(self.user_or_refuse(user)?) };
         Ok(AdministrationChange::PutUser(Arc::new(record)))
@@ -379,7 +410,7 @@ fn check_tags(tags: &[String]) -> Result<Vec<Arc<str>>, Exception> {
 }
 
 fn check_hash(user: &str, hash: &PasswordHash) -> Result<(), Exception> {
-    let expected = HashingAlgorithm::SALT_BYTES + hash.algorithm.digest_bytes();
+    let expected = hash.algorithm.salt_bytes() + hash.algorithm.digest_bytes();
     if hash.octets.len() == expected {
         return Ok(());
     }

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | 8 | put virtual host | name · description text · tags list · u8 1 · default queue type as a name *or* u8 0 · limit of connections · limit of queues |
 //! | 9 | delete virtual host | name |
-//! | 10 | put user | name · tags list · limit of connections · limit of channels · password u8 (0 none, 1 SHA-256, 2 SHA-512) · *with a password* salt and digest as arguments are |
+//! | 10 | put user | name · tags list · limit of connections · limit of channels · password u8 (0 none, 1 SHA-256, 2 SHA-512, 3 Argon2id) · *with a password* salt and digest as arguments are |
 //! | 11 | delete user | name |
 //! | 12 | put permissions | user name · vhost name · configure text · write text · read text |
 //! | 13 | delete permissions | user name · vhost name |
@@ -162,6 +162,7 @@ fn encode_user(record: &UserRecord, out: &mut Vec<u8>) {
     out.push(match password.algorithm {
         HashingAlgorithm::Sha256 => 1,
         HashingAlgorithm::Sha512 => 2,
+        HashingAlgorithm::Argon2id => 3,
     });
     put_arguments(out, &password.octets);
 }

@@ -29,7 +29,7 @@ impl UserRecord {
     }
 }
 
-/// A password as RabbitMQ stores it: four octets of salt, then the digest of salt and password. Never shown.
+/// A password as it is stored: the salt, then the digest of salt and password. Never shown.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PasswordHash {
     /// What the digest was made with.
@@ -44,28 +44,36 @@ impl fmt::Debug for PasswordHash {
     }
 }
 
-/// The algorithms that RabbitMQ hashes passwords with. Of users older than RabbitMQ 3.6 it may have MD5 hashes; who gets hold of
-/// one finds the password, so they are not among these.
+/// The algorithms that passwords are hashed with: RabbitMQ's, which are quick, and ours, which is not. Of users older than RabbitMQ
+/// 3.6 it may have MD5 hashes; who gets hold of one finds the password, so they are not among these.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HashingAlgorithm {
     /// `rabbit_password_hashing_sha256`, the default since RabbitMQ 3.6.
     Sha256,
     /// `rabbit_password_hashing_sha512`
     Sha512,
+    /// Argon2id (RFC 9106) with 19 MiB of memory, two passes and one lane: what we hash with. RabbitMQ does not know it.
+    Argon2id,
 }
 
 impl HashingAlgorithm {
     /// All of them, in the order of their stored numbers.
-    pub const ALL: [Self; 2] = [Self::Sha256, Self::Sha512];
+    pub const ALL: [Self; 3] = [Self::Sha256, Self::Sha512, Self::Argon2id];
 
     /// Octets of salt in front of the digest.
-    pub const SALT_BYTES: usize = 4;
+    pub const fn salt_bytes(self) -> usize {
+        match self {
+            Self::Sha256 | Self::Sha512 => 4,
+            Self::Argon2id => 16,
+        }
+    }
 
     /// The name in definitions.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Sha256 => "rabbit_password_hashing_sha256",
             Self::Sha512 => "rabbit_password_hashing_sha512",
+            Self::Argon2id => "warren_password_hashing_argon2id",
         }
     }
 
@@ -77,7 +85,7 @@ impl HashingAlgorithm {
     /// Octets of its digests.
     pub const fn digest_bytes(self) -> usize {
         match self {
-            Self::Sha256 => 32,
+            Self::Sha256 | Self::Argon2id => 32,
             Self::Sha512 => 64,
         }
     }

@@ -117,6 +117,26 @@ fn what_is_so_already_changes_nothing() {
 }
 
 #[test]
+fn a_better_hash_takes_the_place_of_the_one_it_was_made_from_and_of_no_other() {
+    let mut world = World::new();
+    let old = hash(HashingAlgorithm::Sha512, 68);
+    let new = hash(HashingAlgorithm::Argon2id, 48);
+    world.ask_in("v", put_user("bob", Some(old.clone())));
+    let rehash = |user: &str, old: &PasswordHash, new: &PasswordHash| {
+        let (user, old, new) = (String::from(user), old.clone(), new.clone());
+        Action::Administer(Administration::RehashPassword { user, old, new })
+    };
+    assert_eq!(world.ask_in("v", rehash("bob", &new, &new)).changes, [], "it has another one");
+    assert_eq!(world.ask_in("v", rehash("carol", &old, &new)).changes, [], "there is no such user");
+    assert_eq!(world.ask_in("v", rehash("bob", &old, &new)).changes.len(), 1);
+    assert_eq!(world.topology.user("bob").unwrap().password.as_ref(), Some(&new));
+    assert_eq!(world.ask_in("v", rehash("bob", &old, &new)).changes, [], "it is so already");
+    let broken = hash(HashingAlgorithm::Argon2id, 36);
+    let text = "password hash of user 'bob' has 36 octets, those of warren_password_hashing_argon2id have 48";
+    assert_channel_exception(world.prepare_in(&node(), "v", rehash("bob", &new, &broken)), 406, text);
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_a_sentence() {
     let world = World::new();
     let long = "x".repeat(256);
@@ -296,6 +316,11 @@ fn the_form_of_administration_in_the_log_stays() {
     check(
         AdministrationChange::PutUser(Arc::new(user(Some(password)))),
         b"\x0a\x01u\x00\x00\x01\x03\x00\x00\x00\x02\x0a\x00\x00\x00saltdigest",
+    );
+    let password = PasswordHash { algorithm: HashingAlgorithm::Argon2id, octets: Bytes::from_static(b"saltdigest") };
+    check(
+        AdministrationChange::PutUser(Arc::new(user(Some(password)))),
+        b"\x0a\x01u\x00\x00\x01\x03\x00\x00\x00\x03\x0a\x00\x00\x00saltdigest",
     );
     check(AdministrationChange::PutUser(Arc::new(user(None))), b"\x0a\x01u\x00\x00\x01\x03\x00\x00\x00\x00");
     check(AdministrationChange::DeleteUser { name: name("u") }, b"\x0b\x01u");
