@@ -191,3 +191,7 @@ impl Default for TopologyLimits {
         }
     }
 }
+
+/// Scopes of a token that give something here; a token with more is refused. Each of them may be looked at when a right is
+/// asked for.
+pub const TOKEN_SCOPES: usize = 512;

@@ -12,7 +12,8 @@ use warren_amqp::ReplyCode;
 use super::Topology;
 use super::permissions::Permission;
 use super::records::ExchangeKind;
-use super::users::User;
+use super::token::TokenIdentity;
+use super::users::{User, UserLimits};
 use super::vhost::Vhost;
 use crate::Exception;
 
@@ -24,6 +25,8 @@ pub enum Identity {
     Node(Arc<str>),
     /// A user of the topology, with the rights that are written down there at the time of each request.
     User(Arc<str>),
+    /// Somebody who showed a token, with the rights that it carries. A user of that name does not matter, but for its limits.
+    Token(Arc<TokenIdentity>),
 }
 
 impl Identity {
@@ -31,6 +34,7 @@ impl Identity {
     pub fn name(&self) -> &Arc<str> {
         match self {
             Self::Node(name) | Self::User(name) => name,
+            Self::Token(token) => token.name(),
         }
     }
 }
@@ -175,7 +179,7 @@ impl Topology {
                 format!("access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached");
             return refused(text);
         }
-        let limits = self.record_of(identity).map(|user| user.record.limits);
+        let limits = self.limits_of(identity);
         if let Some(limit) = reached(limits.and_then(|limits| limits.max_connections), open.of_user) {
             let text = format!("connection refused for user '{user}': user connection limit ({limit}) is reached");
             return refused(text);
@@ -188,7 +192,7 @@ impl Topology {
     /// # Errors
     /// 530 at the user's limit.
     pub fn may_open_channel(&self, identity: &Identity, open: usize) -> Result<(), Exception> {
-        let limits = self.record_of(identity).map(|user| user.record.limits);
+        let limits = self.limits_of(identity);
         let Some(limit) = reached(limits.and_then(|limits| limits.max_channels), open) else {
             return Ok(());
         };
@@ -218,7 +222,7 @@ impl Topology {
 
     /// Whether the user may send messages whose `user-id` names somebody else (RabbitMQ's tag `impersonator`).
     pub fn may_impersonate(&self, identity: &Identity) -> bool {
-        self.record_of(identity).is_some_and(|user| user.record.has_tag("impersonator"))
+        self.rights_of(identity).is_some_and(|rights| rights.has_tag("impersonator"))
     }
 
     /// Whether the user may do that to the resource of that name. For resources that are not in a virtual host, and
@@ -238,10 +242,8 @@ impl Topology {
         let Some(need) = need(verb, resource) else {
             return Err(Exception::channel(ReplyCode::AccessRefused, "there is no such right"));
         };
-        let allowed = match identity {
-            Identity::Node(_) => true,
-            Identity::User(user) => self.users.get(user).is_some_and(|user| meets(user, need, vhost, name)),
-        };
+        let allowed = matches!(identity, Identity::Node(_))
+            || self.rights_of(identity).is_some_and(|rights| meets(&rights, need, vhost, name));
         if allowed { Ok(()) } else { Err(refused(identity.name(), need, resource, vhost, name)) }
     }
 
@@ -258,17 +260,30 @@ impl Topology {
         exchange: &str,
         key: &str,
     ) -> Result<(), Exception> {
-        let (Some(user), Some(Need::Permission(permission))) =
-            (self.record_of(identity).filter(|user| !user.topics.is_empty()), need(verb, Resource::Topic))
-        else {
+        let Some(Need::Permission(permission)) = need(verb, Resource::Topic) else {
             return Ok(());
         };
+        let unlimited = match identity {
+            Identity::Node(_) => true,
+            Identity::User(name) => self.users.get(name).is_none_or(|user| user.topics.is_empty()),
+            Identity::Token(_) => false,
+        };
+        if unlimited {
+            return Ok(());
+        }
         let found = self.vhost(vhost).and_then(|vhost| vhost.exchange(exchange));
         let Some(exchange) = found.filter(|exchange| exchange.kind == ExchangeKind::Topic) else {
             return Ok(());
         };
-        let rights = user.topics.get(&(Arc::clone(&exchange.vhost), Arc::clone(&exchange.name)));
-        if rights.is_none_or(|rights| rights.allows(permission, key)) {
+        let allowed = match identity {
+            Identity::Token(token) => token.permits_topic(permission, vhost, &exchange.name, key),
+            Identity::Node(name) | Identity::User(name) => {
+                let place = (Arc::clone(&exchange.vhost), Arc::clone(&exchange.name));
+                let rights = self.users.get(name).and_then(|user| user.topics.get(&place));
+                rights.is_none_or(|rights| rights.allows(permission, key))
+            }
+        };
+        if allowed {
             return Ok(());
         }
         let (permission, name, user) = (permission.name(), &exchange.name, identity.name());
@@ -278,10 +293,20 @@ impl Topology {
         Err(Exception::channel(ReplyCode::AccessRefused, text))
     }
 
-    fn record_of(&self, identity: &Identity) -> Option<&User> {
+    /// The limits of the user of that name; the node's own has none.
+    fn limits_of(&self, identity: &Identity) -> Option<UserLimits> {
         match identity {
             Identity::Node(_) => None,
-            Identity::User(name) => self.users.get(name),
+            Identity::User(_) | Identity::Token(_) => self.users.get(identity.name()).map(|user| user.record.limits),
+        }
+    }
+
+    /// `None`: it needs none, or has none.
+    fn rights_of<'a>(&'a self, identity: &'a Identity) -> Option<Rights<'a>> {
+        match identity {
+            Identity::Node(_) => None,
+            Identity::User(name) => self.users.get(name).map(Rights::User),
+            Identity::Token(token) => Some(Rights::Token(token)),
         }
     }
 }
@@ -291,14 +316,44 @@ fn reached(limit: Option<u32>, count: usize) -> Option<u32> {
     limit.filter(|limit| usize::try_from(*limit).is_ok_and(|limit| count >= limit))
 }
 
-fn meets(user: &User, need: Need, vhost: &str, name: &str) -> bool {
-    let rights = user.permissions.get(vhost);
-    let administrator = user.record.has_tag("administrator");
+/// Where rights are written down.
+enum Rights<'a> {
+    User(&'a User),
+    Token(&'a TokenIdentity),
+}
+
+impl Rights<'_> {
+    fn has_tag(&self, tag: &str) -> bool {
+        match self {
+            Self::User(user) => user.record.has_tag(tag),
+            Self::Token(token) => token.tags().iter().any(|own| **own == *tag),
+        }
+    }
+
+    fn enters(&self, vhost: &str) -> bool {
+        match self {
+            Self::User(user) => user.permissions.contains_key(vhost),
+            Self::Token(token) => token.enters(vhost),
+        }
+    }
+
+    fn permits(&self, permission: Permission, vhost: &str, name: &str) -> bool {
+        match self {
+            Self::User(user) => {
+                user.permissions.get(vhost).is_some_and(|rights| rights.pattern(permission).matches(name))
+            }
+            Self::Token(token) => token.permits(permission, vhost, name),
+        }
+    }
+}
+
+fn meets(rights: &Rights<'_>, need: Need, vhost: &str, name: &str) -> bool {
+    let administrator = || rights.has_tag("administrator");
     match need {
-        Need::Permission(permission) => rights.is_some_and(|rights| rights.pattern(permission).matches(name)),
-        Need::Entry => rights.is_some(),
-        Need::Administrator => administrator,
-        Need::Policymaker => (administrator || user.record.has_tag("policymaker")) && rights.is_some(),
+        Need::Permission(permission) => rights.permits(permission, vhost, name),
+        Need::Entry => rights.enters(vhost),
+        Need::Administrator => administrator(),
+        Need::Policymaker => (administrator() || rights.has_tag("policymaker")) && rights.enters(vhost),
     }
 }
 

@@ -44,6 +44,7 @@ mod request;
 mod routes;
 mod settings;
 mod snapshot;
+mod token;
 mod topic;
 mod trie;
 mod users;
@@ -62,6 +63,7 @@ pub use policy::{ApplyTo, EffectivePolicy, Policy};
 pub use records::{BindingRecord, Destination, ExchangeKind, ExchangeRecord, QueueRecord, VhostLimits, VhostRecord};
 pub use request::{Action, Bind, ExchangeDeclaration, Outcome, Prepared, QueueDeclaration, Request};
 pub use routes::{Envelope, Logging, Route, RouteError, Routes};
+pub use token::{TokenIdentity, TooManyScopes};
 pub use users::{HashingAlgorithm, PasswordHash, UserLimits, UserRecord};
 pub use vhost::Vhost;
 

@@ -34,7 +34,20 @@ fn people(world: &mut World) -> Vec<(Identity, &'static str)> {
         }
         (identity, may)
     };
+    let token = |scopes: &[&str], may: &'static str| {
+        let token = TokenIdentity::new("token", scopes.iter().copied()).expect("few scopes");
+        (Identity::Token(Arc::new(token)), may)
+    };
     vec![
+        token(&[], ""),
+        token(&["configure:%2F/x"], "ce"),
+        token(&["write:%2F/x*", "read:other/x"], "we"),
+        token(&["read:*/x/*"], "re"),
+        token(&["tag:monitoring", "read:%2F/y"], "e"),
+        token(&["tag:administrator"], "a"),
+        token(&["tag:policymaker", "read:other/*"], ""),
+        token(&["tag:policymaker", "read:%2F/"], "ep"),
+        token(&["tag:administrator", "configure:*/"], "eap"),
         person("nobody", &[], None, ""),
         person("configurer", &[], Some(["^x$", "", ""]), "ce"),
         person("writer", &[], Some(["", "^x$", ""]), "we"),
@@ -63,6 +76,41 @@ fn every_verb_on_every_resource_takes_what_the_table_says_and_the_rest_is_nobody
             }
         }
     }
+}
+
+#[test]
+fn a_token_takes_a_third_pattern_for_the_keys_of_topic_exchanges_alone() {
+    let mut world = World::new();
+    world.exchange("t", "topic");
+    world.exchange("d", "direct");
+    let holder = |scopes: &[&str]| {
+        Identity::Token(Arc::new(TokenIdentity::new("alice", scopes.iter().copied()).expect("few scopes")))
+    };
+    let publish = |identity: &Identity, exchange, key| world.topology.may_publish(identity, "/", exchange, key);
+    let text = "write access to topic 'a.b' in exchange 't' in vhost '/' refused for user 'alice'";
+    for scopes in
+        [&["write:*/*"][..], &["write:*/*/b*"], &["write:*/other/*", "write:*/t"], &["read:*/*/*", "write:*/t"]]
+    {
+        assert_channel_exception(publish(&holder(scopes), "t", "a.b"), 403, text);
+        assert_eq!(publish(&holder(&["write:*/*"]), "d", "a.b"), Ok(()), "{scopes:?}");
+    }
+    for scopes in [&["write:*/*/*"][..], &["write:*/t/a*"], &["write:*/*", "write:*/*/a.b"]] {
+        assert_eq!(publish(&holder(scopes), "t", "a.b"), Ok(()), "{scopes:?}");
+    }
+}
+
+#[test]
+fn a_token_has_its_own_rights_and_the_limits_of_the_user_of_its_name() {
+    let mut world = World::new();
+    world.put_user(BOB, &["administrator"]);
+    world.permit(BOB, ".*", ".*", ".*");
+    let limits = UserLimits { max_connections: Some(1), max_channels: None };
+    world.administer("/", Administration::SetUserLimits { user: BOB.to_string(), limits });
+    let bob = Identity::Token(Arc::new(TokenIdentity::new(BOB, ["read:%2F/q"]).expect("one scope")));
+    assert!(world.topology.check(&bob, Verb::Administer, Resource::User, "/", "").is_err());
+    assert!(world.prepare_in(&bob, "/", declare_queue("q", |_| {})).is_err());
+    let open = |of_user| world.topology.may_open(&bob, "/", OpenConnections { of_user, in_vhost: of_user });
+    assert!(open(0).is_ok() && open(1).is_err());
 }
 
 #[test]
