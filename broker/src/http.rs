@@ -1,4 +1,9 @@
-//! HTTP on the metrics port: `/livez`, `/readyz` (Kubernetes' probes) and `/metrics` (Prometheus).
+//! HTTP on the metrics port: `/livez`, `/readyz` (Kubernetes' probes) and `/metrics` (Prometheus); and the server of all HTTP
+//! ports.
+
+mod patience;
+pub(crate) mod server;
+mod slots;
 
 use std::sync::Arc;
 
@@ -15,11 +20,13 @@ use crate::node::Shared;
 
 /// The routes.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
-    Router::new()
+    let router = Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
-        .with_state(shared)
+        .with_state(shared);
+    // Nothing here reads a body.
+    server::limit_bodies(router, 0)
 }
 
 /// The process runs and its runtime answers. A log that fails ends the process, so there is nothing else to ask.

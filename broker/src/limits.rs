@@ -77,3 +77,17 @@ pub(crate) const HASHES_AT_ONCE: usize = 2;
 /// Passwords that were right lately and are known again, to twice as many; of more, those that were not used for longest cost
 /// another hash.
 pub(crate) const VERIFIED_PASSWORDS: usize = 1_024;
+
+/// HTTP connections per port. One more takes the place of the one that has waited longest for a request of its client; while
+/// all of them are being answered, it is closed at once.
+pub(crate) const HTTP_CONNECTIONS: usize = 512;
+
+/// Octets of an HTTP request's head; a longer one is answered by 431.
+pub(crate) const HTTP_HEADER_BYTES: usize = 16 << 10;
+
+/// How long an HTTP client may take for its TLS handshake, for a request's head, and between two requests; then its
+/// connection is closed.
+pub(crate) const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the body of an HTTP request may take to come; then reading it fails.
+pub(crate) const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(60);

@@ -12,12 +12,13 @@ use tracing::{Instrument, debug, info, info_span, warn};
 use warren_core::ConnectionId;
 use warren_core::limits::HANDSHAKE_MILLIS;
 
+use crate::connection;
 use crate::limits::HANDSHAKES;
 use crate::node::Shared;
-use crate::{connection, tls};
+use crate::tls::{self, ReloadingTls};
 
 /// Accepts until the node stops; with `tls`, clients that speak TLS.
-pub(crate) async fn listen(listener: TcpListener, tls: Option<TlsAcceptor>, shared: Arc<Shared>) {
+pub(crate) async fn listen(listener: TcpListener, tls: Option<Arc<ReloadingTls>>, shared: Arc<Shared>) {
     let mut stopping = shared.stopping();
     loop {
         let accepted = tokio::select! {
@@ -25,7 +26,7 @@ pub(crate) async fn listen(listener: TcpListener, tls: Option<TlsAcceptor>, shar
             _ = stopping.wait_for(|stopping| *stopping) => return,
         };
         match accepted {
-            Ok((stream, peer)) => admit(stream, peer, tls.as_ref(), &shared),
+            Ok((stream, peer)) => admit(stream, peer, tls.as_deref(), &shared),
             Err(error) => {
                 // Out of descriptors, most likely: waiting lets others close theirs.
                 warn!(%error, "a connection cannot be accepted");
@@ -36,7 +37,7 @@ pub(crate) async fn listen(listener: TcpListener, tls: Option<TlsAcceptor>, shar
 }
 
 /// Starts the connection's task, unless too many others have not logged in yet.
-fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&TlsAcceptor>, shared: &Arc<Shared>) {
+fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&ReloadingTls>, shared: &Arc<Shared>) {
     let Some(handshake) = InHandshake::begin(shared) else {
         debug!(%peer, "too many connections are logging in; closing this one");
         return;
@@ -49,7 +50,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&TlsAcceptor>, shared:
     let span = info_span!("connection", connection_id = id.0, %peer);
     match tls {
         None => shared.tasks.spawn(connection::serve(id, stream, peer, handshake).instrument(span)),
-        Some(tls) => shared.tasks.spawn(serve_tls(id, stream, peer, tls.clone(), handshake).instrument(span)),
+        Some(tls) => shared.tasks.spawn(serve_tls(id, stream, peer, tls.acceptor(), handshake).instrument(span)),
     };
 }
 

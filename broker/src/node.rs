@@ -11,6 +11,7 @@ use std::time::Instant;
 use anyhow::Context;
 use arc_swap::ArcSwap;
 use futures::FutureExt;
+use futures::future::join_all;
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -30,6 +31,7 @@ use crate::config::Config;
 use crate::connections::Connections;
 use crate::definitions::{self, Definition};
 use crate::forwarder::ForwarderTask;
+use crate::http::server::HttpServer;
 use crate::inbox::{InboxSender, inbox};
 use crate::limits::SHUTDOWN_TIMEOUT;
 use crate::log::{self, LogSignal, NodeLog, Opened};
@@ -95,6 +97,7 @@ pub struct Node {
     amqps: Vec<SocketAddr>,
     metrics: SocketAddr,
     servers: Vec<JoinHandle<()>>,
+    http: Vec<HttpServer>,
 }
 
 impl Node {
@@ -106,7 +109,7 @@ impl Node {
         raise_file_limit();
         let started = Instant::now();
         let definitions = config.definitions.as_deref().map(definitions::load).transpose()?.unwrap_or_default();
-        let tls = config.tls.as_ref().map(tls::acceptor).transpose()?;
+        let tls = config.tls.as_ref().map(tls::load).transpose()?.map(Arc::new);
         let listeners = bind(&config.listeners.amqp).await?;
         let tls_listeners = bind(&config.amqps()).await?;
         let http_listener = bind_one(config.listeners.metrics).await?;
@@ -122,12 +125,13 @@ impl Node {
         let amqp = addresses(&listeners)?;
         let amqps = addresses(&tls_listeners)?;
         let metrics = http_listener.local_addr()?;
-        let mut servers = vec![tokio::spawn(serve_http(http_listener, shared.clone()))];
+        let http = vec![HttpServer::start(http_listener, None, http::router(shared.clone()))];
         let plain = listeners.into_iter().map(|listener| (listener, None));
         let all = plain.chain(tls_listeners.into_iter().map(|listener| (listener, tls.clone())));
-        servers.extend(all.map(|(listener, tls)| tokio::spawn(listener::listen(listener, tls, shared.clone()))));
+        let servers =
+            all.map(|(listener, tls)| tokio::spawn(listener::listen(listener, tls, shared.clone()))).collect();
         info!(?amqp, ?amqps, %metrics, elapsed = ?started.elapsed(), "ready");
-        Ok(Self { shared, writer, amqp, amqps, metrics, servers })
+        Ok(Self { shared, writer, amqp, amqps, metrics, servers, http })
     }
 
     /// The addresses for AMQP, with the ports that were taken.
@@ -159,6 +163,8 @@ impl Node {
         for server in self.servers {
             server.abort();
         }
+        // Until now they have answered that the node is stopping.
+        join_all(self.http.into_iter().map(HttpServer::stop)).await;
         // Blocks for one sync at most; nothing else is left to run.
         self.writer.close();
         info!("stopped");
@@ -334,12 +340,6 @@ fn cannot_listen(address: SocketAddr, error: std::io::Error) -> anyhow::Error {
         _ => "name another address",
     };
     anyhow::Error::new(error).context(format!("cannot listen on {address}: {advice}"))
-}
-
-async fn serve_http(listener: TcpListener, shared: Arc<Shared>) {
-    if let Err(error) = axum::serve(listener, http::router(shared)).await {
-        warn!(%error, "the HTTP server ended");
-    }
 }
 
 /// Every connection is a file descriptor, and the usual soft limit of 1,024 is for programs that use `select`.

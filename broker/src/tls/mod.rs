@@ -1,5 +1,7 @@
 //! TLS for clients: what the server shows them, and what it wants to see.
 
+mod reload;
+
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,9 +12,10 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::{InvalidMessage, RootCertStore, ServerConfig};
-use tokio_rustls::TlsAcceptor;
 
 use crate::config::{ClientCertificates, TlsConfig};
+
+pub(crate) use reload::ReloadingTls;
 
 /// Why the files for TLS cannot be used. `setting`: the key in the configuration that names the file.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -103,7 +106,7 @@ struct Named<'a> {
 ///
 /// # Errors
 /// A file cannot be read, or holds something else.
-pub(crate) fn acceptor(config: &TlsConfig) -> Result<TlsAcceptor, TlsError> {
+pub(crate) fn load(config: &TlsConfig) -> Result<ReloadingTls, TlsError> {
     let TlsConfig { certificate, key, ca, client_certificates } = config;
     let provider = Arc::new(aws_lc_rs::default_provider());
     let chain = certificates(Named { path: certificate, setting: "tls.certificate" })?;
@@ -121,7 +124,7 @@ pub(crate) fn acceptor(config: &TlsConfig) -> Result<TlsAcceptor, TlsError> {
         _ => builder.with_no_client_auth(),
     };
     let config = builder.with_single_cert(chain, private_key).map_err(|error| unusable(certificate, key, error))?;
-    Ok(TlsAcceptor::from(Arc::new(config)))
+    Ok(ReloadingTls::new(config))
 }
 
 /// Whether a handshake failed because the client does not speak TLS at all.
@@ -236,7 +239,7 @@ mod tests {
     #[test]
     fn good_files_are_taken_and_each_bad_one_is_named_with_what_is_wrong_and_what_to_do() {
         let files = Files::new();
-        assert!(acceptor(&files.config("good.crt", "good.key", "good.crt")).is_ok());
+        assert!(load(&files.config("good.crt", "good.key", "good.crt")).is_ok());
         for (config, file, setting, reason) in [
             (files.config("absent", "good.key", "good.crt"), "absent", "tls.certificate", "cannot read"),
             (files.config("good.crt", "absent", "good.crt"), "absent", "tls.key", "cannot read"),
@@ -251,7 +254,7 @@ mod tests {
             (files.config("good.crt", "good.key", "garbage.crt"), "garbage.crt", "tls.ca", "BadEncoding"),
             (files.config("good.crt", "other.key", "good.crt"), "other.key", "tls.key", "is not that of the first"),
         ] {
-            let error = acceptor(&config).err().expect(file).to_string();
+            let error = load(&config).expect_err(file).to_string();
             let path = files.folder.path().join(file).display().to_string();
             assert_eq!(error.matches(&format!("{path}, which is {setting}")).count(), 1, "{error}");
             assert_eq!(error.matches(reason).count(), 1, "{error}");
@@ -271,7 +274,7 @@ mod tests {
             ("no base64", format!("-----BEGIN PRIVATE KEY-----\n{SECRET}!\n-----END PRIVATE KEY-----\n")),
         ] {
             files.write(name, &text);
-            let error = acceptor(&files.config("good.crt", name, "good.crt")).err().expect(name).to_string();
+            let error = load(&files.config("good.crt", name, "good.crt")).expect_err(name).to_string();
             assert!(error.contains("tls.key") && !error.contains("canary"), "{error}");
             assert!(!error.contains(in_octets.trim_matches(['[', ']'])), "{error}");
         }
@@ -286,7 +289,7 @@ mod tests {
             files.config("good.crt", "good.key", "garbage.crt"),
             files.config("good.crt", "garbage.key", "good.crt"),
         ] {
-            let error = acceptor(&config).err().expect("a bad file");
+            let error = load(&config).expect_err("a bad file");
             assert!(std::error::Error::source(&error).is_none(), "what caused it is in its text: {error}");
         }
     }
