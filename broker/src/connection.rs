@@ -17,10 +17,11 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::{debug, error, info};
 use warren_amqp::ReplyCode;
 use warren_core::queue::ShardInput;
-use warren_core::session::{Census, Login, MetadataRequest, Session, SessionOutput, World};
+use warren_core::session::{Census, Login, MetadataRequest, Notice, Session, SessionOutput, World};
 use warren_core::topology::{Action, Identity, OpenConnections, Request};
 use warren_core::{ConnectionId, Exception};
 
+use crate::audit;
 use crate::authentication::{Authenticated, Credentials, LoginError};
 use crate::connections::{Connections, Mailbox, Opened, Post};
 use crate::limits::{FAREWELL_TIMEOUT, PARTIAL_SLACK_BYTES, READ_BYTES, SEND_TIMEOUT, UNSENT_BYTES};
@@ -67,6 +68,8 @@ struct Connection<S> {
     mailbox: Mailbox,
     answer: Option<oneshot::Receiver<Answer>>,
     login: Option<BoxFuture<'static, Result<Authenticated, LoginError>>>,
+    /// Who the client says it is, while that is not known to be so.
+    user: Option<Box<str>>,
     stopping: watch::Receiver<bool>,
     alarm: watch::Receiver<Option<&'static str>>,
     output: SessionOutput,
@@ -178,6 +181,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             mailbox,
             answer: None,
             login: None,
+            user: None,
             output: SessionOutput::default(),
             written: 0,
             unflushed: false,
@@ -217,6 +221,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             Wake::Login(result) => {
                 self.login = None;
+                if result.is_ok() {
+                    self.user = None;
+                }
                 self.session.login_checked(result.ok().map(|login| login.identity), &mut self.output);
             }
             Wake::Deadline => return self.deadline_passed(),
@@ -432,6 +439,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Begins to ask who it is. The answer may take a while, and the connection's deadline goes on.
     fn authenticate(&mut self, login: Login) {
+        self.user = Some(login.user.as_str().into());
         let (shared, peer) = (self.shared.clone(), self.peer.ip());
         let check = async move { shared.authentication.authenticate(&Credentials::Password(login), peer).await };
         self.login = Some(Box::pin(check));
@@ -450,7 +458,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn count(&mut self) {
         self.shared.metrics.count(&std::mem::take(&mut self.output.counts));
         for notice in self.output.notices.drain(..) {
-            info!(user = self.session.user(), notice);
+            tell(&notice, &self.session, self.user.as_deref());
         }
         let in_handshake = !self.session.is_open() && !self.session.is_closed();
         self.presence.update(in_handshake, self.session.channel_count());
@@ -483,6 +491,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 /// surprises them by who closes first. That side's port also stays in use for a while.
 async fn end_of<S: AsyncRead + Unpin>(stream: &mut S) {
     while stream.read(&mut [0; 64]).await.is_ok_and(|len| len > 0) {}
+}
+
+/// Logs why the session ended something. `claimed`: who the client said it is, for as long as that is not known to be so.
+fn tell(notice: &Notice, session: &Session, claimed: Option<&str>) {
+    let user = if session.user().is_empty() { claimed.unwrap_or_default() } else { session.user() };
+    match notice.over {
+        // Whoever was not let in is in the audit trail already.
+        Some((method, ReplyCode::AccessRefused)) if !session.user().is_empty() => {
+            audit::refused(user, method, session.vhost(), &notice.text);
+        }
+        Some((method @ "connection.open", ReplyCode::NotAllowed)) => audit::refused(user, method, "", &notice.text),
+        _ => info!(user, reason = notice.text, "closed"),
+    }
 }
 
 /// Hands a session octets with what it sees of the node; answers how many it took.

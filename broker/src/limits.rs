@@ -65,6 +65,12 @@ pub(crate) const METADATA_REQUESTS_AT_ONCE: usize = 256;
 /// How long connections have to say goodbye when the node stops.
 pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Characters of a value in a log line; of a longer one the rest is left out. Names are at most 255 octets long.
+pub(crate) const LOG_VALUE_CHARS: usize = 256;
+
+/// Characters of a message, an error or a reason in a log line, which may name several values; the rest is left out.
+pub(crate) const LOG_SENTENCE_CHARS: usize = 1_024;
+
 /// Connections that have not opened a virtual host yet; beyond, new ones are closed at once.
 pub(crate) const HANDSHAKES: usize = 2_000;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, debug, error_span, info, warn};
 use warren_core::ConnectionId;
 use warren_core::limits::HANDSHAKE_MILLIS;
 
@@ -47,7 +47,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&ReloadingTls>, shared
         debug!(%peer, %error, "the connection is gone already");
         return;
     }
-    let span = info_span!("connection", connection_id = id.0, %peer);
+    let span = error_span!("connection", connection_id = id.0, %peer);
     match tls {
         None => shared.tasks.spawn(connection::serve(id, stream, peer, handshake).instrument(span)),
         Some(tls) => shared.tasks.spawn(serve_tls(id, stream, peer, tls.acceptor(), handshake).instrument(span)),

@@ -12,13 +12,14 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
-use tracing::info;
+use tracing::{Span, info};
 use warren_core::queue::{DeleteRefusal, Deleted, ShardInput};
 use warren_core::session::{MetadataAnswer, MetadataRequest};
 use warren_core::topology::{Change, Identity, Outcome, QueueRecord, Topology};
 use warren_core::{ConnectionId, Exception, QueueId, ShardId};
 use warren_replication::Group;
 
+use crate::audit::PendingChange;
 use crate::checkpoint::{Contribution, ShardState};
 use crate::inbox::InboxSender;
 use crate::limits::METADATA_REQUESTS_AT_ONCE;
@@ -31,7 +32,8 @@ pub(crate) type Answer = Result<MetadataAnswer, Exception>;
 
 #[derive(Debug)]
 enum Message {
-    Request(MetadataRequest, oneshot::Sender<Answer>),
+    /// With the span of who asks.
+    Request(Box<MetadataRequest>, oneshot::Sender<Answer>, Span),
     /// An auto-delete queue has lost its last consumer.
     QueueUnused(QueueId),
 }
@@ -47,7 +49,7 @@ impl MetadataHandle {
     pub(crate) fn request(&self, request: MetadataRequest) -> oneshot::Receiver<Answer> {
         let (reply, answer) = oneshot::channel();
         // If the node is stopping the reply is dropped, which the receiver sees.
-        let _ = self.messages.send(Message::Request(request, reply));
+        let _ = self.messages.send(Message::Request(Box::new(request), reply, Span::current()));
         answer
     }
 
@@ -103,7 +105,12 @@ struct Batch {
     created: Vec<Arc<QueueRecord>>,
     /// Answers to be given when the entry is durable.
     answers: VecDeque<(oneshot::Sender<Answer>, Answer)>,
+    /// What the audit trail is told then.
+    audited: Vec<PendingChange>,
 }
+
+/// Who asks for a change, and the span that says from where.
+type Asker<'a> = (&'a Identity, &'a Span);
 
 /// The log or a shard has stopped: so does the task.
 struct Stopped;
@@ -132,8 +139,8 @@ impl MetadataTask {
         let before = self.working.clone();
         for message in messages.drain(..) {
             match message {
-                Message::Request(request, reply) => {
-                    let answer = self.prepare(request, &mut batch).await?;
+                Message::Request(request, reply, span) => {
+                    let answer = self.prepare(*request, &span, &mut batch).await?;
                     batch.answers.push_back((reply, answer));
                 }
                 Message::QueueUnused(queue) => self.delete_unused(queue, &mut batch).await?,
@@ -146,6 +153,7 @@ impl MetadataTask {
             self.create_in_shard(queue).await?;
         }
         self.published.store(Arc::new(self.working.clone()));
+        batch.audited.into_iter().for_each(PendingChange::tell);
         for (reply, answer) in batch.answers {
             // The connection may be gone.
             let _ = reply.send(answer);
@@ -153,7 +161,7 @@ impl MetadataTask {
         Ok(())
     }
 
-    async fn prepare(&mut self, request: MetadataRequest, batch: &mut Batch) -> Result<Answer, Stopped> {
+    async fn prepare(&mut self, request: MetadataRequest, span: &Span, batch: &mut Batch) -> Result<Answer, Stopped> {
         match request {
             MetadataRequest::Topology(request) => {
                 let prepared = match self.working.prepare(&request) {
@@ -165,24 +173,24 @@ impl MetadataTask {
                         self.delete_in_shard(queue.shard, queue.id, (false, false), false).await?.ok();
                     }
                 }
-                self.apply(&prepared.changes, batch).await?;
+                self.apply(&prepared.changes, Some((&request.identity, span)), batch).await?;
                 Ok(Ok(MetadataAnswer::Outcome(prepared.outcome)))
             }
             MetadataRequest::DeleteQueue { connection, identity, vhost, name, if_unused, if_empty } => {
-                self.delete_queue((connection, &identity), &vhost, &name, (if_unused, if_empty), batch).await
+                self.delete_queue((connection, (&identity, span)), &vhost, &name, (if_unused, if_empty), batch).await
             }
         }
     }
 
     async fn delete_queue(
         &mut self,
-        (connection, identity): (ConnectionId, &Identity),
+        (connection, asker): (ConnectionId, Asker<'_>),
         vhost: &str,
         name: &str,
         (if_unused, if_empty): (bool, bool),
         batch: &mut Batch,
     ) -> Result<Answer, Stopped> {
-        let queue = match self.working.prepare_delete_queue(identity, vhost, name, connection) {
+        let queue = match self.working.prepare_delete_queue(asker.0, vhost, name, connection) {
             Ok(Some(queue)) => queue,
             Ok(None) => return Ok(Ok(MetadataAnswer::Deleted(0))),
             Err(exception) => return Ok(Err(exception)),
@@ -196,7 +204,7 @@ impl MetadataTask {
         };
         Ok(match deleted {
             Ok(count) => {
-                self.apply(&self.working.removal(queue.id), batch).await?;
+                self.apply(&self.working.removal(queue.id), Some(asker), batch).await?;
                 Ok(MetadataAnswer::Deleted(count))
             }
             Err(refusal) => Err(refused(refusal, &queue)),
@@ -207,13 +215,17 @@ impl MetadataTask {
         let Some(queue) = self.working.queue_by_id(id).cloned() else { return Ok(()) };
         // Somebody may have used it since; then the queue stays.
         if self.delete_in_shard(queue.shard, id, (false, false), true).await?.is_ok() {
-            self.apply(&self.working.removal(id), batch).await?;
+            self.apply(&self.working.removal(id), None, batch).await?;
         }
         Ok(())
     }
 
-    async fn apply(&mut self, changes: &[Change], batch: &mut Batch) -> Result<(), Stopped> {
+    /// Makes changes true on the working copy. Those that nobody asks for, the node makes itself.
+    async fn apply(&mut self, changes: &[Change], asker: Option<Asker<'_>>, batch: &mut Batch) -> Result<(), Stopped> {
         for change in changes {
+            if let Some((identity, span)) = asker {
+                batch.audited.extend(PendingChange::new(identity, span, change, &self.working));
+            }
             if let Change::DeleteQueue { id, .. } = change {
                 self.end_store(*id, batch).await?;
             }

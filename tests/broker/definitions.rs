@@ -45,7 +45,7 @@ fn bob_does_what_he_may(broker: &Broker) -> Result<()> {
 }
 
 /// A broker with these definitions, and the folder that the file is in.
-fn with_definitions(folder: &DataFolder, definitions: &str) -> Result<Broker> {
+pub(super) fn with_definitions(folder: &DataFolder, definitions: &str) -> Result<Broker> {
     let path = folder.path().join("definitions.json");
     std::fs::write(&path, definitions)?;
     let config = format!("definitions = {:?}\n", path.display().to_string());

@@ -1,5 +1,6 @@
 //! A real broker process: what it costs, how it takes bad input, slow clients and signals, and what pika makes of it.
 
+mod audit;
 mod cli;
 mod definitions;
 mod forwarding;

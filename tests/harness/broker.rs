@@ -228,6 +228,21 @@ impl Broker {
         Ok((status, words))
     }
 
+    /// The lines that it has said so far, as JSON.
+    pub fn said(&self) -> Vec<Value> {
+        lock(&self.said).iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    }
+
+    /// Waits until it has said a line of this kind, and answers with the first.
+    ///
+    /// # Errors
+    /// It does not for 30 seconds.
+    pub fn wait_for_line(&self, is_it: impl Fn(&Value) -> bool) -> Result<Value> {
+        let find = || self.said().into_iter().find(|line| is_it(line));
+        wait_until(PATIENCE, || Ok(find().is_some())).context("the broker says no such line")?;
+        find().context("it was there")
+    }
+
     /// True if it has said a line with these words.
     pub fn has_said(&self, words: &str) -> bool {
         lock(&self.said).iter().any(|line| line.contains(words))

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use tracing::{debug, info};
+use tracing::info;
 use warren_core::session::{Login, MetadataRequest};
 use warren_core::topology::{Action, Administration, DEFAULT_VHOST, Identity, PasswordHash, Request, Topology};
 use warren_core::{ConnectionId, Secret};
@@ -18,6 +18,7 @@ use warren_core::{ConnectionId, Secret};
 pub use hashing::password_hash;
 pub(crate) use passwords::readable;
 
+use crate::audit;
 use crate::config::DefaultUser;
 use crate::metadata::MetadataHandle;
 use crate::metrics::Metrics;
@@ -39,6 +40,16 @@ pub(crate) enum Credentials {
     /// A token alone: HTTP Bearer.
     #[expect(dead_code, reason = "the management API asks with it")]
     Bearer(Secret),
+}
+
+impl Credentials {
+    /// How somebody tries to log in, for the audit trail.
+    fn mechanism(&self) -> &'static str {
+        match self {
+            Self::Password(_) => "password",
+            Self::Bearer(_) => "bearer",
+        }
+    }
 }
 
 /// Somebody who was let in.
@@ -91,12 +102,12 @@ impl Authentication {
         match result {
             Ok(identity) => {
                 self.metrics.logins_succeeded.inc();
-                debug!(user, "logged in");
+                audit::login(user, credentials.mechanism(), None);
                 Ok(Authenticated { identity, expires: None })
             }
             Err(reason) => {
                 self.metrics.logins_failed.inc();
-                info!(user, %reason, "login refused");
+                audit::login(user, credentials.mechanism(), Some(&reason));
                 Err(reason)
             }
         }

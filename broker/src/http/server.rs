@@ -23,7 +23,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use tracing::{Instrument, debug, info, info_span, warn};
+use tracing::{Instrument, debug, error_span, info, warn};
 
 use super::patience::Impatient;
 use super::slots::{InUse, Slot, Slots};
@@ -119,7 +119,7 @@ impl Port {
             return;
         }
         let peer = Peer { address };
-        let span = info_span!("http", peer = %peer.address);
+        let span = error_span!("http", peer = %peer.address);
         connections.spawn(self.clone().connection(stream, peer, slot).instrument(span));
     }
 

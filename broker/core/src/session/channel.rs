@@ -192,7 +192,7 @@ impl Session {
         self.forget_channel(origin.channel, out);
         self.channels.insert(origin.channel, Channel { closing: true, ..Channel::default() });
         let text = reply_text(code, text);
-        out.notices.push(format!("channel {} closed: {text}", origin.channel));
+        out.notices.push(origin.notice(format!("channel {} closed: {text}", origin.channel), code));
         let close = channel::Close {
             reply_code: code.code(),
             reply_text: &text,

@@ -1,14 +1,14 @@
 //! From the protocol header to `connection.open-ok` (AMQP 0-9-1 §2.2.4).
 
 use alloc::format;
-use alloc::string::{String, ToString};
+use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use warren_amqp::frame::{PROTOCOL_HEADER, decode_protocol_header};
 use warren_amqp::{ReplyCode, Table, TableBuilder, ToClient, ToServer, Value, connection, limits};
 
 use super::sasl::{MECHANISMS, read_response};
-use super::{Capabilities, Origin, Session, SessionOutput, State, Waiting, World};
+use super::{Capabilities, Notice, Origin, Session, SessionOutput, State, Waiting, World};
 use crate::error::Exception;
 use crate::limits::{CHANNEL_MAX, FRAME_MAX, FRAME_MIN, HEARTBEAT_SECS};
 use crate::time::Instant;
@@ -95,7 +95,7 @@ impl Session {
     /// Closes the socket without a word to the client, which RabbitMQ does with those that break the rules of the
     /// handshake.
     fn hang_up(&mut self, why: &str, out: &mut SessionOutput) {
-        out.notices.push(String::from(why));
+        out.notices.push(Notice::from(why));
         self.state = State::Closed;
     }
 

@@ -43,12 +43,13 @@ use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use warren_amqp::limits::{FRAME_OVERHEAD, SHORT_STRING_MAX};
+use warren_amqp::spec::method_name;
 use warren_amqp::{Frame, ReplyCode, ToClient, ToServer, connection, decode_frame, decode_whole_publish};
 
 pub use census::Census;
 pub use direct_reply::{DirectReply, ReplyAddress};
 pub(crate) use expiration::parse_expiration;
-pub use output::{Counts, Login, MetadataAnswer, MetadataRequest, SessionOutput};
+pub use output::{Counts, Login, MetadataAnswer, MetadataRequest, Notice, SessionOutput};
 pub(crate) use properties::attributes_for;
 
 use crate::error::Exception;
@@ -124,6 +125,14 @@ struct Origin {
     channel: u16,
     class_id: u16,
     method_id: u16,
+}
+
+impl Origin {
+    /// Says that a channel or the connection ends over the method.
+    fn notice(self, text: String, code: ReplyCode) -> Notice {
+        let method = method_name(self.class_id, self.method_id).unwrap_or_default();
+        Notice { text, over: Some((method, code)) }
+    }
 }
 
 /// The machine of one connection.
@@ -205,6 +214,11 @@ impl Session {
     /// The user that logged in; empty before.
     pub fn user(&self) -> &str {
         self.identity.name()
+    }
+
+    /// The virtual host that is open; empty before.
+    pub fn vhost(&self) -> &str {
+        &self.vhost
     }
 
     /// The same session, which takes messages with bodies of at most so many octets. By default it is
@@ -422,7 +436,7 @@ impl Session {
     fn close(&mut self, origin: Origin, code: ReplyCode, text: &str, out: &mut SessionOutput) {
         self.leave_queues(out);
         let text = reply_text(code, text);
-        out.notices.push(format!("connection closed: {text}"));
+        out.notices.push(origin.notice(format!("connection closed: {text}"), code));
         let close = connection::Close {
             reply_code: code.code(),
             reply_text: &text,
@@ -529,7 +543,7 @@ impl Session {
             self.deadline = now.after_millis(self.heartbeat_millis);
         } else if now >= self.deadline {
             // A last frame would not be read either.
-            out.notices.push(String::from(match self.state {
+            out.notices.push(Notice::from(match self.state {
                 State::Opening(_) => "the client did not finish its handshake in time",
                 State::Running => "the client sent nothing for three heartbeat intervals",
                 State::Closing | State::Closed | State::Left => "the client did not answer connection.close",

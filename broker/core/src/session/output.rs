@@ -4,7 +4,7 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 
-use warren_amqp::ToClient;
+use warren_amqp::{ReplyCode, ToClient};
 
 use super::direct_reply::{DirectReply, ReplyAddress};
 use crate::batch::ShardBatches;
@@ -20,6 +20,21 @@ pub struct Login {
     pub user: String,
     /// The password, as the client sent it. A token may stand in its place.
     pub password: Secret,
+}
+
+/// Something that somebody who looks after the broker would want to read in its log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What happened, in words.
+    pub text: String,
+    /// If the session ended a channel or the connection over a method: the method's name and the reply code.
+    pub over: Option<(&'static str, ReplyCode)>,
+}
+
+impl From<&str> for Notice {
+    fn from(text: &str) -> Self {
+        Self { text: String::from(text), over: None }
+    }
 }
 
 /// A question to the metadata.
@@ -89,8 +104,8 @@ pub struct SessionOutput {
     pub login: Option<Login>,
     /// What happened since the shell last took it.
     pub counts: Counts,
-    /// What somebody who looks after the broker would want to read in its log: why channels and connections were closed.
-    pub notices: Vec<String>,
+    /// Why channels and connections were closed.
+    pub notices: Vec<Notice>,
     /// Replies for consumers of this or another connection, which takes each by [`super::Session::direct_reply`]. They may
     /// be lost on the way.
     pub replies: Vec<DirectReply>,

@@ -1,11 +1,19 @@
-//! Where log lines go and how they look.
+//! What the node says on standard error: one line for each event, as text or as JSON, with the fields of the connection
+//! it is about.
 
-use std::io::{self, IsTerminal};
+mod line;
 
-use tracing_subscriber::EnvFilter;
+use std::io::{self, IsTerminal, Write};
+use std::panic;
+
+use tracing::error;
 use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry};
 
 use crate::config::{LogFormat, Logging};
+use line::{Lines, Style};
 
 /// Why a filter cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -29,16 +37,24 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, UnknownFilter> {
     EnvFilter::try_new(text).map_err(|_| unknown())
 }
 
-/// Starts logging to standard error.
+/// Starts logging to standard error. A panic becomes a line as well.
 ///
 /// # Errors
 /// The filter cannot be read.
 pub fn init(logging: &Logging) -> Result<(), UnknownFilter> {
-    let builder = tracing_subscriber::fmt().with_env_filter(filter(&logging.filter)?).with_writer(io::stderr);
-    match logging.format {
-        LogFormat::Text => builder.with_ansi(io::stderr().is_terminal()).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
+    let style = match logging.format {
+        LogFormat::Json => Style::Json,
+        LogFormat::Text if io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() => Style::Colours,
+        LogFormat::Text => Style::Text,
+    };
+    // One write for each line, so that lines of several threads do not mix. If nobody reads them there is nobody to tell.
+    let write = |line: &str| drop(io::stderr().lock().write_all(line.as_bytes()));
+    Registry::default().with(filter(&logging.filter)?).with(Lines::new(style, write)).init();
+    panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string);
+        let message = panic.payload_as_str().unwrap_or("no message");
+        error!(location, error = message, "panic");
+    }));
     Ok(())
 }
 
