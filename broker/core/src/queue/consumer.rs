@@ -4,6 +4,8 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::statistics::{ConsumerStatistics, ConsumerStatus};
+use crate::identity::ConsumerKey;
 use crate::limits::{DELIVERY_WINDOW_BYTES, DELIVERY_WINDOW_MESSAGES};
 
 /// The terms of a `basic.consume`.
@@ -83,6 +85,12 @@ impl Consumer {
 
     pub(super) fn is_exclusive(&self) -> bool {
         self.subscription.exclusive
+    }
+
+    /// What it is like, for those who ask.
+    pub(super) fn statistics(&self, key: ConsumerKey, held: u32, status: ConsumerStatus) -> ConsumerStatistics {
+        let Subscription { no_ack, exclusive, prefetch_count, consumer_timeout: timeout, .. } = self.subscription;
+        ConsumerStatistics { key, ack_required: !no_ack, exclusive, prefetch_count, held, timeout, status }
     }
 
     pub(super) fn leave(&mut self) {

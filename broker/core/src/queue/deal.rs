@@ -1,5 +1,6 @@
 //! Handing messages out: to consumers in turn, or to one channel that asks.
 
+use super::activity::QueueCounters;
 use super::event::{Event, ShardOutput};
 use super::holders::Holders;
 use super::recent::Recent;
@@ -49,18 +50,39 @@ pub(super) struct Turn<'a, 's> {
     pub(super) out: &'a mut ShardOutput,
     /// Wall-clock milliseconds since the Unix epoch.
     pub(super) now_ms: u64,
-    /// Whose turn it is.
+    /// Whose turn it is, and whether it needs no acknowledgements.
     pub(super) number: u32,
+    pub(super) no_ack: bool,
+    pub(super) taken: Taken,
+}
+
+/// What consumers took in one go.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Taken {
+    messages: u64,
+    no_ack: u64,
+    redelivered: u64,
+}
+
+impl Taken {
+    pub(super) fn count(self, counters: &mut QueueCounters) {
+        counters.delivered += self.messages - self.no_ack;
+        counters.delivered_no_ack += self.no_ack;
+        counters.redelivered += self.redelivered;
+    }
 }
 
 impl Taker for Turn<'_, '_> {
     fn next(&mut self) -> Option<Terms> {
         let (number, no_ack) = self.holders.next()?;
-        self.number = number;
+        (self.number, self.no_ack) = (number, no_ack);
         Some(if no_ack { Terms::Finish } else { Terms::Hold(self.holders.token(number, self.now_ms)) })
     }
 
     fn take(&mut self, found: Found) {
+        self.taken.messages += 1;
+        self.taken.no_ack += u64::from(self.no_ack);
+        self.taken.redelivered += u64::from(found.redelivered);
         let delivery = self.source.delivery(self.queue, found);
         let key = self.holders.took(self.number, delivery.message.size());
         self.out.tell(key.connection, Event::Deliver(key, delivery));

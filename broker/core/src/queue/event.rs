@@ -110,19 +110,6 @@ pub enum DeleteRefusal {
 /// Answer to a delete: how many ready messages went with the queue.
 pub type Deleted = Result<u64, DeleteRefusal>;
 
-/// How much a shard holds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct ShardTotals {
-    /// Queues.
-    pub queues: u64,
-    /// Messages that wait.
-    pub ready: u64,
-    /// Messages that clients hold.
-    pub unacked: u64,
-    /// Consumers.
-    pub consumers: u64,
-}
-
 /// Connections that are looked for one by one; beyond, an index is kept.
 const FEW: usize = 8;
 

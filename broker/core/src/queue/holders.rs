@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::consumer::{Consumer, Subscription};
+use super::statistics::{ConsumerStatistics, ConsumerStatus};
 use super::turns::Turns;
 use super::watch::Watch;
 use crate::identity::{ChannelKey, ConnectionId, ConsumerKey};
@@ -89,7 +90,33 @@ impl Holders {
     }
 
     pub(super) fn has_exclusive_consumer(&self) -> bool {
-        self.entries.iter().any(|holder| holder.consumer.as_ref().is_some_and(Consumer::is_exclusive))
+        self.exclusive_consumer().is_some()
+    }
+
+    /// The consumer that has the queue for itself.
+    pub(super) fn exclusive_consumer(&self) -> Option<ConsumerKey> {
+        let exclusive = |holder: &&Holder| holder.consumer.as_ref().is_some_and(Consumer::is_exclusive);
+        self.entries.iter().find(exclusive).map(|holder| holder.key)
+    }
+
+    /// The consumer that is served, if only one is.
+    pub(super) fn single_active(&self) -> Option<ConsumerKey> {
+        self.active.map(|number| self.entry(number).key)
+    }
+
+    /// What the consumers are like now, by key.
+    pub(super) fn statistics(&self) -> impl Iterator<Item = ConsumerStatistics> {
+        self.numbers.iter().filter_map(|(key, number)| {
+            let holder = self.entry(*number);
+            let consumer = holder.consumer.as_ref()?;
+            let status = match self.service {
+                Service::SingleActive { .. } if self.active == Some(*number) => ConsumerStatus::SingleActive,
+                Service::SingleActive { .. } => ConsumerStatus::Waiting,
+                Service::Turns | Service::Readers if consumer.can_take(holder.held) => ConsumerStatus::Up,
+                Service::Turns | Service::Readers => ConsumerStatus::Blocked,
+            };
+            Some(consumer.statistics(*key, holder.held, status))
+        })
     }
 
     /// True if somebody may be able to take a message.
@@ -319,14 +346,17 @@ impl Holders {
         self.entry(number_of(token)).key.on_channel() == channel
     }
 
-    /// Counts messages of one holder that `channel` settles; more than it holds are not counted.
-    pub(super) fn release_many(&mut self, number: u32, count: u32, channel: ChannelKey) {
+    /// Counts messages of one holder that `channel` settles; more than it holds are not counted. Answers how many.
+    pub(super) fn release_many(&mut self, number: u32, count: u32, channel: ChannelKey) -> u32 {
         let holder = self.entry_mut(number);
-        if holder.held > 0 && holder.key.on_channel() == channel {
-            holder.held = holder.held.saturating_sub(count);
-            self.rejoin_turn(number);
-            self.free_if_idle(number);
+        if holder.held == 0 || holder.key.on_channel() != channel {
+            return 0;
         }
+        let released = count.min(holder.held);
+        holder.held -= released;
+        self.rejoin_turn(number);
+        self.free_if_idle(number);
+        released
     }
 
     /// The consumer whose turn it was takes nothing now.

@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::PositionRange;
 use super::settled::Settled;
-use super::store::{Body, Extra, Found, Held, Logged, SharedStore, State, Stop, Store, Taker, Terms, To};
+use super::store::{Amount, Body, Extra, Found, Held, Logged, SharedStore, State, Stop, Store, Taker, Terms, To};
 use crate::command::SequenceRange;
 use crate::location::Location;
 
@@ -50,6 +50,24 @@ impl Levels {
     /// Octets of the messages that wait: of their bodies, if the queue counts these.
     pub(super) fn ready_bytes(&self) -> u64 {
         self.stores().map(Store::ready_bytes).sum()
+    }
+
+    /// Octets of all messages there are, counted as [`Self::ready_bytes`] are.
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.stores().map(Store::live_bytes).sum()
+    }
+
+    /// The messages that are not in the log.
+    pub(super) fn in_memory(&self) -> Amount {
+        self.stores().map(Store::in_memory).fold(Amount::default(), |sum, store| Amount {
+            messages: sum.messages + store.messages,
+            bytes: sum.bytes + store.bytes,
+        })
+    }
+
+    /// Octets of memory that they take, with the messages that are not in the log.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.stores().map(Store::memory_bytes).sum()
     }
 
     /// How many messages clients hold, or wait for something else than a client.
@@ -132,6 +150,11 @@ impl Levels {
     /// Of each priority the message that is handed out next, highest first: its position, and what it has.
     pub(super) fn heads(&mut self) -> impl Iterator<Item = (u64, Extra)> {
         self.stores_mut().filter_map(Store::head)
+    }
+
+    /// Where the message is that is handed out next.
+    pub(super) fn head_body(&mut self) -> Option<Body> {
+        self.stores_mut().find_map(Store::head_body)
     }
 
     /// The message that goes first if there are too many.

@@ -12,6 +12,7 @@
 //! A logged message also has a *sequence number*, the same on every node that applies the shard's log, by which its
 //! settlement is logged. Messages of delivery mode 1, and all messages of queues that are not logged, have none.
 
+mod activity;
 mod admission;
 mod consumer;
 mod consumers;
@@ -32,6 +33,7 @@ mod settings;
 mod settled;
 mod shard;
 mod snapshot;
+mod statistics;
 mod store;
 mod stream;
 mod turns;
@@ -45,23 +47,28 @@ mod death_tests;
 #[cfg(test)]
 mod rule_tests;
 #[cfg(test)]
+mod statistics_tests;
+#[cfg(test)]
 mod stream_tests;
 #[cfg(test)]
 mod tests;
 
+pub use activity::{QueueCounters, QueueSample};
 pub use consumer::{StreamOffset, StreamReading, Subscription};
-pub use event::{DeleteRefusal, Deleted, Event, Forward, ForwardReason, ShardOutput, ShardTotals, SubscribeRefusal};
+pub use event::{DeleteRefusal, Deleted, Event, Forward, ForwardReason, ShardOutput, SubscribeRefusal};
 pub use input::{PublishRun, Receipt, ShardInput};
 pub use settings::{DeadLettering, Deduplication, Overflow, QueueKind, QueueSettings, RetryDelay, Returned};
 pub use shard::Shard;
 pub use snapshot::{Snapshot, SnapshotError, Survivor};
+pub use statistics::{ConsumerStatistics, ConsumerStatus, QueueFilter, QueueStatistics, ShardSummary, ShardTotals};
 
 use alloc::boxed::Box;
 
 use crate::identity::{ConsumerKey, QueueId};
 use crate::message::Message;
+use activity::Activity;
 use admission::QUORUM_PRIORITY;
-use deal::{Getter, Occasion, Turn};
+use deal::{Getter, Occasion, Taken, Turn};
 use holders::Holders;
 use levels::Levels;
 use rules::Rules;
@@ -130,6 +137,7 @@ struct Queue {
     deadline: Option<u64>,
     /// A run is being applied that has brought it messages.
     fresh: bool,
+    activity: Activity,
 }
 
 impl Queue {
@@ -146,6 +154,7 @@ impl Queue {
             configuring: 0,
             deadline: None,
             fresh: false,
+            activity: Activity::default(),
         };
         queue.configure(settings, now_ms);
         queue
@@ -247,8 +256,19 @@ impl Queue {
         }
         let Occasion { now_ms, source, out, done, .. } = occasion;
         let now_ms = *now_ms;
-        let mut turn = Turn { queue: self.id, holders: &mut self.holders, source, out, now_ms, number: 0 };
-        self.store.hand_out(now_ms, &mut turn, done)
+        let mut turn = Turn {
+            queue: self.id,
+            holders: &mut self.holders,
+            source,
+            out,
+            now_ms,
+            number: 0,
+            no_ack: false,
+            taken: Taken::default(),
+        };
+        let stop = self.store.hand_out(now_ms, &mut turn, done);
+        turn.taken.count(&mut self.activity.counters);
+        stop
     }
 
     /// Takes the message at the head for `basic.get`; without acknowledgement its sequence number goes to `done`.
@@ -258,6 +278,7 @@ impl Queue {
             self.expire_heads(true, occasion);
         }
         if self.store.ready() == 0 || self.settings.kind == QueueKind::Delayed {
+            self.count_got(None, no_ack);
             return None;
         }
         let (timeout, now_ms) = (self.settings.consumer_timeout, occasion.now_ms);
@@ -270,6 +291,7 @@ impl Queue {
             // What is next has to leave first.
             self.holders.released(token);
         }
+        self.count_got(got.as_ref(), no_ack);
         got
     }
 

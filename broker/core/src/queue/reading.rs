@@ -4,7 +4,7 @@ use super::deal::Occasion;
 use super::event::Event;
 use super::store::Body;
 use super::stream::{Record, Retention, Stream, fingerprint};
-use super::{Delivery, PositionRange, Queue, QueueSettings};
+use super::{Delivery, PositionRange, Queue, QueueSettings, Settlement};
 use crate::command::Attributes;
 use crate::identity::ChannelKey;
 
@@ -59,17 +59,21 @@ impl Queue {
                 message,
             };
             occasion.out.tell(key.connection, Event::Deliver(key, delivery));
+            self.activity.counters.delivered += 1;
         }
     }
 
     /// Gives readers room for as many messages as were settled, in whatever way: a stream keeps its messages (RabbitMQ
     /// does the same with `basic.nack` and `basic.reject`).
-    pub(super) fn settle_stream(&mut self, holder: ChannelKey, ranges: &[PositionRange]) {
+    pub(super) fn settle_stream(&mut self, holder: ChannelKey, ranges: &[PositionRange], settlement: Settlement) {
         let Some(stream) = &self.stream else {
             return;
         };
         for (number, count) in ranges.iter().filter_map(|range| stream.readers.settled(*range)) {
-            self.holders.release_many(number, count, holder);
+            let released = self.holders.release_many(number, count, holder);
+            if settlement == Settlement::Done {
+                self.activity.counters.acknowledged += u64::from(released);
+            }
         }
     }
 }

@@ -21,7 +21,7 @@ impl Queue {
         occasion: &mut Occasion<'_>,
     ) {
         if self.stream.is_some() {
-            return self.settle_stream(channel, ranges);
+            return self.settle_stream(channel, ranges, settlement);
         }
         if self.rules.is_none() {
             return self.settle_plainly(channel, ranges, settlement, occasion);
@@ -47,6 +47,7 @@ impl Queue {
     /// What `channel` holds in `ranges` is done with.
     fn finish(&mut self, channel: ChannelKey, ranges: &[PositionRange], occasion: &mut Occasion<'_>) {
         let Some(rules) = &mut self.rules else { return };
+        let mut acknowledged = 0;
         for range in ranges {
             self.store.finish(*range, occasion.done, |position, holder| match holder {
                 FORWARDER if channel == ChannelKey::FORWARDER => {
@@ -54,9 +55,14 @@ impl Queue {
                     true
                 }
                 FORWARDER => false,
-                _ => self.holders.release(holder, channel),
+                _ => {
+                    let theirs = self.holders.release(holder, channel);
+                    acknowledged += u64::from(theirs);
+                    theirs
+                }
             });
         }
+        self.activity.counters.acknowledged += acknowledged;
     }
 
     fn settle_plainly(
@@ -66,16 +72,24 @@ impl Queue {
         settlement: Settlement,
         occasion: &mut Occasion<'_>,
     ) {
+        let mut finished = 0;
         for range in ranges {
             match settlement {
                 Settlement::Done | Settlement::Reject => {
-                    self.store.finish(*range, occasion.done, |_, holder| self.holders.release(holder, channel));
+                    self.store.finish(*range, occasion.done, |_, holder| {
+                        let theirs = self.holders.release(holder, channel);
+                        finished += u64::from(theirs);
+                        theirs
+                    });
                 }
                 Settlement::Requeue | Settlement::Fail | Settlement::Return => {
                     let redelivered = settlement != Settlement::Return;
                     self.store.requeue(*range, redelivered, |holder| self.holders.release(holder, channel));
                 }
             }
+        }
+        if settlement == Settlement::Done {
+            self.activity.counters.acknowledged += finished;
         }
     }
 

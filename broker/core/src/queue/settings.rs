@@ -33,6 +33,11 @@ pub enum QueueKind {
     Delayed,
 }
 
+impl QueueKind {
+    /// All kinds, in the order of their numbers.
+    pub const ALL: [Self; 4] = [Self::Classic, Self::Quorum, Self::Stream, Self::Delayed];
+}
+
 /// What happens when a queue would grow beyond its longest (argument `x-overflow`).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Overflow {

@@ -15,16 +15,17 @@ use alloc::vec::Vec;
 
 use bytes::Bytes;
 
+use super::activity::{QueueCounters, Standing};
 use super::admission::Arrival;
 use super::deal::{Occasion, Source};
-use super::event::{DeleteRefusal, Event, ShardOutput, ShardTotals, SubscribeRefusal};
+use super::event::{DeleteRefusal, Event, ShardOutput, SubscribeRefusal};
 use super::input::{PublishRun, Receipt, ShardInput};
 use super::outbox::{Due, Outbox, Outcome};
 use super::recent::Recent;
 use super::settled::Settled;
 use super::store::{Body, Extra};
 use super::window::ForwardWindow;
-use super::{Queue, QueueSettings, Subscription};
+use super::{Queue, QueueKind, QueueSettings, Subscription};
 use crate::command::{self, EntryHeader, Publish};
 use crate::identity::{ConnectionId, ConsumerKey, QueueId};
 use crate::limits::SETTLE_RANGES;
@@ -37,12 +38,12 @@ pub struct Shard {
     pub(super) queues: BTreeMap<QueueId, Box<Queue>>,
     pub(super) epoch: u64,
     /// See [`Self::tick`].
-    now_ms: u64,
+    pub(super) now_ms: u64,
     /// When queues have something to do that no input asks for.
     deadlines: BTreeSet<(u64, QueueId)>,
     epoch_starts: bool,
     outbox: Outbox,
-    recent: Recent,
+    pub(super) recent: Recent,
     window: ForwardWindow,
     /// Empty between calls, kept for their memory: what is to be logged as settled, and the queues that a run is for.
     done: Settled,
@@ -51,6 +52,10 @@ pub struct Shard {
     outcome: Outcome,
     /// It is told when it is in the log.
     outcome_waits: bool,
+    /// The queues that were used since the last sample, as they were before.
+    pub(super) used: BTreeMap<QueueId, Standing>,
+    /// What was done with queues that are gone.
+    pub(super) gone: [QueueCounters; QueueKind::ALL.len()],
 }
 
 /// What a call works with beside the shard.
@@ -84,17 +89,6 @@ impl Shard {
     /// The ids of its queues, ascending.
     pub fn queue_ids(&self) -> impl Iterator<Item = QueueId> {
         self.queues.keys().copied()
-    }
-
-    /// How much it holds.
-    pub fn totals(&self) -> ShardTotals {
-        let mut totals = ShardTotals { queues: self.queues.len() as u64, ..ShardTotals::default() };
-        for queue in self.queues.values() {
-            totals.ready += queue.ready();
-            totals.unacked += queue.unacked();
-            totals.consumers += queue.holders.consumer_count() as u64;
-        }
-        totals
     }
 
     /// True if the log has everything: nothing waits for it and nothing is under way.
@@ -291,11 +285,13 @@ impl Shard {
         work: impl FnOnce(&mut Queue, &mut Occasion<'_>) -> R,
     ) -> Option<R> {
         let queue = self.queues.get_mut(&id)?;
+        queue.note(&mut self.used, self.now_ms);
         let source = Source { recent: &mut self.recent, bodies: around.bodies };
         let mut occasion =
             Occasion { now_ms: self.now_ms, source, out: around.out, done: &mut self.done, window: &mut self.window };
         let result = work(queue, &mut occasion);
         queue.dispatch(&mut occasion);
+        queue.note_work(self.now_ms);
         let deadline = queue.next_deadline();
         if deadline != queue.deadline {
             let before = core::mem::replace(&mut queue.deadline, deadline);
@@ -345,6 +341,7 @@ impl Shard {
                     continue;
                 };
                 if !queue.fresh {
+                    queue.note(&mut self.used, self.now_ms);
                     queue.fresh = true;
                     queue.store.begin_run();
                     self.touched.push(id);
@@ -352,6 +349,8 @@ impl Shard {
                 // Most runs go to one queue, which is then looked up once.
                 let only = next.publish.only_queue().is_some();
                 let same = |more: &Next<'_>| only && more.publish.only_queue() == Some(id);
+                let first = next.index;
+                let mut last = first;
                 let mut message = Some(next);
                 while let Some(Next { from, publish, index }) = message {
                     let body = body(commands, at, from, &publish);
@@ -366,8 +365,10 @@ impl Shard {
                             self.outcome.refused.push(index);
                         }
                     }
+                    last = index;
                     message = publishes.next_if(same);
                 }
+                queue.activity.counters.published += u64::from(last - first) + 1;
                 if !self.done.is_empty() {
                     self.log_settled(id);
                 }
@@ -450,6 +451,8 @@ impl Shard {
             out.tell(key.connection, Event::ConsumerCancelled(key));
         }
         queue.deadline.map(|at| self.deadlines.remove(&(at, id)));
+        self.used.remove(&id);
+        self.gone[queue.settings.kind as usize].add(&queue.activity.counters);
         self.window.give_back(queue.rules.as_ref().map_or(0, |rules| rules.dead.window_bytes()));
         if queue.settings.logged {
             self.log_own(|commands| command::encode_delete(id, commands));

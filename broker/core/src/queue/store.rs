@@ -23,8 +23,8 @@ use super::settled::Settled;
 use crate::command::SequenceRange;
 use crate::location::Location;
 use crate::message::Message;
+pub(super) use chunk::{Amount, SharedStore, State};
 use chunk::{CHUNK_SLOTS, Chunk, Pass};
-pub(super) use chunk::{SharedStore, State};
 
 /// Messages in memory share the buffer of the run that brought them. Those that stay behind when the rest of the run
 /// has left are copied out of a buffer larger than this, unless they are half of it.
@@ -146,6 +146,8 @@ pub(super) struct Store {
     ready: u64,
     live: u64,
     ready_bytes: u64,
+    live_bytes: u64,
+    in_memory: Amount,
     /// While a run is applied, the position of the first message that it brought.
     fresh_from: u64,
 }
@@ -160,6 +162,8 @@ impl Store {
             ready: 0,
             live: 0,
             ready_bytes: 0,
+            live_bytes: 0,
+            in_memory: Amount::default(),
             fresh_from: u64::MAX,
         }
     }
@@ -194,6 +198,22 @@ impl Store {
         self.live
     }
 
+    /// Octets of all messages there are, counted as [`Self::ready_bytes`] are.
+    pub(super) fn live_bytes(&self) -> u64 {
+        self.live_bytes
+    }
+
+    /// The messages that are not in the log.
+    pub(super) fn in_memory(&self) -> Amount {
+        self.in_memory
+    }
+
+    /// Octets of memory that it takes, with the messages that are not in the log.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        let chunks: usize = self.chunks.iter().map(Chunk::memory_bytes).sum();
+        chunks as u64 + self.in_memory.bytes
+    }
+
     /// A run begins: what it brings is not looked at for its time before everybody had a chance to take it.
     pub(super) fn begin_run(&mut self) {
         self.fresh_from = self.next_position;
@@ -211,11 +231,17 @@ impl Store {
 
     /// Appends a message; answers its position.
     pub(super) fn push(&mut self, sequence: u64, body: Body, extra: Extra) -> u64 {
+        let in_memory = matches!(body, Body::Memory(_));
         let chunk = self.open_chunk(sequence);
         let before = chunk.ready_bytes;
         chunk.push(sequence, body, extra);
         let bytes = chunk.ready_bytes - before;
         self.ready_bytes += bytes;
+        self.live_bytes += bytes;
+        if in_memory {
+            self.in_memory.messages += 1;
+            self.in_memory.bytes += bytes;
+        }
         self.ready += 1;
         self.live += 1;
         self.next_position += 1;
@@ -285,6 +311,13 @@ impl Store {
             at += 1;
         }
         None
+    }
+
+    /// Where the message is that is handed out next.
+    pub(super) fn head_body(&mut self) -> Option<Body> {
+        let (position, _) = self.head()?;
+        let chunk = &self.chunks[self.chunk_at(position)];
+        chunk.body((position - chunk.position) as usize)
     }
 
     /// Moves the message at `position` on, if it is there and in the state `from`. Answers what it is.
@@ -432,10 +465,16 @@ impl Store {
         self.ready -= u64::from(chunk.ready);
         self.live -= u64::from(chunk.live);
         self.ready_bytes -= chunk.ready_bytes;
+        self.live_bytes -= chunk.live_bytes;
+        self.in_memory.messages -= chunk.in_memory.messages;
+        self.in_memory.bytes -= chunk.in_memory.bytes;
         let result = change(chunk);
         self.ready += u64::from(chunk.ready);
         self.live += u64::from(chunk.live);
         self.ready_bytes += chunk.ready_bytes;
+        self.live_bytes += chunk.live_bytes;
+        self.in_memory.messages += chunk.in_memory.messages;
+        self.in_memory.bytes += chunk.in_memory.bytes;
         if chunk.live == 0 && *at + 1 < self.chunks.len() {
             self.chunks.remove(*at);
         } else {

@@ -17,6 +17,7 @@ impl Session {
     ) -> Result<(), Exception> {
         let acknowledged = self.settle(origin, ack.delivery_tag, ack.multiple, Settlement::Done, out)?;
         out.counts.acknowledged += acknowledged;
+        self.open_channel(origin)?.counters.acknowledged += acknowledged;
         Ok(())
     }
 

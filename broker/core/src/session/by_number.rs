@@ -38,6 +38,11 @@ impl<N: Copy + Ord, V> ByNumber<N, V> {
         self.entries.get_mut(at).map(|(_, value)| &mut **value)
     }
 
+    /// The values with their numbers, ascending.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (N, &V)> {
+        self.entries.iter().map(|(number, value)| (*number, &**value))
+    }
+
     /// The values, by ascending number.
     pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut V> {
         self.entries.iter_mut().map(|(_, value)| &mut **value)

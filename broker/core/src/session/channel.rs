@@ -14,7 +14,7 @@ use super::prefetch::{Aside, Prefetch};
 use super::publish::Assembly;
 use super::transaction::Transaction;
 use super::unacked::{Held, Unacked};
-use super::{Origin, Session, SessionOutput, Waiting, World, reply_text};
+use super::{ChannelCounters, Origin, Session, SessionOutput, Waiting, World, reply_text};
 use crate::error::Exception;
 use crate::identity::ChannelKey;
 use crate::queue::{Settlement, ShardInput};
@@ -41,6 +41,7 @@ pub(super) struct Channel {
     pub(super) consumer_tags: BTreeMap<String, u32>,
     /// Who consumes the replies to requests of this channel.
     pub(super) replies: Option<ReplyConsumer>,
+    pub(super) counters: ChannelCounters,
     /// The name that an empty queue name stands for.
     pub(super) last_queue: String,
 }
@@ -209,6 +210,7 @@ impl Session {
         let Some(mut channel) = self.channels.remove(number) else {
             return;
         };
+        self.publishers -= usize::from(channel.counters.published > 0);
         self.unfinished_bytes -= channel.assembly.unfinished_bytes();
         self.unconfirmed -= channel.confirms.as_ref().map_or(0, Confirms::outstanding);
         out.reply_addresses.extend(channel.replies.map(|consumer| (consumer.address, false)));

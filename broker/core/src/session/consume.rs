@@ -1,5 +1,6 @@
 //! `basic.consume`, `basic.cancel`, `basic.get`, and the questions that a queue's shard answers.
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::sync::Arc;
@@ -27,6 +28,8 @@ pub(super) struct Consumer {
     pub(super) channel: u16,
     pub(super) tag: Arc<str>,
     pub(super) no_ack: bool,
+    /// As the client sent them.
+    pub(super) arguments: Box<[u8]>,
     /// It may not hold messages for as long as it likes.
     pub(super) timed: bool,
     /// Sent to the socket since the last grant.
@@ -126,6 +129,7 @@ impl Session {
             channel: origin.channel,
             tag: Arc::from(tag),
             no_ack: consume.no_ack,
+            arguments: Box::from(consume.arguments.octets()),
             timed: is_timed(&subscription, &settings),
             sent_messages: 0,
             sent_bytes: 0,
@@ -262,6 +266,7 @@ impl Session {
                 match got {
                     None => {
                         out.counts.get_empty += 1;
+                        self.open_channel(origin)?.counters.get_empty += 1;
                         out.send(origin.channel, &ToClient::BasicGetEmpty(basic::GetEmpty));
                     }
                     Some((delivery, ready)) => self.got(origin, &queue, &delivery, ready, no_ack, out)?,

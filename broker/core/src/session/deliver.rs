@@ -43,7 +43,7 @@ impl Session {
         };
         let header = header_of(delivery);
         let content = Content { header_payload: &header, body: message.body() };
-        out.count_delivery(delivery.redelivered);
+        out.count_get(delivery.redelivered, no_ack, &mut channel.counters);
         encode_get_ok(number, &method, content, frame_max, &mut out.octets);
         Ok(())
     }
@@ -206,7 +206,7 @@ fn send(
     };
     let header = header_of(delivery);
     let content = Content { header_payload: &header, body: message.body() };
-    out.count_delivery(*redelivered);
+    out.count_delivery(*redelivered, consumer.no_ack, &mut channel.counters);
     encode_deliver(consumer.channel, &method, content, frame_max, &mut out.octets);
     consumer.sent(message.size())
 }

@@ -179,7 +179,7 @@ impl Session {
             routing_key: message.routing_key(),
         };
         let content = Content { header_payload: message.header(), body: message.body() };
-        out.count_delivery(false);
+        out.count_delivery(false, true, &mut channel.counters);
         encode_deliver(address.channel, &method, content, frame_max, &mut out.octets);
         channel.last_delivery_tag = delivery_tag;
     }

@@ -1,5 +1,6 @@
 //! From the protocol header to `connection.open-ok` (AMQP 0-9-1 §2.2.4).
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::ToString;
 use alloc::vec::Vec;
@@ -105,6 +106,7 @@ impl Session {
             .validate(&limits::TABLE_BEFORE_LOGIN)
             .map_err(|error| Exception::connection(error.reply_code(), format!("client-properties: {error}")))?;
         self.capabilities = read_capabilities(start_ok.client_properties);
+        self.client_properties = Box::from(start_ok.client_properties.octets());
         self.mechanism = start_ok.mechanism.to_string();
         match read_response(start_ok.mechanism, start_ok.response) {
             Some(Some(login)) => {

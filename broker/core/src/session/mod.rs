@@ -29,6 +29,7 @@ mod publish;
 mod routing;
 mod sasl;
 mod sender_selected;
+mod statistics;
 mod subscription;
 mod touched;
 mod transaction;
@@ -37,6 +38,7 @@ mod unacked;
 #[cfg(test)]
 mod tests;
 
+use alloc::boxed::Box;
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -49,8 +51,11 @@ use warren_amqp::{Frame, ReplyCode, ToClient, ToServer, connection, decode_frame
 pub use census::Census;
 pub use direct_reply::{DirectReply, ReplyAddress};
 pub(crate) use expiration::parse_expiration;
-pub use output::{Counts, Login, MetadataAnswer, MetadataRequest, Notice, SessionOutput};
+pub use output::{Counts, Login, MESSAGE_SIZES, MetadataAnswer, MetadataRequest, Notice, SessionOutput};
 pub(crate) use properties::attributes_for;
+pub use statistics::{
+    ChannelCounters, ChannelStatistics, ConnectionState, ExchangeCounts, SessionStatistics, SubscriberStatistics,
+};
 
 use crate::error::Exception;
 use crate::identity::{ChannelKey, ConnectionId, ShardId};
@@ -61,6 +66,7 @@ use crate::topology::{Action, Identity, Request, Topology};
 use blocked::Alarm;
 use by_number::ByNumber;
 use channel::Channel;
+use confirm::Confirms;
 use consume::Consumer;
 use handshake::Handshake;
 use routing::RouteMemory;
@@ -143,6 +149,8 @@ pub struct Session {
     waiting: Option<Waiting>,
     deadline: Instant,
     capabilities: Capabilities,
+    /// As the client sent them.
+    client_properties: Box<[u8]>,
     mechanism: String,
     identity: Identity,
     vhost: Arc<str>,
@@ -174,6 +182,8 @@ pub struct Session {
     /// Queues that may hold something of this connection.
     touched: Touched,
     owns_queues: bool,
+    /// Channels that have published.
+    publishers: usize,
     routes: RouteMemory,
 }
 
@@ -186,6 +196,7 @@ impl Session {
             waiting: None,
             deadline: now.after_millis(HANDSHAKE_MILLIS),
             capabilities: Capabilities::default(),
+            client_properties: Box::default(),
             mechanism: String::new(),
             identity: Identity::User(Arc::from("")),
             vhost: Arc::from(""),
@@ -207,6 +218,7 @@ impl Session {
             confirms_due: Vec::new(),
             touched: Touched::default(),
             owns_queues: false,
+            publishers: 0,
             routes: RouteMemory::new(),
         }
     }
@@ -237,8 +249,13 @@ impl Session {
     /// publishes wait for their confirm.
     #[inline]
     pub fn is_reading(&self) -> bool {
-        let held = self.is_open() && self.unconfirmed >= UNCONFIRMED_PUBLISHES;
-        !held && !self.is_blocked() && !self.is_waiting() && !self.is_closed()
+        !self.is_held() && !self.is_blocked() && !self.is_waiting() && !self.is_closed()
+    }
+
+    /// True while too many publishes wait for their confirm.
+    #[inline]
+    fn is_held(&self) -> bool {
+        self.is_open() && self.unconfirmed >= UNCONFIRMED_PUBLISHES
     }
 
     /// True once the socket can go, after what is left to send.
@@ -259,6 +276,11 @@ impl Session {
     /// Open channels.
     pub fn channel_count(&self) -> usize {
         self.channels.len()
+    }
+
+    /// Open channels that have published something.
+    pub fn publisher_count(&self) -> usize {
+        self.publishers
     }
 
     /// When [`Self::tick`] is due.
@@ -512,7 +534,9 @@ impl Session {
         while let Some(number) = self.confirms_due.pop() {
             let Some(channel) = self.channels.get_mut(number) else { continue };
             while let Some(answer) = channel.confirm_due() {
-                out.counts.confirmed += if answer.refused { 0 } else { answer.count };
+                let confirmed = if answer.refused { 0 } else { answer.count };
+                out.counts.confirmed += confirmed;
+                channel.counters.confirmed += confirmed;
                 self.unconfirmed -= answer.count;
                 out.send(number, &answer.method());
             }
@@ -588,6 +612,7 @@ impl Session {
             out.tell(shard, ShardInput::Detach { connection: self.id, queue });
         }
         self.channels.clear();
+        self.publishers = 0;
         self.unfinished_bytes = 0;
         self.unconfirmed = 0;
         self.uncommitted_bytes = 0;

@@ -6,6 +6,7 @@ use alloc::vec::Vec;
 
 use warren_amqp::{ReplyCode, ToClient};
 
+use super::ChannelCounters;
 use super::direct_reply::{DirectReply, ReplyAddress};
 use crate::batch::ShardBatches;
 use crate::identity::{ConnectionId, ShardId};
@@ -83,15 +84,29 @@ pub struct Counts {
     pub unroutable_returned: u64,
     /// Messages that no queue wanted, dropped.
     pub unroutable_dropped: u64,
-    /// Messages sent to the client, by consumers and gets.
+    /// Messages sent to consumers.
     pub delivered: u64,
-    /// Of these, flagged redelivered.
+    /// Of these, to consumers that do not acknowledge.
+    pub delivered_no_ack: u64,
+    /// Messages that the client got, to be acknowledged.
+    pub got: u64,
+    /// Messages that the client got without acknowledgement.
+    pub got_no_ack: u64,
+    /// Of all these, flagged redelivered.
     pub redelivered: u64,
     /// Messages acknowledged by the client.
     pub acknowledged: u64,
     /// Gets that found nothing.
     pub get_empty: u64,
+    /// Octets of the bodies of what was received.
+    pub received_bytes: u64,
+    /// Messages received by the size of their body: each counts at the first of [`MESSAGE_SIZES`] that it does not exceed,
+    /// those beyond the last one behind them.
+    pub sizes: [u64; MESSAGE_SIZES.len() + 1],
 }
+
+/// Octets of a body, as RabbitMQ's `rabbitmq_message_size_bytes` groups them.
+pub const MESSAGE_SIZES: [u64; 8] = [100, 1_000, 10_000, 100_000, 1_000_000, 10_000_000, 50_000_000, 100_000_000];
 
 /// Effects of a session, collected over as many inputs as the shell likes to hand in at once.
 #[derive(Debug, Default)]
@@ -125,9 +140,14 @@ impl Counts {
             unroutable_returned,
             unroutable_dropped,
             delivered,
+            delivered_no_ack,
+            got,
+            got_no_ack,
             redelivered,
             acknowledged,
             get_empty,
+            received_bytes,
+            sizes,
         } = other;
         self.received += received;
         self.received_confirm += received_confirm;
@@ -136,9 +156,23 @@ impl Counts {
         self.unroutable_returned += unroutable_returned;
         self.unroutable_dropped += unroutable_dropped;
         self.delivered += delivered;
+        self.delivered_no_ack += delivered_no_ack;
+        self.got += got;
+        self.got_no_ack += got_no_ack;
         self.redelivered += redelivered;
         self.acknowledged += acknowledged;
         self.get_empty += get_empty;
+        self.received_bytes += received_bytes;
+        self.sizes.iter_mut().zip(sizes).for_each(|(size, more)| *size += more);
+    }
+
+    /// Counts a message with a body of so many octets.
+    #[inline]
+    pub(super) fn received(&mut self, body_len: usize) {
+        let size = MESSAGE_SIZES.iter().position(|most| body_len as u64 <= *most).unwrap_or(MESSAGE_SIZES.len());
+        self.received += 1;
+        self.received_bytes += body_len as u64;
+        self.sizes[size] += 1;
     }
 }
 
@@ -169,8 +203,24 @@ impl SessionOutput {
         self.shards.tell(shard, input);
     }
 
-    pub(super) fn count_delivery(&mut self, redelivered: bool) {
+    /// Counts a message that is sent to a consumer.
+    #[inline]
+    pub(super) fn count_delivery(&mut self, redelivered: bool, no_ack: bool, channel: &mut ChannelCounters) {
         self.counts.delivered += 1;
+        self.counts.delivered_no_ack += u64::from(no_ack);
         self.counts.redelivered += u64::from(redelivered);
+        channel.delivered += u64::from(!no_ack);
+        channel.delivered_no_ack += u64::from(no_ack);
+        channel.redelivered += u64::from(redelivered);
+    }
+
+    /// Counts a message that the client got.
+    pub(super) fn count_get(&mut self, redelivered: bool, no_ack: bool, channel: &mut ChannelCounters) {
+        self.counts.got += u64::from(!no_ack);
+        self.counts.got_no_ack += u64::from(no_ack);
+        self.counts.redelivered += u64::from(redelivered);
+        channel.got += u64::from(!no_ack);
+        channel.got_no_ack += u64::from(no_ack);
+        channel.redelivered += u64::from(redelivered);
     }
 }

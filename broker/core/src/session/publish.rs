@@ -12,7 +12,7 @@ use super::confirm::Confirms;
 use super::direct_reply::send_replies;
 use super::properties::{Checked, check_size, kept_header};
 use super::routing::{Names, Publisher, Traits};
-use super::{Origin, Session, SessionOutput, World};
+use super::{ChannelCounters, Origin, Session, SessionOutput, World};
 use crate::batch::{Parts, RunKind};
 use crate::error::Exception;
 use crate::limits::UNFINISHED_BYTES;
@@ -272,23 +272,30 @@ impl Session {
         out: &mut SessionOutput,
     ) -> Result<(), Exception> {
         let (connection, number) = (self.id, published.channel);
-        let surroundings = Surroundings { vhost: &self.vhost, frame_max: self.frame_max };
         let Some(channel) = self.channels.get_mut(number) else {
             return Ok(());
         };
+        let counters = &mut channel.counters;
+        let surroundings = Surroundings { vhost: &self.vhost, frame_max: self.frame_max, counters };
         let publisher = Publisher { identity: &self.identity, vhost: &self.vhost };
         let routes = if content.has_copies() {
             self.routes.find_all(world, publisher, published.names(), content)?
         } else {
             self.routes.find(world, publisher, published.names(), content.traits)?
         };
+        let copies = routes.len() as u64;
         let receipt = |first| Receipt { connection, channel: number, first, len: 1, index: 0 };
         if let Some(transaction) = &mut channel.transaction {
             let uncommitted = &mut self.uncommitted_bytes;
-            return transaction.publish(published, content, routes, receipt(0), surroundings, uncommitted);
+            transaction.publish(published, content, routes, receipt(0), surroundings, uncommitted)?;
+            self.publishers += usize::from(channel.counters.published == 1);
+            self.routes.count(content.has_copies(), published.exchange, copies);
+            return Ok(());
         }
         let receipt = channel.confirms.as_ref().map(Confirms::next).map(receipt);
         let runs = published.hand_over(content, routes, receipt, surroundings, out);
+        self.publishers += usize::from(channel.counters.published == 1);
+        self.routes.count(content.has_copies(), published.exchange, copies);
         if let Some(confirms) = &mut channel.confirms {
             out.counts.received_confirm += 1;
             confirms.published(runs);
@@ -313,10 +320,11 @@ pub(super) struct Published<'a> {
 }
 
 /// What a message meets at the connection that it came by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(super) struct Surroundings<'a> {
     vhost: &'a Arc<str>,
     frame_max: u32,
+    counters: &'a mut ChannelCounters,
 }
 
 impl<'a> Published<'a> {
@@ -341,16 +349,23 @@ impl<'a> Published<'a> {
         surroundings: Surroundings<'_>,
         out: &mut SessionOutput,
     ) -> u16 {
-        let Surroundings { vhost, frame_max } = surroundings;
+        let Surroundings { vhost, frame_max, counters } = surroundings;
         let Self { channel, mandatory, exchange, routing_key, header, body } = self;
         let attributes = content.attributes_for(routes);
         let parts = Parts { exchange, routing_key, header, body, attributes };
-        out.counts.received += 1;
+        counters.published += 1;
+        out.counts.received(body.len());
         out.counts.routed += routes.len() as u64;
         let may_reply = routes.is_empty() || content.has_copies();
         let replies = if may_reply { send_replies(parts, vhost, content.further_keys(), out) } else { 0 };
         if routes.is_empty() && replies == 0 {
-            drop_or_return(channel, parts, mandatory, frame_max, out);
+            if mandatory {
+                counters.returned += 1;
+                give_back(channel, parts, frame_max, out);
+            } else {
+                counters.dropped += 1;
+                out.counts.unroutable_dropped += 1;
+            }
         }
         routes.by_shard().map(|routes| add_to_runs(routes, content.persistent, parts, receipt, out)).sum()
     }
@@ -376,11 +391,7 @@ fn add_to_runs(
 
 /// No queue wants the message. What is returned goes out before the confirm, which says no more than that the broker
 /// is done with it (RabbitMQ, confirms).
-fn drop_or_return(number: u16, parts: Parts<'_>, mandatory: bool, frame_max: u32, out: &mut SessionOutput) {
-    if !mandatory {
-        out.counts.unroutable_dropped += 1;
-        return;
-    }
+fn give_back(number: u16, parts: Parts<'_>, frame_max: u32, out: &mut SessionOutput) {
     out.counts.unroutable_returned += 1;
     // Routing has found that both are text.
     let text = |octets| core::str::from_utf8(octets).unwrap_or_default();

@@ -1,15 +1,16 @@
 //! Routes that a connection has asked for before.
 
 use alloc::borrow::ToOwned;
-use alloc::collections::BTreeSet;
+use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::iter::once;
 
 use warren_amqp::{Properties, ReplyCode, Table};
 
-use super::World;
 use super::properties::Checked;
+use super::{ExchangeCounts, World};
 use crate::error::Exception;
 use crate::limits::{ROUTES_REMEMBERED, ROUTES_REMEMBERED_QUEUES};
 use crate::topology::{Envelope, Identity, Routes};
@@ -27,6 +28,22 @@ pub(super) struct RouteMemory {
     oldest: usize,
     /// The last answer that cannot be remembered: more than names had a say, or it is long.
     other: Routes,
+    /// What was published to exchanges, beside what `known` has still to be added.
+    counts: BTreeMap<Vec<u8>, Published>,
+}
+
+/// Messages that came to an exchange, and copies of them that went to queues.
+#[derive(Debug, Clone, Copy, Default)]
+struct Published {
+    messages: u64,
+    copies: u64,
+}
+
+impl Published {
+    fn add(&mut self, more: Self) {
+        self.messages += more.messages;
+        self.copies += more.copies;
+    }
 }
 
 #[derive(Debug, Default)]
@@ -37,6 +54,7 @@ struct Known {
     /// answer is long.
     repeats: bool,
     routes: Routes,
+    published: Published,
 }
 
 impl Known {
@@ -74,7 +92,7 @@ pub(super) struct Publisher<'a> {
 
 impl RouteMemory {
     pub(super) const fn new() -> Self {
-        Self { version: 0, known: Vec::new(), last: 0, oldest: 0, other: Routes::new() }
+        Self { version: 0, known: Vec::new(), last: 0, oldest: 0, other: Routes::new(), counts: BTreeMap::new() }
     }
 
     /// Where a message goes, if it may go there.
@@ -130,7 +148,55 @@ impl RouteMemory {
         Ok(&self.other)
     }
 
+    /// Counts a message that was just found to go to so many queues, by [`Self::find_all`] if it has more than one routing
+    /// key.
+    #[inline]
+    pub(super) fn count(&mut self, by_all: bool, exchange: &[u8], copies: u64) {
+        let published = Published { messages: 1, copies };
+        match self.known.get_mut(self.last) {
+            Some(known) if !by_all => known.published.add(published),
+            _ => self.add_count(exchange, published),
+        }
+    }
+
+    /// Takes what was counted.
+    pub(super) fn take_counts(&mut self) -> Vec<ExchangeCounts> {
+        self.collect_counts();
+        let taken = core::mem::take(&mut self.counts).into_iter();
+        let counts = taken.map(|(exchange, Published { messages, copies })| ExchangeCounts {
+            // What was routed has names that are text.
+            exchange: String::from_utf8(exchange).unwrap_or_default(),
+            published_in: messages,
+            published_out: copies,
+        });
+        counts.collect()
+    }
+
+    fn collect_counts(&mut self) {
+        for at in 0..self.known.len() {
+            self.collect_count(at);
+        }
+    }
+
+    fn collect_count(&mut self, at: usize) {
+        let published = core::mem::take(&mut self.known[at].published);
+        if published.messages > 0 {
+            let exchange = core::mem::take(&mut self.known[at].exchange);
+            self.add_count(&exchange, published);
+            self.known[at].exchange = exchange;
+        }
+    }
+
+    #[cold]
+    fn add_count(&mut self, exchange: &[u8], published: Published) {
+        match self.counts.get_mut(exchange) {
+            Some(count) => count.add(published),
+            None => drop(self.counts.insert(exchange.to_owned(), published)),
+        }
+    }
+
     fn forget(&mut self, version: u64) {
+        self.collect_counts();
         self.version = version;
         self.known.clear();
         (self.last, self.oldest) = (0, 0);
@@ -152,6 +218,7 @@ impl RouteMemory {
             self.known.push(Known::default());
             self.last = self.known.len() - 1;
         } else {
+            self.collect_count(self.oldest);
             self.last = self.oldest;
             self.oldest = (self.oldest + 1) % ROUTES_REMEMBERED;
         }

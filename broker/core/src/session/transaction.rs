@@ -102,7 +102,10 @@ impl Session {
         let bytes = core::mem::take(&mut transaction.bytes);
         out.absorb(core::mem::take(&mut transaction.output));
         let holder = self.key_of(origin.channel);
-        out.counts.acknowledged += self.open_channel(origin)?.unacked.commit(holder, out);
+        let channel = self.open_channel(origin)?;
+        let acknowledged = channel.unacked.commit(holder, out);
+        channel.counters.acknowledged += acknowledged;
+        out.counts.acknowledged += acknowledged;
         self.uncommitted_bytes -= bytes;
         self.waiting = Some(Waiting::Commit { origin });
         self.confirms_due(origin.channel);

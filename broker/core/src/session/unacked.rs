@@ -105,6 +105,16 @@ impl Unacked {
         self.consumed += usize::from(held.is_consumed());
     }
 
+    /// How many the client has and has not settled.
+    pub(super) fn len(&self) -> u64 {
+        (self.entries.len() - self.holes) as u64
+    }
+
+    /// How many are settled when the channel's transaction is committed.
+    pub(super) fn uncommitted(&self) -> u64 {
+        self.uncommitted.len() as u64
+    }
+
     /// How many the client has by its consumers, with those that are settled later. What has gone back without it counts
     /// no more, though its tag is known.
     #[inline]

@@ -65,6 +65,25 @@ pub(super) struct Pass {
     pub(super) fresh_from: u64,
 }
 
+/// So many messages with so many octets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in crate::queue) struct Amount {
+    pub(in crate::queue) messages: u64,
+    pub(in crate::queue) bytes: u64,
+}
+
+impl Amount {
+    fn add(&mut self, bytes: u32) {
+        self.messages += 1;
+        self.bytes += u64::from(bytes);
+    }
+
+    fn subtract(&mut self, bytes: u32) {
+        self.messages -= 1;
+        self.bytes -= u64::from(bytes);
+    }
+}
+
 /// Up to [`CHUNK_SLOTS`] consecutive positions.
 #[derive(Debug)]
 pub(super) struct Chunk {
@@ -75,8 +94,11 @@ pub(super) struct Chunk {
     /// Slots that are ready, and those that are not gone.
     pub(super) ready: u16,
     pub(super) live: u16,
-    /// Octets of what is ready.
+    /// Octets of what is ready, and of what is not gone.
     pub(super) ready_bytes: u64,
+    pub(super) live_bytes: u64,
+    /// What is not gone and not in the log.
+    pub(super) in_memory: Amount,
     pub(super) slots: Arc<Vec<Slot>>,
     /// By slot, if one of them ever had any.
     pub(super) extras: Option<Arc<Vec<Extra>>>,
@@ -87,7 +109,18 @@ pub(super) struct Chunk {
 impl Chunk {
     pub(super) fn new(position: u64, sequence: u64, capacity: usize) -> Self {
         let slots = Arc::new(Vec::with_capacity(capacity));
-        Self { position, sequence, ready: 0, live: 0, ready_bytes: 0, slots, extras: None, memory: Vec::new() }
+        Self {
+            position,
+            sequence,
+            ready: 0,
+            live: 0,
+            ready_bytes: 0,
+            live_bytes: 0,
+            in_memory: Amount::default(),
+            slots,
+            extras: None,
+            memory: Vec::new(),
+        }
     }
 
     /// Begins anew at another place; nothing is live.
@@ -112,6 +145,7 @@ impl Chunk {
             Body::Memory(message) => {
                 let location = Location { segment: self.memory.len() as u32, offset: 0, len: message.size() as u32 };
                 self.memory.push(Some(message));
+                self.in_memory.add(location.len.saturating_sub(extra.overhead));
                 (location, 0)
             }
         };
@@ -123,7 +157,9 @@ impl Chunk {
         Arc::make_mut(&mut self.slots).push(slot);
         self.ready += 1;
         self.live += 1;
-        self.ready_bytes += u64::from(location.len.saturating_sub(extra.overhead));
+        let bytes = u64::from(location.len.saturating_sub(extra.overhead));
+        self.ready_bytes += bytes;
+        self.live_bytes += bytes;
     }
 
     /// The extras of the slots that there are.
@@ -150,6 +186,13 @@ impl Chunk {
 
     pub(super) fn set_count(&mut self, index: usize, count: u32) {
         self.extras_mut()[index].count = count;
+    }
+
+    /// Octets of memory that it takes, beside the messages in it.
+    pub(super) fn memory_bytes(&self) -> usize {
+        let extras = self.extras.as_ref().map_or(0, |extras| extras.capacity() * size_of::<Extra>());
+        let slots = self.slots.capacity() * size_of::<Slot>();
+        size_of::<Self>() + slots + extras + self.memory.capacity() * size_of::<Option<Message>>()
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -192,6 +235,7 @@ impl Chunk {
             } else {
                 slot.state = State::Gone;
                 self.live -= 1;
+                self.live_bytes -= u64::from(bytes);
             }
             let body = if slot.has(LOGGED) {
                 if terms == Terms::Finish {
@@ -200,7 +244,12 @@ impl Chunk {
                 Body::Log { location: slot.location, shared: slot.has(SHARED) }
             } else {
                 let kept = &mut self.memory[slot.location.segment as usize];
-                let message = if terms == Terms::Finish { kept.take() } else { kept.clone() };
+                let message = if terms == Terms::Finish {
+                    self.in_memory.subtract(bytes);
+                    kept.take()
+                } else {
+                    kept.clone()
+                };
                 Body::Memory(message.expect("a message in memory is there until it is done with"))
             };
             taker.take(Found { position, redelivered, delivery_count: extra.count, bytes, body });
@@ -219,6 +268,15 @@ impl Chunk {
         let Range { start, .. } = self.indices(cursor, u64::MAX);
         let found = self.slots[start..].iter().position(|slot| slot.state == State::Ready)?;
         Some(self.position + (start + found) as u64)
+    }
+
+    /// Where the message at `index` is.
+    pub(super) fn body(&self, index: usize) -> Option<Body> {
+        let slot = self.slots.get(index)?;
+        if slot.has(LOGGED) {
+            return Some(Body::Log { location: slot.location, shared: slot.has(SHARED) });
+        }
+        self.memory.get(slot.location.segment as usize)?.clone().map(Body::Memory)
     }
 
     /// Moves the message at `index` on, if it is in the state `from`. Answers what it is.
@@ -247,6 +305,7 @@ impl Chunk {
             To::Gone => {
                 slot.state = State::Gone;
                 self.live -= 1;
+                self.live_bytes -= u64::from(bytes);
             }
         }
         let body = if slot.has(LOGGED) {
@@ -256,7 +315,12 @@ impl Chunk {
             Body::Log { location: slot.location, shared: slot.has(SHARED) }
         } else {
             let kept = &mut self.memory[slot.location.segment as usize];
-            let message = if slot.state == State::Gone { kept.take() } else { kept.clone() };
+            let message = if slot.state == State::Gone {
+                self.in_memory.subtract(bytes);
+                kept.take()
+            } else {
+                kept.clone()
+            };
             Body::Memory(message?)
         };
         let position = self.position + index as u64;
@@ -275,15 +339,19 @@ impl Chunk {
             return;
         }
         let range = self.indices(first, end);
+        let extras = self.extras.as_ref().map(|extras| &extras[..]).unwrap_or_default();
         for (index, slot) in range.clone().zip(&mut Arc::make_mut(&mut self.slots)[range]) {
             if slot.state != State::Held || !release(self.position + index as u64, slot.holder) {
                 continue;
             }
             slot.state = State::Gone;
+            let bytes = slot.location.len.saturating_sub(extras.get(index).map_or(0, |extra| extra.overhead));
             self.live -= 1;
+            self.live_bytes -= u64::from(bytes);
             if slot.has(LOGGED) {
                 done.push(self.sequence + u64::from(slot.sequence));
             } else {
+                self.in_memory.subtract(bytes);
                 self.memory[slot.location.segment as usize] = None;
             }
         }
@@ -340,9 +408,11 @@ impl Chunk {
             if slot.state == State::Ready && slot.has(LOGGED) {
                 slot.state = State::Gone;
                 let len = slot.location.len;
+                let bytes = u64::from(len.saturating_sub(self.extra(index).overhead));
                 self.ready -= 1;
                 self.live -= 1;
-                self.ready_bytes -= u64::from(len.saturating_sub(self.extra(index).overhead));
+                self.ready_bytes -= bytes;
+                self.live_bytes -= bytes;
             }
         }
     }

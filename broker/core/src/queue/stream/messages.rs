@@ -81,6 +81,11 @@ impl Messages {
         self.next_offset - self.first_offset
     }
 
+    /// Octets of all messages in the log.
+    pub(in crate::queue) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// The offset of the oldest message.
     pub(in crate::queue) fn first_offset(&self) -> u64 {
         self.first_offset
