@@ -2,7 +2,6 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -31,15 +30,17 @@ use crate::node::Shared;
 use crate::random::random;
 use crate::scratch::{self, with_scratch};
 use crate::shard::ShardMessage;
+use crate::statistics::connection::ConnectionFacts;
 
 /// Serves a connection until it ends, and cleans up whatever way it ends.
-pub(crate) async fn serve<S>(id: ConnectionId, stream: S, peer: SocketAddr, handshake: InHandshake)
+pub(crate) async fn serve<S>(facts: ConnectionFacts, stream: S, handshake: InHandshake)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let shared = Arc::clone(handshake.node());
-    let mailbox = shared.connections.insert(id);
-    let connection = Connection::new(id, stream, peer, handshake, mailbox);
+    let (id, facts) = (facts.id, Arc::new(facts));
+    let mailbox = shared.connections.insert(id, Some(Arc::clone(&facts)));
+    let connection = Connection::new(facts, stream, handshake, mailbox);
     // A defect that this client's octets have found must not take the other connections along.
     if AssertUnwindSafe(connection.run()).catch_unwind().await.is_err() {
         error!("the connection's task panicked; giving back what it held");
@@ -62,7 +63,7 @@ async fn give_back(connection: ConnectionId, shared: &Shared) {
 
 struct Connection<S> {
     stream: S,
-    peer: SocketAddr,
+    facts: Arc<ConnectionFacts>,
     shared: Arc<Shared>,
     session: Session,
     mailbox: Mailbox,
@@ -165,18 +166,18 @@ enum Wake {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn new(id: ConnectionId, stream: S, peer: SocketAddr, handshake: InHandshake, mailbox: Mailbox) -> Self {
+    fn new(facts: Arc<ConnectionFacts>, stream: S, handshake: InHandshake, mailbox: Mailbox) -> Self {
         let shared = Arc::clone(handshake.node());
         let mut alarm = shared.alarm.subscribe();
         // One that is on already is noticed at once.
         alarm.mark_changed();
         Self {
             alarm,
-            session: Session::new(id, handshake.accepted).with_message_bytes(shared.message_bytes),
+            session: Session::new(facts.id, handshake.accepted).with_message_bytes(shared.message_bytes),
             presence: Presence::new(handshake),
             stopping: shared.stopping(),
             stream,
-            peer,
+            facts,
             shared,
             mailbox,
             answer: None,
@@ -212,8 +213,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Acts on what woke the task; false ends the connection.
     fn wake(&mut self, wake: Wake) -> bool {
         match wake {
-            Wake::Read(len) => self.read(len),
-            Wake::Wrote(len) => self.wrote(len),
+            Wake::Read(len) => {
+                self.facts.meter.received(len);
+                self.read(len);
+            }
+            Wake::Wrote(len) => {
+                self.facts.meter.sent(len);
+                self.wrote(len);
+                self.facts.meter.leaves(self.unsent());
+            }
             Wake::Post(post) => self.take_posts(post),
             Wake::Answer(answer) => {
                 self.answer = None;
@@ -311,8 +319,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let Self { stream, output, written, .. } = self;
         let unsent = &output.octets[*written..];
         let wake = poll_fn(|context| poll_write(stream, unsent, context)).now_or_never();
-        if wake.is_none() && self.send_deadline.is_none() {
-            self.send_deadline = Some(Instant::now() + SEND_TIMEOUT);
+        if wake.is_none() {
+            self.facts.meter.leaves(self.unsent());
+            self.send_deadline.get_or_insert_with(|| Instant::now() + SEND_TIMEOUT);
         }
         wake
     }
@@ -395,6 +404,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.mailbox.waiting.taken(&reply);
                     self.session.direct_reply(&reply, &mut self.output);
                 }
+                Post::Describe(reply) => {
+                    self.count_exchanges();
+                    // Whoever asked may have stopped waiting.
+                    let _ = reply.send(self.session.statistics());
+                }
             }
             next = if self.has_room() { self.mailbox.posts.try_recv().ok() } else { None };
         }
@@ -440,7 +454,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Begins to ask who it is. The answer may take a while, and the connection's deadline goes on.
     fn authenticate(&mut self, login: Login) {
         self.user = Some(login.user.as_str().into());
-        let (shared, peer) = (self.shared.clone(), self.peer.ip());
+        let (shared, peer) = (self.shared.clone(), self.facts.peer.ip());
         let check = async move { shared.authentication.authenticate(&Credentials::Password(login), peer).await };
         self.login = Some(Box::pin(check));
     }
@@ -470,8 +484,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
+    /// Hands over what was published to exchanges.
+    fn count_exchanges(&mut self) {
+        let counts = self.session.take_exchange_counts();
+        self.shared.statistics.exchanges.add(self.session.vhost(), counts);
+    }
+
     /// Gives back what the connection holds. Nobody waits for the answer to its last request.
     async fn end(mut self) {
+        self.count_exchanges();
         let client_closes = self.session.has_client_left();
         self.session.disconnect(&mut self.output);
         self.hand_over().await;

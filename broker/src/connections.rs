@@ -5,13 +5,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tracing::debug;
 use warren_core::queue::Event;
-use warren_core::session::{DirectReply, ReplyAddress};
+use warren_core::session::{DirectReply, ReplyAddress, SessionStatistics};
 use warren_core::topology::OpenConnections;
 use warren_core::{ConnectionId, Exception, ShardId};
 
 use crate::limits::REPLY_BYTES;
+use crate::statistics::connection::ConnectionFacts;
 
 /// What a connection is sent.
 #[derive(Debug)]
@@ -20,6 +22,8 @@ pub(crate) enum Post {
     Events(ShardId, Vec<Event>),
     /// A reply of another connection, or of its own.
     Reply(Box<DirectReply>),
+    /// Say what you are like.
+    Describe(oneshot::Sender<SessionStatistics>),
 }
 
 /// The live connections. Channels to them are unbounded because what goes through them is not: deliveries are bounded
@@ -55,6 +59,8 @@ pub(crate) struct Opened {
 struct Peer {
     posts: UnboundedSender<Post>,
     waiting: WaitingReplies,
+    /// `None`: it is the node itself.
+    facts: Option<Arc<ConnectionFacts>>,
 }
 
 /// The connection's end.
@@ -91,10 +97,10 @@ fn octets(reply: &DirectReply) -> usize {
 
 impl Connections {
     /// A connection that is there from now on.
-    pub(crate) fn insert(&self, connection: ConnectionId) -> Mailbox {
+    pub(crate) fn insert(&self, connection: ConnectionId, facts: Option<Arc<ConnectionFacts>>) -> Mailbox {
         let (sender, posts) = unbounded_channel();
         let waiting = WaitingReplies::default();
-        let peer = Peer { posts: sender, waiting: waiting.clone() };
+        let peer = Peer { posts: sender, waiting: waiting.clone(), facts };
         self.live.write().unwrap_or_else(PoisonError::into_inner).insert(connection, peer);
         Mailbox { posts, waiting }
     }
@@ -113,6 +119,19 @@ impl Connections {
         if let Some(peer) = self.live.read().unwrap_or_else(PoisonError::into_inner).get(&connection) {
             let _ = peer.posts.send(Post::Events(shard, events));
         }
+    }
+
+    /// Sends a connection something, if it is still there.
+    pub(crate) fn send(&self, connection: ConnectionId, post: Post) {
+        if let Some(peer) = self.live.read().unwrap_or_else(PoisonError::into_inner).get(&connection) {
+            let _ = peer.posts.send(post);
+        }
+    }
+
+    /// Clients' connections, in no order.
+    pub(crate) fn all(&self) -> Vec<Arc<ConnectionFacts>> {
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        live.values().filter_map(|peer| peer.facts.clone()).collect()
     }
 
     /// Sends a reply to its connection. It is lost if that is gone, or does not take what waits for it: as in RabbitMQ,

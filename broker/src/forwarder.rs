@@ -57,7 +57,7 @@ impl Pace {
 impl ForwarderTask {
     /// From now on shards have somebody to send to.
     pub(crate) fn new(shared: Arc<Shared>, space: watch::Receiver<Option<u64>>) -> Self {
-        let events = shared.connections.insert(ConnectionId::FORWARDER).posts;
+        let events = shared.connections.insert(ConnectionId::FORWARDER, None).posts;
         let pace = Pace { left: *space.borrow() };
         Self { forwarder: Forwarder::new(), events, shared, space, pace, held: VecDeque::new(), gathered: 0 }
     }

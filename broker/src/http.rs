@@ -11,11 +11,8 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::get;
 use axum::{Router, http};
-use tokio::sync::oneshot;
 use tracing::error;
-use warren_core::queue::ShardTotals;
 
-use crate::log::LogSignal;
 use crate::node::Shared;
 
 /// The routes.
@@ -42,26 +39,9 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str)
 async fn metrics(
     State(shared): State<Arc<Shared>>,
 ) -> Result<([(http::HeaderName, &'static str); 1], String), StatusCode> {
-    let text = shared.metrics.render(totals(&shared).await).map_err(|error| {
+    let text = shared.metrics.render(shared.statistics.summary().await.totals).map_err(|error| {
         error!(%error, "metrics cannot be written");
         StatusCode::INTERNAL_SERVER_ERROR
     })?;
     Ok(([(http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
-}
-
-/// Asks every shard what it holds; one that has stopped holds nothing.
-async fn totals(shared: &Shared) -> ShardTotals {
-    let mut sum = ShardTotals::default();
-    for shard in &shared.signals[1..] {
-        let (reply, answer) = oneshot::channel();
-        if shard.send(LogSignal::Totals(reply)).is_err() {
-            continue;
-        }
-        let totals = answer.await.unwrap_or_default();
-        sum.queues += totals.queues;
-        sum.ready += totals.ready;
-        sum.unacked += totals.unacked;
-        sum.consumers += totals.consumers;
-    }
-    sum
 }

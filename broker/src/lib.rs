@@ -34,6 +34,7 @@ mod recovery;
 mod scratch;
 mod shard;
 mod space;
+mod statistics;
 pub mod telemetry;
 pub mod tls;
 

@@ -33,6 +33,12 @@ pub(crate) const SETTLE_DELAY: Duration = Duration::from_millis(50);
 /// How long a shard sleeps at most if something in it becomes due. What is due in ten years lies within what timers can do.
 pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
+/// How often the node looks what was active, for rates (RabbitMQ's `collect_statistics_interval`).
+pub(crate) const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
+
+/// How long a connection may take to say what it is like; after that it is shown as it was in the last sample.
+pub(crate) const DESCRIBE_TIMEOUT: Duration = Duration::from_millis(500);
+
 /// Octets read from the log beyond what was asked for, when a backlog is delivered.
 pub(crate) const READ_AHEAD_BYTES: u32 = 256 << 10;
 

@@ -15,6 +15,7 @@ use warren_core::limits::HANDSHAKE_MILLIS;
 use crate::connection;
 use crate::limits::HANDSHAKES;
 use crate::node::Shared;
+use crate::statistics::connection::{ConnectionFacts, Meter, TlsFacts};
 use crate::tls::{self, ReloadingTls};
 
 /// Accepts until the node stops; with `tls`, clients that speak TLS.
@@ -47,15 +48,27 @@ fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&ReloadingTls>, shared
         debug!(%peer, %error, "the connection is gone already");
         return;
     }
+    let Ok(local) = stream.local_addr() else {
+        debug!(%peer, "the connection is gone already");
+        return;
+    };
+    let facts = ConnectionFacts {
+        id,
+        peer,
+        local,
+        connected_at_ms: shared.clock.unix_millis(),
+        tls: None,
+        meter: Meter::default(),
+    };
     let span = error_span!("connection", connection_id = id.0, %peer);
     match tls {
-        None => shared.tasks.spawn(connection::serve(id, stream, peer, handshake).instrument(span)),
-        Some(tls) => shared.tasks.spawn(serve_tls(id, stream, peer, tls.acceptor(), handshake).instrument(span)),
+        None => shared.tasks.spawn(connection::serve(facts, stream, handshake).instrument(span)),
+        Some(tls) => shared.tasks.spawn(serve_tls(facts, stream, tls.acceptor(), handshake).instrument(span)),
     };
 }
 
 /// Speaks TLS with the client before anything else.
-async fn serve_tls(id: ConnectionId, stream: TcpStream, peer: SocketAddr, tls: TlsAcceptor, handshake: InHandshake) {
+async fn serve_tls(facts: ConnectionFacts, stream: TcpStream, tls: TlsAcceptor, handshake: InHandshake) {
     let mut stopping = handshake.node().stopping();
     let accepted = tokio::select! {
         accepted = timeout(Duration::from_millis(HANDSHAKE_MILLIS), tls.accept(stream)) => accepted,
@@ -63,7 +76,10 @@ async fn serve_tls(id: ConnectionId, stream: TcpStream, peer: SocketAddr, tls: T
     };
     match accepted {
         // It is large, and most connections have none.
-        Ok(Ok(stream)) => connection::serve(id, Box::new(stream), peer, handshake).await,
+        Ok(Ok(stream)) => {
+            let facts = ConnectionFacts { tls: TlsFacts::of(stream.get_ref().1), ..facts };
+            connection::serve(facts, Box::new(stream), handshake).await;
+        }
         Ok(Err(error)) if tls::is_plain_text(&error) => {
             info!("the client does not speak TLS, and this port takes nothing else; has it been given the wrong port?");
         }

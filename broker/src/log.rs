@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot, watch};
 use tracing::{error, info, warn};
 use warren_core::limits::{ENTRY_BYTES, MESSAGE_BYTES_MAX};
-use warren_core::queue::ShardTotals;
+use warren_core::queue::{QueueFilter, QueueSample, QueueStatistics, ShardSummary};
 use warren_core::{Location, ShardId};
 use warren_replication::{EntryId, Restored};
 use warren_storage::{
@@ -47,8 +47,12 @@ pub(crate) enum LogSignal {
     Checkpoint(UnboundedSender<Contribution>),
     /// Write these messages again.
     Relocate(Relocation),
-    /// How many messages and consumers it has.
-    Totals(oneshot::Sender<ShardTotals>),
+    /// How much it holds and has done.
+    Summary(oneshot::Sender<ShardSummary>),
+    /// What these of its queues are like.
+    Statistics(QueueFilter, oneshot::Sender<Vec<QueueStatistics>>),
+    /// What became of its queues since it was last asked.
+    Sample(oneshot::Sender<Vec<QueueSample>>),
 }
 
 /// What was found in the log, in the order it has to be applied.

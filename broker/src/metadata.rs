@@ -283,7 +283,7 @@ impl MetadataTask {
             }
             LogSignal::Writable => self.group.retry().map_err(|_| Stopped)?,
             // Messages are not the metadata's.
-            LogSignal::Relocate(_) | LogSignal::Totals(_) => {}
+            LogSignal::Relocate(_) | LogSignal::Summary(_) | LogSignal::Statistics(..) | LogSignal::Sample(_) => {}
             LogSignal::Checkpoint(reply) => {
                 let state = ShardState::Metadata(Bytes::from(self.committed.snapshot()));
                 // A checkpoint that was given up misses nothing.

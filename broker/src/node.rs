@@ -39,6 +39,7 @@ use crate::metadata::{self, Mailbox, MetadataHandle, MetadataTask};
 use crate::metrics::Metrics;
 use crate::recovery::State;
 use crate::shard::{ShardMessage, ShardTask};
+use crate::statistics::{self, Statistics};
 use crate::{http, listener, tls};
 
 /// How many shards hold queues. Each queue's record names its shard, so this may grow and must not shrink.
@@ -52,12 +53,11 @@ pub(crate) struct Shared {
     pub(crate) topology: Arc<ArcSwap<Topology>>,
     /// By shard number; the first is the metadata's and takes nothing.
     pub(crate) shards: Vec<InboxSender>,
-    /// By shard number, the metadata's first: what goes beside the inboxes.
-    pub(crate) signals: Vec<mpsc::UnboundedSender<LogSignal>>,
     pub(crate) metadata: MetadataHandle,
     pub(crate) connections: Arc<Connections>,
     pub(crate) authentication: Authentication,
     pub(crate) metrics: Metrics,
+    pub(crate) statistics: Arc<Statistics>,
     /// Octets that a message's body may have.
     pub(crate) message_bytes: u64,
     pub(crate) tasks: TaskTracker,
@@ -211,14 +211,16 @@ fn start_machines(
     let topology = Arc::new(ArcSwap::from_pointee(state.topology.clone()));
     let authentication = Authentication::new(config.default_user, topology.clone(), metadata.clone(), metrics.clone());
     let (senders, inputs): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| inbox(log.bounds.inbox_bytes)).unzip();
+    let connections = Arc::<Connections>::default();
+    let statistics = Arc::new(Statistics::new(topology.clone(), connections.clone(), log.signals.clone()));
     let shared = Arc::new(Shared {
         topology,
         shards: senders,
-        signals: log.signals.clone(),
         metadata,
-        connections: Arc::default(),
+        connections,
         authentication,
         metrics,
+        statistics,
         message_bytes: config.max_message_bytes,
         tasks: TaskTracker::new(),
         last_connection: AtomicU64::new(0),
@@ -233,6 +235,7 @@ fn start_machines(
     };
     let mut signals = signals.into_iter();
     let metadata_signals = signals.next();
+    spawn_vital("statistics", statistics::sample(shared.statistics.clone()));
     spawn_vital("forwarder", ForwarderTask::new(shared.clone(), log.space.forwarding()).run());
     // The first inbox is the metadata's, which has none.
     let channels = inputs.into_iter().skip(1).zip(signals);

@@ -21,6 +21,7 @@ use crate::limits::{LONGEST_SLEEP, SETTLE_DELAY, SHARD_BATCHES_AT_ONCE};
 use crate::log::{LogSignal, NodeLog, location};
 use crate::metadata::{Deletions, MetadataHandle};
 use crate::node::Shared;
+use crate::statistics::Statistics;
 
 /// What a shard task is sent.
 #[derive(Debug)]
@@ -44,6 +45,7 @@ pub(crate) struct ShardTask {
     connections: Arc<Connections>,
     metadata: MetadataHandle,
     deletions: Deletions,
+    statistics: Arc<Statistics>,
     /// Octets that may wait for the log; beyond, no inputs are taken.
     waiting_bytes: usize,
     /// While publishers are held back all inputs are taken: among them are the acknowledgements that give space back.
@@ -77,6 +79,7 @@ impl ShardTask {
             connections: shared.connections.clone(),
             metadata: shared.metadata.clone(),
             deletions,
+            statistics: shared.statistics.clone(),
             waiting_bytes: log.bounds.waiting_bytes,
             alarm: shared.alarm.subscribe(),
             draining: Vec::new(),
@@ -141,6 +144,7 @@ impl ShardTask {
     }
 
     fn take_in(&mut self, messages: &mut Vec<ShardMessage>, output: &mut ShardOutput) {
+        self.statistics.set_busy(self.id);
         self.tick(output);
         for message in messages.drain(..) {
             match message {
@@ -158,9 +162,17 @@ impl ShardTask {
         match signal {
             LogSignal::Relocate(relocation) => self.relocate(relocation),
             // Whoever asked may have stopped waiting.
-            LogSignal::Totals(reply) => drop(reply.send(self.shard.totals())),
+            LogSignal::Summary(reply) => drop(reply.send(self.shard.summary())),
+            LogSignal::Statistics(filter, reply) => {
+                drop(reply.send(self.shard.statistics(&filter, &mut self.bodies)));
+            }
+            LogSignal::Sample(reply) => {
+                self.tick(output);
+                drop(reply.send(self.shard.sample()));
+            }
             LogSignal::Synced { kind: Kind::Relocation, position, .. } => self.relocated(position),
             LogSignal::Synced { kind, index, position } => {
+                self.statistics.set_busy(self.id);
                 self.group.synced(kind, index, position);
                 self.tick(output);
                 while let Some(position) = self.group.take_committed() {

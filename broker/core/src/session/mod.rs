@@ -228,8 +228,8 @@ impl Session {
         self.identity.name()
     }
 
-    /// The virtual host that is open; empty before.
-    pub fn vhost(&self) -> &str {
+    /// The virtual host that it has opened; empty before.
+    pub fn vhost(&self) -> &Arc<str> {
         &self.vhost
     }
 

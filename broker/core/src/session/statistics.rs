@@ -36,6 +36,31 @@ pub struct ChannelCounters {
     pub acknowledged: u64,
 }
 
+impl ChannelCounters {
+    /// How much more these are than what they were before. If that was another channel's, whose number this one has, all
+    /// of them.
+    #[must_use]
+    pub fn since(&self, before: &Self) -> Self {
+        let less = |now: u64, before: u64| now.checked_sub(before);
+        let difference = || {
+            Some(Self {
+                published: less(self.published, before.published)?,
+                confirmed: less(self.confirmed, before.confirmed)?,
+                returned: less(self.returned, before.returned)?,
+                dropped: less(self.dropped, before.dropped)?,
+                delivered: less(self.delivered, before.delivered)?,
+                delivered_no_ack: less(self.delivered_no_ack, before.delivered_no_ack)?,
+                got: less(self.got, before.got)?,
+                got_no_ack: less(self.got_no_ack, before.got_no_ack)?,
+                get_empty: less(self.get_empty, before.get_empty)?,
+                redelivered: less(self.redelivered, before.redelivered)?,
+                acknowledged: less(self.acknowledged, before.acknowledged)?,
+            })
+        };
+        difference().unwrap_or(*self)
+    }
+}
+
 /// What a connection is doing, in RabbitMQ's words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionState {
@@ -199,7 +224,7 @@ impl Channel {
             unconfirmed: self.confirms.as_ref().map_or(0, Confirms::outstanding),
             uncommitted: transaction.map_or(0, |transaction| transaction.answers.outstanding()),
             acks_uncommitted: self.unacked.uncommitted(),
-            consumer_count: self.consumer_tags.len() as u64 + u64::from(self.replies.is_some()),
+            consumer_count: self.consumer_tags.len() as u64,
             counters: self.counters,
         }
     }

@@ -13,6 +13,7 @@ mod handshake;
 mod prefetch;
 mod rights;
 mod sender_selected;
+mod statistics;
 mod stream;
 mod time;
 mod timeout;

@@ -297,6 +297,10 @@ impl World {
         self.run();
     }
 
+    pub(super) fn session(&mut self, client: usize) -> &mut Session {
+        &mut self.clients[client].session
+    }
+
     pub(super) fn is_closed(&self, client: usize) -> bool {
         self.clients[client].session.is_closed()
     }

@@ -1,0 +1,322 @@
+//! What the node says about itself when somebody asks: the management API and Prometheus both read it here.
+//!
+//! Shards and connections answer for themselves, in the order in which they do everything else; nothing is kept twice. What
+//! is kept is the last sample of what was active ([`Rates`]), and what connections said when it was taken: one whose client
+//! does not read does not answer, and is shown as it was then.
+
+#![allow(dead_code, reason = "the management API and the metrics that read all of this come next")]
+
+pub(crate) mod connection;
+pub(crate) mod exchange;
+mod rates;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+use futures::future::join_all;
+use tokio::sync::mpsc::UnboundedSender;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use warren_core::queue::{ConsumerStatistics, QueueFilter, QueueSample, QueueStatistics, ShardSummary};
+use warren_core::session::{ChannelCounters, ChannelStatistics, SessionStatistics, SubscriberStatistics};
+use warren_core::topology::{QueueRecord, Topology};
+use warren_core::{ConnectionId, ConsumerKey, QueueId, ShardId};
+
+use crate::connections::{Connections, Post};
+use crate::limits::DESCRIBE_TIMEOUT;
+#[cfg(doc)]
+use crate::limits::SAMPLE_INTERVAL;
+use crate::log::LogSignal;
+use connection::{ConnectionFacts, Metered};
+use exchange::{ExchangeCounters, ExchangeName, Exchanges};
+pub(crate) use rates::{Rates, sample};
+
+/// Where the node's counts are, and how fast they grow.
+#[derive(Debug)]
+pub(crate) struct Statistics {
+    topology: Arc<ArcSwap<Topology>>,
+    connections: Arc<Connections>,
+    /// By shard number, the metadata's first.
+    signals: Vec<UnboundedSender<LogSignal>>,
+    /// By shard number: it has done something since the last sample.
+    busy: Vec<AtomicBool>,
+    rates: ArcSwap<Rates>,
+    pub(crate) exchanges: Exchanges,
+    /// What connections said when they were last asked.
+    sessions: Mutex<HashMap<ConnectionId, Arc<SessionStatistics>>>,
+}
+
+/// A queue, and how fast things happen in it.
+#[derive(Debug, Clone)]
+pub(crate) struct QueueReport {
+    pub(crate) record: Arc<QueueRecord>,
+    pub(crate) statistics: QueueStatistics,
+    /// What happened in the last interval.
+    pub(crate) sample: QueueSample,
+    /// The fraction of the last interval in which consumers could have taken more: RabbitMQ's `consumer_capacity`.
+    pub(crate) consumer_capacity: f64,
+}
+
+/// A connection, as far as is known.
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectionReport {
+    pub(crate) facts: Arc<ConnectionFacts>,
+    /// What has gone through its socket.
+    pub(crate) metered: Metered,
+    /// Of that, what went in the last interval.
+    pub(crate) sample: Metered,
+    /// `None`: it is new, and has not answered.
+    pub(crate) session: Option<Arc<SessionStatistics>>,
+    /// It answered now. One that did not is busy, or its client does not read.
+    pub(crate) answers: bool,
+}
+
+/// A channel of a connection.
+#[derive(Debug, Clone)]
+pub(crate) struct ChannelReport {
+    pub(crate) connection: Arc<ConnectionFacts>,
+    pub(crate) session: Arc<SessionStatistics>,
+    pub(crate) channel: ChannelStatistics,
+    /// What happened in the last interval.
+    pub(crate) sample: ChannelCounters,
+}
+
+/// A consumer, as its queue and its connection know it.
+#[derive(Debug, Clone)]
+pub(crate) struct ConsumerReport {
+    pub(crate) queue: Arc<QueueRecord>,
+    pub(crate) connection: Arc<ConnectionFacts>,
+    pub(crate) user: String,
+    /// Its tag, and the arguments that it came with.
+    pub(crate) subscriber: SubscriberStatistics,
+    pub(crate) consumer: ConsumerStatistics,
+}
+
+/// An exchange that has been published to.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct ExchangeReport {
+    pub(crate) counters: ExchangeCounters,
+    /// What happened in the last interval.
+    pub(crate) sample: ExchangeCounters,
+}
+
+impl Statistics {
+    /// Of a node whose shards are reached by `signals`, the metadata's first.
+    pub(crate) fn new(
+        topology: Arc<ArcSwap<Topology>>,
+        connections: Arc<Connections>,
+        signals: Vec<UnboundedSender<LogSignal>>,
+    ) -> Self {
+        Self {
+            topology,
+            connections,
+            busy: signals.iter().map(|_| AtomicBool::new(false)).collect(),
+            signals,
+            rates: ArcSwap::default(),
+            exchanges: Exchanges::default(),
+            sessions: Mutex::default(),
+        }
+    }
+
+    /// A shard has something to do.
+    pub(crate) fn set_busy(&self, shard: ShardId) {
+        if let Some(busy) = self.busy.get(usize::from(shard.0))
+            && !busy.load(Ordering::Relaxed)
+        {
+            busy.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// What happened in the last interval.
+    pub(crate) fn rates(&self) -> Arc<Rates> {
+        self.rates.load_full()
+    }
+
+    /// How much the node holds, and what was done with its queues.
+    pub(crate) async fn summary(&self) -> ShardSummary {
+        let mut sum = ShardSummary::default();
+        for answer in self.ask_all(LogSignal::Summary).await {
+            sum.add(&answer);
+        }
+        sum
+    }
+
+    /// The queues that `topology` and `filter` name, by shard and id. Those that a delayed exchange waits in are not among
+    /// them unless they are asked for.
+    pub(crate) async fn queues(&self, topology: &Topology, filter: &QueueFilter) -> Vec<QueueReport> {
+        let rates = self.rates();
+        let found = match &filter.queues {
+            None => self.ask_all(|reply| LogSignal::Statistics(filter.clone(), reply)).await,
+            Some(asked) => self.ask_for(topology, asked.iter().copied(), filter).await,
+        };
+        let reports = found.into_iter().flatten().filter_map(|statistics| {
+            let record = Arc::clone(topology.queue_by_id(statistics.queue)?);
+            let listed = filter.queues.is_some() || record.delayed_exchange().is_none();
+            listed.then(|| QueueReport::new(record, statistics, &rates))
+        });
+        reports.collect()
+    }
+
+    /// All connections, by the order in which they came. Their tasks are asked.
+    pub(crate) async fn connections(&self) -> Vec<ConnectionReport> {
+        let rates = self.rates();
+        let mut live = self.connections.all();
+        live.sort_unstable_by_key(|facts| facts.id);
+        let ids: Vec<_> = live.iter().map(|facts| facts.id).collect();
+        let mut answers = self.describe(&ids).await;
+        let before = self.sessions().clone();
+        let reports = live.into_iter().map(|facts| {
+            let answer = answers.remove(&facts.id);
+            ConnectionReport {
+                metered: facts.meter.read(),
+                sample: rates.connections.get(&facts.id).copied().unwrap_or_default(),
+                answers: answer.is_some(),
+                session: answer.or_else(|| before.get(&facts.id).cloned()),
+                facts,
+            }
+        });
+        reports.collect()
+    }
+
+    /// All channels of these connections, by connection and number.
+    pub(crate) fn channels(&self, connections: &[ConnectionReport]) -> Vec<ChannelReport> {
+        let rates = self.rates();
+        let of = |report: &ConnectionReport| {
+            let (facts, rates) = (Arc::clone(&report.facts), Arc::clone(&rates));
+            report.session.clone().into_iter().flat_map(move |session| {
+                let channels = session.channels.iter().map(|channel| ChannelReport {
+                    connection: Arc::clone(&facts),
+                    session: Arc::clone(&session),
+                    channel: channel.clone(),
+                    sample: rates.channels.get(&(facts.id, channel.number)).copied().unwrap_or_default(),
+                });
+                channels.collect::<Vec<_>>()
+            })
+        };
+        connections.iter().flat_map(of).collect()
+    }
+
+    /// The consumers of these queues, which were asked for with theirs, by queue.
+    pub(crate) async fn consumers(&self, queues: &[QueueReport]) -> Vec<ConsumerReport> {
+        let all = queues.iter().flat_map(|queue| &queue.statistics.consumers);
+        let mut ids: Vec<_> = all.map(|consumer| consumer.key.connection).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let sessions = self.describe(&ids).await;
+        let facts: HashMap<_, _> = self.connections.all().into_iter().map(|facts| (facts.id, facts)).collect();
+        let mut reports = Vec::new();
+        for queue in queues {
+            for consumer in &queue.statistics.consumers {
+                let id = consumer.key.connection;
+                let session = sessions.get(&id).cloned().or_else(|| self.sessions().get(&id).cloned());
+                let (Some(session), Some(facts)) = (session, facts.get(&id)) else { continue };
+                // One that came or went in this moment.
+                let known = session.consumers.iter().find(|known| known.key == consumer.key);
+                let Some(subscriber) = known else { continue };
+                reports.push(ConsumerReport {
+                    queue: Arc::clone(&queue.record),
+                    connection: Arc::clone(facts),
+                    user: session.user.clone(),
+                    subscriber: subscriber.clone(),
+                    consumer: *consumer,
+                });
+            }
+        }
+        reports
+    }
+
+    /// The tag of a consumer; `None`: it has gone, or its connection does not answer.
+    pub(crate) async fn consumer_tag(&self, key: ConsumerKey) -> Option<Arc<str>> {
+        let session = match self.describe(&[key.connection]).await.remove(&key.connection) {
+            Some(session) => session,
+            None => self.sessions().get(&key.connection).cloned()?,
+        };
+        session.consumers.iter().find(|consumer| consumer.key == key).map(|consumer| Arc::clone(&consumer.tag))
+    }
+
+    /// The exchanges that have been published to, by virtual host and name. What is younger than [`SAMPLE_INTERVAL`] may
+    /// be missing.
+    pub(crate) fn exchanges(&self) -> HashMap<ExchangeName, ExchangeReport> {
+        let rates = self.rates();
+        let all = self.exchanges.counters().into_iter().map(|(name, counters)| {
+            let sample = rates.exchanges.get(&name).copied().unwrap_or_default();
+            (name, ExchangeReport { counters, sample })
+        });
+        all.collect()
+    }
+
+    /// Asks connections what they are like. Those that do not answer within [`DESCRIBE_TIMEOUT`] are left out.
+    async fn describe(&self, ids: &[ConnectionId]) -> HashMap<ConnectionId, Arc<SessionStatistics>> {
+        let asked = ids.iter().map(|id| {
+            let (reply, answer) = oneshot::channel();
+            self.connections.send(*id, Post::Describe(reply));
+            async move { Some((*id, Arc::new(timeout(DESCRIBE_TIMEOUT, answer).await.ok()?.ok()?))) }
+        });
+        let answers: HashMap<_, _> = join_all(asked).await.into_iter().flatten().collect();
+        let mut known = self.sessions();
+        known.extend(answers.iter().map(|(id, session)| (*id, Arc::clone(session))));
+        drop(known);
+        answers
+    }
+
+    /// What became of the queues that were used since the last time. Shards that have done nothing are not woken.
+    async fn sample_queues(&self) -> HashMap<QueueId, QueueSample> {
+        let busy = self.busy.iter().zip(&self.signals).filter(|(busy, _)| busy.swap(false, Ordering::Relaxed));
+        let asked = busy.map(|(_, shard)| ask(shard, LogSignal::Sample));
+        let samples = join_all(asked).await.into_iter().flatten().flatten();
+        samples.map(|sample| (sample.queue, sample)).collect()
+    }
+
+    /// Asks all shards. One that has stopped does not answer.
+    async fn ask_all<T>(&self, signal: impl Fn(oneshot::Sender<T>) -> LogSignal) -> Vec<T> {
+        let shards = self.signals.iter().skip(1);
+        join_all(shards.map(|shard| ask(shard, &signal))).await.into_iter().flatten().collect()
+    }
+
+    /// Asks the shards of these queues.
+    async fn ask_for(
+        &self,
+        topology: &Topology,
+        queues: impl Iterator<Item = QueueId>,
+        filter: &QueueFilter,
+    ) -> Vec<Vec<QueueStatistics>> {
+        let mut by_shard: HashMap<ShardId, QueueFilter> = HashMap::new();
+        for record in queues.filter_map(|id| topology.queue_by_id(id)) {
+            let empty = || QueueFilter { queues: Some(std::collections::BTreeSet::new()), ..filter.clone() };
+            by_shard.entry(record.shard).or_insert_with(empty).queues.get_or_insert_default().insert(record.id);
+        }
+        let asked = by_shard.into_iter().filter_map(|(shard, filter)| {
+            let shard = self.signals.get(usize::from(shard.0))?;
+            Some(ask(shard, move |reply| LogSignal::Statistics(filter, reply)))
+        });
+        join_all(asked).await.into_iter().flatten().collect()
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<ConnectionId, Arc<SessionStatistics>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn ask<T>(shard: &UnboundedSender<LogSignal>, signal: impl FnOnce(oneshot::Sender<T>) -> LogSignal) -> Option<T> {
+    let (reply, answer) = oneshot::channel();
+    shard.send(signal(reply)).ok()?;
+    answer.await.ok()
+}
+
+impl QueueReport {
+    fn new(record: Arc<QueueRecord>, statistics: QueueStatistics, rates: &Rates) -> Self {
+        let idle = QueueSample { queue: record.id, counters: Default::default(), ready: 0, unacked: 0, stalled_ms: 0 };
+        let sample = rates.queues.get(&record.id).copied();
+        let consumer_capacity = match sample {
+            _ if statistics.consumer_count == 0 => 0.0,
+            Some(sample) if rates.seconds > 0.0 => {
+                (1.0 - sample.stalled_ms as f64 / 1_000.0 / rates.seconds).clamp(0.0, 1.0)
+            }
+            _ if statistics.has_capacity => 1.0,
+            _ => 0.0,
+        };
+        Self { record, statistics, sample: sample.unwrap_or(idle), consumer_capacity }
+    }
+}
