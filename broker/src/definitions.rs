@@ -6,6 +6,8 @@
 
 mod file;
 
+pub(crate) use file::tags;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -74,9 +76,9 @@ pub(crate) struct DefinitionsError {
     problem: Problem,
 }
 
-/// What is wrong with definitions.
+/// What is wrong with definitions, or with an entry that the API takes.
 #[derive(Debug, thiserror::Error)]
-enum Problem {
+pub(crate) enum Problem {
     #[error("{0}; name a file that is there and that this process may read")]
     Read(std::io::Error),
     #[error("the file is larger than {DEFINITIONS_BYTES} octets")]
@@ -327,7 +329,7 @@ fn apply_to_names() -> String {
     ApplyTo::ALL.map(ApplyTo::name).join(", ")
 }
 
-fn password_hash(of: &str, hash: &str, algorithm: Option<&str>) -> Result<PasswordHash, Problem> {
+pub(crate) fn password_hash(of: &str, hash: &str, algorithm: Option<&str>) -> Result<PasswordHash, Problem> {
     let name = algorithm.unwrap_or(HashingAlgorithm::Sha256.name());
     let algorithm = HashingAlgorithm::from_name(name).ok_or_else(|| wrong(of, unusable_algorithm(name)))?;
     let octets = BASE64_STANDARD.decode(hash).map_err(|error| wrong(of, format!("password_hash: {error}")))?;
@@ -367,7 +369,7 @@ fn refuse_limits(of: &str, left: &BTreeMap<String, i64>) -> Result<(), Problem> 
 }
 
 /// Arguments as they would come from a client.
-fn table(of: &str, entries: &BTreeMap<String, Json>) -> Result<Bytes, Problem> {
+pub(crate) fn table(of: &str, entries: &BTreeMap<String, Json>) -> Result<Bytes, Problem> {
     let mut octets = Vec::new();
     let mut builder = TableBuilder::new(&mut octets);
     entries.iter().try_for_each(|(name, value)| put(&mut builder, name, value)).map_err(|reason| wrong(of, reason))?;

@@ -26,6 +26,7 @@ mod inbox;
 mod limits;
 mod listener;
 mod log;
+mod management;
 mod metadata;
 mod metrics;
 pub mod node;

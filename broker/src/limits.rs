@@ -103,3 +103,16 @@ pub(crate) const HTTP_HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the body of an HTTP request may take to come; then reading it fails.
 pub(crate) const HTTP_BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Octets of a request's body to the management API; a larger one is refused with 413. A body of definitions may have
+/// [`DEFINITIONS_BYTES`].
+pub(crate) const BODY_BYTES: u64 = 1 << 20;
+
+/// How long the body of a request to the management API may take; after that it is refused with 408.
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Items of a page of the management API; more are refused with 400, as by RabbitMQ.
+pub(crate) const PAGE_ITEMS: usize = 500;
+
+/// Users whose requests are counted; beyond, those are forgotten who have made none for a second.
+pub(crate) const REQUEST_RATES: usize = 10_000;

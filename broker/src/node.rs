@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, LazyLock};
 use std::time::Instant;
 
 use anyhow::Context;
@@ -40,13 +40,22 @@ use crate::metrics::Metrics;
 use crate::recovery::State;
 use crate::shard::{ShardMessage, ShardTask};
 use crate::statistics::{self, Statistics};
-use crate::{http, listener, tls};
+use crate::{http, listener, management, tls};
 
 /// How many shards hold queues. Each queue's record names its shard, so this may grow and must not shrink.
 pub(crate) const SHARDS: NonZeroU16 = NonZeroU16::new(32).expect("32 is not 0");
 
 /// The only node there is.
 const NODE: NodeId = NodeId(1);
+
+/// An address that the node listens on.
+#[derive(Debug, Clone)]
+pub(crate) struct Listening {
+    /// As RabbitMQ names it: `amqp`, `amqp/ssl`, `http` (management) or `http/prometheus`.
+    pub(crate) protocol: &'static str,
+    /// With the port that was taken.
+    pub(crate) address: SocketAddr,
+}
 
 /// What the tasks of a node share.
 pub(crate) struct Shared {
@@ -68,6 +77,8 @@ pub(crate) struct Shared {
     pub(crate) started: Instant,
     /// The shards' time.
     pub(crate) clock: Clock,
+    /// Every address that the node listens on.
+    pub(crate) listening: Vec<Listening>,
     stopping: watch::Sender<bool>,
     /// Why the node takes no publishes now, as clients read it in `connection.blocked`.
     pub(crate) alarm: watch::Sender<Option<&'static str>>,
@@ -113,6 +124,8 @@ impl Node {
         let listeners = bind(&config.listeners.amqp).await?;
         let tls_listeners = bind(&config.amqps()).await?;
         let http_listener = bind_one(config.listeners.metrics).await?;
+        let management_listener = bind_one(config.listeners.management).await?;
+        let requests_per_second = config.management.requests_per_second;
         let mut state = State::empty();
         let opened = log::open(&config.data_dir, &config.log, &mut state)
             .with_context(|| format!("cannot open the data folder {}", config.data_dir.display()))?;
@@ -120,17 +133,24 @@ impl Node {
         if let Some(Err(error)) = config.default_user.as_ref().map(authentication::readable) {
             warn!(%error, "nobody can log in until the default user's files can be read");
         }
-        let (shared, writer) = start_machines(config, state, opened, started)?;
-        define(definitions, &shared).await;
         let amqp = addresses(&listeners)?;
         let amqps = addresses(&tls_listeners)?;
-        let metrics = http_listener.local_addr()?;
-        let http = vec![HttpServer::start(http_listener, None, http::router(shared.clone()))];
+        let (metrics, management) = (http_listener.local_addr()?, management_listener.local_addr()?);
+        let named = |protocol| move |address: &SocketAddr| Listening { protocol, address: *address };
+        let others = [("http/prometheus", metrics), ("http", management)];
+        let listening = amqp.iter().map(named("amqp")).chain(amqps.iter().map(named("amqp/ssl")));
+        let listening = listening.chain(others.map(|(protocol, address)| Listening { protocol, address })).collect();
+        let (shared, writer) = start_machines(config, state, opened, started, listening)?;
+        define(definitions, &shared).await;
+        let http = vec![
+            HttpServer::start(http_listener, None, http::router(shared.clone())),
+            HttpServer::start(management_listener, None, management::router(shared.clone(), requests_per_second)),
+        ];
         let plain = listeners.into_iter().map(|listener| (listener, None));
         let all = plain.chain(tls_listeners.into_iter().map(|listener| (listener, tls.clone())));
         let servers =
             all.map(|(listener, tls)| tokio::spawn(listener::listen(listener, tls, shared.clone()))).collect();
-        info!(?amqp, ?amqps, %metrics, elapsed = ?started.elapsed(), "ready");
+        info!(?amqp, ?amqps, %metrics, %management, elapsed = ?started.elapsed(), "ready");
         Ok(Self { shared, writer, amqp, amqps, metrics, servers, http })
     }
 
@@ -142,6 +162,12 @@ impl Node {
     /// The addresses for AMQP over TLS, with the ports that were taken.
     pub fn amqps_addresses(&self) -> &[SocketAddr] {
         &self.amqps
+    }
+
+    /// What its tasks share.
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     /// The address for HTTP.
@@ -201,6 +227,7 @@ fn start_machines(
     state: State,
     opened: Opened,
     started: Instant,
+    listening: Vec<Listening>,
 ) -> anyhow::Result<(Arc<Shared>, LogWriter)> {
     let metrics = Metrics::new()?;
     let restored = opened.restored.clone();
@@ -227,6 +254,7 @@ fn start_machines(
         handshakes: AtomicUsize::new(0),
         started,
         clock: Clock::start(),
+        listening,
         stopping: watch::Sender::new(false),
         alarm,
     });
@@ -343,6 +371,15 @@ fn cannot_listen(address: SocketAddr, error: std::io::Error) -> anyhow::Error {
         _ => "name another address",
     };
     anyhow::Error::new(error).context(format!("cannot listen on {address}: {advice}"))
+}
+
+/// The node's name, as RabbitMQ forms it: of the program and of the host.
+pub(crate) fn name() -> &'static str {
+    static NAME: LazyLock<String> = LazyLock::new(|| {
+        let uname = rustix::system::uname();
+        format!("warren@{}", uname.nodename().to_string_lossy())
+    });
+    &NAME
 }
 
 /// Every connection is a file descriptor, and the usual soft limit of 1,024 is for programs that use `select`.

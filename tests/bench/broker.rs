@@ -179,7 +179,16 @@ fn pinned(installation: &Installation) -> Command {
 fn warren(installation: &Installation, data: &Path) -> Command {
     let mut command = pinned(installation);
     command.arg(&installation.warren).arg("serve").arg("--data-dir").arg(data);
-    command.args(["--amqp", &Broker::ADDRESS.to_string(), "--metrics", "127.0.0.1:15692", "--log", "warn"]);
+    command.args([
+        "--amqp",
+        &Broker::ADDRESS.to_string(),
+        "--metrics",
+        "127.0.0.1:15692",
+        "--management",
+        "127.0.0.1:0",
+        "--log",
+        "warn",
+    ]);
     command.env_remove("WARREN_CONFIG").env_remove("WARREN_LOGGING_FILTER");
     command
 }

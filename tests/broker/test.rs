@@ -323,7 +323,8 @@ fn failure(arguments: &[&std::ffi::OsStr]) -> Result<String> {
 #[test]
 fn a_second_broker_on_a_data_folder_is_refused() -> Result<()> {
     let (folder, broker) = broker()?;
-    let free_ports = ["--amqp", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--data-dir"].map(AsRef::as_ref);
+    let free_ports = ["--amqp", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--management", "127.0.0.1:0", "--data-dir"]
+        .map(AsRef::as_ref);
     let arguments = [&["serve".as_ref()], &free_ports[..], &[folder.path().as_os_str()]].concat();
     let said = failure(&arguments)?;
     let path = folder.path().display().to_string();
@@ -336,7 +337,9 @@ fn a_port_in_use_is_named() -> Result<()> {
     let (_folder, broker) = broker()?;
     let other = DataFolder::new()?;
     let address = broker.address.to_string();
-    let arguments = ["serve", "--amqp", &address, "--metrics", "127.0.0.1:0", "--data-dir"].map(AsRef::as_ref);
+    let arguments =
+        ["serve", "--amqp", &address, "--metrics", "127.0.0.1:0", "--management", "127.0.0.1:0", "--data-dir"]
+            .map(AsRef::as_ref);
     let said = failure(&[&arguments[..], &[other.path().as_os_str()]].concat())?;
     ensure!(said.contains(&format!("cannot listen on {address}")) && said.contains("another program"), "{said}");
     Ok(())

@@ -50,6 +50,8 @@ pub struct Broker {
     pub tls_address: Option<SocketAddr>,
     /// Where it answers HTTP.
     pub metrics: SocketAddr,
+    /// Where it answers the management API.
+    pub management: SocketAddr,
     /// From the start of the process to the line that says that the ports are open.
     pub start_duration: Duration,
     said: Arc<Mutex<Vec<String>>>,
@@ -146,15 +148,15 @@ impl Broker {
         let (reader, ready) = watch(errors, said.clone());
         let line = ready.recv_timeout(PATIENCE);
         let start_duration = begin.elapsed();
-        let addresses = line
-            .ok()
-            .and_then(|line| Some((address(&line, "amqp")?, address(&line, "amqps"), address(&line, "metrics")?)));
-        let Some((address, tls_address, metrics)) = addresses else {
+        let http = |line: &Value| Some((address(line, "metrics")?, address(line, "management")?));
+        let addresses =
+            line.ok().and_then(|line| Some((address(&line, "amqp")?, address(&line, "amqps"), http(&line)?)));
+        let Some((address, tls_address, (metrics, management))) = addresses else {
             process.kill().ok();
             process.wait().ok();
             bail!("the broker did not open its ports; it said:\n{}", lock(&said).join("\n"));
         };
-        Ok(Self { process, address, tls_address, metrics, start_duration, said, reader: Some(reader) })
+        Ok(Self { process, address, tls_address, metrics, management, start_duration, said, reader: Some(reader) })
     }
 
     /// Starts a broker on `folder` and kills it after that time, whatever it is doing then.
@@ -325,8 +327,12 @@ fn serve(folder: &DataFolder, settings: Settings<'_>) -> Result<Command> {
     } else {
         Command::new(program()?)
     };
-    command.arg("serve").args(["--amqp", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--log-format", "json"]);
-    command.arg("--data-dir").arg(folder.path()).env_remove("WARREN_CONFIG").env_remove("WARREN_LOGGING_FILTER");
+    command.arg("serve").args(["--amqp", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--management", "127.0.0.1:0"]);
+    command
+        .args(["--log-format", "json", "--data-dir"])
+        .arg(folder.path())
+        .env_remove("WARREN_CONFIG")
+        .env_remove("WARREN_LOGGING_FILTER");
     if !settings.log.is_empty() {
         command.args(["--log", settings.log]);
     }

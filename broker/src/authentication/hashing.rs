@@ -76,9 +76,15 @@ impl Expected {
 /// The hash of a password as a user in a file of definitions has it, a new one each time: an object of JSON with
 /// `password_hash` and `hashing_algorithm`.
 pub fn password_hash(password: &[u8]) -> String {
-    let (algorithm, salt) = (HashingAlgorithm::Argon2id, fresh_salt());
-    let hash = BASE64_STANDARD.encode([&salt[..], &digest(algorithm, &salt, password)].concat());
+    let PasswordHash { algorithm, octets } = hash(password);
+    let hash = BASE64_STANDARD.encode(octets);
     format!(r#"{{"password_hash": "{hash}", "hashing_algorithm": "{}"}}"#, algorithm.name())
+}
+
+/// A hash of the password by Argon2id, a new one each time.
+pub(super) fn hash(password: &[u8]) -> PasswordHash {
+    let (algorithm, salt) = (HashingAlgorithm::Argon2id, fresh_salt());
+    PasswordHash { algorithm, octets: [&salt[..], &digest(algorithm, &salt, password)].concat().into() }
 }
 
 /// Compares by digest, in a time that tells nothing about either side, not even a length.

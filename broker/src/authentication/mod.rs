@@ -113,6 +113,14 @@ impl Authentication {
         }
     }
 
+    /// The hash that a user with this new password is made with. It takes tens of milliseconds, and waits for others.
+    ///
+    /// # Errors
+    /// The password is one that nobody can have: it cannot be hashed.
+    pub(crate) async fn hash(&self, password: Secret) -> Result<PasswordHash, LoginError> {
+        self.passwords.hash(password).await
+    }
+
     async fn check_password(&self, login: &Login, peer: IpAddr) -> Result<Identity, LoginError> {
         let topology = self.topology.load_full();
         let Found { identity, rehashed } = self.passwords.check(&topology, login, peer).await?;

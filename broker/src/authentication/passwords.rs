@@ -6,11 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
+use warren_core::Secret;
 use warren_core::session::Login;
 use warren_core::topology::{HashingAlgorithm, Identity, PasswordHash, Topology};
 
 use super::LoginError;
-use super::hashing::{Expected, equal};
+use super::hashing::{self, Expected, equal};
 use super::recent::Recent;
 use crate::config::DefaultUser;
 use crate::limits::{HASHES_AT_ONCE, VERIFIED_PASSWORDS};
@@ -90,6 +91,13 @@ impl Passwords {
         }
         let name = Arc::from(login.user.as_str());
         Ok(Found { identity: if is_node { Identity::Node(name) } else { Identity::User(name) }, rehashed })
+    }
+
+    /// A new hash of a password.
+    pub(super) async fn hash(&self, password: Secret) -> Result<PasswordHash, LoginError> {
+        let _permit = self.hashing.acquire().await.map_err(|_| LoginError::Credentials)?;
+        let hash = tokio::task::spawn_blocking(move || hashing::hash(password.expose())).await;
+        hash.map_err(|_| LoginError::Credentials)
     }
 
     fn verified<T>(&self, with: impl FnOnce(&mut Verified) -> T) -> T {

@@ -71,7 +71,9 @@ mod tests {
             assert!(help.contains(word), "{word} is not in: {help}");
         }
         let defaults = Config::default();
-        for address in defaults.listeners.amqp.iter().chain([&defaults.listeners.metrics]) {
+        for address in
+            defaults.listeners.amqp.iter().chain([&defaults.listeners.metrics, &defaults.listeners.management])
+        {
             assert!(help.contains(&address.to_string()), "{address} is not in: {help}");
         }
     }

@@ -27,6 +27,9 @@ pub(super) struct SettingsFlags {
     /// Address for probes and metrics. Default: 127.0.0.1:15692.
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = socket_address)]
     metrics: Option<SocketAddr>,
+    /// Address for the management API. Default: 127.0.0.1:15672.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = socket_address)]
+    management: Option<SocketAddr>,
     /// How log lines look: text (default) or json.
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<String>,
@@ -46,13 +49,14 @@ impl SettingsFlags {
     }
 
     fn flags(&self) -> Vec<Flag> {
-        let Self { config: _, data_dir, definitions, amqp, amqps, metrics, log_format, log, set } = self;
+        let Self { config: _, data_dir, definitions, amqp, amqps, metrics, management, log_format, log, set } = self;
         let named = [
             ("--data-dir", "data_dir", data_dir.clone()),
             ("--definitions", "definitions", definitions.clone()),
             ("--amqp", "listeners.amqp", list(amqp)),
             ("--amqps", "listeners.amqps", list(amqps)),
             ("--metrics", "listeners.metrics", metrics.map(|address| address.to_string())),
+            ("--management", "listeners.management", management.map(|address| address.to_string())),
             ("--log-format", "logging.format", log_format.clone()),
             ("--log", "logging.filter", log.clone()),
         ];

@@ -16,11 +16,14 @@ pub struct Listeners {
     pub amqps: Option<Vec<SocketAddr>>,
     /// HTTP with `/livez`, `/readyz` and `/metrics`. Default: 127.0.0.1:15692.
     pub metrics: SocketAddr,
+    /// HTTP with the management API under `/api`. Default: 127.0.0.1:15672.
+    pub management: SocketAddr,
 }
 
 impl Default for Listeners {
     fn default() -> Self {
-        Self { amqp: loopbacks(5672), amqps: None, metrics: (Ipv4Addr::LOCALHOST, 15692).into() }
+        let (metrics, management) = ((Ipv4Addr::LOCALHOST, 15692).into(), (Ipv4Addr::LOCALHOST, 15672).into());
+        Self { amqp: loopbacks(5672), amqps: None, metrics, management }
     }
 }
 

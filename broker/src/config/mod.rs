@@ -11,6 +11,7 @@ mod layers;
 mod listeners;
 mod log;
 mod logging;
+mod management;
 mod origin;
 mod schema;
 #[cfg(test)]
@@ -28,6 +29,7 @@ pub use layers::{FILE_VARIABLE, Flag, Settings, Sources};
 pub use listeners::Listeners;
 pub use log::LogConfig;
 pub use logging::{LogFormat, Logging};
+pub use management::Management;
 pub use origin::Origin;
 pub use tls::{ClientCertificates, TlsConfig};
 
@@ -49,6 +51,8 @@ pub struct Config {
     pub tls: Option<TlsConfig>,
     /// How the log is laid out.
     pub log: LogConfig,
+    /// How the management API serves.
+    pub management: Management,
     /// What the node says on standard error.
     pub logging: Logging,
     /// The node's own user, who may do everything. Default: none, then `guest` with password `guest` is, from this host only.
@@ -64,6 +68,7 @@ impl Default for Config {
             listeners: Listeners::default(),
             tls: None,
             log: LogConfig::default(),
+            management: Management::default(),
             logging: Logging::default(),
             default_user: None,
         }
@@ -73,8 +78,17 @@ impl Default for Config {
 impl Config {
     /// What is wrong with the settings together.
     fn check(&self, mistakes: &mut Mistakes) {
-        let Self { data_dir, max_message_bytes, definitions: _, listeners: _, tls, log, logging, default_user: _ } =
-            self;
+        let Self {
+            data_dir,
+            max_message_bytes,
+            definitions: _,
+            listeners: _,
+            tls,
+            log,
+            management: _,
+            logging,
+            default_user: _,
+        } = self;
         if data_dir.as_os_str().is_empty() {
             mistakes.add("data_dir", "it is empty: name a folder");
         }

@@ -189,7 +189,7 @@ pub(super) struct BindingEntry {
 }
 
 /// Tags are a list, or in older exports one text with commas.
-fn tags<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
+pub(crate) fn tags<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Tags {

@@ -6,6 +6,7 @@
 use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
+use alloc::vec::Vec;
 
 use warren_amqp::ReplyCode;
 
@@ -130,7 +131,7 @@ enum Need {
     Entry,
     /// The tag `administrator`.
     Administrator,
-    /// The tag `policymaker` or `administrator`, and any permission in the virtual host.
+    /// The tag `administrator`, or `policymaker` and any permission in the virtual host.
     Policymaker,
 }
 
@@ -218,6 +219,20 @@ impl Topology {
     ) -> Result<(), Exception> {
         self.check(identity, Verb::Publish, Resource::Exchange, vhost, exchange)?;
         self.check_topic(identity, Verb::Publish, vhost, exchange, routing_key)
+    }
+
+    /// The user's tags. Those of the node's own user are `administrator` alone.
+    pub fn tags(&self, identity: &Identity) -> Vec<Arc<str>> {
+        match identity {
+            Identity::Node(_) => Vec::from([Arc::from("administrator")]),
+            Identity::User(name) => self.user(name).map(|user| user.tags.clone()).unwrap_or_default(),
+            Identity::Token(token) => token.tags().to_vec(),
+        }
+    }
+
+    /// Whether the user has any right in the virtual host.
+    pub fn may_enter(&self, identity: &Identity, vhost: &str) -> bool {
+        self.check(identity, Verb::Open, Resource::Vhost, vhost, "").is_ok()
     }
 
     /// Whether the user may send messages whose `user-id` names somebody else (RabbitMQ's tag `impersonator`).
@@ -353,7 +368,7 @@ fn meets(rights: &Rights<'_>, need: Need, vhost: &str, name: &str) -> bool {
         Need::Permission(permission) => rights.permits(permission, vhost, name),
         Need::Entry => rights.enters(vhost),
         Need::Administrator => administrator(),
-        Need::Policymaker => (administrator() || rights.has_tag("policymaker")) && rights.enters(vhost),
+        Need::Policymaker => administrator() || rights.has_tag("policymaker") && rights.enters(vhost),
     }
 }
 

@@ -138,6 +138,16 @@ impl Topology {
         self.users.iter().map(|user| &user.record)
     }
 
+    /// All permissions, by user and virtual host.
+    pub fn permissions(&self) -> impl Iterator<Item = &Arc<PermissionsRecord>> {
+        self.users.iter().flat_map(|user| user.permissions.values())
+    }
+
+    /// All topic permissions, by user, virtual host and exchange.
+    pub fn topic_permissions(&self) -> impl Iterator<Item = &Arc<TopicPermissionsRecord>> {
+        self.users.iter().flat_map(|user| user.topics.values())
+    }
+
     /// The queue of that name in that virtual host.
     pub fn queue(&self, vhost: &str, name: &str) -> Option<&Arc<QueueRecord>> {
         self.vhost(vhost)?.queue(name)

@@ -196,6 +196,18 @@ impl EffectivePolicy {
     }
 }
 
+impl EffectivePolicy {
+    /// Keys and values in force, by key.
+    pub fn values(&self) -> Vec<(&str, Value<'_>)> {
+        let policies = self.policy.iter().chain(&self.operator);
+        let entries = policies.flat_map(|policy| Table::new(&policy.definition).iter().map_while(Result::ok));
+        let mut keys: Vec<_> = entries.map(|(key, _)| key).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys.into_iter().filter_map(|key| Some((key, self.get(key)?))).collect()
+    }
+}
+
 /// Which value is in force if a policy and an operator policy have one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Merge {

@@ -7,6 +7,7 @@ use core::fmt;
 use bytes::Bytes;
 use warren_amqp::{Table, Value};
 
+use super::arguments::QueueType;
 use crate::{ConnectionId, QueueId, ShardId};
 
 /// The type of exchanges that make messages wait.
@@ -146,6 +147,11 @@ impl QueueRecord {
     /// memory only.
     pub fn is_logged(&self) -> bool {
         self.durable && !self.auto_delete && self.exclusive_owner.is_none()
+    }
+
+    /// The queue's type, as `x-queue-type` names it.
+    pub fn queue_type(&self) -> &'static str {
+        QueueType::of(&self.arguments).name()
     }
 
     /// The argument of that name.

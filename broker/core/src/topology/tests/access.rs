@@ -53,7 +53,7 @@ fn people(world: &mut World) -> Vec<(Identity, &'static str)> {
         person("writer", &[], Some(["", "^x$", ""]), "we"),
         person("reader", &[], Some(["", "", "^x$"]), "re"),
         person("visitor", &["monitoring"], Some(["", "", "^y$"]), "e"),
-        person("administrator", &["administrator"], None, "a"),
+        person("administrator", &["administrator"], None, "ap"),
         person("policymaker", &["policymaker"], None, ""),
         person("local-policymaker", &["policymaker"], Some(["", "", ""]), "ep"),
         person("local-administrator", &["other", "administrator"], Some(["", "", ""]), "eap"),

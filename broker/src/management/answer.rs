@@ -1,0 +1,138 @@
+//! What the API answers: JSON, a status alone, or a failure as RabbitMQ words it.
+
+use axum::body::Body;
+use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderName, HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value as Json, json};
+use warren_amqp::ReplyCode;
+use warren_core::Exception;
+
+use crate::definitions::Problem;
+
+/// What a handler comes to.
+pub(super) type Answer = Result<Reply, Failure>;
+
+/// A request that succeeded.
+#[derive(Debug)]
+pub(super) enum Reply {
+    /// 200 with a body.
+    Json(Json),
+    /// 201: it is new.
+    Created,
+    /// 201 with the place of what is new, relative to the request's.
+    CreatedAt(String),
+    /// 204: it is so, and was there before.
+    Done,
+    /// 503 with a body: what was checked is not well.
+    Unwell(Json),
+}
+
+impl Reply {
+    /// 201 if it is new, otherwise 204.
+    pub(super) fn put(is_new: bool) -> Self {
+        if is_new { Self::Created } else { Self::Done }
+    }
+}
+
+/// A request that failed: status, RabbitMQ's word for the error, and what is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{status} {error}: {reason}")]
+pub(super) struct Failure {
+    pub(super) status: StatusCode,
+    pub(super) error: &'static str,
+    pub(super) reason: String,
+}
+
+impl Failure {
+    pub(super) fn new(status: StatusCode, error: &'static str, reason: impl Into<String>) -> Self {
+        Self { status, error, reason: reason.into() }
+    }
+
+    /// 400
+    pub(super) fn bad_request(reason: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", reason)
+    }
+
+    /// 404 for what the path names.
+    pub(super) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "Object Not Found", "Not Found")
+    }
+
+    /// 404 for something that the request needs.
+    pub(super) fn missing(reason: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", reason)
+    }
+
+    /// 401: who it is is known, and it may not do this.
+    pub(super) fn not_authorised(reason: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "not_authorised", reason)
+    }
+
+    /// 401: it is not known who it is.
+    pub(super) fn not_authenticated() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "not_authorized", "Not_Authorized")
+    }
+
+    /// 503: the node is stopping.
+    pub(super) fn stopping() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the node is stopping; try again")
+    }
+}
+
+/// What AMQP tells in a `channel.close` or `connection.close`, the API tells with RabbitMQ's status for it.
+impl From<Exception> for Failure {
+    fn from(exception: Exception) -> Self {
+        let (Exception::Channel { code, text } | Exception::Connection { code, text }) = exception;
+        match code {
+            ReplyCode::NotFound => Self::missing(text),
+            ReplyCode::AccessRefused | ReplyCode::NotAllowed => Self::not_authorised(text),
+            ReplyCode::ResourceError => Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", text),
+            ReplyCode::InternalError => Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", text),
+            _ => Self::bad_request(text),
+        }
+    }
+}
+
+impl From<Problem> for Failure {
+    fn from(problem: Problem) -> Self {
+        Self::bad_request(problem.to_string())
+    }
+}
+
+impl IntoResponse for Reply {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Json(body) => with_json(StatusCode::OK, &body),
+            Self::Unwell(body) => with_json(StatusCode::SERVICE_UNAVAILABLE, &body),
+            Self::Created => StatusCode::CREATED.into_response(),
+            Self::CreatedAt(place) => (StatusCode::CREATED, [(LOCATION, place)]).into_response(),
+            Self::Done => StatusCode::NO_CONTENT.into_response(),
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = with_json(self.status, &json!({"error": self.error, "reason": self.reason}));
+        let header = match (self.status, self.error) {
+            // Asks a browser for name and password.
+            (StatusCode::UNAUTHORIZED, "not_authorized") => {
+                Some((WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"Warren\"")))
+            }
+            (StatusCode::TOO_MANY_REQUESTS, _) => Some((RETRY_AFTER, HeaderValue::from_static("1"))),
+            _ => None,
+        };
+        response.headers_mut().extend(header);
+        response
+    }
+}
+
+fn with_json(status: StatusCode, body: &Json) -> Response {
+    let headers = [
+        (CONTENT_TYPE, "application/json"),
+        (CACHE_CONTROL, "no-cache"),
+        (HeaderName::from_static("x-content-type-options"), "nosniff"),
+    ];
+    (status, headers, Body::from(body.to_string())).into_response()
+}

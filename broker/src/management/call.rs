@@ -1,0 +1,134 @@
+//! A request as handlers see it: who calls, the names in the path, the query, the body.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use percent_encoding::percent_decode_str;
+use serde::de::DeserializeOwned;
+use serde_json::Value as Json;
+use warren_core::ConnectionId;
+use warren_core::session::{MetadataAnswer, MetadataRequest};
+use warren_core::topology::{Action, Administration, Outcome, Request, Topology, Vhost};
+
+use super::answer::{Answer, Failure, Reply};
+use super::caller::Caller;
+use super::listing::Listing;
+use crate::node::Shared;
+
+/// One request.
+pub(super) struct Call {
+    pub(super) shared: Arc<Shared>,
+    /// As it was when the request came.
+    pub(super) topology: Arc<Topology>,
+    pub(super) caller: Caller,
+    /// Parameters of the path, decoded.
+    pub(super) path: Vec<(String, String)>,
+    pub(super) query: Query,
+    pub(super) body: Bytes,
+}
+
+impl Call {
+    /// The parameter of the path. Its name is one that the route has.
+    pub(super) fn name(&self, parameter: &str) -> &str {
+        self.path.iter().find(|(name, _)| name == parameter).map_or("", |(_, value)| value)
+    }
+
+    /// The exchange that the path names: the default exchange is `amq.default` there.
+    pub(super) fn exchange_name(&self, parameter: &str) -> &str {
+        match self.name(parameter) {
+            "amq.default" => "",
+            name => name,
+        }
+    }
+
+    /// The virtual host that the path names, if it is there and the caller sees it.
+    pub(super) fn vhost(&self) -> Result<&Vhost, Failure> {
+        self.topology
+            .vhost(self.name("vhost"))
+            .filter(|vhost| self.caller.sees(&self.topology, vhost.name()))
+            .ok_or_else(Failure::not_found)
+    }
+
+    /// The virtual host that something is to be made in. Whether the caller may is the topology's to say.
+    pub(super) fn target_vhost(&self) -> Result<&Vhost, Failure> {
+        self.topology.vhost(self.name("vhost")).ok_or_else(|| Failure::missing("vhost_not_found"))
+    }
+
+    /// The virtual hosts that the caller sees, by name.
+    pub(super) fn vhosts(&self) -> impl Iterator<Item = &Vhost> {
+        self.topology.vhosts().filter(|vhost| self.caller.sees(&self.topology, vhost.name()))
+    }
+
+    /// The body as what it should be. What is in it beside that is passed over, as in RabbitMQ.
+    pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
+        let body: &[u8] = if self.body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &self.body };
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            return Err(Failure::bad_request("not_json: the body has to be a JSON object"));
+        }
+        serde_json::from_slice(body).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => Failure::bad_request(error.to_string()),
+            _ => Failure::bad_request(format!("not_json: {error}")),
+        })
+    }
+
+    /// Asks the topology for a change in the name of the caller.
+    pub(super) async fn ask(&self, vhost: &str, action: Action) -> Result<Outcome, Failure> {
+        let request = Request {
+            connection: ConnectionId::FORWARDER,
+            identity: self.caller.identity.clone(),
+            vhost: Arc::from(vhost),
+            action,
+        };
+        match self.request(MetadataRequest::Topology(request)).await? {
+            MetadataAnswer::Outcome(outcome) => Ok(outcome),
+            MetadataAnswer::Deleted(_) => Ok(Outcome::Done),
+        }
+    }
+
+    /// [`Self::ask`] for what administrators ask.
+    pub(super) async fn administer(&self, vhost: &str, asked: Administration) -> Result<Outcome, Failure> {
+        self.ask(vhost, Action::Administer(asked)).await
+    }
+
+    pub(super) async fn request(&self, request: MetadataRequest) -> Result<MetadataAnswer, Failure> {
+        let answer = self.shared.metadata.request(request).await.map_err(|_| Failure::stopping())?;
+        Ok(answer?)
+    }
+
+    /// Answers with a list, sorted.
+    pub(super) fn list(&self, items: Vec<Json>) -> Answer {
+        Listing::whole(&self.query).apply(items).map(Reply::Json)
+    }
+
+    /// Answers with a list, sorted, or with a page of it if the query asks for one. Other lists than RabbitMQ has no pages
+    /// of have none here either.
+    pub(super) fn pages(&self, items: Vec<Json>) -> Answer {
+        Listing::of(&self.query)?.apply(items).map(Reply::Json)
+    }
+}
+
+/// The query of a request: names and values, decoded.
+#[derive(Debug, Default)]
+pub(super) struct Query(Vec<(String, String)>);
+
+impl Query {
+    /// Reads what is behind the `?`. Octets that are no UTF-8 become the replacement character.
+    pub(super) fn parse(text: &str) -> Self {
+        let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+        let pair = |pair: &str| {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            (decoded(name), decoded(value))
+        };
+        Self(text.split('&').filter(|pair| !pair.is_empty()).map(pair).collect())
+    }
+
+    /// The value of that name; the first one, if there are several.
+    pub(super) fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether it says `true` to that name.
+    pub(super) fn flag(&self, name: &str) -> bool {
+        self.get(name) == Some("true")
+    }
+}

@@ -1,0 +1,33 @@
+//! The node as a cluster of one: its name, its versions, and what RabbitMQ lists of itself that is not here.
+
+use serde_json::json;
+
+use super::answer::{Answer, Reply};
+use super::call::Call;
+use super::route::Handle::Now;
+use super::route::{Needs, Route, get};
+use crate::node;
+
+pub(super) const ROUTES: &[Route] = &[
+    get("/api/cluster-name", Needs::Management, "The cluster's name.", Now(cluster_name)),
+    get("/api/version", Needs::Login, "The version of RabbitMQ whose API this is.", Now(version)),
+    get("/api/extensions", Needs::Management, "Extensions of the web page: none.", Now(nothing)),
+    get("/api/feature-flags", Needs::Management, "Feature flags: none, everything is on.", Now(nothing)),
+    get("/api/deprecated-features", Needs::Management, "Deprecated features: none.", Now(nothing)),
+    get("/api/deprecated-features/used", Needs::Management, "Deprecated features in use: none.", Now(nothing)),
+];
+
+/// The release of RabbitMQ whose API this is, as far as it goes. Tools decide by it what to ask for.
+pub(super) const RABBITMQ_VERSION: &str = "4.3.6";
+
+fn cluster_name(_call: &Call) -> Answer {
+    Ok(Reply::Json(json!({"name": node::name()})))
+}
+
+fn version(_call: &Call) -> Answer {
+    Ok(Reply::Json(RABBITMQ_VERSION.into()))
+}
+
+fn nothing(_call: &Call) -> Answer {
+    Ok(Reply::Json(json!([])))
+}

@@ -1,0 +1,186 @@
+//! The management HTTP API under `/api`: RabbitMQ's paths, fields and status codes, for the tools that rely on them.
+//!
+//! Each noun has a file with its routes; [`routes`] is all of them. A request is authenticated, its caller's tags are
+//! compared with what the route needs, its body is read within bounds, and its handler answers from the topology's snapshot
+//! or asks the metadata for a change in the caller's name: what may be done is decided there, for AMQP and HTTP alike.
+
+mod answer;
+mod bindings;
+mod call;
+mod caller;
+mod cluster;
+mod exchanges;
+mod health;
+mod json;
+mod limits;
+mod listing;
+mod nodes;
+mod openapi;
+mod parameters;
+mod permissions;
+mod policies;
+mod queues;
+mod rate;
+mod route;
+#[cfg(test)]
+mod tests;
+mod users;
+mod vhosts;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::extract::{ConnectInfo, FromRequestParts, RawPathParams};
+use axum::http::header::{HOST, ORIGIN};
+use axum::http::request::Parts;
+use axum::http::{Request, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use axum::routing::on;
+use bytes::Bytes;
+use tokio::time::timeout;
+use tower::Service;
+
+use crate::http::server::Peer;
+use crate::limits::{BODY_BYTES, BODY_TIMEOUT, DEFINITIONS_BYTES};
+use crate::node::Shared;
+use answer::{Answer, Failure, Reply};
+use call::{Call, Query};
+use caller::Caller;
+use rate::Rates;
+use route::{Handle, Method, Route};
+
+/// Every route there is.
+fn routes() -> impl Iterator<Item = &'static Route> {
+    let all: [&'static [Route]; 13] = [
+        cluster::ROUTES,
+        vhosts::ROUTES,
+        users::ROUTES,
+        permissions::ROUTES,
+        exchanges::ROUTES,
+        queues::ROUTES,
+        bindings::ROUTES,
+        policies::ROUTES,
+        parameters::ROUTES,
+        limits::ROUTES,
+        nodes::ROUTES,
+        health::ROUTES,
+        openapi::ROUTES,
+    ];
+    all.into_iter().flatten()
+}
+
+/// What requests share.
+struct Api {
+    shared: Arc<Shared>,
+    rates: Rates,
+}
+
+/// The router of the API.
+pub(crate) fn router(shared: Arc<Shared>, requests_per_second: u32) -> Router {
+    let routes = by_path(shared, requests_per_second);
+    let handler = move |mut request: Request<Body>| {
+        let mut routes = routes.clone();
+        async move {
+            trim_slashes(request.uri_mut());
+            routes.call(request).await
+        }
+    };
+    Router::new().fallback(handler)
+}
+
+/// Some clients end paths with a slash: that means the same.
+fn trim_slashes(uri: &mut Uri) {
+    let trimmed = uri.path().trim_end_matches('/');
+    if trimmed.len() == uri.path().len() {
+        return;
+    }
+    let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+    if let Ok(path) = format!("{trimmed}{query}").parse() {
+        *uri = path;
+    }
+}
+
+fn by_path(shared: Arc<Shared>, requests_per_second: u32) -> Router {
+    let api = Arc::new(Api { shared, rates: Rates::new(requests_per_second) });
+    let with = |router: Router, route: &'static Route| {
+        let api = Arc::clone(&api);
+        router.route(route.path, on(route.method.filter(), move |request| serve(api, route, request)))
+    };
+    routes().fold(Router::new(), with).fallback(async || Failure::not_found())
+}
+
+async fn serve(api: Arc<Api>, route: &'static Route, request: Request<Body>) -> Response {
+    match answer(&api, route, request).await {
+        Ok(reply) => reply.into_response(),
+        Err(failure) => failure.into_response(),
+    }
+}
+
+async fn answer(api: &Api, route: &'static Route, request: Request<Body>) -> Answer {
+    let (mut parts, body) = request.into_parts();
+    refuse_other_sites(route.method, &parts)?;
+    let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.address);
+    let peer = peer.ok_or_else(Failure::not_authenticated)?;
+    let caller = Caller::of(&parts.headers, peer.ip(), &api.shared).await?;
+    api.rates.count(caller.identity.name(), Instant::now())?;
+    caller.check(route.needs)?;
+    let path = RawPathParams::from_request_parts(&mut parts, &()).await;
+    let path = path.map_err(|_| Failure::bad_request("the path is not UTF-8"))?;
+    let path: Vec<_> = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let columns = query.get("columns").map(str::to_owned);
+    let body = read_body(route, body).await?;
+    let topology = api.shared.topology.load_full();
+    let call = Call { shared: Arc::clone(&api.shared), topology, caller, path, query, body };
+    if route.path.contains("{vhost}") && route.method == Method::Get {
+        call.vhost()?;
+    }
+    let reply = match route.handle {
+        Handle::Now(handle) => handle(&call)?,
+        Handle::Later(handle) => handle(call).await?,
+    };
+    match reply {
+        Reply::Json(body) => Ok(Reply::Json(match columns {
+            Some(columns) => listing::only_columns(body, &columns),
+            None => body,
+        })),
+        other => Ok(other),
+    }
+}
+
+/// A browser sends along the passwords that it remembers, whatever page asks it to. It also says which site that page is
+/// of; what changes something is done for our own pages only.
+fn refuse_other_sites(method: Method, parts: &Parts) -> Result<(), Failure> {
+    let Some(origin) = parts.headers.get(ORIGIN).filter(|_| method != Method::Get) else { return Ok(()) };
+    let site = origin.to_str().ok().and_then(|origin| origin.split_once("://")).map(|(_, site)| site);
+    let own = parts.headers.get(HOST).and_then(|host| host.to_str().ok());
+    if site.is_some() && site == own {
+        return Ok(());
+    }
+    let reason = "the request comes from a page of another site; this API is not for those";
+    Err(Failure::new(StatusCode::FORBIDDEN, "forbidden", reason))
+}
+
+async fn read_body(route: &Route, body: Body) -> Result<Bytes, Failure> {
+    if matches!(route.method, Method::Get | Method::Delete) {
+        return Ok(Bytes::new());
+    }
+    let most = if route.path.starts_with("/api/definitions") { DEFINITIONS_BYTES } else { BODY_BYTES };
+    let most = usize::try_from(most).unwrap_or(usize::MAX);
+    let too_slow = |_| {
+        let reason = format!("the body has not arrived in {} seconds", BODY_TIMEOUT.as_secs());
+        Failure::new(StatusCode::REQUEST_TIMEOUT, "timeout", reason)
+    };
+    let too_large = |error: axum::Error| {
+        let is_limit = std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("limit"));
+        if is_limit {
+            let reason = format!("the body has more than {most} octets");
+            Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", reason)
+        } else {
+            Failure::bad_request("the body cannot be read to its end")
+        }
+    };
+    timeout(BODY_TIMEOUT, to_bytes(body, most)).await.map_err(too_slow)?.map_err(too_large)
+}

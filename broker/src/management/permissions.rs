@@ -1,0 +1,212 @@
+//! Rights of users: permissions, and topic permissions.
+
+use serde::Deserialize;
+use serde_json::{Value as Json, json};
+use warren_core::topology::{Administration, PermissionsRecord, TopicPermissionsRecord};
+
+use super::answer::{Answer, Failure, Reply};
+use super::call::Call;
+use super::route::Handle::{Later, Now};
+use super::route::{Needs, Route, delete, get, put};
+
+pub(super) const ROUTES: &[Route] = &[
+    get("/api/permissions", Needs::Administrator, "All permissions.", Now(list)),
+    get("/api/permissions/{vhost}/{user}", Needs::Administrator, "A user's permissions in a virtual host.", Now(one)),
+    put(
+        "/api/permissions/{vhost}/{user}",
+        Needs::Administrator,
+        "Give a user permissions.",
+        Later(|call| Box::pin(grant(call))),
+    ),
+    delete(
+        "/api/permissions/{vhost}/{user}",
+        Needs::Administrator,
+        "Take a user's permissions.",
+        Later(|call| Box::pin(revoke(call))),
+    ),
+    get("/api/users/{user}/permissions", Needs::Administrator, "A user's permissions.", Now(of_user)),
+    get("/api/vhosts/{vhost}/permissions", Needs::Administrator, "Permissions in a virtual host.", Now(of_vhost)),
+    get("/api/topic-permissions", Needs::Administrator, "All topic permissions.", Now(topics)),
+    get(
+        "/api/topic-permissions/{vhost}/{user}",
+        Needs::Administrator,
+        "A user's topic permissions.",
+        Now(topics_of_one),
+    ),
+    put(
+        "/api/topic-permissions/{vhost}/{user}",
+        Needs::Administrator,
+        "Limit a user's routing keys.",
+        Later(|call| Box::pin(grant_topic(call))),
+    ),
+    delete(
+        "/api/topic-permissions/{vhost}/{user}",
+        Needs::Administrator,
+        "Take all topic permissions.",
+        Later(|call| Box::pin(revoke_topics(call))),
+    ),
+    delete(
+        "/api/topic-permissions/{vhost}/{user}/{exchange}",
+        Needs::Administrator,
+        "Take the topic permissions for one exchange.",
+        Later(|call| Box::pin(revoke_topic(call))),
+    ),
+    get(
+        "/api/users/{user}/topic-permissions",
+        Needs::Administrator,
+        "A user's topic permissions.",
+        Now(topics_of_user),
+    ),
+    get(
+        "/api/vhosts/{vhost}/topic-permissions",
+        Needs::Administrator,
+        "Topic permissions in a virtual host.",
+        Now(topics_of_vhost),
+    ),
+];
+
+/// Permissions as JSON.
+pub(super) fn shape(record: &PermissionsRecord) -> Json {
+    json!({
+        "user": &*record.user,
+        "vhost": &*record.vhost,
+        "configure": record.configure.as_str(),
+        "write": record.write.as_str(),
+        "read": record.read.as_str(),
+    })
+}
+
+/// Topic permissions as JSON.
+pub(super) fn topic_shape(record: &TopicPermissionsRecord) -> Json {
+    json!({
+        "user": &*record.user,
+        "vhost": &*record.vhost,
+        "exchange": &*record.exchange,
+        "write": record.write.as_str(),
+        "read": record.read.as_str(),
+    })
+}
+
+fn shapes(call: &Call, is_asked: impl Fn(&PermissionsRecord) -> bool) -> Vec<Json> {
+    call.topology.permissions().filter(|record| is_asked(record)).map(|record| shape(record)).collect()
+}
+
+fn topic_shapes(call: &Call, is_asked: impl Fn(&TopicPermissionsRecord) -> bool) -> Vec<Json> {
+    call.topology.topic_permissions().filter(|record| is_asked(record)).map(|record| topic_shape(record)).collect()
+}
+
+fn list(call: &Call) -> Answer {
+    call.list(shapes(call, |_| true))
+}
+
+fn one(call: &Call) -> Answer {
+    let (vhost, user) = (call.name("vhost"), call.name("user"));
+    let found = shapes(call, |record| *record.vhost == *vhost && *record.user == *user);
+    found.into_iter().next().map(Reply::Json).ok_or_else(Failure::not_found)
+}
+
+fn of_user(call: &Call) -> Answer {
+    let user = call.topology.user(call.name("user")).ok_or_else(Failure::not_found)?;
+    call.list(shapes(call, |record| record.user == user.name))
+}
+
+fn of_vhost(call: &Call) -> Answer {
+    let vhost = call.vhost()?.name();
+    call.list(shapes(call, |record| record.vhost == *vhost))
+}
+
+/// Rights are given where user and virtual host are there; RabbitMQ answers 400 otherwise.
+fn check_ends(call: &Call) -> Result<(), Failure> {
+    let found = call.topology.vhost(call.name("vhost")).is_some() && call.topology.user(call.name("user")).is_some();
+    if found { Ok(()) } else { Err(Failure::bad_request("vhost_or_user_not_found")) }
+}
+
+#[derive(Deserialize)]
+struct Rights {
+    configure: String,
+    write: String,
+    read: String,
+}
+
+async fn grant(call: Call) -> Answer {
+    let Rights { configure, write, read } = call.read()?;
+    check_ends(&call)?;
+    let is_new = one(&call).is_err();
+    let user = call.name("user").to_owned();
+    call.administer(call.name("vhost"), Administration::SetPermissions { user, configure, write, read }).await?;
+    Ok(Reply::put(is_new))
+}
+
+async fn revoke(call: Call) -> Answer {
+    one(&call)?;
+    let user = call.name("user").to_owned();
+    call.administer(call.name("vhost"), Administration::ClearPermissions { user }).await?;
+    Ok(Reply::Done)
+}
+
+fn topics(call: &Call) -> Answer {
+    call.list(topic_shapes(call, |_| true))
+}
+
+fn topics_of_one(call: &Call) -> Answer {
+    match here(call) {
+        none if none.is_empty() => Err(Failure::not_found()),
+        found => call.list(found),
+    }
+}
+
+/// The topic permissions of the user in the virtual host that the path names.
+fn here(call: &Call) -> Vec<Json> {
+    let (vhost, user) = (call.name("vhost"), call.name("user"));
+    topic_shapes(call, |record| *record.vhost == *vhost && *record.user == *user)
+}
+
+fn topics_of_user(call: &Call) -> Answer {
+    let user = call.topology.user(call.name("user")).ok_or_else(Failure::not_found)?;
+    call.list(topic_shapes(call, |record| record.user == user.name))
+}
+
+fn topics_of_vhost(call: &Call) -> Answer {
+    let vhost = call.vhost()?.name();
+    call.list(topic_shapes(call, |record| record.vhost == *vhost))
+}
+
+#[derive(Deserialize)]
+struct TopicRights {
+    exchange: String,
+    write: String,
+    read: String,
+}
+
+async fn grant_topic(call: Call) -> Answer {
+    let TopicRights { exchange, write, read } = call.read()?;
+    check_ends(&call)?;
+    let is_new = here(&call).iter().all(|known| known["exchange"] != *exchange);
+    let user = call.name("user").to_owned();
+    let asked = Administration::SetTopicPermissions { user, exchange, write, read };
+    call.administer(call.name("vhost"), asked).await?;
+    Ok(Reply::put(is_new))
+}
+
+async fn revoke_topics(call: Call) -> Answer {
+    let (vhost, user) = (call.name("vhost"), call.name("user"));
+    let rights = call.topology.topic_permissions().filter(|record| *record.vhost == *vhost && *record.user == *user);
+    let exchanges: Vec<_> = rights.map(|record| record.exchange.to_string()).collect();
+    if exchanges.is_empty() {
+        return Err(Failure::not_found());
+    }
+    for exchange in exchanges {
+        let asked = Administration::ClearTopicPermissions { user: user.to_owned(), exchange };
+        call.administer(vhost, asked).await?;
+    }
+    Ok(Reply::Done)
+}
+
+async fn revoke_topic(call: Call) -> Answer {
+    let (user, exchange) = (call.name("user").to_owned(), call.exchange_name("exchange").to_owned());
+    if here(&call).iter().all(|known| known["exchange"] != *exchange) {
+        return Err(Failure::not_found());
+    }
+    call.administer(call.name("vhost"), Administration::ClearTopicPermissions { user, exchange }).await?;
+    Ok(Reply::Done)
+}

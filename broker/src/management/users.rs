@@ -1,0 +1,136 @@
+//! Users.
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use serde::Deserialize;
+use serde_json::{Map, Value as Json, json};
+use warren_core::Secret;
+use warren_core::topology::{Administration, HashingAlgorithm, PasswordHash, UserRecord};
+
+use super::answer::{Answer, Failure, Reply};
+use super::call::Call;
+use super::json::texts;
+use super::route::Handle::{Later, Now};
+use super::route::{Needs, Route, delete, get, post, put};
+use crate::definitions::{self, tags};
+
+pub(super) const ROUTES: &[Route] = &[
+    get("/api/users", Needs::Administrator, "All users.", Now(list)),
+    get(
+        "/api/users/without-permissions",
+        Needs::Administrator,
+        "Users who have rights nowhere.",
+        Now(without_permissions),
+    ),
+    post(
+        "/api/users/bulk-delete",
+        Needs::Administrator,
+        "Delete the users of a list.",
+        Later(|call| Box::pin(bulk_delete(call))),
+    ),
+    get("/api/users/{user}", Needs::Administrator, "One user.", Now(one)),
+    put("/api/users/{user}", Needs::Administrator, "Make or change a user.", Later(|call| Box::pin(make(call)))),
+    delete(
+        "/api/users/{user}",
+        Needs::Administrator,
+        "Delete a user with its rights.",
+        Later(|call| Box::pin(remove(call))),
+    ),
+    get("/api/whoami", Needs::Management, "The caller and its tags.", Now(whoami)),
+];
+
+fn list(call: &Call) -> Answer {
+    call.pages(call.topology.users().map(|user| shape(user)).collect())
+}
+
+fn without_permissions(call: &Call) -> Answer {
+    let idle = call.topology.users().filter(|user| call.topology.permissions().all(|record| record.user != user.name));
+    call.pages(idle.map(|user| shape(user)).collect())
+}
+
+fn one(call: &Call) -> Answer {
+    call.topology.user(call.name("user")).map(|user| Reply::Json(shape(user))).ok_or_else(Failure::not_found)
+}
+
+/// A user as RabbitMQ shows it to administrators: with the hash of its password.
+pub(super) fn shape(user: &UserRecord) -> Json {
+    let hash = user.password.as_ref();
+    // RabbitMQ names an algorithm also where there is no hash.
+    let algorithm = hash.map_or(HashingAlgorithm::Sha256, |hash| hash.algorithm);
+    json!({
+        "name": &*user.name,
+        "password_hash": hash.map(|hash| BASE64_STANDARD.encode(&hash.octets)).unwrap_or_default(),
+        "hashing_algorithm": algorithm.name(),
+        "tags": texts(&user.tags),
+        "limits": limits(user),
+    })
+}
+
+/// The limits that a user has, by name.
+pub(super) fn limits(user: &UserRecord) -> Json {
+    let limits = [("max-connections", user.limits.max_connections), ("max-channels", user.limits.max_channels)];
+    let set = limits.into_iter().filter_map(|(name, limit)| Some((name.to_owned(), Json::from(limit?))));
+    Json::Object(set.collect::<Map<_, _>>())
+}
+
+fn whoami(call: &Call) -> Answer {
+    let caller = &call.caller;
+    Ok(Reply::Json(json!({
+        "name": &**caller.identity.name(),
+        "tags": texts(&caller.tags),
+        "is_internal_user": call.topology.user(caller.identity.name()).is_some(),
+    })))
+}
+
+/// What a user may be made with. One without password and hash cannot log in by password.
+#[derive(Deserialize)]
+struct Body {
+    password: Option<String>,
+    password_hash: Option<String>,
+    hashing_algorithm: Option<String>,
+    #[serde(deserialize_with = "tags")]
+    tags: Vec<String>,
+}
+
+async fn make(call: Call) -> Answer {
+    let name = call.name("user");
+    let Body { password, password_hash, hashing_algorithm, tags } = call.read()?;
+    let password_hash = password_hash.filter(|hash| !hash.is_empty());
+    let password = match (password, password_hash) {
+        (Some(_), Some(_)) => return Err(Failure::bad_request("both_password_and_password_hash_are_provided")),
+        (Some(password), None) => Some(hash(&call, password).await?),
+        (None, Some(hash)) => Some(definitions::password_hash("user", &hash, hashing_algorithm.as_deref())?),
+        (None, None) => None,
+    };
+    let is_new = call.topology.user(name).is_none();
+    call.administer("/", Administration::PutUser { name: name.to_owned(), password, tags }).await?;
+    Ok(Reply::put(is_new))
+}
+
+async fn hash(call: &Call, password: String) -> Result<PasswordHash, Failure> {
+    let hash = call.shared.authentication.hash(Secret::from(password.into_bytes())).await;
+    hash.map_err(|_| Failure::bad_request("the password cannot be hashed; choose another one"))
+}
+
+async fn remove(call: Call) -> Answer {
+    let name = call.name("user").to_owned();
+    if call.topology.user(&name).is_none() {
+        return Err(Failure::not_found());
+    }
+    call.administer("/", Administration::DeleteUser { name }).await?;
+    Ok(Reply::Done)
+}
+
+#[derive(Deserialize)]
+struct Names {
+    users: Vec<String>,
+}
+
+/// Those who are not there are passed over, as in RabbitMQ.
+async fn bulk_delete(call: Call) -> Answer {
+    let Names { users } = call.read()?;
+    for name in users {
+        call.administer("/", Administration::DeleteUser { name }).await?;
+    }
+    Ok(Reply::Done)
+}
