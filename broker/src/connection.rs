@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::{debug, error, info};
 use warren_amqp::ReplyCode;
 use warren_core::queue::ShardInput;
-use warren_core::session::{Census, Login, MetadataRequest, Notice, Session, SessionOutput, World};
+use warren_core::session::{Census, LoggedIn, Login, MetadataRequest, Notice, Session, SessionOutput, World};
 use warren_core::topology::{Action, Identity, OpenConnections, Request};
 use warren_core::{ConnectionId, Exception};
 
@@ -227,13 +227,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.answer = None;
                 self.session.metadata_answered(answer, &mut self.output);
             }
-            Wake::Login(result) => {
-                self.login = None;
-                if result.is_ok() {
-                    self.user = None;
-                }
-                self.session.login_checked(result.ok().map(|login| login.identity), &mut self.output);
-            }
+            Wake::Login(result) => self.login_checked(result.ok()),
             Wake::Deadline => return self.deadline_passed(),
             Wake::Alarm => {
                 let reason = *self.alarm.borrow_and_update();
@@ -254,6 +248,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// A deadline is about what the client did not do. If it was us who did not look, the socket goes first.
     fn deadline_passed(&mut self) -> bool {
+        self.session.expire(self.shared.now(), &mut self.output);
         let reads = self.reads();
         let Self { stream, output, written, unflushed, partial, taken, .. } = self;
         let (unsent, partial) = (&output.octets[*written..], reads.then_some(&partial[*taken..]));
@@ -449,6 +444,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             self.resume();
         }
+    }
+
+    fn login_checked(&mut self, authenticated: Option<Authenticated>) {
+        self.login = None;
+        if authenticated.is_some() {
+            self.user = None;
+        }
+        let login = authenticated.map(|Authenticated { identity, expires }| LoggedIn {
+            identity,
+            expires: expires.map(|expires| self.shared.machine_time(expires)),
+        });
+        self.session.login_checked(login, &self.shared.topology.load(), &mut self.output);
     }
 
     /// Begins to ask who it is. The answer may take a while, and the connection's deadline goes on.

@@ -116,3 +116,34 @@ pub(crate) const PAGE_ITEMS: usize = 500;
 
 /// Users whose requests are counted; beyond, those are forgotten who have made none for a second.
 pub(crate) const REQUEST_RATES: usize = 10_000;
+
+/// Octets of a token; a longer one is refused.
+pub(crate) const TOKEN_BYTES: usize = 16 << 10;
+
+/// Keys of an issuer; a document with more is refused, and the keys before it go on to count.
+pub(crate) const ISSUER_KEYS: usize = 64;
+
+/// Octets of an answer of another server, and of its head; a longer one is refused.
+pub(crate) const ANSWER_BYTES: usize = 256 << 10;
+pub(crate) const ANSWER_HEAD_BYTES: usize = 64 << 10;
+
+/// How long another server may take to answer.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often an issuer is asked for its keys.
+pub(crate) const KEYS_REFRESH: Duration = Duration::from_secs(600);
+
+/// How long after an answer, whatever it was, an issuer is not asked again, even for a key that is missing.
+pub(crate) const KEYS_REFRESH_MIN: Duration = Duration::from_secs(10);
+
+/// How long after an answer that could not be used an issuer is asked again.
+pub(crate) const KEYS_RETRY: Duration = Duration::from_secs(30);
+
+/// How long keys count when there are no newer ones; after that the issuer's tokens are refused.
+pub(crate) const KEYS_LIFETIME: Duration = Duration::from_secs(24 * 3_600);
+
+/// How long a login waits for a key that is missing.
+pub(crate) const KEYS_PATIENCE: Duration = Duration::from_secs(3);
+
+/// How far in the future `nbf` may lie, because clocks differ. `exp` has no such room.
+pub(crate) const NOT_BEFORE_LEEWAY: Duration = Duration::from_secs(30);

@@ -28,6 +28,8 @@ pub(crate) struct Metrics {
     pub(crate) logins_succeeded: IntCounter,
     /// Logins that were refused.
     pub(crate) logins_failed: IntCounter,
+    /// Answers of issuers of tokens that could not be used.
+    pub(crate) issuer_refresh_failures: IntCounter,
     /// Open channels.
     pub(crate) channels: IntGauge,
 }
@@ -90,6 +92,11 @@ impl Metrics {
             connections_closed: counter(&registry, "rabbitmq_connections_closed_total", "Connections that ended")?,
             logins_succeeded: counter(&registry, "rabbitmq_auth_attempts_succeeded_total", "Logins that succeeded")?,
             logins_failed: counter(&registry, "rabbitmq_auth_attempts_failed_total", "Logins that were refused")?,
+            issuer_refresh_failures: counter(
+                &registry,
+                "warren_issuer_refresh_failures_total",
+                "Answers of token issuers, when asked for their keys, that could not be used",
+            )?,
             channels: gauge(&registry, "rabbitmq_channels", "Channels open")?,
             registry,
         })

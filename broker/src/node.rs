@@ -6,7 +6,7 @@ use std::num::NonZeroU16;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, LazyLock};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -97,6 +97,12 @@ impl Shared {
     /// The machines' time.
     pub(crate) fn now(&self) -> warren_core::Instant {
         warren_core::Instant(u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX))
+    }
+
+    /// A time of day as the machines' time, by what the clock says now. What is past is now.
+    pub(crate) fn machine_time(&self, at: SystemTime) -> warren_core::Instant {
+        let ahead = at.duration_since(SystemTime::now()).unwrap_or_default();
+        self.now().after_millis(u64::try_from(ahead.as_millis()).unwrap_or(u64::MAX))
     }
 }
 
@@ -236,7 +242,12 @@ fn start_machines(
     let log = NodeLog::start(opened, senders, alarm.clone(), metrics.clone())?;
     let (metadata, deletions, mailbox) = metadata::mailbox();
     let topology = Arc::new(ArcSwap::from_pointee(state.topology.clone()));
-    let authentication = Authentication::new(config.default_user, topology.clone(), metadata.clone(), metrics.clone());
+    let authentication = Authentication::start(
+        (config.default_user, config.authentication),
+        topology.clone(),
+        metadata.clone(),
+        metrics.clone(),
+    );
     let (senders, inputs): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| inbox(log.bounds.inbox_bytes)).unzip();
     let connections = Arc::<Connections>::default();
     let statistics = Arc::new(Statistics::new(topology.clone(), connections.clone(), log.signals.clone()));

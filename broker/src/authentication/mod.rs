@@ -1,6 +1,9 @@
 //! Who somebody is: every way into the node asks here, and here alone.
 
+mod fetch;
 mod hashing;
+mod issuer;
+mod jose;
 mod passwords;
 mod recent;
 
@@ -15,18 +18,23 @@ use warren_core::session::{Login, MetadataRequest};
 use warren_core::topology::{Action, Administration, DEFAULT_VHOST, Identity, PasswordHash, Request, Topology};
 use warren_core::{ConnectionId, Secret};
 
+pub(crate) use fetch::check_address;
 pub use hashing::password_hash;
+pub use jose::SignatureAlgorithm;
 pub(crate) use passwords::readable;
 
 use crate::audit;
-use crate::config::DefaultUser;
+use crate::config::{AuthenticationConfig, DefaultUser};
 use crate::metadata::MetadataHandle;
 use crate::metrics::Metrics;
+use issuer::{Issuer, TokenError};
+use jose::{Token, looks_like_a_token};
 use passwords::{Found, Passwords};
 
 /// Checks credentials, whatever door they come through, and counts what came of it.
 pub(crate) struct Authentication {
     passwords: Passwords,
+    issuers: Vec<Arc<Issuer>>,
     topology: Arc<ArcSwap<Topology>>,
     metadata: MetadataHandle,
     metrics: Metrics,
@@ -38,7 +46,6 @@ pub(crate) enum Credentials {
     /// A name and a password: SASL PLAIN and AMQPLAIN, HTTP Basic.
     Password(Login),
     /// A token alone: HTTP Bearer.
-    #[expect(dead_code, reason = "the management API asks with it")]
     Bearer(Secret),
 }
 
@@ -58,7 +65,6 @@ pub(crate) struct Authenticated {
     /// Whose rights count.
     pub(crate) identity: Identity,
     /// When the credentials run out; never, if there is none.
-    #[expect(dead_code, reason = "passwords do not run out")]
     pub(crate) expires: Option<SystemTime>,
 }
 
@@ -71,19 +77,26 @@ pub(crate) enum LoginError {
     GuestFromAfar,
     #[error("cannot read {path}: {source}")]
     Secret { path: String, source: io::Error },
-    #[error("no issuer of tokens is configured")]
+    #[error("the token is refused: {0}")]
+    Token(#[from] TokenError),
+    #[error("the token is of none of the issuers that are configured")]
     NoIssuer,
 }
 
 impl Authentication {
-    /// `default_user`: the node's own user, if the configuration names one.
-    pub(crate) fn new(
-        default_user: Option<DefaultUser>,
+    /// Checks credentials from now on. Issuers are asked for their keys in the background.
+    pub(crate) fn start(
+        (default_user, config): (Option<DefaultUser>, AuthenticationConfig),
         topology: Arc<ArcSwap<Topology>>,
         metadata: MetadataHandle,
         metrics: Metrics,
     ) -> Self {
-        Self { passwords: Passwords::new(default_user), topology, metadata, metrics }
+        let issuers = config.issuers.into_iter().map(|issuer| Arc::new(Issuer::new(issuer, metrics.clone())));
+        let issuers: Vec<_> = issuers.collect();
+        for issuer in &issuers {
+            tokio::spawn(Arc::clone(issuer).keep_keys());
+        }
+        Self { passwords: Passwords::new(default_user), issuers, topology, metadata, metrics }
     }
 
     /// Who it is that shows these credentials. It may take a while: somebody else may have to be asked.
@@ -96,14 +109,14 @@ impl Authentication {
         peer: IpAddr,
     ) -> Result<Authenticated, LoginError> {
         let (user, result) = match credentials {
-            Credentials::Password(login) => (login.user.as_str(), self.check_password(login, peer).await),
-            Credentials::Bearer(_) => ("", Err(LoginError::NoIssuer)),
+            Credentials::Password(login) => (login.user.as_str(), self.check_login(login, peer).await),
+            Credentials::Bearer(token) => ("", self.check_token(token.expose()).await),
         };
         match result {
-            Ok(identity) => {
+            Ok(authenticated) => {
                 self.metrics.logins_succeeded.inc();
-                audit::login(user, credentials.mechanism(), None);
-                Ok(Authenticated { identity, expires: None })
+                audit::login(authenticated.identity.name(), credentials.mechanism(), None);
+                Ok(authenticated)
             }
             Err(reason) => {
                 self.metrics.logins_failed.inc();
@@ -119,6 +132,22 @@ impl Authentication {
     /// The password is one that nobody can have: it cannot be hashed.
     pub(crate) async fn hash(&self, password: Secret) -> Result<PasswordHash, LoginError> {
         self.passwords.hash(password).await
+    }
+
+    /// A password may be a token: then it is the token's holder who logs in, whatever user the client names (RabbitMQ).
+    async fn check_login(&self, login: &Login, peer: IpAddr) -> Result<Authenticated, LoginError> {
+        let password = login.password.expose();
+        if !self.issuers.is_empty() && looks_like_a_token(password) {
+            return self.check_token(password).await;
+        }
+        Ok(Authenticated { identity: self.check_password(login, peer).await?, expires: None })
+    }
+
+    async fn check_token(&self, token: &[u8]) -> Result<Authenticated, LoginError> {
+        let token = Token::parse(token).map_err(TokenError::from)?;
+        let of_token = |issuer: &&Arc<Issuer>| token.claimed_issuer() == Some(issuer.name());
+        let issuer = self.issuers.iter().find(of_token).ok_or(LoginError::NoIssuer)?;
+        Ok(issuer.authenticate(token).await?)
     }
 
     async fn check_password(&self, login: &Login, peer: IpAddr) -> Result<Identity, LoginError> {

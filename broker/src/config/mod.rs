@@ -5,6 +5,7 @@
 //! from it (`schema`). What its settings may be together is checked in its `check`. No setting is a secret: what is secret
 //! is in a file that a setting names.
 
+mod authentication;
 mod default_user;
 mod error;
 mod layers;
@@ -23,6 +24,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use warren_core::limits::{MESSAGE_BYTES, MESSAGE_BYTES_MAX};
 
+pub use authentication::{AuthenticationConfig, IssuerConfig, SignatureAlgorithm};
 pub use default_user::DefaultUser;
 pub use error::{ConfigError, Mistakes};
 pub use layers::{FILE_VARIABLE, Flag, Settings, Sources};
@@ -57,6 +59,8 @@ pub struct Config {
     pub logging: Logging,
     /// The node's own user, who may do everything. Default: none, then `guest` with password `guest` is, from this host only.
     pub default_user: Option<DefaultUser>,
+    /// Who says who somebody is, beside users and their passwords.
+    pub authentication: AuthenticationConfig,
 }
 
 impl Default for Config {
@@ -71,6 +75,7 @@ impl Default for Config {
             management: Management::default(),
             logging: Logging::default(),
             default_user: None,
+            authentication: AuthenticationConfig::default(),
         }
     }
 }
@@ -88,6 +93,7 @@ impl Config {
             management: _,
             logging,
             default_user: _,
+            authentication,
         } = self;
         if data_dir.as_os_str().is_empty() {
             mistakes.add("data_dir", "it is empty: name a folder");
@@ -102,6 +108,7 @@ impl Config {
         }
         log.check(mistakes);
         logging.check(mistakes);
+        authentication.check(mistakes);
     }
 }
 

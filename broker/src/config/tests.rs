@@ -53,6 +53,29 @@ fn the_documented_example_names_every_setting_and_the_defaults() {
 }
 
 #[test]
+fn an_issuer_is_documented_with_its_defaults_and_wrong_ones_are_refused() {
+    let documented = parse(documented_example()).expect("valid").authentication.issuers;
+    let plain = "[[authentication.issuers]]\nissuer = 'https://a.example'\naudience = 'rabbitmq'\n";
+    let plain_issuer = parse(plain).expect("valid").authentication.issuers.remove(0);
+    let IssuerConfig { algorithms, username_claims, scope_aliases, allow_http_on_loopback, .. } = &plain_issuer;
+    assert_eq!((algorithms, username_claims), (&documented[0].algorithms, &documented[0].username_claims));
+    assert_eq!((scope_aliases, *allow_http_on_loopback), (&documented[0].scope_aliases, false));
+    assert_eq!(Some(plain_issuer.prefix()), documented[0].scope_prefix);
+    for (text, expected) in [
+        (plain.replace("https", "http"), "issuer: it does not begin with https://"),
+        (format!("{plain}jwks_uri = 'http://127.0.0.1/'"), "jwks_uri: it does not begin with https://"),
+        (plain.replace("'rabbitmq'", "''"), "audience is empty"),
+        (format!("{plain}algorithms = []"), "algorithms is empty"),
+        (plain.repeat(2), "is there twice"),
+        (format!("{plain}algorithms = ['none']"), "none"),
+        (format!("{plain}algorithms = ['HS256']"), "HS256"),
+    ] {
+        let error = load(&text, &[], &[]).expect_err("wrong").to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
 fn later_layers_override_earlier_ones_and_the_origin_of_each_value_is_known() {
     let file = "# a comment\ndata_dir = 'file'\nmax_message_bytes = 1\n\n[log]\nsegment_bytes = 8192\n";
     let variables = [("WARREN_MAX_MESSAGE_BYTES", "2"), ("WARREN_LOG_SEGMENT_BYTES", "16384"), ("PATH", "/bin")];

@@ -19,7 +19,7 @@ use warren_amqp::{
 };
 use warren_core::limits::TopologyLimits;
 use warren_core::queue::{DeleteRefusal, Shard, ShardInput, ShardOutput};
-use warren_core::session::{MetadataAnswer, MetadataRequest, Session, SessionOutput, World};
+use warren_core::session::{LoggedIn, MetadataAnswer, MetadataRequest, Session, SessionOutput, World};
 use warren_core::topology::{Change, Identity, Outcome, Request, Topology};
 use warren_core::{Bodies, ConnectionId, Exception, Instant, Location, Message, ShardId};
 
@@ -125,7 +125,8 @@ impl Broker {
     fn carry_out(&mut self) -> bool {
         let mut moved = false;
         if self.output.login.take().is_some() {
-            self.session.login_checked(Some(Identity::Node("guest".into())), &mut self.output);
+            let login = LoggedIn { identity: Identity::Node("guest".into()), expires: None };
+            self.session.login_checked(Some(login), &self.topology, &mut self.output);
             moved = true;
         }
         if let Some(request) = self.output.request.take() {

@@ -162,16 +162,14 @@ impl Session {
     }
 
     /// Ends a consumer. Messages that it was about to be sent go back.
-    pub(super) fn end_consumer(&mut self, serial: u32, out: &mut SessionOutput) {
-        let Some(consumer) = self.consumers.get(serial) else {
-            return;
-        };
+    pub(super) fn end_consumer(&mut self, serial: u32, out: &mut SessionOutput) -> Option<Consumer> {
+        let consumer = self.consumers.get(serial)?;
         let holder = self.key_of(consumer.channel);
         if let Some(channel) = self.channels.get_mut(consumer.channel) {
             let of_it = channel.aside.iter().filter(|aside| aside.serial == serial);
             of_it.for_each(|aside| give_back(aside.shard, holder, &aside.delivery, out));
         }
-        self.forget_consumer(serial);
+        self.forget_consumer(serial)
     }
 
     /// Forgets a consumer whose messages are in its queue again, or gone with it.

@@ -8,12 +8,12 @@ use alloc::vec::Vec;
 use warren_amqp::frame::{PROTOCOL_HEADER, decode_protocol_header};
 use warren_amqp::{ReplyCode, Table, TableBuilder, ToClient, ToServer, Value, connection, limits};
 
+use super::credentials::LoggedIn;
 use super::sasl::{MECHANISMS, read_response};
 use super::{Capabilities, Notice, Origin, Session, SessionOutput, State, Waiting, World};
 use crate::error::Exception;
 use crate::limits::{CHANNEL_MAX, FRAME_MAX, FRAME_MIN, HEARTBEAT_SECS};
 use crate::time::Instant;
-use crate::topology::Identity;
 
 /// What the client has to send next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,16 +121,12 @@ impl Session {
         Ok(())
     }
 
-    /// Takes in the answer to [`SessionOutput::login`]: who it is, or `None` if the credentials are wrong.
-    pub fn login_checked(&mut self, identity: Option<Identity>, out: &mut SessionOutput) {
-        if !matches!(self.waiting, Some(Waiting::Login)) {
-            return;
-        }
-        self.waiting = None;
-        let Some(identity) = identity else {
+    /// Goes on with who it is, or refuses.
+    pub(super) fn logged_in(&mut self, login: Option<LoggedIn>, out: &mut SessionOutput) {
+        let Some(LoggedIn { identity, expires }) = login else {
             return self.refuse_login(out);
         };
-        self.identity = identity;
+        (self.identity, self.expires) = (identity, expires);
         self.state = State::Opening(Handshake::TuneOk);
         let tune = connection::Tune { channel_max: CHANNEL_MAX, frame_max: FRAME_MAX, heartbeat: HEARTBEAT_SECS };
         out.send(0, &ToClient::ConnectionTune(tune));

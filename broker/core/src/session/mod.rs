@@ -16,6 +16,7 @@ mod census;
 mod channel;
 mod confirm;
 mod consume;
+mod credentials;
 mod declare;
 mod deduplication;
 mod deliver;
@@ -49,6 +50,7 @@ use warren_amqp::spec::method_name;
 use warren_amqp::{Frame, ReplyCode, ToClient, ToServer, connection, decode_frame, decode_whole_publish};
 
 pub use census::Census;
+pub use credentials::LoggedIn;
 pub use direct_reply::{DirectReply, ReplyAddress};
 pub(crate) use expiration::parse_expiration;
 pub use output::{Counts, Login, MESSAGE_SIZES, MetadataAnswer, MetadataRequest, Notice, SessionOutput};
@@ -115,6 +117,8 @@ enum State {
 enum Waiting {
     /// A login.
     Login,
+    /// A login by a newer secret; then `connection.update-secret-ok`.
+    Secret { origin: Origin },
     /// The metadata, on behalf of a method; then `reply`.
     Metadata { origin: Origin, reply: declare::Reply },
     /// A shard, on behalf of a method; then `reply`.
@@ -153,6 +157,8 @@ pub struct Session {
     client_properties: Box<[u8]>,
     mechanism: String,
     identity: Identity,
+    /// When the credentials run out.
+    expires: Option<Instant>,
     vhost: Arc<str>,
     channel_max: u16,
     frame_max: u32,
@@ -199,6 +205,7 @@ impl Session {
             client_properties: Box::default(),
             mechanism: String::new(),
             identity: Identity::User(Arc::from("")),
+            expires: None,
             vhost: Arc::from(""),
             channel_max: 0,
             frame_max: FRAME_MAX_BEFORE_OPEN,
@@ -288,8 +295,10 @@ impl Session {
         let beats = self.is_open() && self.heartbeat_millis > 0;
         match self.state {
             State::Closed | State::Left => None,
-            State::Running if !beats => None,
-            State::Running => Some(self.deadline.min(self.next_heartbeat)),
+            State::Running => {
+                let beat = beats.then(|| self.deadline.min(self.next_heartbeat));
+                beat.into_iter().chain(self.expires).min()
+            }
             State::Opening(_) | State::Closing => Some(self.deadline),
         }
     }
@@ -393,7 +402,7 @@ impl Session {
     ) -> Result<(), Exception> {
         match self.state {
             State::Opening(_) => self.handshake_method(world, origin, method, out),
-            State::Running if origin.channel == 0 => self.connection_method(method, out),
+            State::Running if origin.channel == 0 => self.connection_method(origin, method, out),
             State::Running => self.channel_method(world, origin, method, out),
             State::Closing | State::Closed | State::Left => Ok(()),
         }
@@ -411,7 +420,12 @@ impl Session {
         }
     }
 
-    fn connection_method(&mut self, method: ToServer<'_>, out: &mut SessionOutput) -> Result<(), Exception> {
+    fn connection_method(
+        &mut self,
+        origin: Origin,
+        method: ToServer<'_>,
+        out: &mut SessionOutput,
+    ) -> Result<(), Exception> {
         match method {
             ToServer::ConnectionClose(_) => {
                 self.leave_queues(out);
@@ -427,10 +441,8 @@ impl Session {
                 self.state = State::Closed;
                 Ok(())
             }
-            // A client that renews its credentials while it is connected. Those of users do not run out, so that there is
-            // nothing to renew, and RabbitMQ takes any secret for them too.
-            ToServer::ConnectionUpdateSecret(_) => {
-                out.send(0, &ToClient::ConnectionUpdateSecretOk(connection::UpdateSecretOk));
+            ToServer::ConnectionUpdateSecret(update) => {
+                self.update_secret(origin, &update, out);
                 Ok(())
             }
             _ => Err(Exception::connection(ReplyCode::ChannelError, "unexpected method in connection state running")),
@@ -559,6 +571,7 @@ impl Session {
         if matches!(self.state, State::Closing) && self.deadline == Instant(0) {
             self.deadline = now.after_millis(CLOSE_MILLIS);
         }
+        self.expire(now, out);
         if self.next_deadline().is_none_or(|deadline| now < deadline) {
             return;
         }

@@ -7,6 +7,7 @@ mod channel;
 mod confirm;
 mod consume;
 mod content;
+mod credentials;
 mod declare;
 mod direct_reply;
 mod handshake;

@@ -12,7 +12,7 @@ use warren_amqp::ReplyCode;
 
 use super::Topology;
 use super::permissions::Permission;
-use super::records::ExchangeKind;
+use super::records::{ExchangeKind, QueueRecord};
 use super::token::TokenIdentity;
 use super::users::{User, UserLimits};
 use super::vhost::Vhost;
@@ -186,6 +186,19 @@ impl Topology {
             return refused(text);
         }
         Ok(found)
+    }
+
+    /// Whether somebody who is in the virtual host may be there with these rights.
+    ///
+    /// # Errors
+    /// 530 if not, in RabbitMQ's words.
+    pub fn may_stay(&self, identity: &Identity, vhost: &str) -> Result<(), Exception> {
+        self.check(identity, Verb::Open, Resource::Vhost, vhost, "")
+    }
+
+    /// Whether a consumer that was there already may go on to read the queue with these rights.
+    pub fn may_consume(&self, identity: &Identity, queue: &QueueRecord) -> bool {
+        self.check(identity, Verb::Consume, Resource::Queue, &queue.vhost, &queue.name).is_ok()
     }
 
     /// Whether the user may open one more channel, `open` being those it has on all its connections.

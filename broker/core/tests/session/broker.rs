@@ -7,7 +7,7 @@ use warren_amqp::frame::PROTOCOL_HEADER;
 use warren_amqp::{BasicProperties, Frame, Table, ToServer, basic, channel, confirm, connection, decode_frame, queue};
 use warren_core::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
 use warren_core::queue::{QueueSettings, Shard, ShardInput, ShardOutput};
-use warren_core::session::{MetadataRequest, Session, SessionOutput, World};
+use warren_core::session::{LoggedIn, MetadataRequest, Session, SessionOutput, World};
 use warren_core::topology::{Change, Identity, Topology};
 use warren_core::{Bodies, ConnectionId, Instant, Location, Message};
 
@@ -95,7 +95,8 @@ impl Broker {
             World { now: Instant(0), topology, random: &mut || 1, takes_replies: &|_| false, census: &mut () };
         self.cost += (self.meter)(&mut || assert_eq!(session.receive(&mut world, octets, output), octets.len()));
         if self.output.login.take().is_some() {
-            self.session.login_checked(Some(Identity::Node("guest".into())), &mut self.output);
+            let login = LoggedIn { identity: Identity::Node("guest".into()), expires: None };
+            self.session.login_checked(Some(login), &self.topology, &mut self.output);
         }
         if let Some(MetadataRequest::Topology(request)) = self.output.request.take() {
             let prepared = self.topology.prepare(&request).expect("a good request");

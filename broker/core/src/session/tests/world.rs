@@ -21,9 +21,13 @@ use crate::fake_log::FakeLog;
 use crate::identity::{ConnectionId, ConsumerKey, ShardId};
 use crate::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
 use crate::queue::{DeleteRefusal, Delivery, Event, PublishRun, Settlement, Shard, ShardInput, ShardOutput};
-use crate::session::{Login, MetadataAnswer, MetadataRequest, ReplyAddress, Session, SessionOutput, World as View};
+use crate::session::{
+    LoggedIn, Login, MetadataAnswer, MetadataRequest, ReplyAddress, Session, SessionOutput, World as View,
+};
 use crate::time::Instant;
-use crate::topology::{Action, Administration, Change, Identity, Outcome, QueueRecord, Request, Topology, Verb};
+use crate::topology::{
+    Action, Administration, Change, Identity, Outcome, QueueRecord, Request, TokenIdentity, Topology, Verb,
+};
 
 pub(super) const ME: usize = 0;
 pub(super) const OTHER: usize = 1;
@@ -140,6 +144,12 @@ impl World {
     /// Logs in and opens a virtual host.
     pub(super) fn open_vhost(&mut self, client: usize, vhost: &str) {
         self.open_connection(client, &[], 0, b"\0guest\0guest", vhost);
+    }
+
+    /// Logs in with a token that runs out at that time, in milliseconds; scopes have spaces between them.
+    pub(super) fn log_in_by_token(&mut self, client: usize, name: &str, expires: u64, scopes: &str) {
+        let response = format!("\0whoever\0token {name} {expires} {scopes}");
+        self.open_connection(client, &["consumer_cancel_notify"], 0, response.as_bytes(), "/");
     }
 
     pub(super) fn log_in_with(&mut self, client: usize, capabilities: &[&str], heartbeat: u16) {
@@ -491,9 +501,8 @@ impl World {
         session.finish_batch(output);
         if let Some(Login { user, password }) = output.login.take() {
             moved = true;
-            let right = password.expose() == user.as_bytes();
-            let identity = if user == "guest" { Identity::Node } else { Identity::User };
-            session.login_checked(right.then(|| identity(Arc::from(user))), output);
+            let login = logged_in(&user, password.expose());
+            session.login_checked(login, &self.topology, output);
         }
         moved |= self.hand_over(client);
         moved |= self.ask(client);
@@ -703,6 +712,19 @@ pub(super) fn messages(heard: &[Said]) -> Vec<Message> {
 
 pub(super) fn bodies(messages: &[Message]) -> Vec<&str> {
     messages.iter().map(|message| message.body.as_str()).collect()
+}
+
+/// Passwords are the users' names. A token is `token`, who it is of, when it runs out and its scopes, with spaces between.
+fn logged_in(user: &str, password: &[u8]) -> Option<LoggedIn> {
+    let password = std::str::from_utf8(password).ok()?;
+    if let Some(token) = password.strip_prefix("token ") {
+        let mut words = token.split(' ');
+        let (name, expires) = (words.next()?, words.next()?.parse().ok()?);
+        let identity = Identity::Token(Arc::new(TokenIdentity::new(name, words).ok()?));
+        return Some(LoggedIn { identity, expires: Some(Instant(expires)) });
+    }
+    let identity = if user == "guest" { Identity::Node } else { Identity::User };
+    (password == user).then(|| LoggedIn { identity: identity(Arc::from(user)), expires: None })
 }
 
 pub(super) fn client_properties(capabilities: &[&str]) -> Vec<u8> {
