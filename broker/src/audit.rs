@@ -35,7 +35,6 @@ pub(crate) fn refused(user: &str, action: &str, vhost: &str, reason: &str) {
 }
 
 /// An administrator closed somebody's connection.
-#[expect(dead_code, reason = "the management API closes connections")]
 pub(crate) fn closed(user: &str, connection: &str, reason: &str) {
     let action = "connection.close";
     info!(target: "audit", user, action, object = connection, outcome = "ok", reason, "connection closed");

@@ -399,6 +399,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.mailbox.waiting.taken(&reply);
                     self.session.direct_reply(&reply, &mut self.output);
                 }
+                Post::Close(reason) => {
+                    self.session.shut_down(ReplyCode::ConnectionForced, &reason, &mut self.output);
+                }
                 Post::Describe(reply) => {
                     self.count_exchanges();
                     // Whoever asked may have stopped waiting.

@@ -24,6 +24,8 @@ pub(crate) enum Post {
     Reply(Box<DirectReply>),
     /// Say what you are like.
     Describe(oneshot::Sender<SessionStatistics>),
+    /// Say goodbye: somebody closes it, for that reason.
+    Close(String),
 }
 
 /// The live connections. Channels to them are unbounded because what goes through them is not: deliveries are bounded

@@ -34,6 +34,15 @@ pub(crate) struct Metrics {
     pub(crate) channels: IntGauge,
 }
 
+/// What became of the messages that clients published, since the process started.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Published {
+    pub(crate) received: u64,
+    pub(crate) confirmed: u64,
+    pub(crate) unroutable_returned: u64,
+    pub(crate) unroutable_dropped: u64,
+}
+
 #[derive(Debug, Clone)]
 struct MessageCounters {
     received: IntCounter,
@@ -127,6 +136,17 @@ impl Metrics {
             (&self.messages.get_empty, counts.get_empty),
         ];
         add(pairs);
+    }
+
+    /// What became of the messages that clients published.
+    pub(crate) fn published(&self) -> Published {
+        let of = &self.messages;
+        Published {
+            received: of.received.get(),
+            confirmed: of.confirmed.get(),
+            unroutable_returned: of.unroutable_returned.get(),
+            unroutable_dropped: of.unroutable_dropped.get(),
+        }
     }
 
     /// Adds what the forwarder counted.

@@ -25,6 +25,8 @@ pub(super) struct Call {
     pub(super) path: Vec<(String, String)>,
     pub(super) query: Query,
     pub(super) body: Bytes,
+    /// The header `x-reason`: why something is done, for whom it is done to.
+    pub(super) reason: Option<String>,
 }
 
 impl Call {

@@ -9,7 +9,7 @@ use super::route::{Needs, Route, get};
 use crate::node;
 
 pub(super) const ROUTES: &[Route] = &[
-    get("/api/cluster-name", Needs::Management, "The cluster's name.", Now(cluster_name)),
+    get("/api/cluster-name", Needs::Management, "The cluster's name.", Now(show_cluster_name)),
     get("/api/version", Needs::Login, "The version of RabbitMQ whose API this is.", Now(version)),
     get("/api/extensions", Needs::Management, "Extensions of the web page: none.", Now(nothing)),
     get("/api/feature-flags", Needs::Management, "Feature flags: none, everything is on.", Now(nothing)),
@@ -20,8 +20,13 @@ pub(super) const ROUTES: &[Route] = &[
 /// The release of RabbitMQ whose API this is, as far as it goes. Tools decide by it what to ask for.
 pub(super) const RABBITMQ_VERSION: &str = "4.3.6";
 
-fn cluster_name(_call: &Call) -> Answer {
-    Ok(Reply::Json(json!({"name": node::name()})))
+/// The cluster's name: the node's, as long as nobody gives it another one.
+pub(super) fn cluster_name(_call: &Call) -> String {
+    node::name().to_owned()
+}
+
+fn show_cluster_name(call: &Call) -> Answer {
+    Ok(Reply::Json(json!({"name": cluster_name(call)})))
 }
 
 fn version(_call: &Call) -> Answer {

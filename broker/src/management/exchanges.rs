@@ -1,6 +1,7 @@
 //! Exchanges.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
@@ -9,6 +10,7 @@ use warren_core::topology::{Action, ExchangeDeclaration, ExchangeRecord, Vhost};
 use super::answer::{Answer, Failure, Reply};
 use super::call::Call;
 use super::json::{flag, of_table};
+use super::reports::MessageStats;
 use super::route::Handle::{Later, Now};
 use super::route::{Needs, Route, delete, get, put};
 use crate::definitions;
@@ -32,23 +34,35 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 fn list(call: &Call) -> Answer {
-    call.pages(call.vhosts().flat_map(shapes).collect())
+    call.pages(shapes(call, &call.vhosts().collect::<Vec<_>>()))
 }
 
 fn list_of_vhost(call: &Call) -> Answer {
-    call.pages(shapes(call.vhost()?))
+    call.pages(shapes(call, &[call.vhost()?]))
 }
 
-fn shapes(vhost: &Vhost) -> Vec<Json> {
-    let mut records: Vec<_> = vhost.exchanges().collect();
-    records.sort_unstable_by(|one, other| one.name.cmp(&other.name));
-    records.into_iter().map(|record| Json::Object(shape(vhost, record))).collect()
+fn shapes(call: &Call, vhosts: &[&Vhost]) -> Vec<Json> {
+    let (reports, rates) = (call.shared.statistics.exchanges(), call.shared.statistics.rates());
+    let of_vhost = |vhost: &&Vhost| {
+        let mut records: Vec<_> = vhost.exchanges().collect();
+        records.sort_unstable_by(|one, other| one.name.cmp(&other.name));
+        let shown = records.into_iter().map(|record| {
+            let mut shape = shape(vhost, record);
+            let report = reports.get(&(Arc::clone(&record.vhost), Arc::clone(&record.name)));
+            if let Some(report) = report.filter(|_| !call.query.flag("disable_stats")) {
+                MessageStats::of_exchange(report).put_into(&mut shape, &rates);
+            }
+            Json::Object(shape)
+        });
+        shown.collect::<Vec<_>>()
+    };
+    vhosts.iter().flat_map(of_vhost).collect()
 }
 
 fn one(call: &Call) -> Answer {
-    let vhost = call.vhost()?;
-    let record = vhost.exchange(call.exchange_name("exchange")).ok_or_else(Failure::not_found)?;
-    Ok(Reply::Json(Json::Object(shape(vhost, record))))
+    let name = call.exchange_name("exchange");
+    let mut all = shapes(call, &[call.vhost()?]).into_iter();
+    all.find(|shape| shape["name"] == name).map(Reply::Json).ok_or_else(Failure::not_found)
 }
 
 fn shape(vhost: &Vhost, record: &ExchangeRecord) -> Map<String, Json> {

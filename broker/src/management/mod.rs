@@ -9,6 +9,7 @@ mod bindings;
 mod call;
 mod caller;
 mod cluster;
+mod connections;
 mod exchanges;
 mod health;
 mod json;
@@ -16,11 +17,13 @@ mod limits;
 mod listing;
 mod nodes;
 mod openapi;
+mod overview;
 mod parameters;
 mod permissions;
 mod policies;
 mod queues;
 mod rate;
+mod reports;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -53,7 +56,7 @@ use route::{Handle, Method, Route};
 
 /// Every route there is.
 fn routes() -> impl Iterator<Item = &'static Route> {
-    let all: [&'static [Route]; 13] = [
+    let all: [&'static [Route]; 15] = [
         cluster::ROUTES,
         vhosts::ROUTES,
         users::ROUTES,
@@ -65,6 +68,8 @@ fn routes() -> impl Iterator<Item = &'static Route> {
         parameters::ROUTES,
         limits::ROUTES,
         nodes::ROUTES,
+        overview::ROUTES,
+        connections::ROUTES,
         health::ROUTES,
         openapi::ROUTES,
     ];
@@ -130,10 +135,11 @@ async fn answer(api: &Api, route: &'static Route, request: Request<Body>) -> Ans
     let path = path.map_err(|_| Failure::bad_request("the path is not UTF-8"))?;
     let path: Vec<_> = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
+    let reason = parts.headers.get("x-reason").and_then(|reason| reason.to_str().ok()).map(str::to_owned);
     let columns = query.get("columns").map(str::to_owned);
     let body = read_body(route, body).await?;
     let topology = api.shared.topology.load_full();
-    let call = Call { shared: Arc::clone(&api.shared), topology, caller, path, query, body };
+    let call = Call { shared: Arc::clone(&api.shared), topology, caller, path, query, body, reason };
     if route.path.contains("{vhost}") && route.method == Method::Get {
         call.vhost()?;
     }

@@ -33,6 +33,8 @@ fn shape(call: &Call) -> Json {
     let uptime = u64::try_from(call.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX);
     let mechanism = |name: &str| json!({"name": name, "description": format!("SASL {name}"), "enabled": true});
     let mechanisms: Json = ["PLAIN", "AMQPLAIN"].into_iter().map(mechanism).collect();
+    let fd_total = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let tasks = tokio::runtime::Handle::current().metrics();
     json!({
         "name": node::name(),
         "type": "disc",
@@ -43,10 +45,30 @@ fn shape(call: &Call) -> Json {
         "uptime": uptime,
         "processors": std::thread::available_parallelism().map_or(1, usize::from),
         "rates_mode": "basic",
+        "fd_total": fd_total,
+        "fd_used": open_files(),
+        "sockets_total": fd_total,
+        "sockets_used": call.shared.connections.all().len(),
+        "proc_total": fd_total,
+        "proc_used": tasks.num_alive_tasks(),
+        "run_queue": tasks.global_queue_depth(),
+        "mem_used": resident_bytes(),
         "exchange_types": exchange_types(),
         "auth_mechanisms": mechanisms,
         "rabbitmq_version": RABBITMQ_VERSION,
     })
+}
+
+/// How many descriptors the process has open.
+fn open_files() -> usize {
+    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
+}
+
+/// How much memory of the process is in memory.
+fn resident_bytes() -> u64 {
+    let pages = std::fs::read_to_string("/proc/self/statm").ok();
+    let resident = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok()).unwrap_or_default();
+    resident * rustix::param::page_size() as u64
 }
 
 /// The types that exchanges may be declared with.

@@ -1,25 +1,34 @@
 //! Queues.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde::Deserialize;
-use serde_json::{Map, Value as Json};
+use serde_json::{Map, Value as Json, json};
 use warren_core::ConnectionId;
+use warren_core::queue::QueueFilter;
 use warren_core::session::{MetadataAnswer, MetadataRequest};
 use warren_core::topology::{Action, Policy, QueueDeclaration, QueueRecord, Vhost};
 
 use super::answer::{Answer, Failure, Reply};
 use super::call::Call;
 use super::json::{flag, of_table, of_value};
-use super::route::Handle::{Later, Now};
+use super::reports;
+use super::route::Handle::Later;
 use super::route::{Needs, Route, delete, get, put};
+use crate::statistics::ConsumerReport;
 use crate::{definitions, node};
 
 pub(super) const ROUTES: &[Route] = &[
-    get("/api/queues", Needs::Management, "The queues that the caller sees.", Now(list)),
-    get("/api/queues/{vhost}", Needs::Management, "Queues of a virtual host.", Now(list_of_vhost)),
-    get("/api/queues/{vhost}/{queue}", Needs::Management, "One queue.", Now(one)),
+    get("/api/queues", Needs::Management, "The queues that the caller sees.", Later(|call| Box::pin(list(call)))),
+    get("/api/queues/detailed", Needs::Management, "The same.", Later(|call| Box::pin(list(call)))),
+    get(
+        "/api/queues/{vhost}",
+        Needs::Management,
+        "Queues of a virtual host.",
+        Later(|call| Box::pin(list_of_vhost(call))),
+    ),
+    get("/api/queues/{vhost}/{queue}", Needs::Management, "One queue.", Later(|call| Box::pin(one(call)))),
     put("/api/queues/{vhost}/{queue}", Needs::Management, "Declare a queue.", Later(|call| Box::pin(declare(call)))),
     delete(
         "/api/queues/{vhost}/{queue}",
@@ -29,12 +38,68 @@ pub(super) const ROUTES: &[Route] = &[
     ),
 ];
 
-fn list(call: &Call) -> Answer {
-    call.pages(call.vhosts().flat_map(shapes).collect())
+async fn list(call: Call) -> Answer {
+    page(&call, call.vhosts().flat_map(records).collect()).await
 }
 
-fn list_of_vhost(call: &Call) -> Answer {
-    call.pages(shapes(call.vhost()?))
+async fn list_of_vhost(call: Call) -> Answer {
+    page(&call, records(call.vhost()?)).await
+}
+
+/// The list that the query asks for. Shards are asked only about queues that are in the answer, unless it is sorted by
+/// what only they know.
+async fn page(call: &Call, records: Vec<&Arc<QueueRecord>>) -> Answer {
+    let by_name = matches!(call.query.get("sort"), None | Some("" | "name"));
+    if !by_name {
+        return call.pages(shapes(call, &records).await);
+    }
+    let place = |(place, record): (usize, &&Arc<QueueRecord>)| json!({"name": &*record.name, "place": place});
+    let Reply::Json(mut answer) = call.pages(records.iter().enumerate().map(place).collect())? else {
+        return Err(Failure::not_found());
+    };
+    let items = match &mut answer {
+        Json::Object(page) => page.get_mut("items"),
+        list => Some(list),
+    };
+    if let Some(Json::Array(items)) = items {
+        let places = items.iter().filter_map(|item| usize::try_from(item["place"].as_u64()?).ok());
+        let shown: Vec<_> = places.filter_map(|place| records.get(place).copied()).collect();
+        *items = shapes(call, &shown).await;
+    }
+    Ok(Reply::Json(answer))
+}
+
+/// The queues as JSON, with what their shards say of them.
+async fn shapes(call: &Call, records: &[&Arc<QueueRecord>]) -> Vec<Json> {
+    let statistics = &call.shared.statistics;
+    let (is_static, is_total) = (call.query.flag("disable_stats"), call.query.flag("enable_queue_totals"));
+    let ids = records.iter().map(|record| record.id).collect();
+    let filter = QueueFilter { queues: Some(ids), ..QueueFilter::default() };
+    let reports = if is_static && !is_total { Vec::new() } else { statistics.queues(&call.topology, &filter).await };
+    let (reports, rates): (HashMap<_, _>, _) =
+        (reports.into_iter().map(|report| (report.record.id, report)).collect(), statistics.rates());
+    let shown = records.iter().filter_map(|record| {
+        let mut shape = shape(call.topology.vhost(&record.vhost)?, record);
+        match reports.get(&record.id) {
+            Some(report) if is_static => {
+                let (ready, unacked) = (report.statistics.ready, report.statistics.unacked);
+                let totals =
+                    [("messages", ready + unacked), ("messages_ready", ready), ("messages_unacknowledged", unacked)];
+                shape.extend(totals.map(|(name, count)| (name.to_owned(), count.into())));
+            }
+            Some(report) => reports::put_queue(&mut shape, report, &rates),
+            None => {}
+        }
+        Some(Json::Object(shape))
+    });
+    shown.collect()
+}
+
+/// The consumers of the queues that the filter names.
+pub(super) async fn consumers(call: &Call, filter: QueueFilter) -> Vec<ConsumerReport> {
+    let statistics = &call.shared.statistics;
+    let queues = statistics.queues(&call.topology, &QueueFilter { consumers: true, ..filter }).await;
+    statistics.consumers(&queues).await
 }
 
 /// The queues of a virtual host by name, without those that keep delayed messages for their exchanges.
@@ -44,18 +109,33 @@ pub(super) fn records(vhost: &Vhost) -> Vec<&Arc<QueueRecord>> {
     records
 }
 
-fn shapes(vhost: &Vhost) -> Vec<Json> {
-    records(vhost).into_iter().map(|record| Json::Object(shape(vhost, record))).collect()
-}
-
 /// The queue that the path names.
 pub(super) fn named(call: &Call) -> Result<&Arc<QueueRecord>, Failure> {
     let queue = call.vhost()?.queue(call.name("queue"));
     queue.filter(|queue| queue.delayed_exchange().is_none()).ok_or_else(Failure::not_found)
 }
 
-fn one(call: &Call) -> Answer {
-    Ok(Reply::Json(Json::Object(shape(call.vhost()?, named(call)?))))
+async fn one(call: Call) -> Answer {
+    let (vhost, record) = (call.vhost()?, named(&call)?);
+    let mut out = shape(vhost, record);
+    let statistics = &call.shared.statistics;
+    let filter = QueueFilter { queues: Some([record.id].into()), consumers: true, reads_heads: true };
+    let reports = statistics.queues(&call.topology, &filter).await;
+    let Some(report) = reports.first() else { return Ok(Reply::Json(Json::Object(out))) };
+    reports::put_queue(&mut out, report, &statistics.rates());
+    for (name, key) in [
+        ("exclusive_consumer_tag", report.statistics.exclusive_consumer),
+        ("single_active_consumer_tag", report.statistics.single_active),
+    ] {
+        let tag = match key {
+            Some(key) => statistics.consumer_tag(key).await,
+            None => None,
+        };
+        out.insert(name.to_owned(), tag.as_deref().into());
+    }
+    let consumers = statistics.consumers(&reports).await;
+    out.insert("consumer_details".to_owned(), consumers.iter().map(reports::consumer).collect());
+    Ok(Reply::Json(Json::Object(out)))
 }
 
 /// What the topology knows of a queue.
@@ -73,6 +153,7 @@ fn shape(vhost: &Vhost, record: &QueueRecord) -> Map<String, Json> {
             ("auto_delete", record.auto_delete.into()),
             ("durable", record.durable.into()),
             ("exclusive", record.exclusive_owner.is_some().into()),
+            ("internal", false.into()),
             ("name", (*record.name).into()),
             ("node", node::name().into()),
             ("state", "running".into()),

@@ -1,20 +1,31 @@
 //! Virtual hosts.
 
+use std::collections::HashMap;
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
+use warren_core::queue::QueueFilter;
 use warren_core::topology::{Administration, Vhost};
 
 use super::answer::{Answer, Failure, Reply};
 use super::call::Call;
 use super::json::{flag, texts};
+use super::overview;
+use super::reports::Fields;
 use super::route::Handle::{Later, Now};
 use super::route::{Needs, Route, delete, get, post, put};
 use crate::definitions::tags;
 use crate::node;
 
 pub(super) const ROUTES: &[Route] = &[
-    get("/api/vhosts", Needs::Management, "The virtual hosts that the caller sees.", Now(list)),
-    get("/api/vhosts/{vhost}", Needs::Administrator, "One virtual host.", Now(one)),
+    get(
+        "/api/vhosts",
+        Needs::Management,
+        "The virtual hosts that the caller sees.",
+        Later(|call| Box::pin(list(call))),
+    ),
+    get("/api/vhosts/{vhost}", Needs::Administrator, "One virtual host.", Later(|call| Box::pin(one(call)))),
     put(
         "/api/vhosts/{vhost}",
         Needs::Administrator,
@@ -30,23 +41,46 @@ pub(super) const ROUTES: &[Route] = &[
     post("/api/vhosts/{vhost}/start/{node}", Needs::Administrator, "Nothing: every virtual host runs.", Now(start)),
 ];
 
-fn list(call: &Call) -> Answer {
+async fn list(call: Call) -> Answer {
     // Who watches the node is told of all virtual hosts, though not what is in them.
-    let shown = call
-        .topology
-        .vhosts()
-        .filter(|vhost| call.caller.is_monitor() || call.caller.sees(&call.topology, vhost.name()));
-    call.pages(shown.map(shape).collect())
+    let sees = |vhost: &&Vhost| call.caller.is_monitor() || call.caller.sees(&call.topology, vhost.name());
+    let shown = call.topology.vhosts().filter(sees).collect();
+    call.pages(with_totals(&call, shown).await)
 }
 
-fn one(call: &Call) -> Answer {
-    Ok(Reply::Json(shape(call.vhost()?)))
+async fn one(call: Call) -> Answer {
+    let shown = with_totals(&call, vec![call.vhost()?]).await;
+    shown.into_iter().next().map(Reply::Json).ok_or_else(Failure::not_found)
 }
 
-fn shape(vhost: &Vhost) -> Json {
+/// Virtual hosts with what is in their queues.
+async fn with_totals(call: &Call, vhosts: Vec<&Vhost>) -> Vec<Json> {
+    let statistics = &call.shared.statistics;
+    if call.query.flag("disable_stats") {
+        return vhosts.into_iter().map(|vhost| Json::Object(shape(vhost))).collect();
+    }
+    let mut by_vhost: HashMap<_, Vec<_>> = HashMap::new();
+    for report in statistics.queues(&call.topology, &QueueFilter::default()).await {
+        by_vhost.entry(Arc::clone(&report.record.vhost)).or_default().push(report);
+    }
+    let (exchanges, rates) = (statistics.exchanges(), statistics.rates());
+    let shown = vhosts.into_iter().map(|vhost| {
+        let mut out = shape(vhost);
+        let own = exchanges.iter().filter(|((of, _), _)| of == vhost.name()).map(|(_, report)| report);
+        let published = own.fold((0, 0), |(all, more), report| {
+            (all + report.counters.published_in, more + report.sample.published_in)
+        });
+        let queues = by_vhost.get(vhost.name()).map(Vec::as_slice).unwrap_or_default();
+        overview::put_vhost(&mut out, queues, published, &rates);
+        Json::Object(out)
+    });
+    shown.collect()
+}
+
+fn shape(vhost: &Vhost) -> Fields {
     let record = vhost.record();
     let kind = record.default_queue_type.as_deref().unwrap_or("classic");
-    json!({
+    let shape = json!({
         "name": &*record.name,
         "description": &*record.description,
         "tags": texts(&record.tags),
@@ -55,7 +89,8 @@ fn shape(vhost: &Vhost) -> Json {
         "metadata": {"description": &*record.description, "tags": texts(&record.tags), "default_queue_type": kind},
         "tracing": false,
         "cluster_state": {node::name(): "running"},
-    })
+    });
+    shape.as_object().cloned().unwrap_or_default()
 }
 
 /// What a virtual host may be made with.
