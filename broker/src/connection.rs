@@ -402,6 +402,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 Post::Close(reason) => {
                     self.session.shut_down(ReplyCode::ConnectionForced, &reason, &mut self.output);
                 }
+                Post::Ended(ended) => self.session.deleted(&ended.users, &ended.vhosts, &mut self.output),
                 Post::Describe(reply) => {
                     self.count_exchanges();
                     // Whoever asked may have stopped waiting.

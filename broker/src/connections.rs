@@ -26,6 +26,15 @@ pub(crate) enum Post {
     Describe(oneshot::Sender<SessionStatistics>),
     /// Say goodbye: somebody closes it, for that reason.
     Close(String),
+    /// Close, if you are concerned.
+    Ended(Arc<Ended>),
+}
+
+/// Users and virtual hosts that are no more.
+#[derive(Debug, Default)]
+pub(crate) struct Ended {
+    pub(crate) users: Vec<Arc<str>>,
+    pub(crate) vhosts: Vec<Arc<str>>,
 }
 
 /// The live connections. Channels to them are unbounded because what goes through them is not: deliveries are bounded
@@ -134,6 +143,17 @@ impl Connections {
     pub(crate) fn all(&self) -> Vec<Arc<ConnectionFacts>> {
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
         live.values().filter_map(|peer| peer.facts.clone()).collect()
+    }
+
+    /// Tells all connections what is no more.
+    pub(crate) fn ended(&self, ended: Ended) {
+        if ended.users.is_empty() && ended.vhosts.is_empty() {
+            return;
+        }
+        let ended = Arc::new(ended);
+        for peer in self.live.read().unwrap_or_else(PoisonError::into_inner).values() {
+            let _ = peer.posts.send(Post::Ended(Arc::clone(&ended)));
+        }
     }
 
     /// Sends a reply to its connection. It is lost if that is gone, or does not take what waits for it: as in RabbitMQ,

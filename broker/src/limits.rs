@@ -147,3 +147,16 @@ pub(crate) const KEYS_PATIENCE: Duration = Duration::from_secs(3);
 
 /// How far in the future `nbf` may lie, because clocks differ. `exp` has no such room.
 pub(crate) const NOT_BEFORE_LEEWAY: Duration = Duration::from_secs(30);
+
+/// Logins that may fail in a minute, of one user from one source; beyond, attempts wait for turns that are
+/// [`FAILURE_PAUSE_MIN`] to [`FAILURE_PAUSE_MAX`] apart, and who would wait longer is refused unasked.
+pub(crate) const FAILURES_PER_MINUTE: u32 = 5;
+
+/// The same from one source, whatever users it names.
+pub(crate) const FAILURES_PER_MINUTE_AND_SOURCE: u32 = 50;
+pub(crate) const FAILURE_PAUSE_MIN: Duration = Duration::from_millis(500);
+pub(crate) const FAILURE_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Users and sources whose failures are remembered, to twice as many; of more, those are forgotten that have not tried for
+/// longest.
+pub(crate) const FAILURE_SOURCES: usize = 10_000;

@@ -15,12 +15,13 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{Span, info};
 use warren_core::queue::{DeleteRefusal, Deleted, ShardInput};
 use warren_core::session::{MetadataAnswer, MetadataRequest};
-use warren_core::topology::{Change, Identity, Outcome, QueueRecord, Topology};
+use warren_core::topology::{AdministrationChange, Change, Identity, Outcome, QueueRecord, Topology};
 use warren_core::{ConnectionId, Exception, QueueId, ShardId};
 use warren_replication::Group;
 
 use crate::audit::PendingChange;
 use crate::checkpoint::{Contribution, ShardState};
+use crate::connections::{Connections, Ended};
 use crate::inbox::InboxSender;
 use crate::limits::METADATA_REQUESTS_AT_ONCE;
 use crate::log::LogSignal;
@@ -89,6 +90,7 @@ pub(crate) struct MetadataTask {
     pub(crate) committed: Topology,
     /// As everybody sees it: queues are in their shards before they are here.
     pub(crate) published: Arc<ArcSwap<Topology>>,
+    pub(crate) connections: Arc<Connections>,
     pub(crate) group: Group,
     pub(crate) signals: mpsc::UnboundedReceiver<LogSignal>,
     /// By shard number; the first is the metadata's own and takes nothing.
@@ -103,6 +105,8 @@ struct Batch {
     entry: Vec<u8>,
     /// Queues that begin: their shards are told before anybody can see them, as they are of new settings.
     created: Vec<Arc<QueueRecord>>,
+    /// Users and virtual hosts that end, and their connections with them.
+    ended: Ended,
     /// Answers to be given when the entry is durable.
     answers: VecDeque<(oneshot::Sender<Answer>, Answer)>,
     /// What the audit trail is told then.
@@ -153,6 +157,7 @@ impl MetadataTask {
             self.create_in_shard(queue).await?;
         }
         self.published.store(Arc::new(self.working.clone()));
+        self.connections.ended(batch.ended);
         batch.audited.into_iter().for_each(PendingChange::tell);
         for (reply, answer) in batch.answers {
             // The connection may be gone.
@@ -233,6 +238,12 @@ impl MetadataTask {
                 change.encode(&mut batch.entry);
             }
             match change {
+                Change::Administration(AdministrationChange::DeleteUser { name }) => {
+                    batch.ended.users.push(Arc::clone(name));
+                }
+                Change::Administration(AdministrationChange::DeleteVhost { name }) => {
+                    batch.ended.vhosts.push(Arc::clone(name));
+                }
                 Change::CreateQueue(queue) => batch.created.push(queue.clone()),
                 Change::DeleteQueue { id, .. } => batch.created.retain(|created| created.id != *id),
                 _ => {}

@@ -315,7 +315,9 @@ fn spawn_metadata(
 ) {
     let (published, shards) = (shared.topology.clone(), shared.shards.clone());
     let committed = working.clone();
-    let task = MetadataTask { mailbox, working, committed, published, group, signals, shards, last_delete: 0 };
+    let connections = Arc::clone(&shared.connections);
+    let task =
+        MetadataTask { mailbox, working, committed, published, connections, group, signals, shards, last_delete: 0 };
     spawn_vital("metadata", task.run());
 }
 

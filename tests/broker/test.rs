@@ -4,6 +4,7 @@ mod audit;
 mod cli;
 mod definitions;
 mod forwarding;
+mod identity;
 mod limits;
 mod refusals;
 mod strangers;

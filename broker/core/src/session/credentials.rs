@@ -1,6 +1,9 @@
-//! Credentials that run out, and their renewal while the client stays connected (`connection.update-secret`).
+//! Credentials that run out or are taken away, and their renewal while the client stays connected
+//! (`connection.update-secret`).
 
+use alloc::format;
 use alloc::string::ToString;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 
 use warren_amqp::{ReplyCode, ToClient, connection};
@@ -86,6 +89,23 @@ impl Session {
         let key = consumer.key(self.id, serial);
         out.tell(consumer.shard, ShardInput::Unsubscribe { queue: consumer.queue, consumer: key });
         self.notify_of_cancel(&consumer, out);
+    }
+
+    /// Closes the connection if it is of one of these users, or in one of these virtual hosts, which are deleted (RabbitMQ). A
+    /// token's holder is not the user of that name.
+    pub fn deleted(&mut self, users: &[Arc<str>], vhosts: &[Arc<str>], out: &mut SessionOutput) {
+        if !matches!(self.state, State::Running) {
+            return;
+        }
+        let of_user = matches!(&self.identity, Identity::User(user) if users.contains(user));
+        let text = if of_user {
+            format!("user '{}' is deleted", self.identity.name())
+        } else if vhosts.contains(&self.vhost) {
+            format!("vhost '{}' is deleted", self.vhost)
+        } else {
+            return;
+        };
+        self.close(Origin::none(0), ReplyCode::ConnectionForced, &text, out);
     }
 
     /// Closes the connection once its credentials have run out, in RabbitMQ's words. To be called when

@@ -1,6 +1,8 @@
 //! Credentials that run out and are renewed. What is said and cancelled was asked of RabbitMQ 4.3.6.
 
 use std::format;
+use std::sync::Arc;
+use std::vec::Vec;
 
 use warren_amqp::{ToClient, ToServer, basic, connection};
 
@@ -140,4 +142,24 @@ fn a_password_needs_no_renewal_and_any_secret_will_do() {
     update(&mut world, bob, "garbage");
     is_updated(&mut world, bob);
     assert_eq!(world.next_deadline(bob), None);
+}
+
+#[test]
+fn connections_end_with_their_user_and_with_their_virtual_host_and_a_token_has_no_user() {
+    let users = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect::<Vec<Arc<str>>>();
+    let mut world = World::new();
+    world.administer(Administration::PutUser { name: "bob".into(), password: None, tags: Default::default() });
+    let [configure, write, read] = [".*", ".*", ".*"].map(Into::into);
+    world.administer(Administration::SetPermissions { user: "bob".into(), configure, write, read });
+    let (bob, alice) = (world.connect(), world.connect());
+    world.log_in_as(bob, "bob");
+    world.log_in_by_token(alice, "alice", 100_000, ALL);
+    for client in [bob, alice, ME] {
+        world.deleted(client, &users(&["alice", "guest", "carol"]), &users(&["other"]));
+        assert_eq!(world.heard(client), []);
+    }
+    world.deleted(bob, &users(&["carol", "bob"]), &[]);
+    world.heard(bob)[0].closes_connection(320, "CONNECTION_FORCED - user 'bob' is deleted", (0, 0));
+    world.deleted(alice, &[], &users(&["/"]));
+    world.heard(alice)[0].closes_connection(320, "CONNECTION_FORCED - vhost '/' is deleted", (0, 0));
 }

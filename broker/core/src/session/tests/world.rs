@@ -339,6 +339,12 @@ impl World {
         self.run();
     }
 
+    pub(super) fn deleted(&mut self, client: usize, users: &[Arc<str>], vhosts: &[Arc<str>]) {
+        let Client { session, output, .. } = &mut self.clients[client];
+        session.deleted(users, vhosts, output);
+        self.run();
+    }
+
     pub(super) fn shut_down(&mut self, client: usize) {
         let Client { session, output, .. } = &mut self.clients[client];
         session.shut_down(ReplyCode::ConnectionForced, "stopping", output);

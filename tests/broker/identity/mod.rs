@@ -1,0 +1,265 @@
+//! Who gets in with a token, what they may do, and when that ends: a real identity provider, a real broker.
+
+mod provider;
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use warren_amqp::{ToClient, ToServer, basic, connection};
+use warren_tests::harness::{Broker, Connection, DataFolder, Event, Settings};
+
+use super::to_queue;
+pub(crate) use provider::{Key, Provider};
+
+const ALL: &str = "rabbitmq.read:*/* rabbitmq.write:*/* rabbitmq.configure:*/*";
+const HOUR: Duration = Duration::from_secs(3_600);
+
+/// A broker that trusts these providers.
+pub(crate) fn trusting(providers: &[&Provider], log: &str) -> Result<(DataFolder, Broker)> {
+    let folder = DataFolder::new()?;
+    let config: String = providers.iter().map(|provider| provider.section()).collect();
+    let broker = Broker::start_with(&folder, Settings { config: &config, log, ..Settings::default() })?;
+    // It asks for the keys in the background.
+    wait_until(|| Ok(providers.iter().all(|provider| provider.asked() > 0)))?;
+    Ok((folder, broker))
+}
+
+/// A connection by a token, with channel 1 open.
+fn by_token(broker: &Broker, token: &str) -> Result<Connection> {
+    Connection::open_as(broker.address, "whoever", token, "/")
+}
+
+/// What refused it.
+fn refusal<T>(result: Result<T>) -> Result<String> {
+    Ok(format!("{:#}", result.err().context("it was allowed")?))
+}
+
+/// What is said to somebody who may not read a queue.
+fn get_refused(connection: &mut Connection, queue: &str) -> Result<String> {
+    connection.send(1, ToServer::BasicGet(basic::Get { queue, no_ack: true }))?;
+    refusal(connection.expect(1, |method| matches!(method, ToClient::BasicGetOk(_) | ToClient::BasicGetEmpty(_))))
+}
+
+/// Waits for something that takes seconds.
+fn wait_until(mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+    let begin = Instant::now();
+    while !is_so()? {
+        ensure!(begin.elapsed() < Duration::from_secs(30), "not within 30 s");
+        thread::yield_now();
+    }
+    Ok(())
+}
+
+fn update_secret(connection: &mut Connection, secret: &str) -> Result<()> {
+    let update = connection::UpdateSecret { new_secret: secret.as_bytes(), reason: "renewed" };
+    Ok(connection.send(0, ToServer::ConnectionUpdateSecret(update))?)
+}
+
+#[test]
+fn a_token_lets_in_with_its_scopes_and_no_others() -> Result<()> {
+    let (rsa, elliptic) = (Key::rsa("r")?, Key::ed25519("e")?);
+    let provider = Provider::start(&[&rsa, &elliptic])?;
+    let (_folder, broker) = trusting(&[&provider], "")?;
+    let mut guest = Connection::with_channel(broker.address)?;
+    guest.declare_queue("orders", true, false)?;
+    guest.declare_queue("secrets", true, false)?;
+    for key in [&rsa, &elliptic] {
+        let claims = provider.claims(HOUR, "rabbitmq.read:%2F/orders openid other.read:*/*");
+        let mut alice = by_token(&broker, &key.token(&claims)?)?;
+        ensure!(alice.get("orders")?.is_none());
+        let text = get_refused(&mut alice, "secrets")?;
+        ensure!(text.contains("read access to queue 'secrets' in vhost '/' refused for user 'alice'"), "{text}");
+    }
+    for scope in ["", "rabbitmq.read:other/*", "rabbitmq.tag:administrator", "read:*/*", "RABBITMQ.read:*/*"] {
+        let token = rsa.token(&provider.claims(HOUR, scope))?;
+        let text = refusal(by_token(&broker, &token))?;
+        ensure!(text.contains("access to vhost '/' refused for user 'alice'"), "{scope}: {text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn tokens_that_only_look_right_are_refused() -> Result<()> {
+    let (key, stranger) = (Key::rsa("k")?, Key::rsa("k")?);
+    let provider = Provider::start(&[&key])?;
+    let (_folder, broker) = trusting(&[&provider], "")?;
+    let good = provider.claims(HOUR, ALL);
+    let with = |name: &str, value: Value| {
+        let mut claims = good.clone();
+        claims[name] = value;
+        claims
+    };
+    let mut without_exp = good.clone();
+    without_exp.as_object_mut().context("an object")?.remove("exp");
+    let past = provider.claims(Duration::ZERO, ALL)["exp"].as_f64().context("a number")? - 1.0;
+    let mut unsigned = key.token_with(&json!({"alg": "none"}), &good)?;
+    unsigned.truncate(unsigned.rfind('.').context("three parts")? + 1);
+    let tokens = [
+        unsigned,
+        key.token_with(&json!({"alg": "HS256", "kid": "k"}), &good)?,
+        key.token_with(&json!({"alg": "EdDSA", "kid": "k"}), &good)?,
+        key.token_with(&json!({"alg": "RS256", "kid": "../../k"}), &good)?,
+        stranger.token(&good)?,
+        key.token(&with("iss", json!("https://127.0.0.1/realm")))?,
+        key.token(&with("aud", json!("rabbitmq2")))?,
+        key.token(&with("aud", json!(["other"])))?,
+        key.token(&with("exp", json!(past)))?,
+        key.token(&with("exp", json!("9999999999")))?,
+        key.token(&without_exp)?,
+        key.token(&with("sub", json!("")))?,
+        key.token(&with("padding", json!("x".repeat(16 << 10))))?,
+    ];
+    for (index, token) in tokens.iter().enumerate() {
+        // One that is too long for a frame before the login is closed for that.
+        let text = refusal(Connection::open_as(broker.address, &format!("user{index}"), token, "/"))?;
+        let is_refused = text.contains("Login was refused") || text.contains("FRAME_ERROR");
+        ensure!(is_refused, "token {index}: {text}");
+    }
+    by_token(&broker, &key.token(&good)?).map(drop).context("a good one is taken all the same")
+}
+
+#[test]
+fn a_token_that_expires_mid_stream_closes_its_connection_within_five_seconds() -> Result<()> {
+    let key = Key::ed25519("k")?;
+    let provider = Provider::start(&[&key])?;
+    let (_folder, broker) = trusting(&[&provider], "")?;
+    let lifetime = Duration::from_secs(4);
+    let begin = Instant::now();
+    let token = key.token(&provider.claims(lifetime, ALL))?;
+    let (mut publisher, mut consumer) = (by_token(&broker, &token)?, by_token(&broker, &token)?);
+    publisher.declare_queue("q", true, false)?;
+    consumer.consume("q", true, 0)?;
+    // Neither is ever idle.
+    let mut sender = publisher.sender()?;
+    let sending = thread::spawn(move || while sender.publish(to_queue("q"), true, b"m").is_ok() {});
+    let receiving = thread::spawn(move || -> Result<_> { Ok((last_words(&mut consumer)?, begin.elapsed())) });
+    let publisher_end = (last_words(&mut publisher)?, begin.elapsed());
+    let consumer_end = receiving.join().map_err(|_| anyhow::anyhow!("the consumer panicked"))??;
+    sending.join().map_err(|_| anyhow::anyhow!("the publisher panicked"))?;
+    for (words, end) in [publisher_end, consumer_end] {
+        ensure!(words == (320, "CONNECTION_FORCED - credential expired".to_owned()), "{words:?}");
+        ensure!(end >= lifetime && end <= lifetime + Duration::from_secs(5), "it ended after {end:?}");
+    }
+    let mut idle = by_token(&broker, &key.token(&provider.claims(Duration::from_secs(2), ALL))?)?;
+    ensure!(last_words(&mut idle)?.0 == 320);
+    ensure!(refusal(by_token(&broker, &token))?.contains("Login was refused"));
+    Ok(())
+}
+
+/// Code and text of the close that comes after messages.
+fn last_words(connection: &mut Connection) -> Result<(u16, String)> {
+    loop {
+        let Event::Method { channel: 0, payload } = connection.receive()? else { continue };
+        let ToClient::ConnectionClose(close) = ToClient::decode(&payload)? else { continue };
+        let words = (close.reply_code, close.reply_text.to_owned());
+        connection.send(0, ToServer::ConnectionCloseOk(connection::CloseOk))?;
+        return Ok(words);
+    }
+}
+
+#[test]
+fn a_key_that_is_rotated_at_the_issuer_works_within_ten_seconds() -> Result<()> {
+    let (old, new) = (Key::ed25519("old")?, Key::rsa("new")?);
+    let provider = Provider::start(&[&old])?;
+    let (_folder, broker) = trusting(&[&provider], "")?;
+    by_token(&broker, &old.token(&provider.claims(HOUR, ALL))?)?;
+    provider.publish(&[&new]);
+    let (begin, token) = (Instant::now(), new.token(&provider.claims(HOUR, ALL))?);
+    let mut attempts = 0;
+    while Connection::open_as(broker.address, &format!("user{attempts}"), &token, "/").is_err() {
+        attempts += 1;
+        ensure!(begin.elapsed() < Duration::from_secs(11), "not after {:?}", begin.elapsed());
+    }
+    ensure!(refusal(by_token(&broker, &old.token(&provider.claims(HOUR, ALL))?))?.contains("Login was refused"));
+    ensure!(provider.asked() <= 3, "it was asked {} times", provider.asked());
+    Ok(())
+}
+
+#[test]
+fn an_issuer_that_answers_nonsense_or_nothing_changes_nothing() -> Result<()> {
+    let (key, unknown) = (Key::ed25519("k")?, Key::ed25519("unknown")?);
+    let answers: [(u16, Vec<u8>); 7] = [
+        (500, b"{\"keys\": []}".to_vec()),
+        (200, Vec::new()),
+        (200, b"<html>".to_vec()),
+        (200, b"{\"keys\": []}".to_vec()),
+        (200, vec![b' '; 300 << 10]),
+        (302, Vec::new()),
+        (204, Vec::new()),
+    ];
+    let providers: Vec<_> = answers.iter().map(|_| Provider::start(&[&key])).collect::<Result<_>>()?;
+    let (_folder, broker) = trusting(&providers.iter().collect::<Vec<_>>(), "")?;
+    for (provider, (status, body)) in providers.iter().zip(&answers) {
+        by_token(&broker, &key.token(&provider.claims(HOUR, ALL))?)?;
+        provider.answer(*status, body.clone());
+    }
+    // A key that is missing makes the broker ask.
+    thread::scope(|scope| {
+        for (index, provider) in providers.iter().enumerate() {
+            let (broker, unknown) = (&broker, &unknown);
+            scope.spawn(move || -> Result<()> {
+                let token = unknown.token(&provider.claims(HOUR, ALL))?;
+                drop(Connection::open_as(broker.address, &format!("user{index}"), &token, "/"));
+                Ok(())
+            });
+        }
+    });
+    wait_until(|| {
+        let (_, metrics) = broker.http("/metrics")?;
+        let failures = metrics.lines().find_map(|line| line.strip_prefix("warren_issuer_refresh_failures_total "));
+        Ok(failures.and_then(|count| count.parse().ok()) >= Some(answers.len()))
+    })?;
+    for (provider, answer) in providers.iter().zip(&answers) {
+        ensure!(provider.asked() > 1, "{answer:?} was not asked for");
+        by_token(&broker, &key.token(&provider.claims(HOUR, ALL))?).with_context(|| format!("after {answer:?}"))?;
+    }
+    ensure!(broker.has_said("the issuer's keys cannot be got"));
+    Ok(())
+}
+
+#[test]
+fn a_renewed_token_keeps_the_connection_and_takes_the_rights_that_it_has_no_more() -> Result<()> {
+    let key = Key::ed25519("k")?;
+    let provider = Provider::start(&[&key])?;
+    let (_folder, broker) = trusting(&[&provider], "")?;
+    let short = key.token(&provider.claims(Duration::from_secs(3), ALL))?;
+    let (mut alice, mut other) = (by_token(&broker, &short)?, by_token(&broker, &short)?);
+    alice.declare_queue("q", true, false)?;
+    alice.consume("q", true, 0)?;
+    update_secret(&mut alice, &key.token(&provider.claims(HOUR, "rabbitmq.write:*/*"))?)?;
+    alice.expect(1, |method| matches!(method, ToClient::BasicCancel(_)))?;
+    alice.expect(0, |method| matches!(method, ToClient::ConnectionUpdateSecretOk(_)))?;
+    ensure!(last_words(&mut other)?.0 == 320, "the first token has expired");
+    alice.publish(to_queue("q"), true, b"m")?;
+    let text = get_refused(&mut alice, "q")?;
+    ensure!(text.contains("read access to queue 'q' in vhost '/' refused for user 'alice'"), "{text}");
+    for (secret, expected) in [
+        ("garbage".to_owned(), "NOT_ALLOWED - Secret update failed"),
+        (key.token(&provider.claims(HOUR, "rabbitmq.read:other/*"))?, "access to vhost '/' refused for user 'alice'"),
+    ] {
+        let mut alice = by_token(&broker, &key.token(&provider.claims(HOUR, ALL))?)?;
+        update_secret(&mut alice, &secret)?;
+        let text = refusal(alice.expect(0, |method| matches!(method, ToClient::ConnectionUpdateSecretOk(_))))?;
+        ensure!(text.contains("530") && text.contains(expected), "{text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_broker_whose_issuer_is_away_takes_passwords_and_later_tokens() -> Result<()> {
+    let key = Key::ed25519("k")?;
+    let provider = Provider::start(&[&key])?;
+    provider.answer(503, Vec::new());
+    let (_folder, broker) = trusting(&[&provider], "")?;
+    Connection::open(broker.address)?;
+    let token = key.token(&provider.claims(HOUR, ALL))?;
+    ensure!(refusal(by_token(&broker, &token))?.contains("Login was refused"));
+    provider.publish(&[&key]);
+    let begin = Instant::now();
+    while by_token(&broker, &token).is_err() {
+        ensure!(begin.elapsed() < Duration::from_secs(30), "not after {:?}", begin.elapsed());
+    }
+    Ok(())
+}
