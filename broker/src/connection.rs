@@ -20,10 +20,13 @@ use warren_core::session::{Census, LoggedIn, Login, MetadataRequest, Notice, Ses
 use warren_core::topology::{Action, Identity, OpenConnections, Request};
 use warren_core::{ConnectionId, Exception};
 
+use crate::alarms::AlarmSet;
 use crate::audit;
 use crate::authentication::{Authenticated, Credentials, LoginError};
 use crate::connections::{Connections, Mailbox, Opened, Post};
-use crate::limits::{FAREWELL_TIMEOUT, PARTIAL_SLACK_BYTES, READ_BYTES, SEND_TIMEOUT, UNSENT_BYTES};
+use crate::limits::{
+    FAREWELL_TIMEOUT, HARD_STOP_READ_BYTES, PARTIAL_SLACK_BYTES, READ_BYTES, SEND_TIMEOUT, UNSENT_BYTES,
+};
 use crate::listener::InHandshake;
 use crate::metadata::Answer;
 use crate::node::Shared;
@@ -72,7 +75,9 @@ struct Connection<S> {
     /// Who the client says it is, while that is not known to be so.
     user: Option<Box<str>>,
     stopping: watch::Receiver<bool>,
-    alarm: watch::Receiver<Option<&'static str>>,
+    alarms: watch::Receiver<AlarmSet>,
+    /// The client has published: at the hard stop of memory it is not read.
+    publishes: bool,
     output: SessionOutput,
     /// How much of `output.octets` has been written.
     written: usize,
@@ -168,11 +173,12 @@ enum Wake {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn new(facts: Arc<ConnectionFacts>, stream: S, handshake: InHandshake, mailbox: Mailbox) -> Self {
         let shared = Arc::clone(handshake.node());
-        let mut alarm = shared.alarm.subscribe();
+        let mut alarms = shared.alarms.subscribe();
         // One that is on already is noticed at once.
-        alarm.mark_changed();
+        alarms.mark_changed();
         Self {
-            alarm,
+            alarms,
+            publishes: false,
             session: Session::new(facts.id, handshake.accepted).with_message_bytes(shared.message_bytes),
             presence: Presence::new(handshake),
             stopping: shared.stopping(),
@@ -230,8 +236,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Wake::Login(result) => self.login_checked(result.ok()),
             Wake::Deadline => return self.deadline_passed(),
             Wake::Alarm => {
-                let reason = *self.alarm.borrow_and_update();
-                self.session.alarm(reason, &mut self.output);
+                let alarms = *self.alarms.borrow_and_update();
+                self.session.alarm(alarms.reason(), &mut self.output);
+                if alarms.is_hard_stop() && self.publishes {
+                    self.session.block(&mut self.output);
+                }
             }
             Wake::Stopping => {
                 self.told_to_stop = true;
@@ -249,10 +258,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// A deadline is about what the client did not do. If it was us who did not look, the socket goes first.
     fn deadline_passed(&mut self) -> bool {
         self.session.expire(self.shared.now(), &mut self.output);
-        let reads = self.reads();
+        let most = self.read_bytes();
         let Self { stream, output, written, unflushed, partial, taken, .. } = self;
-        let (unsent, partial) = (&output.octets[*written..], reads.then_some(&partial[*taken..]));
-        let socket = poll_fn(|context| poll_socket(stream, unsent, unflushed, partial, context));
+        let (unsent, read) = (&output.octets[*written..], most.map(|most| (&partial[*taken..], most)));
+        let socket = poll_fn(|context| poll_socket(stream, unsent, unflushed, read, context));
         if let Some(wake) = socket.now_or_never() {
             return self.wake(wake);
         }
@@ -276,14 +285,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if let Some(deadline) = deadline.filter(|at| *at < self.timer.deadline() || self.timer.is_elapsed()) {
             self.timer.as_mut().reset(deadline);
         }
-        let (has_room, reads, hears) = (self.has_room(), self.reads(), !self.told_to_stop);
+        let (has_room, most, hears) = (self.has_room(), self.read_bytes(), !self.told_to_stop);
         let Self {
             stream,
             mailbox,
             answer,
             login,
             stopping,
-            alarm,
+            alarms,
             output,
             written,
             unflushed,
@@ -292,16 +301,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             timer,
             ..
         } = self;
-        let (unsent, partial) = (&output.octets[*written..], reads.then_some(&partial[*taken..]));
+        let (unsent, read) = (&output.octets[*written..], most.map(|most| (&partial[*taken..], most)));
         tokio::select! {
-            wake = poll_fn(|context| poll_socket(stream, unsent, unflushed, partial, context)) => wake,
+            wake = poll_fn(|context| poll_socket(stream, unsent, unflushed, read, context)) => wake,
             Some(post) = mailbox.posts.recv(), if has_room => Wake::Post(post),
             answer = async { answer.as_mut()?.await.ok() }, if answer.is_some() => {
                 Wake::Answer(answer.unwrap_or_else(|| Err(stopped())))
             }
             Some(result) = async { Some(login.as_mut()?.await) }, if login.is_some() => Wake::Login(result),
             () = timer, if deadline.is_some() => Wake::Deadline,
-            _ = alarm.changed() => Wake::Alarm,
+            _ = alarms.changed() => Wake::Alarm,
             _ = stopping.wait_for(|stopping| *stopping), if hears => Wake::Stopping,
         }
     }
@@ -335,8 +344,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.unsent() < UNSENT_BYTES
     }
 
-    fn reads(&self) -> bool {
-        self.has_room() && self.session.is_reading()
+    /// How much may be read now; `None`: nothing. At the hard stop of memory nobody brings much before it is known what.
+    fn read_bytes(&self) -> Option<usize> {
+        let most = if self.alarms.borrow().is_hard_stop() { HARD_STOP_READ_BYTES } else { READ_BYTES };
+        (self.has_room() && self.session.is_reading()).then_some(most)
     }
 
     /// Hands the session what has been read: `len` octets in the scratch buffer, behind the partial ones.
@@ -481,7 +492,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn count(&mut self) {
-        self.shared.metrics.count(&std::mem::take(&mut self.output.counts));
+        let counts = std::mem::take(&mut self.output.counts);
+        self.publishes |= counts.received > 0;
+        self.shared.metrics.count(&counts);
         for notice in self.output.notices.drain(..) {
             tell(&notice, &self.session, self.user.as_deref());
         }
@@ -559,12 +572,12 @@ fn receive(
 }
 
 /// Writes what can be written, else reads what can be read. `unflushed`: the stream may hold something back that was
-/// written. `partial`: the octets that the read ones belong behind; `None`: do not read.
+/// written. `read`: the octets that the read ones belong behind, and how many may be read at most; `None`: do not read.
 fn poll_socket<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     unsent: &[u8],
     unflushed: &mut bool,
-    partial: Option<&[u8]>,
+    read: Option<(&[u8], usize)>,
     context: &mut Context<'_>,
 ) -> Poll<Wake> {
     if !unsent.is_empty()
@@ -579,10 +592,10 @@ fn poll_socket<S: AsyncRead + AsyncWrite + Unpin>(
             Poll::Pending => {}
         }
     }
-    let Some(partial) = partial else { return Poll::Pending };
+    let Some((partial, most)) = read else { return Poll::Pending };
     let read = with_scratch(|scratch| {
         let (front, room) = scratch.split_at_mut(partial.len());
-        let len = READ_BYTES.min(room.len());
+        let len = most.min(room.len());
         let mut buffer = ReadBuf::new(&mut room[..len]);
         let result = ready!(Pin::new(stream).poll_read(context, &mut buffer));
         let len = buffer.filled().len();

@@ -11,6 +11,7 @@
 //! machines. A shard never waits for a connection: what it sends is bounded by the consumers' windows. A connection
 //! waits for shards, which is how a full queue, disk or socket is felt at the publisher's end: we stop reading.
 
+mod alarms;
 mod audit;
 mod authentication;
 mod bodies;

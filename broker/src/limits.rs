@@ -6,6 +6,10 @@ use std::time::Duration;
 /// (frames, runs, events, deliveries) should fit a core's second-level cache: four times as much takes a third longer.
 pub(crate) const READ_BYTES: usize = 128 << 10;
 
+/// Octets read at once from a client that has not published yet while memory is at the hard stop: what it publishes then is
+/// left in its socket but for so much.
+pub(crate) const HARD_STOP_READ_BYTES: usize = 8 << 10;
+
 /// Octets that the front of a frame may leave unused in the buffer it waits in; a larger buffer is shrunk.
 pub(crate) const PARTIAL_SLACK_BYTES: usize = 8 << 10;
 
@@ -54,6 +58,15 @@ pub(crate) const RELOCATION_BYTES: usize = 256 << 10;
 
 /// How often the volume is asked for its free space, beside each new segment.
 pub(crate) const SPACE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// How often memory is measured at least; near the watermark it is more often.
+pub(crate) const MEMORY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Octets a second that clients may bring and not overrun the watermark unseen.
+pub(crate) const MEMORY_FILL_BYTES: u64 = 1 << 30;
+
+/// Measurements of memory between two looks at its limit.
+pub(crate) const MEMORY_LIMIT_LOOKS: u32 = 40;
 
 /// Batches that a shard takes in before it looks at the log again.
 pub(crate) const SHARD_BATCHES_AT_ONCE: usize = 64;

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use anyhow::Context;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, oneshot};
 use tracing::{error, info, warn};
 use warren_core::limits::{ENTRY_BYTES, MESSAGE_BYTES_MAX};
 use warren_core::queue::{QueueFilter, QueueSample, QueueStatistics, ShardSummary};
@@ -19,11 +19,13 @@ use warren_storage::{
     Position, Recovered, Retention,
 };
 
+use crate::alarms::Alarms;
+use crate::alarms::disk::SpaceWatch;
 use crate::bodies::{LogBodies, SyncedEnd};
 use crate::checkpoint::{Contribution, Relocation};
 use crate::config::LogConfig;
 use crate::metrics::Metrics;
-use crate::space::{LogBounds, SpaceWatch};
+use crate::space::LogBounds;
 
 /// The largest message fits into a record: with what goes before it in its entry, and with its header.
 const _: () = assert!(MESSAGE_BYTES_MAX + 2 * ENTRY_BYTES as u64 + (1 << 20) < MAX_PAYLOAD_LEN as u64);
@@ -201,14 +203,14 @@ impl NodeLog {
     pub(crate) fn start(
         opened: Opened,
         signals: Vec<UnboundedSender<LogSignal>>,
-        alarm: watch::Sender<Option<&'static str>>,
+        alarms: Arc<Alarms>,
         metrics: Metrics,
     ) -> anyhow::Result<Self> {
         let Opened { log, bounds, .. } = opened;
         let (reader, retention, synced) = (log.reader(), log.retention(), SyncedEnd::default());
         synced.set(log.end());
         let checkpoint = CheckpointDue::new(log.bytes_since_checkpoint(), bounds.checkpoint_bytes);
-        let space = SpaceWatch::new(retention.clone(), bounds.reserve_bytes, alarm);
+        let space = SpaceWatch::new(retention.clone(), bounds.reserve_bytes, alarms);
         space.look();
         let completions = Completions {
             shards: signals.clone(),

@@ -32,6 +32,10 @@ pub(crate) struct Metrics {
     pub(crate) issuer_refresh_failures: IntCounter,
     /// Open channels.
     pub(crate) channels: IntGauge,
+    /// 1 while memory is low.
+    pub(crate) memory_alarm: IntGauge,
+    /// 1 while space on the volume is low.
+    pub(crate) disk_alarm: IntGauge,
 }
 
 /// What became of the messages that clients published, since the process started.
@@ -107,6 +111,12 @@ impl Metrics {
                 "Answers of token issuers, when asked for their keys, that could not be used",
             )?,
             channels: gauge(&registry, "rabbitmq_channels", "Channels open")?,
+            memory_alarm: gauge(&registry, "rabbitmq_alarms_memory_used_watermark", "1 while memory is low")?,
+            disk_alarm: gauge(
+                &registry,
+                "rabbitmq_alarms_free_disk_space_watermark",
+                "1 while space on the volume is low",
+            )?,
             registry,
         })
     }

@@ -24,6 +24,8 @@ use warren_core::topology::{QueueRecord, Topology};
 use warren_replication::{Group, NodeId};
 use warren_storage::LogWriter;
 
+use crate::alarms::Alarms;
+use crate::alarms::memory::MemoryWatch;
 use crate::authentication::{self, Authentication};
 use crate::checkpoint::Checkpointer;
 use crate::clock::Clock;
@@ -80,8 +82,8 @@ pub(crate) struct Shared {
     /// Every address that the node listens on.
     pub(crate) listening: Vec<Listening>,
     stopping: watch::Sender<bool>,
-    /// Why the node takes no publishes now, as clients read it in `connection.blocked`.
-    pub(crate) alarm: watch::Sender<Option<&'static str>>,
+    /// What the node is short of.
+    pub(crate) alarms: Arc<Alarms>,
 }
 
 impl Shared {
@@ -238,8 +240,9 @@ fn start_machines(
     let metrics = Metrics::new()?;
     let restored = opened.restored.clone();
     let (senders, signals): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| mpsc::unbounded_channel()).unzip();
-    let alarm = watch::Sender::new(None);
-    let log = NodeLog::start(opened, senders, alarm.clone(), metrics.clone())?;
+    let alarms = Arc::new(Alarms::new(metrics.clone()));
+    let memory = MemoryWatch::new(alarms.clone(), config.memory.high_watermark)?;
+    let log = NodeLog::start(opened, senders, alarms.clone(), metrics.clone())?;
     let (metadata, deletions, mailbox) = metadata::mailbox();
     let topology = Arc::new(ArcSwap::from_pointee(state.topology.clone()));
     let authentication = Authentication::start(
@@ -267,7 +270,7 @@ fn start_machines(
         clock: Clock::start(),
         listening,
         stopping: watch::Sender::new(false),
-        alarm,
+        alarms,
     });
     let group = |shard: ShardId| {
         Group::lead_alone(shard, NODE, &restored.get(&shard).copied().unwrap_or_default(), log.writer.handle())
@@ -275,6 +278,7 @@ fn start_machines(
     let mut signals = signals.into_iter();
     let metadata_signals = signals.next();
     spawn_vital("statistics", statistics::sample(shared.statistics.clone()));
+    spawn_vital("memory", memory.run());
     spawn_vital("forwarder", ForwarderTask::new(shared.clone(), log.space.forwarding()).run());
     // The first inbox is the metadata's, which has none.
     let channels = inputs.into_iter().skip(1).zip(signals);

@@ -12,6 +12,7 @@ use warren_core::queue::{Shard, ShardInput, ShardOutput};
 use warren_replication::{Group, ProposeError};
 use warren_storage::{AppendError, Kind, LogHandle, Position, Record, Tag};
 
+use crate::alarms::AlarmSet;
 use crate::bodies::LogBodies;
 use crate::checkpoint::{Contribution, Relocation, ShardState};
 use crate::clock::Clock;
@@ -48,8 +49,8 @@ pub(crate) struct ShardTask {
     statistics: Arc<Statistics>,
     /// Octets that may wait for the log; beyond, no inputs are taken.
     waiting_bytes: usize,
-    /// While publishers are held back all inputs are taken: among them are the acknowledgements that give space back.
-    alarm: watch::Receiver<Option<&'static str>>,
+    /// While space on the volume is low all inputs are taken: among them are the acknowledgements that give it back.
+    alarms: watch::Receiver<AlarmSet>,
     /// Who waits for the log to have everything.
     draining: Vec<oneshot::Sender<()>>,
     /// Relocations on their way to the log, oldest first.
@@ -81,7 +82,7 @@ impl ShardTask {
             deletions,
             statistics: shared.statistics.clone(),
             waiting_bytes: log.bounds.waiting_bytes,
-            alarm: shared.alarm.subscribe(),
+            alarms: shared.alarms.subscribe(),
             draining: Vec::new(),
             relocations: VecDeque::new(),
             settle_at: None,
@@ -109,7 +110,7 @@ impl ShardTask {
                     0 => return,
                     _ => self.take_in(&mut messages, &mut output),
                 },
-                _ = self.alarm.changed(), if !takes_inputs => {}
+                _ = self.alarms.changed(), if !takes_inputs => {}
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => self.tick(&mut output),
             }
             self.post(&mut output);
@@ -126,7 +127,7 @@ impl ShardTask {
     }
 
     fn takes_inputs(&self) -> bool {
-        self.shard.waiting_bytes() < self.waiting_bytes || self.alarm.borrow().is_some()
+        self.shard.waiting_bytes() < self.waiting_bytes || self.alarms.borrow().disk().is_some()
     }
 
     /// When there is something to do though nobody says so: settlements are to be logged, or something in a queue is due.

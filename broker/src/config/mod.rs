@@ -13,6 +13,7 @@ mod listeners;
 mod log;
 mod logging;
 mod management;
+mod memory;
 mod origin;
 mod schema;
 #[cfg(test)]
@@ -32,6 +33,7 @@ pub use listeners::Listeners;
 pub use log::LogConfig;
 pub use logging::{LogFormat, Logging};
 pub use management::Management;
+pub use memory::{Memory, Watermark};
 pub use origin::Origin;
 pub use tls::{ClientCertificates, TlsConfig};
 
@@ -57,6 +59,8 @@ pub struct Config {
     pub management: Management,
     /// What the node says on standard error.
     pub logging: Logging,
+    /// When publishers wait for memory.
+    pub memory: Memory,
     /// The node's own user, who may do everything. Default: none, then `guest` with password `guest` is, from this host only.
     pub default_user: Option<DefaultUser>,
     /// Who says who somebody is, beside users and their passwords.
@@ -74,6 +78,7 @@ impl Default for Config {
             log: LogConfig::default(),
             management: Management::default(),
             logging: Logging::default(),
+            memory: Memory::default(),
             default_user: None,
             authentication: AuthenticationConfig::default(),
         }
@@ -92,6 +97,7 @@ impl Config {
             log,
             management: _,
             logging,
+            memory: _,
             default_user: _,
             authentication,
         } = self;

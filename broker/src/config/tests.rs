@@ -228,3 +228,27 @@ fn the_largest_message_may_have_128_mib_and_not_an_octet_more() {
         assert_eq!(parse(&format!("max_message_bytes = {bytes}")).is_ok(), taken, "{bytes}");
     }
 }
+
+#[test]
+fn the_watermark_of_memory_is_a_part_up_to_8_in_10_or_octets_from_16_mib_on() {
+    let watermark =
+        |text: &str| parse(&format!("memory.high_watermark = {text}")).map(|config| config.memory.high_watermark);
+    for (text, expected) in [
+        ("0.4", Watermark::Thousandths(400)),
+        ("0.001", Watermark::Thousandths(1)),
+        ("0.8", Watermark::Thousandths(800)),
+        ("16777216", Watermark::Octets(16 << 20)),
+    ] {
+        assert_eq!(watermark(text).expect("valid"), expected);
+    }
+    for text in ["0.0", "0.801", "1.0", "-0.5", "nan", "16777215", "1", "-1", "'0.4'"] {
+        let error = watermark(text).expect_err("refused").to_string();
+        assert!(
+            error.contains("memory.high_watermark: invalid") && error.contains("from 0.001 to 0.8"),
+            "{text}: {error}"
+        );
+    }
+    let of_variable = load("", &[("WARREN_MEMORY_HIGH_WATERMARK", "0.25")], &[]).expect("valid");
+    assert_eq!(of_variable.config.memory.high_watermark, Watermark::Thousandths(250));
+    assert!(of_variable.show(false).expect("TOML").contains("high_watermark = 0.25\n"));
+}

@@ -46,9 +46,12 @@ fn single_node(_call: &Call) -> Answer {
 }
 
 fn alarms(call: &Call) -> Answer {
-    let Some(reason) = *call.shared.alarm.borrow() else { return fine(call) };
-    let resources = [("memory", "memory"), ("disk", "disk")].into_iter().filter(|(word, _)| reason.contains(word));
-    let alarms: Json = resources.map(|(_, resource)| json!({"node": node::name(), "resource": resource})).collect();
+    let set = call.shared.alarms.current();
+    if set.reason().is_none() {
+        return fine(call);
+    }
+    let resources = [("memory", set.memory()), ("disk", set.disk())].into_iter().filter(|(_, since)| since.is_some());
+    let alarms: Json = resources.map(|(resource, _)| json!({"node": node::name(), "resource": resource})).collect();
     let reason = "There are alarms in effect in the cluster";
     Ok(Reply::Unwell(json!({"status": "failed", "reason": reason, "alarms": alarms})))
 }

@@ -41,8 +41,12 @@ impl Session {
         self.alarm.blocked && self.is_open()
     }
 
-    /// The client publishes during an alarm: nothing more is read from it until that ends.
-    pub(super) fn block(&mut self, out: &mut SessionOutput) {
+    /// The client publishes during an alarm, or the shell knows that it would: nothing more is read from it until that
+    /// ends. Without an alarm, or twice, it does nothing.
+    pub fn block(&mut self, out: &mut SessionOutput) {
+        if !self.alarm.is_on() || self.is_blocked() || !self.is_open() {
+            return;
+        }
         self.alarm.blocked = true;
         if let (Some(reason), true) = (self.alarm.reason, self.capabilities.connection_blocked) {
             out.send(0, &ToClient::ConnectionBlocked(connection::Blocked { reason }));

@@ -1,0 +1,212 @@
+//! The alarm of memory: how much the process occupies, measured as its resident set.
+//!
+//! The resident set is what the process itself took and what the kernel ends it for. What a control group counts beyond it
+//! is above all the page cache of the log, which the kernel gives up by itself before anything else, and which would keep
+//! the alarm on for ever on a busy disk. Buffers of sockets in the kernel are not in it; the way from the hard stop to the
+//! limit is left for them. It takes one read of `/proc/self/statm`, without a lock in the kernel.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+use super::limit::memory_limit;
+use super::{Alarms, MemoryLevel};
+use crate::config::Watermark;
+use crate::limits::{MEMORY_FILL_BYTES, MEMORY_INTERVAL, MEMORY_LIMIT_LOOKS};
+
+/// Of a thousand parts of the limit: there, publishers are not even read.
+const HARD_STOP: u64 = 850;
+
+/// Of a thousand parts of the limit: the highest watermark there is, so that there is a way between it and the hard stop.
+pub(crate) const WATERMARK_MAX: u64 = 800;
+
+/// Measures the process's memory and raises or ends the alarm.
+pub(crate) struct MemoryWatch {
+    alarms: Arc<Alarms>,
+    watermark: Watermark,
+    statm: File,
+    page_bytes: u64,
+    limit: u64,
+}
+
+/// What a measurement means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Verdict {
+    low: bool,
+    hard_stop: bool,
+}
+
+impl MemoryWatch {
+    /// Looks for the limit and measures for the first time.
+    ///
+    /// # Errors
+    /// The kernel does not say how much memory there is or is used, or the watermark is beyond what there is.
+    pub(crate) fn new(alarms: Arc<Alarms>, watermark: Watermark) -> anyhow::Result<Self> {
+        let limit = memory_limit(Path::new("/"))?;
+        let octets = watermark.octets(limit);
+        anyhow::ensure!(
+            octets <= thousandths(limit, WATERMARK_MAX),
+            "memory.high_watermark is {octets} octets, and this process may have {limit}: give at most 0.8 of that"
+        );
+        let page_bytes = rustix::param::page_size() as u64;
+        let watch = Self { alarms, watermark, statm: File::open("/proc/self/statm")?, page_bytes, limit };
+        watch.look()?;
+        info!(limit, watermark = octets, "memory is watched");
+        Ok(watch)
+    }
+
+    /// Measures for as long as the node runs.
+    pub(crate) async fn run(mut self) {
+        let mut looks = 0_u32;
+        loop {
+            let level = self.alarms.memory();
+            tokio::time::sleep(pause(level, self.alarms.current().is_hard_stop())).await;
+            looks += 1;
+            if looks.is_multiple_of(MEMORY_LIMIT_LOOKS) {
+                self.look_for_limit();
+            }
+            if let Err(error) = self.look() {
+                return warn!(%error, "the kernel does not say how much memory is used; it is not watched any more");
+            }
+        }
+    }
+
+    /// A pod's limit may change while it runs.
+    fn look_for_limit(&mut self) {
+        match memory_limit(Path::new("/")) {
+            Ok(limit) if limit != self.limit => {
+                info!(before = self.limit, limit, "the limit of memory has changed");
+                self.limit = limit;
+            }
+            _ => {}
+        }
+    }
+
+    fn look(&self) -> io::Result<()> {
+        let used = self.resident_bytes()?;
+        // A limit that has become smaller than the watermark draws it along.
+        let watermark = self.watermark.octets(self.limit).min(thousandths(self.limit, WATERMARK_MAX));
+        let level = MemoryLevel { used, watermark, limit: self.limit };
+        let before = self.alarms.current();
+        let verdict = verdict(level, before.memory().is_some(), before.is_hard_stop());
+        self.alarms.set_memory_level(level);
+        self.alarms.set_memory(verdict.low, verdict.hard_stop);
+        tell(level, verdict, Verdict { low: before.memory().is_some(), hard_stop: before.is_hard_stop() });
+        Ok(())
+    }
+
+    /// The second number of proc_pid_statm(5), in pages.
+    fn resident_bytes(&self) -> io::Result<u64> {
+        let mut octets = [0; 128];
+        let len = self.statm.read_at(&mut octets, 0)?;
+        let text = std::str::from_utf8(&octets[..len]).unwrap_or_default();
+        let pages = text.split(' ').nth(1).and_then(|pages| pages.parse::<u64>().ok());
+        pages.map(|pages| pages * self.page_bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+}
+
+impl Alarms {
+    fn set_memory_level(&self, level: MemoryLevel) {
+        let MemoryLevel { used, watermark, limit } = level;
+        self.levels.memory_used.store(used, Ordering::Relaxed);
+        self.levels.memory_watermark.store(watermark, Ordering::Relaxed);
+        self.levels.memory_limit.store(limit, Ordering::Relaxed);
+    }
+}
+
+/// What a level means, after what it meant before: each alarm ends a tenth below where it begins, so that it does not
+/// flicker.
+fn verdict(level: MemoryLevel, low: bool, hard_stop: bool) -> Verdict {
+    let MemoryLevel { used, watermark, limit } = level;
+    let stop = thousandths(limit, HARD_STOP);
+    let below = |begin: u64, on: bool| used < if on { begin - begin / 10 } else { begin };
+    let hard_stop = !below(stop, hard_stop);
+    Verdict { low: hard_stop || !below(watermark, low), hard_stop }
+}
+
+/// How long until the next look: half as long as [`MEMORY_FILL_BYTES`] a second need from here to what comes next, so that
+/// nobody overruns it unseen; at least 20 ms, and at most [`MEMORY_INTERVAL`].
+fn pause(level: MemoryLevel, hard_stop: bool) -> Duration {
+    let MemoryLevel { used, watermark, limit } = level;
+    let next = match used {
+        _ if hard_stop => limit,
+        used if used < watermark => watermark,
+        _ => thousandths(limit, HARD_STOP),
+    };
+    let millis = next.saturating_sub(used).saturating_mul(1_000) / MEMORY_FILL_BYTES / 2;
+    Duration::from_millis(millis).clamp(Duration::from_millis(20), MEMORY_INTERVAL)
+}
+
+fn thousandths(limit: u64, parts: u64) -> u64 {
+    // A limit below 1,000 octets does not occur, and the other way round very large ones would not fit.
+    limit / 1_000 * parts
+}
+
+/// Says what has changed, once.
+fn tell(level: MemoryLevel, now: Verdict, before: Verdict) {
+    let MemoryLevel { used, watermark, limit } = level;
+    if now.low && !before.low {
+        warn!(used, watermark, limit, "memory is low: publishers wait until messages have been consumed");
+    }
+    if now.hard_stop && !before.hard_stop {
+        warn!(used, limit, "memory is very low: publishers are not read at all");
+    }
+    if before.low && !now.low {
+        info!(used, watermark, limit, "memory is there again: publishers go on");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn level(used: u64) -> MemoryLevel {
+        MemoryLevel { used, watermark: 600, limit: 1_000 }
+    }
+
+    #[test]
+    fn the_alarm_begins_at_the_watermark_and_ends_a_tenth_below() {
+        let low = |used, before| verdict(level(used), before, false).low;
+        assert!(!low(599, false) && low(600, false));
+        assert!(low(540, true) && !low(539, true));
+    }
+
+    #[test]
+    fn the_hard_stop_begins_at_85_of_100_and_is_an_alarm_too() {
+        let verdict = |used, before| verdict(level(used), before, before);
+        assert_eq!(verdict(849, false), Verdict { low: true, hard_stop: false });
+        assert_eq!(verdict(850, false), Verdict { low: true, hard_stop: true });
+        assert_eq!(verdict(765, true), Verdict { low: true, hard_stop: true });
+        assert_eq!(verdict(764, true), Verdict { low: true, hard_stop: false });
+        assert_eq!(verdict(539, true), Verdict { low: false, hard_stop: false });
+    }
+
+    #[test]
+    fn a_gibibyte_a_second_does_not_come_past_the_watermark_unseen() {
+        let level = |used| MemoryLevel { used, watermark: 300 * MIB, limit: 512 * MIB };
+        let pause = |used| pause(level(used), false);
+        assert_eq!(pause(0), Duration::from_millis(146));
+        assert_eq!(pause(299 * MIB), Duration::from_millis(20));
+        assert_eq!(pause(300 * MIB), Duration::from_millis(66));
+        let large = MemoryLevel { used: 0, watermark: 1 << 40, limit: 1 << 41 };
+        assert_eq!(super::pause(large, false), MEMORY_INTERVAL);
+    }
+
+    #[test]
+    fn this_process_occupies_something() {
+        let alarms = Arc::new(Alarms::new(crate::metrics::Metrics::new().expect("names differ")));
+        MemoryWatch::new(alarms.clone(), Watermark::default()).expect("Linux");
+        let MemoryLevel { used, watermark, limit } = alarms.memory();
+        assert!((MIB..1 << 40).contains(&used) && watermark < limit && watermark > limit / 2, "{used} {watermark}");
+        let text = MemoryWatch::new(alarms, Watermark::Octets(1 << 60)).err().expect("too much").to_string();
+        assert!(text.contains("give at most 0.8"), "{text}");
+    }
+}
