@@ -6,6 +6,7 @@ mod issuer;
 mod jose;
 mod passwords;
 mod recent;
+mod throttle;
 
 use std::io;
 use std::net::IpAddr;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
+use tokio::time::{Instant, sleep_until};
 use tracing::info;
 use warren_core::session::{Login, MetadataRequest};
 use warren_core::topology::{Action, Administration, DEFAULT_VHOST, Identity, PasswordHash, Request, Topology};
@@ -30,10 +32,12 @@ use crate::metrics::Metrics;
 use issuer::{Issuer, TokenError};
 use jose::{Token, looks_like_a_token};
 use passwords::{Found, Passwords};
+use throttle::Throttle;
 
 /// Checks credentials, whatever door they come through, and counts what came of it.
 pub(crate) struct Authentication {
     passwords: Passwords,
+    throttle: Throttle,
     issuers: Vec<Arc<Issuer>>,
     topology: Arc<ArcSwap<Topology>>,
     metadata: MetadataHandle,
@@ -77,6 +81,8 @@ pub(crate) enum LoginError {
     GuestFromAfar,
     #[error("cannot read {path}: {source}")]
     Secret { path: String, source: io::Error },
+    #[error("too many logins have failed lately, of this user or from this source; it was not looked at")]
+    TooManyFailures,
     #[error("the token is refused: {0}")]
     Token(#[from] TokenError),
     #[error("the token is of none of the issuers that are configured")]
@@ -96,7 +102,14 @@ impl Authentication {
         for issuer in &issuers {
             tokio::spawn(Arc::clone(issuer).keep_keys());
         }
-        Self { passwords: Passwords::new(default_user), issuers, topology, metadata, metrics }
+        Self {
+            passwords: Passwords::new(default_user),
+            throttle: Throttle::new(),
+            issuers,
+            topology,
+            metadata,
+            metrics,
+        }
     }
 
     /// Who it is that shows these credentials. It may take a while: somebody else may have to be asked.
@@ -110,7 +123,7 @@ impl Authentication {
     ) -> Result<Authenticated, LoginError> {
         let (user, result) = match credentials {
             Credentials::Password(login) => (login.user.as_str(), self.check_login(login, peer).await),
-            Credentials::Bearer(token) => ("", self.check_token(token.expose()).await),
+            Credentials::Bearer(token) => ("", self.check_token("", token.expose(), peer).await),
         };
         match result {
             Ok(authenticated) => {
@@ -138,12 +151,23 @@ impl Authentication {
     async fn check_login(&self, login: &Login, peer: IpAddr) -> Result<Authenticated, LoginError> {
         let password = login.password.expose();
         if !self.issuers.is_empty() && looks_like_a_token(password) {
-            return self.check_token(password).await;
+            return self.check_token(&login.user, password, peer).await;
         }
         Ok(Authenticated { identity: self.check_password(login, peer).await?, expires: None })
     }
 
-    async fn check_token(&self, token: &[u8]) -> Result<Authenticated, LoginError> {
+    /// `user`: whom the client names, for whom it counts if the token is refused.
+    async fn check_token(&self, user: &str, token: &[u8], peer: IpAddr) -> Result<Authenticated, LoginError> {
+        let turn = self.throttle.turn(user, peer, Instant::now()).ok_or(LoginError::TooManyFailures)?;
+        sleep_until(turn).await;
+        let result = self.read_token(token).await;
+        if result.is_err() {
+            self.throttle.failed(user, peer, Instant::now());
+        }
+        result
+    }
+
+    async fn read_token(&self, token: &[u8]) -> Result<Authenticated, LoginError> {
         let token = Token::parse(token).map_err(TokenError::from)?;
         let of_token = |issuer: &&Arc<Issuer>| token.claimed_issuer() == Some(issuer.name());
         let issuer = self.issuers.iter().find(of_token).ok_or(LoginError::NoIssuer)?;
@@ -152,7 +176,7 @@ impl Authentication {
 
     async fn check_password(&self, login: &Login, peer: IpAddr) -> Result<Identity, LoginError> {
         let topology = self.topology.load_full();
-        let Found { identity, rehashed } = self.passwords.check(&topology, login, peer).await?;
+        let Found { identity, rehashed } = self.passwords.check(&topology, login, peer, &self.throttle).await?;
         if let Some((old, new)) = rehashed {
             self.rehash(&login.user, old, new);
         }

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::{Instant, sleep_until};
 use warren_core::Secret;
 use warren_core::session::Login;
 use warren_core::topology::{HashingAlgorithm, Identity, PasswordHash, Topology};
@@ -13,6 +14,7 @@ use warren_core::topology::{HashingAlgorithm, Identity, PasswordHash, Topology};
 use super::LoginError;
 use super::hashing::{self, Expected, equal};
 use super::recent::Recent;
+use super::throttle::Throttle;
 use crate::config::DefaultUser;
 use crate::limits::{HASHES_AT_ONCE, VERIFIED_PASSWORDS};
 use crate::random::random;
@@ -72,19 +74,28 @@ impl Passwords {
 
     /// Who it is if the password is right. The node's own user's files are read at every login, so that a password changed
     /// on disk (a Kubernetes Secret, say) counts from the next login on.
-    pub(super) async fn check(&self, topology: &Topology, login: &Login, peer: IpAddr) -> Result<Found, LoginError> {
+    pub(super) async fn check(
+        &self,
+        topology: &Topology,
+        login: &Login,
+        peer: IpAddr,
+        throttle: &Throttle,
+    ) -> Result<Found, LoginError> {
         let Candidate { expected, is_node, unreadable } = self.candidate(topology, login);
         let digest = self.verified(|verified| verified.digest(login, &expected));
         let mut rehashed = None;
-        if self.verified(|verified| verified.digests.get(&digest).is_none()) {
-            // The pool of threads ends with the node, and nobody closes the semaphore.
-            let _permit = self.hashing.acquire().await.map_err(|_| LoginError::Credentials)?;
+        if !self.is_verified(&digest) {
+            let permit = self.turn(login, peer, throttle).await?;
             // Many who come at once with one password wait for the first of them.
-            if self.verified(|verified| verified.digests.get(&digest).is_none()) {
-                rehashed =
-                    compare(expected, login).await.ok_or_else(|| unreadable.unwrap_or(LoginError::Credentials))?;
+            if !self.is_verified(&digest) {
+                let Some(compared) = compare(expected, login).await else {
+                    throttle.failed(&login.user, peer, Instant::now());
+                    return Err(unreadable.unwrap_or(LoginError::Credentials));
+                };
+                rehashed = compared;
                 self.verified(|verified| verified.digests.insert(digest, ()));
             }
+            drop(permit);
         }
         if login.user == GUEST && self.default_user.is_none() && !peer.to_canonical().is_loopback() {
             return Err(LoginError::GuestFromAfar);
@@ -93,11 +104,36 @@ impl Passwords {
         Ok(Found { identity: if is_node { Identity::Node(name) } else { Identity::User(name) }, rehashed })
     }
 
+    /// Waits until a password may be compared. Whose turn it is is asked by those alone who could go on, so that of many who
+    /// come at once each sees what became of those before it.
+    async fn turn(&self, login: &Login, peer: IpAddr, throttle: &Throttle) -> Result<SemaphorePermit<'_>, LoginError> {
+        let permit = self.permit().await?;
+        let now = Instant::now();
+        match throttle.turn(&login.user, peer, now) {
+            None => Err(LoginError::TooManyFailures),
+            Some(turn) if turn <= now => Ok(permit),
+            Some(turn) => {
+                drop(permit);
+                sleep_until(turn).await;
+                self.permit().await
+            }
+        }
+    }
+
+    async fn permit(&self) -> Result<SemaphorePermit<'_>, LoginError> {
+        // Nobody closes the semaphore.
+        self.hashing.acquire().await.map_err(|_| LoginError::Credentials)
+    }
+
     /// A new hash of a password.
     pub(super) async fn hash(&self, password: Secret) -> Result<PasswordHash, LoginError> {
-        let _permit = self.hashing.acquire().await.map_err(|_| LoginError::Credentials)?;
+        let _permit = self.permit().await?;
         let hash = tokio::task::spawn_blocking(move || hashing::hash(password.expose())).await;
         hash.map_err(|_| LoginError::Credentials)
+    }
+
+    fn is_verified(&self, digest: &[u8; 32]) -> bool {
+        self.verified(|verified| verified.digests.get(digest).is_some())
     }
 
     fn verified<T>(&self, with: impl FnOnce(&mut Verified) -> T) -> T {
@@ -173,6 +209,7 @@ mod tests {
     use super::*;
     use std::net::{Ipv4Addr, Ipv6Addr};
     use std::num::NonZeroU16;
+    use std::time::Duration;
 
     use warren_core::limits::TopologyLimits;
     use warren_core::topology::{AdministrationChange, Change, UserLimits, UserRecord};
@@ -199,13 +236,14 @@ mod tests {
     }
 
     async fn identity(passwords: &Passwords, topology: &Topology, login: Login) -> Result<Identity, LoginError> {
-        passwords.check(topology, &login, FAR).await.map(|found| found.identity)
+        passwords.check(topology, &login, FAR, &Throttle::new()).await.map(|found| found.identity)
     }
 
     #[tokio::test]
     async fn guest_logs_in_from_this_host_only() {
         let (users, topology) = (Passwords::new(None), topology([]));
-        let check = async |user, password, peer| users.check(&topology, &login(user, password), peer).await;
+        let check =
+            async |user, password, peer| users.check(&topology, &login(user, password), peer, &Throttle::new()).await;
         let mapped = IpAddr::V6(Ipv4Addr::LOCALHOST.to_ipv6_mapped());
         for peer in [LOCAL, IpAddr::V6(Ipv6Addr::LOCALHOST), mapped] {
             let found = check("guest", "guest", peer).await.expect("right");
@@ -245,7 +283,7 @@ mod tests {
         let users = Passwords::new(None);
         for algorithm in HashingAlgorithm::ALL {
             let mut topology = topology([("bob", Some(hash(algorithm)))]);
-            let found = users.check(&topology, &login("bob", "secret"), FAR).await.expect("right");
+            let found = users.check(&topology, &login("bob", "secret"), FAR, &Throttle::new()).await.expect("right");
             assert_eq!(found.identity, Identity::User("bob".into()), "{algorithm:?}");
             let Some((old, new)) = found.rehashed else {
                 assert_eq!(algorithm, HashingAlgorithm::Argon2id);
@@ -253,7 +291,10 @@ mod tests {
             };
             assert_eq!((old, new.algorithm), (hash(algorithm), HashingAlgorithm::Argon2id));
             put(&mut topology, "bob", Some(new));
-            let again = users.check(&topology, &login("bob", "secret"), FAR).await.expect("the new one is of it too");
+            let again = users
+                .check(&topology, &login("bob", "secret"), FAR, &Throttle::new())
+                .await
+                .expect("the new one is of it too");
             assert!(again.rehashed.is_none());
         }
     }
@@ -296,9 +337,28 @@ mod tests {
     #[tokio::test]
     async fn a_guest_of_the_topology_takes_the_place_of_the_built_in_one() {
         let (users, topology) = (Passwords::new(None), topology([("guest", Some(hash(HashingAlgorithm::Sha256)))]));
-        let check = async |password, peer| users.check(&topology, &login("guest", password), peer).await;
+        let check =
+            async |password, peer| users.check(&topology, &login("guest", password), peer, &Throttle::new()).await;
         assert!(matches!(check("guest", LOCAL).await, Err(LoginError::Credentials)));
         assert_eq!(check("secret", LOCAL).await.expect("right").identity, Identity::User("guest".into()));
         assert!(matches!(check("secret", FAR).await, Err(LoginError::GuestFromAfar)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_guesses_waits_and_who_was_right_before_does_not() {
+        let users = Passwords::new(None);
+        let topology = topology([("bob", Some(hash(HashingAlgorithm::Argon2id)))]);
+        let throttle = Throttle::new();
+        let check = async |password| users.check(&topology, &login("bob", password), FAR, &throttle).await;
+        assert!(check("secret").await.is_ok());
+        let begin = Instant::now();
+        let guesses = (0..500).map(|_| check("guess"));
+        let refused = futures::future::join_all(guesses).await;
+        let compared = refused.iter().filter(|result| matches!(result, Err(LoginError::Credentials))).count();
+        let unasked = refused.iter().filter(|result| matches!(result, Err(LoginError::TooManyFailures))).count();
+        assert_eq!(compared + unasked, 500);
+        assert!((8..=20).contains(&compared), "{compared} were compared");
+        assert!(begin.elapsed() <= Duration::from_secs(6), "nobody waits longer: {:?}", begin.elapsed());
+        assert!(check("secret").await.is_ok(), "it is known");
     }
 }
