@@ -173,3 +173,19 @@ pub(crate) const FAILURE_PAUSE_MAX: Duration = Duration::from_secs(5);
 /// Users and sources whose failures are remembered, to twice as many; of more, those are forgotten that have not tried for
 /// longest.
 pub(crate) const FAILURE_SOURCES: usize = 10_000;
+
+/// Requests to the management API that hold an AMQP client inside at once; others wait for them. Each may hold
+/// [`GET_BYTES`] and one message more.
+pub(crate) const INSIDE_AT_ONCE: usize = 8;
+
+/// How long what the management API does with messages may take; after that it is answered by 503.
+pub(crate) const INSIDE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Octets on their way to or from an AMQP client inside.
+pub(crate) const INSIDE_PIPE_BYTES: usize = 64 << 10;
+
+/// Messages that one request to the management API gets; more are refused with 400.
+pub(crate) const GET_MESSAGES: usize = 1_000;
+
+/// Octets of messages that one request to the management API gets; the message that reaches it is the last.
+pub(crate) const GET_BYTES: usize = 16 << 20;

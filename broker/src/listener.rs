@@ -97,7 +97,7 @@ pub(crate) struct InHandshake {
 
 impl InHandshake {
     /// `None`: there are as many as there may be.
-    fn begin(shared: &Arc<Shared>) -> Option<Self> {
+    pub(crate) fn begin(shared: &Arc<Shared>) -> Option<Self> {
         let one_more = |count| (count < HANDSHAKES).then_some(count + 1);
         shared.handshakes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
         Some(Self { node: Arc::clone(shared), accepted: shared.now() })

@@ -119,7 +119,6 @@ impl Alarms {
     }
 
     /// What the volume was last measured to have.
-    #[expect(dead_code, reason = "the management API shows it")]
     pub(crate) fn volume(&self) -> DiskLevel {
         let [free, reserve] = [&self.levels.disk_free, &self.levels.disk_reserve].map(load);
         DiskLevel { free, reserve }

@@ -1,11 +1,13 @@
 //! A request as handlers see it: who calls, the names in the path, the query, the body.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
+use tokio::sync::Semaphore;
 use warren_core::ConnectionId;
 use warren_core::session::{MetadataAnswer, MetadataRequest};
 use warren_core::topology::{Action, Administration, Outcome, Request, Topology, Vhost};
@@ -27,6 +29,10 @@ pub(super) struct Call {
     pub(super) body: Bytes,
     /// The header `x-reason`: why something is done, for whom it is done to.
     pub(super) reason: Option<String>,
+    /// The caller's end of the connection.
+    pub(super) peer: SocketAddr,
+    /// What is taken as long as an AMQP client inside is used.
+    pub(super) inside: Arc<Semaphore>,
 }
 
 impl Call {
@@ -67,10 +73,17 @@ impl Call {
         if body.trim_ascii_start().first() != Some(&b'{') {
             return Err(Failure::bad_request("not_json: the body has to be a JSON object"));
         }
-        serde_json::from_slice(body).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => Failure::bad_request(error.to_string()),
-            _ => Failure::bad_request(format!("not_json: {error}")),
-        })
+        let mut json = serde_json::Deserializer::from_slice(body);
+        let read = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+            let path = error.path().to_string();
+            match error.inner().classify() {
+                serde_json::error::Category::Data if path == "." => Failure::bad_request(error.inner().to_string()),
+                serde_json::error::Category::Data => Failure::bad_request(format!("{path}: {}", error.inner())),
+                _ => Failure::bad_request(format!("not_json: {}", error.inner())),
+            }
+        })?;
+        json.end().map_err(|error| Failure::bad_request(format!("not_json: {error}")))?;
+        Ok(read)
     }
 
     /// Asks the topology for a change in the name of the caller.

@@ -22,6 +22,8 @@ pub(super) struct Caller {
     pub(super) identity: Identity,
     /// RabbitMQ's tags, at the time of the request.
     pub(super) tags: Vec<Arc<str>>,
+    /// What it logs in with to AMQP: a token takes the place of the password.
+    pub(super) login: Login,
 }
 
 impl Caller {
@@ -35,7 +37,11 @@ impl Caller {
         // Why is in the log; whoever asks is told no more than that.
         let identity = authenticated.map_err(|_| Failure::not_authenticated())?.identity;
         let tags = shared.topology.load().tags(&identity);
-        Ok(Self { identity, tags })
+        let login = match credentials {
+            Credentials::Password(login) => login,
+            Credentials::Bearer(token) => Login { user: identity.name().to_string(), password: token },
+        };
+        Ok(Self { identity, tags, login })
     }
 
     /// Refuses whoever has none of the tags that it takes.

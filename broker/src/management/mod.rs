@@ -8,6 +8,7 @@ mod answer;
 mod bindings;
 mod call;
 mod caller;
+mod client;
 mod cluster;
 mod connections;
 mod exchanges;
@@ -15,6 +16,7 @@ mod health;
 mod json;
 mod limits;
 mod listing;
+mod messages;
 mod nodes;
 mod openapi;
 mod overview;
@@ -42,11 +44,12 @@ use axum::http::{Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::on;
 use bytes::Bytes;
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tower::Service;
 
 use crate::http::server::Peer;
-use crate::limits::{BODY_BYTES, BODY_TIMEOUT, DEFINITIONS_BYTES};
+use crate::limits::{BODY_BYTES, BODY_TIMEOUT, DEFINITIONS_BYTES, INSIDE_AT_ONCE};
 use crate::node::Shared;
 use answer::{Answer, Failure, Reply};
 use call::{Call, Query};
@@ -56,7 +59,7 @@ use route::{Handle, Method, Route};
 
 /// Every route there is.
 fn routes() -> impl Iterator<Item = &'static Route> {
-    let all: [&'static [Route]; 15] = [
+    let all: [&'static [Route]; 16] = [
         cluster::ROUTES,
         vhosts::ROUTES,
         users::ROUTES,
@@ -64,6 +67,7 @@ fn routes() -> impl Iterator<Item = &'static Route> {
         exchanges::ROUTES,
         queues::ROUTES,
         bindings::ROUTES,
+        messages::ROUTES,
         policies::ROUTES,
         parameters::ROUTES,
         limits::ROUTES,
@@ -80,6 +84,8 @@ fn routes() -> impl Iterator<Item = &'static Route> {
 struct Api {
     shared: Arc<Shared>,
     rates: Rates,
+    /// So many requests use an AMQP client inside at once.
+    inside: Arc<Semaphore>,
 }
 
 /// The router of the API.
@@ -108,7 +114,11 @@ fn trim_slashes(uri: &mut Uri) {
 }
 
 fn by_path(shared: Arc<Shared>, requests_per_second: u32) -> Router {
-    let api = Arc::new(Api { shared, rates: Rates::new(requests_per_second) });
+    let api = Arc::new(Api {
+        shared,
+        rates: Rates::new(requests_per_second),
+        inside: Arc::new(Semaphore::new(INSIDE_AT_ONCE)),
+    });
     let with = |router: Router, route: &'static Route| {
         let api = Arc::clone(&api);
         router.route(route.path, on(route.method.filter(), move |request| serve(api, route, request)))
@@ -139,7 +149,17 @@ async fn answer(api: &Api, route: &'static Route, request: Request<Body>) -> Ans
     let columns = query.get("columns").map(str::to_owned);
     let body = read_body(route, body).await?;
     let topology = api.shared.topology.load_full();
-    let call = Call { shared: Arc::clone(&api.shared), topology, caller, path, query, body, reason };
+    let call = Call {
+        shared: Arc::clone(&api.shared),
+        topology,
+        caller,
+        path,
+        query,
+        body,
+        reason,
+        peer,
+        inside: Arc::clone(&api.inside),
+    };
     if route.path.contains("{vhost}") && route.method == Method::Get {
         call.vhost()?;
     }

@@ -34,6 +34,8 @@ fn shape(call: &Call) -> Json {
     let mechanism = |name: &str| json!({"name": name, "description": format!("SASL {name}"), "enabled": true});
     let mechanisms: Json = ["PLAIN", "AMQPLAIN"].into_iter().map(mechanism).collect();
     let fd_total = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let (memory, disk) = (call.shared.alarms.memory(), call.shared.alarms.volume());
+    let alarms = call.shared.alarms.current();
     let tasks = tokio::runtime::Handle::current().metrics();
     json!({
         "name": node::name(),
@@ -52,7 +54,13 @@ fn shape(call: &Call) -> Json {
         "proc_total": fd_total,
         "proc_used": tasks.num_alive_tasks(),
         "run_queue": tasks.global_queue_depth(),
-        "mem_used": resident_bytes(),
+        "mem_used": memory.used,
+        "mem_limit": memory.watermark,
+        "mem_alarm": alarms.memory().is_some(),
+        "mem_calculation_strategy": "rss",
+        "disk_free": disk.free,
+        "disk_free_limit": disk.reserve,
+        "disk_free_alarm": alarms.disk().is_some(),
         "exchange_types": exchange_types(),
         "auth_mechanisms": mechanisms,
         "rabbitmq_version": RABBITMQ_VERSION,
@@ -62,13 +70,6 @@ fn shape(call: &Call) -> Json {
 /// How many descriptors the process has open.
 fn open_files() -> usize {
     std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
-}
-
-/// How much memory of the process is in memory.
-fn resident_bytes() -> u64 {
-    let pages = std::fs::read_to_string("/proc/self/statm").ok();
-    let resident = pages.and_then(|text| text.split(' ').nth(1)?.parse::<u64>().ok()).unwrap_or_default();
-    resident * rustix::param::page_size() as u64
 }
 
 /// The types that exchanges may be declared with.

@@ -17,6 +17,7 @@ use crate::config::{Config, Listeners};
 use crate::http::server::Peer;
 use crate::node::Node;
 
+mod messages;
 mod objects;
 mod rights;
 
