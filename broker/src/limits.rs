@@ -189,3 +189,14 @@ pub(crate) const GET_MESSAGES: usize = 1_000;
 
 /// Octets of messages that one request to the management API gets; the message that reaches it is the last.
 pub(crate) const GET_BYTES: usize = 16 << 20;
+
+/// Tokens of ServiceAccounts of which is remembered what the API server said, to twice as many; it is asked again about those
+/// that were not used for longest.
+pub(crate) const REVIEWS: usize = 4_096;
+
+/// Questions to the API server at once; further logins by such tokens wait.
+pub(crate) const REVIEWS_AT_ONCE: usize = 8;
+
+/// How long an answer of the API server counts, if the token is known and if not.
+pub(crate) const REVIEW_LIFETIME: Duration = Duration::from_secs(60);
+pub(crate) const REVIEW_LIFETIME_REFUSED: Duration = Duration::from_secs(5);

@@ -111,6 +111,14 @@ impl Client {
         self.ask(address, Request::get("/").body(Full::default())).await
     }
 
+    /// What is answered to a document of JSON. `bearer`: the token that says who asks.
+    pub(super) async fn post(&self, address: &str, bearer: &str, document: Vec<u8>) -> Result<Bytes, FetchError> {
+        let request = Request::post("/")
+            .header(header::CONTENT_TYPE, "application/json")
+            .header(header::AUTHORIZATION, format!("Bearer {bearer}"));
+        self.ask(address, request.body(Full::from(document))).await
+    }
+
     async fn ask(
         &self,
         address: &str,

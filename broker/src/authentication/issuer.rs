@@ -1,7 +1,7 @@
 //! An issuer of tokens: where its keys come from, and what its tokens have to say.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
 use serde::Deserialize;
@@ -166,14 +166,15 @@ impl Issuer {
         if claims.get("iss").and_then(Value::as_str) != Some(self.name()) {
             return Err(TokenError::Claim("iss"));
         }
-        if !is_among(&self.config.audience, claims.get("aud")) {
+        if !claims.has_among("aud", &self.config.audience) {
             return Err(TokenError::Claim("aud"));
         }
-        let expires = time(claims, "exp")?.ok_or(TokenError::Claim("exp"))?;
+        let time = |name| claims.time(name).map_err(|_| TokenError::Claim(name));
+        let expires = time("exp")?.ok_or(TokenError::Claim("exp"))?;
         if expires <= now {
             return Err(TokenError::Expired);
         }
-        if time(claims, "nbf")?.is_some_and(|not_before| not_before > now + NOT_BEFORE_LEEWAY) {
+        if time("nbf")?.is_some_and(|not_before| not_before > now + NOT_BEFORE_LEEWAY) {
             return Err(TokenError::NotYet);
         }
         let name = self.user_name(claims).ok_or(TokenError::NoName)?;
@@ -209,27 +210,6 @@ fn words(claim: &Value) -> Vec<&str> {
     };
     texts.iter().filter_map(Value::as_str).flat_map(|text| text.split(' ')).filter(|word| !word.is_empty()).collect()
 }
-
-/// Whether a claim is that text, or a list in which it is.
-fn is_among(text: &str, claim: Option<&Value>) -> bool {
-    match claim {
-        Some(Value::String(one)) => one == text,
-        Some(Value::Array(list)) => list.iter().any(|one| one == text),
-        _ => false,
-    }
-}
-
-/// A time in seconds since 1970, whole or not (RFC 7519 §2). `None`: there is none.
-fn time(claims: &Claims, name: &'static str) -> Result<Option<SystemTime>, TokenError> {
-    let Some(value) = claims.get(name) else { return Ok(None) };
-    let seconds = value.as_f64().filter(|seconds| seconds.is_finite()).ok_or(TokenError::Claim(name))?;
-    // What lies beyond is as good as never, or long ago.
-    let since = Duration::from_secs_f64(seconds.clamp(0.0, LATEST_SECONDS));
-    Ok(Some(UNIX_EPOCH + since))
-}
-
-/// The year 9999 ends.
-const LATEST_SECONDS: f64 = 253_402_300_799.0;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,8 @@
 //! What the token's head says is never followed: it names an algorithm, which must be one of ours and fit the key, and a
 //! key, which must be one of the issuer's. Keys or addresses of keys that it brings along are not looked at.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use aws_lc_rs::signature::{self, RsaParameters, RsaPublicKeyComponents, UnparsedPublicKey};
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -15,12 +17,12 @@ use crate::limits::{ISSUER_KEYS, TOKEN_BYTES};
 pub(super) struct Token<'t> {
     algorithm: SignatureAlgorithm,
     key_id: Option<String>,
-    claims: Map<String, Value>,
+    claims: Claims,
     signed: &'t [u8],
     signature: Vec<u8>,
 }
 
-/// Claims that the issuer has signed.
+/// What a token says.
 pub(super) struct Claims(Map<String, Value>);
 
 /// What is wrong with a token; for the log, so that nothing of the token is in it.
@@ -105,7 +107,7 @@ impl<'t> Token<'t> {
         let signed = &octets[..head.len() + 1 + claims.len()];
         let decode = |part| BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| JoseError::Malformed);
         let head: Head = serde_json::from_slice(&decode(head)?).map_err(|_| JoseError::Malformed)?;
-        let claims = serde_json::from_slice(&decode(claims)?).map_err(|_| JoseError::Malformed)?;
+        let claims = Claims(serde_json::from_slice(&decode(claims)?).map_err(|_| JoseError::Malformed)?);
         let signature = decode(signature)?;
         if head.crit.is_some() {
             return Err(JoseError::Critical);
@@ -117,6 +119,11 @@ impl<'t> Token<'t> {
     /// Who it says has signed it.
     pub(super) fn claimed_issuer(&self) -> Option<&str> {
         self.claims.get("iss")?.as_str()
+    }
+
+    /// What it says without anybody having vouched for it.
+    pub(super) fn unverified(&self) -> &Claims {
+        &self.claims
     }
 
     /// Whether one of the keys is the one that it says it is signed with.
@@ -131,7 +138,7 @@ impl<'t> Token<'t> {
         }
         let key = keys.find(&self).ok_or(JoseError::UnknownKey)?;
         key.material.verify(self.algorithm, self.signed, &self.signature).ok_or(JoseError::Signature)?;
-        Ok(Claims(self.claims))
+        Ok(self.claims)
     }
 }
 
@@ -143,7 +150,30 @@ impl Claims {
             rest.split('.').try_fold(self.0.get(first)?, |value, name| value.get(name))
         })
     }
+
+    /// Whether a claim is that text, or a list in which it is.
+    pub(super) fn has_among(&self, name: &str, text: &str) -> bool {
+        match self.get(name) {
+            Some(Value::String(one)) => one == text,
+            Some(Value::Array(list)) => list.iter().any(|one| one == text),
+            _ => false,
+        }
+    }
+
+    /// A time in seconds since 1970, whole or not (RFC 7519 §2). `None`: there is none.
+    pub(super) fn time(&self, name: &str) -> Result<Option<SystemTime>, NotATime> {
+        let Some(value) = self.get(name) else { return Ok(None) };
+        let seconds = value.as_f64().filter(|seconds| seconds.is_finite()).ok_or(NotATime)?;
+        // What lies beyond is as good as never, or long ago.
+        Ok(Some(UNIX_EPOCH + Duration::from_secs_f64(seconds.clamp(0.0, LATEST_SECONDS))))
+    }
 }
+
+/// A claim that should be a time is something else.
+pub(super) struct NotATime;
+
+/// The year 9999 ends.
+const LATEST_SECONDS: f64 = 253_402_300_799.0;
 
 /// Whether a password looks as tokens do.
 pub(super) fn looks_like_a_token(password: &[u8]) -> bool {

@@ -6,6 +6,7 @@ mod issuer;
 mod jose;
 mod passwords;
 mod recent;
+mod service_accounts;
 mod throttle;
 
 use std::io;
@@ -32,6 +33,7 @@ use crate::metrics::Metrics;
 use issuer::{Issuer, TokenError};
 use jose::{Token, looks_like_a_token};
 use passwords::{Found, Passwords};
+use service_accounts::{ReviewError, ServiceAccounts};
 use throttle::Throttle;
 
 /// Checks credentials, whatever door they come through, and counts what came of it.
@@ -39,6 +41,7 @@ pub(crate) struct Authentication {
     passwords: Passwords,
     throttle: Throttle,
     issuers: Vec<Arc<Issuer>>,
+    service_accounts: Option<ServiceAccounts>,
     topology: Arc<ArcSwap<Topology>>,
     metadata: MetadataHandle,
     metrics: Metrics,
@@ -85,6 +88,8 @@ pub(crate) enum LoginError {
     TooManyFailures,
     #[error("the token is refused: {0}")]
     Token(#[from] TokenError),
+    #[error("the token of a ServiceAccount is refused: {0}")]
+    Review(#[from] ReviewError),
     #[error("the token is of none of the issuers that are configured")]
     NoIssuer,
 }
@@ -106,6 +111,7 @@ impl Authentication {
             passwords: Passwords::new(default_user),
             throttle: Throttle::new(),
             issuers,
+            service_accounts: config.kubernetes.map(ServiceAccounts::new),
             topology,
             metadata,
             metrics,
@@ -150,7 +156,7 @@ impl Authentication {
     /// A password may be a token: then it is the token's holder who logs in, whatever user the client names (RabbitMQ).
     async fn check_login(&self, login: &Login, peer: IpAddr) -> Result<Authenticated, LoginError> {
         let password = login.password.expose();
-        if !self.issuers.is_empty() && looks_like_a_token(password) {
+        if self.takes_tokens() && looks_like_a_token(password) {
             return self.check_token(&login.user, password, peer).await;
         }
         Ok(Authenticated { identity: self.check_password(login, peer).await?, expires: None })
@@ -167,11 +173,18 @@ impl Authentication {
         result
     }
 
-    async fn read_token(&self, token: &[u8]) -> Result<Authenticated, LoginError> {
-        let token = Token::parse(token).map_err(TokenError::from)?;
+    async fn read_token(&self, octets: &[u8]) -> Result<Authenticated, LoginError> {
+        let token = Token::parse(octets).map_err(TokenError::from)?;
         let of_token = |issuer: &&Arc<Issuer>| token.claimed_issuer() == Some(issuer.name());
-        let issuer = self.issuers.iter().find(of_token).ok_or(LoginError::NoIssuer)?;
-        Ok(issuer.authenticate(token).await?)
+        match (self.issuers.iter().find(of_token), &self.service_accounts) {
+            (Some(issuer), _) => Ok(issuer.authenticate(token).await?),
+            (None, Some(service_accounts)) => service_accounts.authenticate(octets, &token).await,
+            (None, None) => Err(LoginError::NoIssuer),
+        }
+    }
+
+    fn takes_tokens(&self) -> bool {
+        !self.issuers.is_empty() || self.service_accounts.is_some()
     }
 
     async fn check_password(&self, login: &Login, peer: IpAddr) -> Result<Identity, LoginError> {

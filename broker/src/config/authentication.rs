@@ -16,6 +16,26 @@ pub struct AuthenticationConfig {
     /// Issuers of tokens (OAuth 2, OpenID Connect). A client gives the token in the place of a password; the user's name
     /// beside it does not matter. Default: none.
     pub issuers: Vec<IssuerConfig>,
+    /// Take the tokens of Kubernetes' ServiceAccounts, which the API server is asked about. Default: none.
+    pub kubernetes: Option<KubernetesConfig>,
+}
+
+/// How tokens of ServiceAccounts are checked.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct KubernetesConfig {
+    /// The audience that tokens must be meant for. Pods mount one with it (`projected` volumes, `serviceAccountToken`).
+    pub audience: String,
+    /// The API server. Default: `https://kubernetes.default.svc`.
+    #[serde(default = "in_cluster_api_server")]
+    pub api_server: String,
+    /// The authority that has signed its certificate, PEM. Default: where Kubernetes mounts it.
+    #[serde(default = "in_cluster_ca")]
+    pub ca: PathBuf,
+    /// The token that this broker asks with; its account may create `tokenreviews`. It is read each time. Default: where
+    /// Kubernetes mounts it.
+    #[serde(default = "in_cluster_token")]
+    pub token_file: PathBuf,
 }
 
 /// An issuer of tokens.
@@ -61,6 +81,15 @@ impl AuthenticationConfig {
                 mistakes.add("authentication.issuers", text);
             }
         }
+        if let Some(kubernetes) = &self.kubernetes {
+            if kubernetes.audience.is_empty() {
+                let text = "it is empty: name what tokens for this broker are meant for, such as \"warren\"";
+                mistakes.add("authentication.kubernetes.audience", text);
+            }
+            if let Err(error) = check_address(&kubernetes.api_server, false) {
+                mistakes.add("authentication.kubernetes.api_server", error.to_string());
+            }
+        }
     }
 }
 
@@ -93,4 +122,16 @@ fn all_algorithms() -> Vec<SignatureAlgorithm> {
 
 fn usual_username_claims() -> Vec<String> {
     ["sub", "client_id"].map(String::from).to_vec()
+}
+
+fn in_cluster_api_server() -> String {
+    "https://kubernetes.default.svc".into()
+}
+
+fn in_cluster_ca() -> PathBuf {
+    "/var/run/secrets/kubernetes.io/serviceaccount/ca.crt".into()
+}
+
+fn in_cluster_token() -> PathBuf {
+    "/var/run/secrets/kubernetes.io/serviceaccount/token".into()
 }

@@ -25,7 +25,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use warren_core::limits::{MESSAGE_BYTES, MESSAGE_BYTES_MAX};
 
-pub use authentication::{AuthenticationConfig, IssuerConfig, SignatureAlgorithm};
+pub use authentication::{AuthenticationConfig, IssuerConfig, KubernetesConfig, SignatureAlgorithm};
 pub use default_user::DefaultUser;
 pub use error::{ConfigError, Mistakes};
 pub use layers::{FILE_VARIABLE, Flag, Settings, Sources};

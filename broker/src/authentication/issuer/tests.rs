@@ -1,5 +1,7 @@
 //! What a token has to say, and what follows from it.
 
+use std::time::{Duration, UNIX_EPOCH};
+
 use serde_json::json;
 
 use super::super::jose::SignatureAlgorithm;
