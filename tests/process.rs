@@ -75,7 +75,10 @@ impl ProcessId {
 }
 
 /// Asks `is_so` again and again until it says yes. An error from it ends the wait.
-pub(crate) fn wait_until(limit: Duration, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
+///
+/// # Errors
+/// It says no for as long as `limit`; or what it said.
+pub fn wait_until(limit: Duration, mut is_so: impl FnMut() -> Result<bool>) -> Result<()> {
     const PAUSE: Duration = Duration::from_millis(100);
     let start = Instant::now();
     while !is_so()? {

@@ -16,7 +16,7 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout};
 use tracing::{debug, error, info};
 use warren_amqp::ReplyCode;
 use warren_core::queue::ShardInput;
-use warren_core::session::{Census, LoggedIn, Login, MetadataRequest, Notice, Session, SessionOutput, World};
+use warren_core::session::{Census, Claim, LoggedIn, MetadataRequest, Notice, Session, SessionOutput, World};
 use warren_core::topology::{Action, Identity, OpenConnections, Request};
 use warren_core::{ConnectionId, Exception};
 
@@ -179,7 +179,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Self {
             alarms,
             publishes: false,
-            session: Session::new(facts.id, handshake.accepted).with_message_bytes(shared.message_bytes),
+            session: Session::new(facts.id, handshake.accepted)
+                .with_message_bytes(shared.message_bytes)
+                .with_certified_user(facts.tls.as_ref().and_then(|tls| tls.certified_user.clone())),
             presence: Presence::new(handshake),
             stopping: shared.stopping(),
             stream,
@@ -474,10 +476,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Begins to ask who it is. The answer may take a while, and the connection's deadline goes on.
-    fn authenticate(&mut self, login: Login) {
-        self.user = Some(login.user.as_str().into());
+    fn authenticate(&mut self, claim: Claim) {
+        let (user, credentials) = match claim {
+            Claim::Password(login) => (Box::from(login.user.as_str()), Credentials::Password(login)),
+            Claim::Certificate(user) => (Box::from(&*user), Credentials::Certificate(user)),
+        };
+        self.user = Some(user);
         let (shared, peer) = (self.shared.clone(), self.facts.peer.ip());
-        let check = async move { shared.authentication.authenticate(&Credentials::Password(login), peer).await };
+        let check = async move { shared.authentication.authenticate(&credentials, peer).await };
         self.login = Some(Box::pin(check));
     }
 

@@ -31,6 +31,7 @@ mod management;
 mod metadata;
 mod metrics;
 pub mod node;
+mod ports;
 mod random;
 mod recovery;
 mod scratch;

@@ -200,3 +200,12 @@ pub(crate) const REVIEWS_AT_ONCE: usize = 8;
 /// How long an answer of the API server counts, if the token is known and if not.
 pub(crate) const REVIEW_LIFETIME: Duration = Duration::from_secs(60);
 pub(crate) const REVIEW_LIFETIME_REFUSED: Duration = Duration::from_secs(5);
+
+/// How often the files for TLS are looked at.
+pub(crate) const TLS_POLL_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Octets of a file for TLS; a longer one is refused. A list of 100,000 revoked certificates has about half of that.
+pub(crate) const TLS_FILE_BYTES: u64 = 8 << 20;
+
+/// Octets of a user's name in a client's certificate; a longer one logs nobody in.
+pub(crate) const CERTIFICATE_USER_BYTES: usize = 255;

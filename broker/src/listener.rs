@@ -12,6 +12,7 @@ use tracing::{Instrument, debug, error_span, info, warn};
 use warren_core::ConnectionId;
 use warren_core::limits::HANDSHAKE_MILLIS;
 
+use crate::config::CertificateLogin;
 use crate::connection;
 use crate::limits::HANDSHAKES;
 use crate::node::Shared;
@@ -63,12 +64,20 @@ fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&ReloadingTls>, shared
     let span = error_span!("connection", connection_id = id.0, %peer);
     match tls {
         None => shared.tasks.spawn(connection::serve(facts, stream, handshake).instrument(span)),
-        Some(tls) => shared.tasks.spawn(serve_tls(facts, stream, tls.acceptor(), handshake).instrument(span)),
+        Some(tls) => {
+            shared.tasks.spawn(serve_tls(facts, stream, (tls.acceptor(), tls.login_from()), handshake).instrument(span))
+        }
     };
 }
 
 /// Speaks TLS with the client before anything else.
-async fn serve_tls(facts: ConnectionFacts, stream: TcpStream, tls: TlsAcceptor, handshake: InHandshake) {
+async fn serve_tls(
+    facts: ConnectionFacts,
+    stream: TcpStream,
+    tls: (TlsAcceptor, Option<CertificateLogin>),
+    handshake: InHandshake,
+) {
+    let (tls, login_from) = tls;
     let mut stopping = handshake.node().stopping();
     let accepted = tokio::select! {
         accepted = timeout(Duration::from_millis(HANDSHAKE_MILLIS), tls.accept(stream)) => accepted,
@@ -77,7 +86,7 @@ async fn serve_tls(facts: ConnectionFacts, stream: TcpStream, tls: TlsAcceptor, 
     match accepted {
         // It is large, and most connections have none.
         Ok(Ok(stream)) => {
-            let facts = ConnectionFacts { tls: TlsFacts::of(stream.get_ref().1), ..facts };
+            let facts = ConnectionFacts { tls: TlsFacts::of(stream.get_ref().1, login_from), ..facts };
             connection::serve(facts, Box::new(stream), handshake).await;
         }
         Ok(Err(error)) if tls::is_plain_text(&error) => {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntGauge, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use warren_core::forward::ForwardCounts;
 use warren_core::queue::ShardTotals;
 use warren_core::session::Counts;
@@ -36,6 +36,23 @@ pub(crate) struct Metrics {
     pub(crate) memory_alarm: IntGauge,
     /// 1 while space on the volume is low.
     pub(crate) disk_alarm: IntGauge,
+    /// What became of the files for TLS.
+    pub(crate) tls: TlsMetrics,
+}
+
+/// What became of the files for TLS.
+#[derive(Debug, Clone)]
+pub(crate) struct TlsMetrics {
+    /// Changes that count now.
+    pub(crate) reloads_taken: IntCounter,
+    /// Changes that were refused.
+    pub(crate) reloads_refused: IntCounter,
+    /// 1 while the files hold what was refused.
+    pub(crate) material_refused: IntGauge,
+    /// When the server's certificate ends, in seconds since 1970.
+    pub(crate) certificate_not_after: IntGauge,
+    /// When the first list of revoked certificates is out of date, in seconds since 1970; 0: there is none.
+    pub(crate) crl_next_update: IntGauge,
 }
 
 /// What became of the messages that clients published, since the process started.
@@ -117,6 +134,7 @@ impl Metrics {
                 "rabbitmq_alarms_free_disk_space_watermark",
                 "1 while space on the volume is low",
             )?,
+            tls: TlsMetrics::new(&registry)?,
             registry,
         })
     }
@@ -229,6 +247,35 @@ impl ForwardCounters {
                 registry,
                 "warren_messages_forwarded_dropped_total",
                 "Dead letters and delayed messages that no queue took",
+            )?,
+        })
+    }
+}
+
+impl TlsMetrics {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let reloads = IntCounterVec::new(
+            Opts::new("warren_tls_reloads_total", "Changes of the files for TLS, by what became of them"),
+            &["result"],
+        )?;
+        registry.register(Box::new(reloads.clone()))?;
+        Ok(Self {
+            reloads_taken: reloads.with_label_values(&["taken"]),
+            reloads_refused: reloads.with_label_values(&["refused"]),
+            material_refused: gauge(
+                registry,
+                "warren_tls_material_refused",
+                "1 while the files for TLS hold something that cannot be used",
+            )?,
+            certificate_not_after: gauge(
+                registry,
+                "warren_tls_certificate_not_after_seconds",
+                "When the certificate in use ends, in seconds since 1970",
+            )?,
+            crl_next_update: gauge(
+                registry,
+                "warren_tls_crl_next_update_seconds",
+                "When the first list of revoked certificates is out of date, in seconds since 1970",
             )?,
         })
     }

@@ -1,6 +1,5 @@
 //! One node: reads the log, starts the tasks, opens the ports, and stops it all again.
 
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::panic::AssertUnwindSafe;
@@ -12,7 +11,6 @@ use anyhow::Context;
 use arc_swap::ArcSwap;
 use futures::FutureExt;
 use futures::future::join_all;
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
@@ -39,25 +37,17 @@ use crate::limits::SHUTDOWN_TIMEOUT;
 use crate::log::{self, LogSignal, NodeLog, Opened};
 use crate::metadata::{self, Mailbox, MetadataHandle, MetadataTask};
 use crate::metrics::Metrics;
+use crate::ports::{Listening, Ports, Servers, Service};
 use crate::recovery::State;
 use crate::shard::{ShardMessage, ShardTask};
 use crate::statistics::{self, Statistics};
-use crate::{http, listener, management, tls};
+use crate::tls::TlsFiles;
 
 /// How many shards hold queues. Each queue's record names its shard, so this may grow and must not shrink.
 pub(crate) const SHARDS: NonZeroU16 = NonZeroU16::new(32).expect("32 is not 0");
 
 /// The only node there is.
 const NODE: NodeId = NodeId(1);
-
-/// An address that the node listens on.
-#[derive(Debug, Clone)]
-pub(crate) struct Listening {
-    /// As RabbitMQ names it: `amqp`, `amqp/ssl`, `http` (management) or `http/prometheus`.
-    pub(crate) protocol: &'static str,
-    /// With the port that was taken.
-    pub(crate) address: SocketAddr,
-}
 
 /// What the tasks of a node share.
 pub(crate) struct Shared {
@@ -114,9 +104,10 @@ pub struct Node {
     writer: LogWriter,
     amqp: Vec<SocketAddr>,
     amqps: Vec<SocketAddr>,
-    metrics: SocketAddr,
-    servers: Vec<JoinHandle<()>>,
-    http: Vec<HttpServer>,
+    metrics: Vec<SocketAddr>,
+    servers: Servers,
+    /// What follows the files for TLS.
+    tls: Option<JoinHandle<()>>,
 }
 
 impl Node {
@@ -128,12 +119,9 @@ impl Node {
         raise_file_limit();
         let started = Instant::now();
         let definitions = config.definitions.as_deref().map(definitions::load).transpose()?.unwrap_or_default();
-        let tls = config.tls.as_ref().map(tls::load).transpose()?.map(Arc::new);
-        let listeners = bind(&config.listeners.amqp).await?;
-        let tls_listeners = bind(&config.amqps()).await?;
-        let http_listener = bind_one(config.listeners.metrics).await?;
-        let management_listener = bind_one(config.listeners.management).await?;
-        let requests_per_second = config.management.requests_per_second;
+        let metrics = Metrics::new()?;
+        let tls = config.tls.clone().map(|tls| TlsFiles::load(tls, metrics.clone())).transpose()?;
+        let ports = Ports::bind(&config).await?;
         let mut state = State::empty();
         let opened = log::open(&config.data_dir, &config.log, &mut state)
             .with_context(|| format!("cannot open the data folder {}", config.data_dir.display()))?;
@@ -141,25 +129,22 @@ impl Node {
         if let Some(Err(error)) = config.default_user.as_ref().map(authentication::readable) {
             warn!(%error, "nobody can log in until the default user's files can be read");
         }
-        let amqp = addresses(&listeners)?;
-        let amqps = addresses(&tls_listeners)?;
-        let (metrics, management) = (http_listener.local_addr()?, management_listener.local_addr()?);
-        let named = |protocol| move |address: &SocketAddr| Listening { protocol, address: *address };
-        let others = [("http/prometheus", metrics), ("http", management)];
-        let listening = amqp.iter().map(named("amqp")).chain(amqps.iter().map(named("amqp/ssl")));
-        let listening = listening.chain(others.map(|(protocol, address)| Listening { protocol, address })).collect();
-        let (shared, writer) = start_machines(config, state, opened, started, listening)?;
+        let requests_per_second = config.management.requests_per_second;
+        let (shared, writer) = start_machines(config, state, opened, (started, metrics), ports.listening())?;
         define(definitions, &shared).await;
-        let http = vec![
-            HttpServer::start(http_listener, None, http::router(shared.clone())),
-            HttpServer::start(management_listener, None, management::router(shared.clone(), requests_per_second)),
-        ];
-        let plain = listeners.into_iter().map(|listener| (listener, None));
-        let all = plain.chain(tls_listeners.into_iter().map(|listener| (listener, tls.clone())));
-        let servers =
-            all.map(|(listener, tls)| tokio::spawn(listener::listen(listener, tls, shared.clone()))).collect();
-        info!(?amqp, ?amqps, %metrics, %management, elapsed = ?started.elapsed(), "ready");
-        Ok(Self { shared, writer, amqp, amqps, metrics, servers, http })
+        let [amqp, amqps, metrics, metrics_https, management, management_https] = [
+            Service::Amqp,
+            Service::Amqps,
+            Service::Metrics,
+            Service::MetricsHttps,
+            Service::Management,
+            Service::ManagementHttps,
+        ]
+        .map(|service| ports.addresses(service));
+        let servers = ports.serve(tls.as_ref(), requests_per_second, &shared);
+        let tls = tls.map(|tls| tokio::spawn(tls.follow()));
+        info!(?amqp, ?amqps, ?metrics, ?metrics_https, ?management, ?management_https, elapsed = ?started.elapsed(), "ready");
+        Ok(Self { shared, writer, amqp, amqps, metrics, servers, tls })
     }
 
     /// The addresses for AMQP, with the ports that were taken.
@@ -178,9 +163,9 @@ impl Node {
         &self.shared
     }
 
-    /// The address for HTTP.
-    pub fn metrics_address(&self) -> SocketAddr {
-        self.metrics
+    /// The addresses for HTTP.
+    pub fn metrics_addresses(&self) -> &[SocketAddr] {
+        &self.metrics
     }
 
     /// Says goodbye to the clients, lets the log finish and returns.
@@ -194,11 +179,11 @@ impl Node {
         if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.drain()).await.is_err() {
             warn!("the log did not take everything in time; some messages will be delivered again");
         }
-        for server in self.servers {
-            server.abort();
+        for task in self.servers.amqp.into_iter().chain(self.tls) {
+            task.abort();
         }
         // Until now they have answered that the node is stopping.
-        join_all(self.http.into_iter().map(HttpServer::stop)).await;
+        join_all(self.servers.http.into_iter().map(HttpServer::stop)).await;
         // Blocks for one sync at most; nothing else is left to run.
         self.writer.close();
         info!("stopped");
@@ -234,10 +219,9 @@ fn start_machines(
     config: Config,
     state: State,
     opened: Opened,
-    started: Instant,
+    (started, metrics): (Instant, Metrics),
     listening: Vec<Listening>,
 ) -> anyhow::Result<(Arc<Shared>, LogWriter)> {
-    let metrics = Metrics::new()?;
     let restored = opened.restored.clone();
     let (senders, signals): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| mpsc::unbounded_channel()).unzip();
     let alarms = Arc::new(Alarms::new(metrics.clone()));
@@ -353,41 +337,6 @@ async fn define(definitions: Vec<Definition>, shared: &Shared) {
     if count > 0 {
         info!(count, left_out = left_out.len(), "definitions are loaded");
     }
-}
-
-/// Binds all addresses. An IPv6 loopback address that this host does not have is left out: it is a default.
-async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
-    let mut listeners = Vec::new();
-    for address in addresses {
-        match TcpListener::bind(address).await {
-            Ok(listener) => listeners.push(listener),
-            Err(error) if address.is_ipv6() && address.ip().is_loopback() && !listeners.is_empty() => {
-                info!(%address, %error, "not listening there");
-            }
-            Err(error) => return Err(cannot_listen(*address, error)),
-        }
-    }
-    Ok(listeners)
-}
-
-fn addresses(listeners: &[TcpListener]) -> std::io::Result<Vec<SocketAddr>> {
-    listeners.iter().map(TcpListener::local_addr).collect()
-}
-
-async fn bind_one(address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address).await.map_err(|error| cannot_listen(address, error))
-}
-
-fn cannot_listen(address: SocketAddr, error: std::io::Error) -> anyhow::Error {
-    let advice = match error.kind() {
-        ErrorKind::AddrInUse => "another program uses it; stop that one or name another port",
-        ErrorKind::PermissionDenied => {
-            "ports below 1024 need rights that this process does not have; name another port"
-        }
-        ErrorKind::AddrNotAvailable => "this host does not have that address; name one that it has, or 0.0.0.0 for all",
-        _ => "name another address",
-    };
-    anyhow::Error::new(error).context(format!("cannot listen on {address}: {advice}"))
 }
 
 /// The node's name, as RabbitMQ forms it: of the program and of the host.

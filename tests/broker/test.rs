@@ -6,9 +6,11 @@ mod definitions;
 mod forwarding;
 mod identity;
 mod limits;
+mod pki;
 mod refusals;
 mod strangers;
 mod tls;
+mod tls_reload;
 
 use std::io::{ErrorKind, Read, Write};
 use std::thread;

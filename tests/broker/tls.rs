@@ -1,157 +1,119 @@
-//! Clients that speak TLS, and those that should.
+//! Clients that speak TLS, those that should, and those that are let in by what they show.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
-use tempfile::TempDir;
+use rcgen::{DnType, DnValue, SanType};
 use warren_amqp::frame::PROTOCOL_HEADER;
-use warren_amqp::{Frame, decode_frame};
 use warren_tests::harness::{Broker, Connection, DataFolder, Settings};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+use super::pki::{Authority, Identity, TlsClient, Volume, client_config};
 
 /// An authority, and a server and a client that it vouches for.
 struct Pki {
-    folder: TempDir,
+    authority: Authority,
+    client: Identity,
+    volume: Volume,
 }
-
-type Authority = CertifiedIssuer<'static, KeyPair>;
 
 impl Pki {
     fn new() -> Result<Self> {
-        let pki = Self { folder: TempDir::with_prefix("warren-tls-")? };
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = Authority::self_signed(params, KeyPair::generate()?)?;
-        std::fs::write(pki.path("ca.crt"), authority.pem())?;
-        for name in ["server", "client"] {
-            let mut params = CertificateParams::new(vec!["localhost".to_owned()])?;
-            params.subject_alt_names.push(SanType::IpAddress(Ipv4Addr::LOCALHOST.into()));
-            let key = KeyPair::generate()?;
-            std::fs::write(pki.path(&format!("{name}.crt")), params.signed_by(&key, &authority)?.pem())?;
-            std::fs::write(pki.path(&format!("{name}.key")), key.serialize_pem())?;
-        }
-        Ok(pki)
+        let authority = Authority::new()?;
+        let (server, client) = (authority.sign(|_| ())?, authority.sign(|_| ())?);
+        let files = [
+            ("ca.crt", authority.pem()),
+            ("server.crt", server.certificate),
+            ("server.key", server.key),
+            ("client.key", client.key.clone()),
+        ];
+        let files: Vec<_> = files.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        Ok(Self { volume: Volume::new(&files)?, authority, client })
     }
 
-    fn path(&self, file: &str) -> PathBuf {
-        self.folder.path().join(file)
-    }
-
-    /// A broker's configuration.
-    fn config(&self, client_certificates: &str) -> String {
+    /// A broker's configuration, with more lines for `[tls]`.
+    fn config(&self, lines: &str) -> String {
         let [certificate, key, ca] =
-            ["server.crt", "server.key", "ca.crt"].map(|file| self.path(file).display().to_string());
+            ["server.crt", "server.key", "ca.crt"].map(|file| self.volume.path(file).display().to_string());
         format!(
             r#"
             listeners.amqps = ["127.0.0.1:0"]
+            listeners.metrics_https = ["127.0.0.1:0"]
             [tls]
             certificate = "{certificate}"
             key = "{key}"
             ca = "{ca}"
-            client_certificates = "{client_certificates}"
+            {lines}
             "#
         )
     }
 
-    /// A client that is about to speak TLS: it does so when it writes or reads.
-    fn client(&self, broker: &Broker, shows_certificate: bool) -> Result<StreamOwned<ClientConnection, TcpStream>> {
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(self.path("ca.crt"))?)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()?;
-        let builder = builder.with_root_certificates(roots);
-        let config = if shows_certificate {
-            let certificate = CertificateDer::from_pem_file(self.path("client.crt"))?;
-            builder.with_client_auth_cert(vec![certificate], PrivateKeyDer::from_pem_file(self.path("client.key"))?)?
-        } else {
-            builder.with_no_client_auth()
-        };
-        let stream = TcpStream::connect(broker.tls_address.context("the broker takes TLS")?)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        let client = ClientConnection::new(Arc::new(config), ServerName::try_from("localhost")?)?;
-        Ok(StreamOwned::new(client, stream))
+    fn broker(&self, lines: &str) -> Result<(DataFolder, Broker)> {
+        let folder = DataFolder::new()?;
+        let broker = Broker::start_with(&folder, Settings { config: &self.config(lines), ..Settings::default() })?;
+        Ok((folder, broker))
     }
 
-    /// What a client is answered that speaks TLS and sends AMQP's header.
-    fn greeting(&self, broker: &Broker, shows_certificate: bool) -> Result<Vec<u8>> {
-        let mut stream = self.client(broker, shows_certificate)?;
-        stream.write_all(&PROTOCOL_HEADER)?;
-        let mut answer = vec![0; 4_096];
-        let len = stream.read(&mut answer)?;
-        answer.truncate(len);
-        Ok(answer)
+    /// A client that is about to speak TLS.
+    fn client(&self, broker: &Broker, shows: Option<&Identity>) -> Result<TlsClient> {
+        let address = broker.tls_address.context("the broker takes TLS")?;
+        TlsClient::connect(address, &client_config(&self.authority.pem(), shows)?)
     }
-}
-
-fn broker(pki: &Pki, client_certificates: &str) -> Result<(DataFolder, Broker)> {
-    let folder = DataFolder::new()?;
-    let config = pki.config(client_certificates);
-    let broker = Broker::start_with(&folder, Settings { config: &config, ..Settings::default() })?;
-    Ok((folder, broker))
-}
-
-/// Whether it is `connection.start`.
-fn is_start(octets: &[u8]) -> bool {
-    matches!(decode_frame(octets, 131_072), Ok(Some((Frame::Method { payload: [0, 10, 0, 10, ..], .. }, _))))
 }
 
 #[test]
 fn who_may_connect_follows_from_client_certificates() -> Result<()> {
     let pki = Pki::new()?;
-    for (setting, with_certificate, without) in
-        [("none", true, true), ("optional", true, true), ("required", true, false)]
-    {
-        let (_folder, broker) = broker(&pki, setting)?;
-        for (shows_certificate, expected) in [(true, with_certificate), (false, without)] {
-            let greeted = pki.greeting(&broker, shows_certificate).is_ok_and(|octets| is_start(&octets));
-            ensure!(greeted == expected, "{setting}, certificate shown: {shows_certificate}, greeted: {greeted}");
+    let stranger = Authority::new()?.sign(|_| ())?;
+    for (setting, without) in [("none", true), ("optional", true), ("required", false)] {
+        let (_folder, broker) = pki.broker(&format!("client_certificates = \"{setting}\""))?;
+        let asks = setting != "none";
+        for (shown, expected) in [(Some(&pki.client), true), (None, without), (Some(&stranger), !asks)] {
+            let greeted = pki.client(&broker, shown)?.greet().is_ok();
+            ensure!(greeted == expected, "{setting}, shows one: {}, greeted: {greeted}", shown.is_some());
         }
     }
     Ok(())
 }
 
 #[test]
-fn a_client_that_is_slow_with_tls_has_what_is_left_of_ten_seconds_to_log_in() -> Result<()> {
+fn metrics_are_served_over_https_to_who_shows_what_is_asked_for() -> Result<()> {
     let pki = Pki::new()?;
-    let (_folder, broker) = broker(&pki, "none")?;
-    let mut stream = pki.client(&broker, false)?;
-    let begin = Instant::now();
-    // So slow is this client.
-    std::thread::sleep(Duration::from_secs(4));
-    stream.write_all(&PROTOCOL_HEADER)?;
-    let mut answer = Vec::new();
-    // The broker closes without a word of AMQP or TLS, or with one.
-    stream.read_to_end(&mut answer).ok();
-    let waited = begin.elapsed();
-    ensure!(is_start(&answer), "it was answered by {answer:?}");
-    ensure!((Duration::from_secs(9)..Duration::from_secs(13)).contains(&waited), "dropped after {waited:?}");
+    let request = b"GET /livez HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
+    for (setting, without) in [("none", true), ("required", false)] {
+        let (_folder, broker) = pki.broker(&format!("https_client_certificates = \"{setting}\""))?;
+        let address = broker.metrics_https.context("the broker takes HTTPS")?;
+        for (shown, expected) in [(Some(&pki.client), true), (None, without)] {
+            let mut client = TlsClient::connect(address, &client_config(&pki.authority.pem(), shown)?)?;
+            let mut answer = String::new();
+            client.stream.write_all(request)?;
+            // It may be closed without a word.
+            client.stream.read_to_string(&mut answer).ok();
+            ensure!(answer.starts_with("HTTP/1.1 200") == expected, "{setting}: {answer}");
+        }
+        ensure!(broker.http("/livez")?.0.contains("200"), "without TLS it is served as before");
+    }
     Ok(())
 }
 
 #[test]
 fn a_client_on_the_wrong_port_is_told_in_the_log_and_others_are_served() -> Result<()> {
     let pki = Pki::new()?;
-    let (_folder, broker) = broker(&pki, "none")?;
+    let (_folder, broker) = pki.broker("")?;
     let mut plain = Connection::raw(broker.tls_address.context("the broker takes TLS")?)?;
     plain.send_octets(&PROTOCOL_HEADER)?;
     plain.wait_for_end()?;
+    let mut http = Connection::raw(broker.metrics_https.context("the broker takes HTTPS")?)?;
+    http.send_octets(b"GET / HTTP/1.1\r\n\r\n")?;
+    http.wait_for_end()?;
     let mut tls = Connection::raw(broker.address)?;
     tls.send_octets(b"\x16\x03\x01\x02\x00\x01")?;
     tls.wait_for_end()?;
-    ensure!(is_start(&pki.greeting(&broker, false)?));
+    pki.client(&broker, None)?.greet()?;
     drop(Connection::with_channel(broker.address)?);
     broker.terminate()?;
     let (_, said) = broker.wait_for_last_words()?;
-    for words in ["the client does not speak TLS", "the client speaks TLS"] {
+    for words in ["the client does not speak TLS", "http: instead of https:", "the client speaks TLS"] {
         ensure!(said.contains(words), "it did not say that {words}: {said}");
     }
     Ok(())
@@ -160,13 +122,89 @@ fn a_client_on_the_wrong_port_is_told_in_the_log_and_others_are_served() -> Resu
 #[test]
 fn a_broker_with_a_bad_certificate_says_which_file_and_does_not_start() -> Result<()> {
     let pki = Pki::new()?;
-    let config = pki.folder.path().join("warren.toml");
-    std::fs::write(&config, pki.config("none").replace("server.key", "client.key"))?;
-    let data = pki.path("data");
+    let folder = DataFolder::new()?;
+    let config = folder.path().join("warren.toml");
+    std::fs::write(&config, pki.config("").replace("server.key", "client.key"))?;
+    let data = folder.path().join("data");
     let arguments =
         ["serve".as_ref(), "--config".as_ref(), config.as_os_str(), "--data-dir".as_ref(), data.as_os_str()];
     let output = Broker::output(&arguments)?;
     let said = String::from_utf8_lossy(&output.stderr);
     ensure!(!output.status.success() && said.contains("client.key"), "it said: {said}");
+    Ok(())
+}
+
+/// Users `alice`, `spiffe://cluster/alice`, and `CN=alice,O=example`, who may do everything and have no password.
+fn definitions(folder: &DataFolder) -> Result<String> {
+    let users = ["alice", "spiffe://cluster/alice", "CN=alice,O=example"];
+    let user = |name: &str| serde_json::json!({ "name": name, "password_hash": "", "tags": [] });
+    let right =
+        |name: &str| serde_json::json!({ "user": name, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*" });
+    let text = serde_json::json!({ "users": users.map(user), "permissions": users.map(right) }).to_string();
+    let file = folder.path().join("definitions.json");
+    std::fs::write(&file, text)?;
+    Ok(format!("definitions = {:?}", file.display().to_string()))
+}
+
+#[test]
+fn external_lets_in_who_is_named_by_a_certificate_as_the_settings_say() -> Result<()> {
+    let pki = Pki::new()?;
+    let alice = pki.authority.sign(|params| {
+        params.distinguished_name = rcgen::DistinguishedName::new();
+        params.distinguished_name.push(DnType::OrganizationName, "example");
+        params.distinguished_name.push(DnType::CommonName, "alice");
+        params.subject_alt_names = ["spiffe://cluster/alice", "spiffe://cluster/bob"]
+            .map(|uri| SanType::URI(uri.try_into().expect("ASCII")))
+            .to_vec();
+    })?;
+    let hostile = pki.authority.sign(|params| {
+        params.distinguished_name.push(DnType::CommonName, DnValue::Utf8String("alice\0.evil".to_owned()));
+    })?;
+    let bob = pki.authority.sign(|params| params.distinguished_name.push(DnType::CommonName, "bob"))?;
+    let certificates = "client_certificates = \"optional\"\n";
+    for (setting, is_offered) in [
+        ("login_from = \"common_name\"", true),
+        ("login_from = \"san_uri\"", true),
+        ("login_from = \"distinguished_name\"", true),
+        ("login_from = \"san_email\"", false),
+        ("", false),
+    ] {
+        let folder = DataFolder::new()?;
+        let config = format!("{}\n{}", definitions(&folder)?, pki.config(&format!("{certificates}{setting}")));
+        let broker = Broker::start_with(&folder, Settings { config: &config, ..Settings::default() })?;
+        let offered = pki.client(&broker, Some(&alice))?.greet()?;
+        ensure!(offered.ends_with(" EXTERNAL") == is_offered, "{setting}: {offered}");
+        ensure!(pki.client(&broker, Some(&alice))?.log_in("EXTERNAL", b"").is_ok() == is_offered, "{setting}");
+        ensure!(!pki.client(&broker, None)?.greet()?.contains("EXTERNAL"), "{setting}: without a certificate");
+        if setting.contains("common_name") {
+            ensure!(pki.client(&broker, Some(&alice))?.log_in("EXTERNAL", b"alice").is_ok());
+            ensure!(pki.client(&broker, Some(&alice))?.log_in("EXTERNAL", b"guest").is_err(), "for somebody else");
+            ensure!(pki.client(&broker, Some(&bob))?.log_in("EXTERNAL", b"").is_err(), "there is no bob");
+            ensure!(!pki.client(&broker, Some(&hostile))?.greet()?.contains("EXTERNAL"), "a hostile name");
+            let mut plain = Connection::raw(broker.address)?;
+            plain.send_octets(&PROTOCOL_HEADER)?;
+            let greeting = format!("{:?}", plain.receive()?);
+            ensure!(!greeting.contains(&format!("{:?}", b"EXTERNAL").replace(['[', ']'], "")), "without TLS");
+        }
+        // With a password, everybody logs in as before.
+        pki.client(&broker, Some(&bob))?.log_in("PLAIN", b"\0guest\0guest")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_client_that_is_slow_with_tls_has_what_is_left_of_its_time_to_log_in() -> Result<()> {
+    let pki = Pki::new()?;
+    let (_folder, broker) = pki.broker("")?;
+    let mut client = pki.client(&broker, None)?;
+    let begin = Instant::now();
+    // So slow is this client.
+    std::thread::sleep(Duration::from_secs(4));
+    client.greet()?;
+    let mut rest = Vec::new();
+    // The broker closes without a word of AMQP or TLS, or with one.
+    client.stream.read_to_end(&mut rest).ok();
+    let waited = begin.elapsed();
+    ensure!((Duration::from_secs(5)..Duration::from_secs(13)).contains(&waited), "dropped after {waited:?}");
     Ok(())
 }

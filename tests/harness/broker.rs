@@ -50,6 +50,8 @@ pub struct Broker {
     pub tls_address: Option<SocketAddr>,
     /// Where it answers HTTP.
     pub metrics: SocketAddr,
+    /// Where it answers the same over HTTPS, if it does.
+    pub metrics_https: Option<SocketAddr>,
     /// Where it answers the management API.
     pub management: SocketAddr,
     /// From the start of the process to the line that says that the ports are open.
@@ -148,15 +150,27 @@ impl Broker {
         let (reader, ready) = watch(errors, said.clone());
         let line = ready.recv_timeout(PATIENCE);
         let start_duration = begin.elapsed();
-        let http = |line: &Value| Some((address(line, "metrics")?, address(line, "management")?));
-        let addresses =
-            line.ok().and_then(|line| Some((address(&line, "amqp")?, address(&line, "amqps"), http(&line)?)));
-        let Some((address, tls_address, (metrics, management))) = addresses else {
+        let addresses = line.ok().and_then(|line| {
+            let over_tls = (address(&line, "amqps"), address(&line, "metrics_https"));
+            let http = (address(&line, "metrics")?, address(&line, "management")?);
+            Some((address(&line, "amqp")?, over_tls, http))
+        });
+        let Some((address, (tls_address, metrics_https), (metrics, management))) = addresses else {
             process.kill().ok();
             process.wait().ok();
             bail!("the broker did not open its ports; it said:\n{}", lock(&said).join("\n"));
         };
-        Ok(Self { process, address, tls_address, metrics, management, start_duration, said, reader: Some(reader) })
+        Ok(Self {
+            process,
+            address,
+            tls_address,
+            metrics,
+            metrics_https,
+            management,
+            start_duration,
+            said,
+            reader: Some(reader),
+        })
     }
 
     /// Starts a broker on `folder` and kills it after that time, whatever it is doing then.

@@ -8,3 +8,5 @@ mod history;
 pub use broker::{Broker, DataFolder, Settings};
 pub use connection::{Connection, Event, Message};
 pub use history::{History, Verdict};
+
+pub use crate::process::wait_until;

@@ -110,7 +110,7 @@ impl<'m> Mount<'m> {
 
     fn hierarchy(&self, group: &Path) -> Hierarchy {
         // A group that is not below the mount's root is that of somebody outside; what is mounted is ours.
-        let group = group.strip_prefix(self.root).unwrap_or(Path::new(""));
+        let group = group.strip_prefix(self.root).unwrap_or_else(|_| Path::new(""));
         Hierarchy { version: self.version, mounted_at: self.at.to_path_buf(), group: group.to_path_buf() }
     }
 }

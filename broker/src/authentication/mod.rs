@@ -54,6 +54,8 @@ pub(crate) enum Credentials {
     Password(Login),
     /// A token alone: HTTP Bearer.
     Bearer(Secret),
+    /// The user's name in a certificate, which TLS has verified: SASL EXTERNAL.
+    Certificate(Arc<str>),
 }
 
 impl Credentials {
@@ -62,6 +64,7 @@ impl Credentials {
         match self {
             Self::Password(_) => "password",
             Self::Bearer(_) => "bearer",
+            Self::Certificate(_) => "certificate",
         }
     }
 }
@@ -92,6 +95,8 @@ pub(crate) enum LoginError {
     Review(#[from] ReviewError),
     #[error("the token is of none of the issuers that are configured")]
     NoIssuer,
+    #[error("there is no user of the name in the certificate")]
+    UnknownCertificate,
 }
 
 impl Authentication {
@@ -130,6 +135,7 @@ impl Authentication {
         let (user, result) = match credentials {
             Credentials::Password(login) => (login.user.as_str(), self.check_login(login, peer).await),
             Credentials::Bearer(token) => ("", self.check_token("", token.expose(), peer).await),
+            Credentials::Certificate(user) => (&**user, self.check_certificate(user, peer)),
         };
         match result {
             Ok(authenticated) => {
@@ -185,6 +191,15 @@ impl Authentication {
 
     fn takes_tokens(&self) -> bool {
         !self.issuers.is_empty() || self.service_accounts.is_some()
+    }
+
+    /// The user that a certificate names has to be there: whoever signs certificates does not make users. The node's own user
+    /// has a password, and no certificate.
+    fn check_certificate(&self, user: &str, peer: IpAddr) -> Result<Authenticated, LoginError> {
+        self.passwords.check_origin(user, peer)?;
+        let topology = self.topology.load();
+        let record = topology.user(user).ok_or(LoginError::UnknownCertificate)?;
+        Ok(Authenticated { identity: Identity::User(Arc::clone(&record.name)), expires: None })
     }
 
     async fn check_password(&self, login: &Login, peer: IpAddr) -> Result<Identity, LoginError> {

@@ -97,9 +97,7 @@ impl Passwords {
             }
             drop(permit);
         }
-        if login.user == GUEST && self.default_user.is_none() && !peer.to_canonical().is_loopback() {
-            return Err(LoginError::GuestFromAfar);
-        }
+        self.check_origin(&login.user, peer)?;
         let name = Arc::from(login.user.as_str());
         Ok(Found { identity: if is_node { Identity::Node(name) } else { Identity::User(name) }, rehashed })
     }
@@ -134,6 +132,12 @@ impl Passwords {
 
     fn is_verified(&self, digest: &[u8; 32]) -> bool {
         self.verified(|verified| verified.digests.get(digest).is_some())
+    }
+
+    /// Whether the user may log in from there: `guest` may from this host only, unless somebody else is configured.
+    pub(super) fn check_origin(&self, user: &str, peer: IpAddr) -> Result<(), LoginError> {
+        let is_from_afar = user == GUEST && self.default_user.is_none() && !peer.to_canonical().is_loopback();
+        if is_from_afar { Err(LoginError::GuestFromAfar) } else { Ok(()) }
     }
 
     fn verified<T>(&self, with: impl FnOnce(&mut Verified) -> T) -> T {

@@ -16,14 +16,24 @@ pub struct Listeners {
     pub amqps: Option<Vec<SocketAddr>>,
     /// HTTP with `/livez`, `/readyz` and `/metrics`. Default: 127.0.0.1:15692.
     pub metrics: SocketAddr,
+    /// The same over HTTPS. Default: none.
+    pub metrics_https: Vec<SocketAddr>,
     /// HTTP with the management API under `/api`. Default: 127.0.0.1:15672.
     pub management: SocketAddr,
+    /// The same over HTTPS. Default: none.
+    pub management_https: Vec<SocketAddr>,
 }
 
 impl Default for Listeners {
     fn default() -> Self {
-        let (metrics, management) = ((Ipv4Addr::LOCALHOST, 15692).into(), (Ipv4Addr::LOCALHOST, 15672).into());
-        Self { amqp: loopbacks(5672), amqps: None, metrics, management }
+        Self {
+            amqp: loopbacks(5672),
+            amqps: None,
+            metrics: (Ipv4Addr::LOCALHOST, 15692).into(),
+            metrics_https: Vec::new(),
+            management: (Ipv4Addr::LOCALHOST, 15672).into(),
+            management_https: Vec::new(),
+        }
     }
 }
 
@@ -38,8 +48,13 @@ impl Config {
         if self.listeners.amqp.is_empty() && self.amqps().is_empty() {
             mistakes.add("listeners.amqp", "it is empty: name at least one address, such as \"127.0.0.1:5672\"");
         }
-        if self.tls.is_none() && !self.amqps().is_empty() {
-            mistakes.add("listeners.amqps", "it needs a section [tls] with certificate and key");
+        let over_tls = [
+            ("listeners.amqps", !self.amqps().is_empty()),
+            ("listeners.metrics_https", !self.listeners.metrics_https.is_empty()),
+            ("listeners.management_https", !self.listeners.management_https.is_empty()),
+        ];
+        for (setting, _) in over_tls.into_iter().filter(|(_, listens)| *listens && self.tls.is_none()) {
+            mistakes.add(setting, "it needs a section [tls] with certificate and key");
         }
     }
 }

@@ -35,7 +35,7 @@ pub use logging::{LogFormat, Logging};
 pub use management::Management;
 pub use memory::{Memory, Watermark};
 pub use origin::Origin;
-pub use tls::{ClientCertificates, TlsConfig};
+pub use tls::{CertificateLogin, ClientCertificates, TlsConfig, TlsVersion};
 
 /// The settings. What the file leaves out has the default written here.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]

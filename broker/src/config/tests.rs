@@ -44,7 +44,15 @@ fn the_documented_example_names_every_setting_and_the_defaults() {
     let config = parse(documented_example()).expect("valid");
     let default = Config::default();
     assert_eq!((&config.data_dir, config.max_message_bytes), (&default.data_dir, default.max_message_bytes));
-    assert_eq!(config.listeners, Listeners { amqps: config.listeners.amqps.clone(), ..default.listeners });
+    assert_eq!(
+        config.listeners,
+        Listeners {
+            amqps: config.listeners.amqps.clone(),
+            metrics_https: config.listeners.metrics_https.clone(),
+            management_https: config.listeners.management_https.clone(),
+            ..default.listeners
+        }
+    );
     assert_eq!(config.logging, default.logging);
     let example: toml::Table = documented_example().parse().expect("TOML");
     for setting in schema::settings::<Config>() {

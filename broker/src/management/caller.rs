@@ -40,6 +40,8 @@ impl Caller {
         let login = match credentials {
             Credentials::Password(login) => login,
             Credentials::Bearer(token) => Login { user: identity.name().to_string(), password: token },
+            // No header makes one.
+            Credentials::Certificate(_) => return Err(Failure::not_authenticated()),
         };
         Ok(Self { identity, tags, login })
     }

@@ -63,7 +63,7 @@ fn identity(call: &Call) -> Fields {
 
 /// What only those see who watch the node.
 fn of_node(call: &Call, rates: &Rates) -> Fields {
-    let shape = |listener: &node::Listening| {
+    let shape = |listener: &crate::ports::Listening| {
         json!({
             "node": node::name(),
             "protocol": listener.protocol,

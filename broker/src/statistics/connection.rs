@@ -1,9 +1,14 @@
 //! What is known of a connection without asking its task: who it is, and how much has gone through its socket.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use tracing::info;
 use warren_core::ConnectionId;
+
+use crate::config::CertificateLogin;
+use crate::tls::CertificateNames;
 
 /// A connection from accept to end.
 #[derive(Debug)]
@@ -27,6 +32,10 @@ pub(crate) struct TlsFacts {
     pub(crate) version: &'static str,
     /// The suite's name as the standard has it: `TLS13_AES_256_GCM_SHA384`.
     pub(crate) cipher: String,
+    /// The names in the certificate that the client has shown, if it has shown one.
+    pub(crate) certificate: Option<Arc<CertificateNames>>,
+    /// The user as whom that certificate lets it in by EXTERNAL, if there is such a user.
+    pub(crate) certified_user: Option<Arc<str>>,
 }
 
 /// Counts of one socket. Its connection's task alone adds to them.
@@ -94,13 +103,18 @@ fn add(count: &AtomicU64, more: u64) {
 }
 
 impl TlsFacts {
-    /// `None`: the handshake is not over.
-    pub(crate) fn of(connection: &rustls::ServerConnection) -> Option<Self> {
+    /// `None`: the handshake is not over. `login_from`: which name in its certificate is a user's, if certificates let users in.
+    pub(crate) fn of(connection: &rustls::ServerConnection, login_from: Option<CertificateLogin>) -> Option<Self> {
         let version = match connection.protocol_version()? {
             rustls::ProtocolVersion::TLSv1_3 => "tlsv1.3",
             _ => "tlsv1.2",
         };
         let cipher = format!("{:?}", connection.negotiated_cipher_suite()?.suite());
-        Some(Self { version, cipher })
+        let certificate = CertificateNames::of(connection);
+        let user = certificate.as_ref().zip(login_from).and_then(|(names, from)| {
+            names.user(from).inspect_err(|reason| info!(%reason, "the client's certificate lets nobody in")).ok()
+        });
+        let certified_user = user.map(Arc::from);
+        Some(Self { version, cipher, certificate, certified_user })
     }
 }

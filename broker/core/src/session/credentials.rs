@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 
 use warren_amqp::{ReplyCode, ToClient, connection};
 
-use super::output::Login;
+use super::output::{Claim, Login};
 use super::routing::RouteMemory;
 use super::{Origin, Session, SessionOutput, State, Waiting};
 use crate::error::Exception;
@@ -51,7 +51,7 @@ impl Session {
             return out.send(0, &ToClient::ConnectionUpdateSecretOk(connection::UpdateSecretOk));
         }
         let password = Secret::from(update.new_secret);
-        out.login = Some(Login { user: self.identity.name().to_string(), password });
+        out.login = Some(Claim::Password(Login { user: self.identity.name().to_string(), password }));
         self.waiting = Some(Waiting::Secret { origin });
     }
 

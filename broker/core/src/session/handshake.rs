@@ -9,7 +9,7 @@ use warren_amqp::frame::{PROTOCOL_HEADER, decode_protocol_header};
 use warren_amqp::{ReplyCode, Table, TableBuilder, ToClient, ToServer, Value, connection, limits};
 
 use super::credentials::LoggedIn;
-use super::sasl::{MECHANISMS, read_response};
+use super::sasl::{mechanisms, read_response};
 use super::{Capabilities, Notice, Origin, Session, SessionOutput, State, Waiting, World};
 use crate::error::Exception;
 use crate::limits::{CHANNEL_MAX, FRAME_MAX, FRAME_MIN, HEARTBEAT_SECS};
@@ -38,7 +38,7 @@ impl Session {
                     version_major: 0,
                     version_minor: 9,
                     server_properties: Table::new(&properties),
-                    mechanisms: MECHANISMS,
+                    mechanisms: mechanisms(self.certified_user.is_some()),
                     locales: b"en_US",
                 };
                 out.send(0, &ToClient::ConnectionStart(start));
@@ -108,9 +108,9 @@ impl Session {
         self.capabilities = read_capabilities(start_ok.client_properties);
         self.client_properties = Box::from(start_ok.client_properties.octets());
         self.mechanism = start_ok.mechanism.to_string();
-        match read_response(start_ok.mechanism, start_ok.response) {
-            Some(Some(login)) => {
-                out.login = Some(login);
+        match read_response(start_ok.mechanism, start_ok.response, self.certified_user.as_ref()) {
+            Some(Some(claim)) => {
+                out.login = Some(claim);
                 self.waiting = Some(Waiting::Login);
             }
             Some(None) => self.hang_up(&format!("the client's {} response is malformed", start_ok.mechanism), out),

@@ -53,7 +53,7 @@ pub use census::Census;
 pub use credentials::LoggedIn;
 pub use direct_reply::{DirectReply, ReplyAddress};
 pub(crate) use expiration::parse_expiration;
-pub use output::{Counts, Login, MESSAGE_SIZES, MetadataAnswer, MetadataRequest, Notice, SessionOutput};
+pub use output::{Claim, Counts, Login, MESSAGE_SIZES, MetadataAnswer, MetadataRequest, Notice, SessionOutput};
 pub(crate) use properties::attributes_for;
 pub use statistics::{
     ChannelCounters, ChannelStatistics, ConnectionState, ExchangeCounts, SessionStatistics, SubscriberStatistics,
@@ -156,6 +156,8 @@ pub struct Session {
     /// As the client sent them.
     client_properties: Box<[u8]>,
     mechanism: String,
+    /// As whom its certificate lets the client in.
+    certified_user: Option<Arc<str>>,
     identity: Identity,
     /// When the credentials run out.
     expires: Option<Instant>,
@@ -204,6 +206,7 @@ impl Session {
             capabilities: Capabilities::default(),
             client_properties: Box::default(),
             mechanism: String::new(),
+            certified_user: None,
             identity: Identity::User(Arc::from("")),
             expires: None,
             vhost: Arc::from(""),
@@ -245,6 +248,12 @@ impl Session {
     #[must_use]
     pub fn with_message_bytes(self, message_bytes: u64) -> Self {
         Self { message_bytes, ..self }
+    }
+
+    /// The same session, of a client whose certificate lets it in as that user by EXTERNAL, if there is such a user.
+    #[must_use]
+    pub fn with_certified_user(self, user: Option<Arc<str>>) -> Self {
+        Self { certified_user: user, ..self }
     }
 
     /// True while it reads no frames because an answer is due.

@@ -14,7 +14,16 @@ use crate::queue::ShardInput;
 use crate::secret::Secret;
 use crate::topology::{Identity, Outcome, Request};
 
-/// Credentials to be checked. The answer comes back through [`super::Session::login_checked`].
+/// Who a client says it is, to be checked. The answer comes back through [`super::Session::login_checked`].
+#[derive(Debug, Clone)]
+pub enum Claim {
+    /// By name and password.
+    Password(Login),
+    /// By its certificate, which TLS has verified: the user that [`super::Session::with_certified_user`] named.
+    Certificate(Arc<str>),
+}
+
+/// A name and a password.
 #[derive(Debug, Clone)]
 pub struct Login {
     /// The user's name.
@@ -116,7 +125,7 @@ pub struct SessionOutput {
     /// A question to the metadata; the session waits for [`super::Session::metadata_answered`].
     pub request: Option<MetadataRequest>,
     /// Credentials to check.
-    pub login: Option<Login>,
+    pub login: Option<Claim>,
     /// What happened since the shell last took it.
     pub counts: Counts,
     /// Why channels and connections were closed.

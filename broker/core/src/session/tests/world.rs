@@ -22,7 +22,7 @@ use crate::identity::{ConnectionId, ConsumerKey, ShardId};
 use crate::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
 use crate::queue::{DeleteRefusal, Delivery, Event, PublishRun, Settlement, Shard, ShardInput, ShardOutput};
 use crate::session::{
-    LoggedIn, Login, MetadataAnswer, MetadataRequest, ReplyAddress, Session, SessionOutput, World as View,
+    Claim, LoggedIn, Login, MetadataAnswer, MetadataRequest, ReplyAddress, Session, SessionOutput, World as View,
 };
 use crate::time::Instant;
 use crate::topology::{
@@ -505,9 +505,12 @@ impl World {
             }
         }
         session.finish_batch(output);
-        if let Some(Login { user, password }) = output.login.take() {
+        if let Some(claim) = output.login.take() {
             moved = true;
-            let login = logged_in(&user, password.expose());
+            let login = match claim {
+                Claim::Password(Login { user, password }) => logged_in(&user, password.expose()),
+                Claim::Certificate(user) => Some(LoggedIn { identity: Identity::User(user), expires: None }),
+            };
             session.login_checked(login, &self.topology, output);
         }
         moved |= self.hand_over(client);
