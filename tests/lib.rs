@@ -14,3 +14,4 @@ pub mod programs;
 pub mod rabbitmq;
 pub mod release;
 pub mod sandbox;
+pub mod trial;

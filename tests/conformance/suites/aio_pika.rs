@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::case::{Case, Tally};
-use crate::python::{self, Pytest};
-use crate::suite::{Exception, Installation, Quick, Run, Suite};
+use warren_tests::trial::case::{Case, Tally};
+use warren_tests::trial::python::{self, Pytest};
+use warren_tests::trial::suite::{Exception, Installation, Quick, Run, Suite};
 
 pub(crate) const SUITE: Suite = Suite {
     name: "aio-pika",
@@ -17,6 +17,7 @@ pub(crate) const SUITE: Suite = Suite {
     left_out: &LEFT_OUT,
     limit: Duration::from_secs(1800),
     quick: Quick::Nothing,
+    manages: false,
     install,
     recipe: PACKAGES,
     run,

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::case::{Case, Tally};
-use crate::certificates::{CA, CLIENT};
-use crate::python::{self, Pytest};
-use crate::suite::{Installation, Quick, Run, Suite};
+use warren_tests::trial::case::{Case, Tally};
+use warren_tests::trial::certificates::{CA, CLIENT};
+use warren_tests::trial::python::{self, Pytest};
+use warren_tests::trial::suite::{Installation, Quick, Run, Suite};
 
 pub(crate) const SUITE: Suite = Suite {
     name: "aiormq",
@@ -17,6 +17,7 @@ pub(crate) const SUITE: Suite = Suite {
     left_out: &[],
     limit: Duration::from_secs(900),
     quick: Quick::Nothing,
+    manages: false,
     install,
     recipe: PACKAGES,
     run,

@@ -9,10 +9,10 @@ use serde_json::Value;
 use warren_tests::command::output_of;
 use warren_tests::programs::install_missing;
 
-use crate::broker::{Product, rabbitmqctl};
-use crate::case::{Case, Tally};
 use crate::gateway::{self, GATEWAY_PORT};
-use crate::suite::{Installation, Quick, Run, Suite};
+use warren_tests::trial::broker::{Product, rabbitmqctl};
+use warren_tests::trial::case::{Case, Tally};
+use warren_tests::trial::suite::{Installation, Quick, Run, Suite};
 
 pub(crate) const SUITE: Suite = Suite {
     name: "amqp091-go",
@@ -22,6 +22,7 @@ pub(crate) const SUITE: Suite = Suite {
     left_out: &[],
     limit: Duration::from_secs(600),
     quick: Quick::Part,
+    manages: false,
     install,
     recipe: &[MODULE],
     run,

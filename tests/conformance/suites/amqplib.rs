@@ -7,8 +7,8 @@ use anyhow::Result;
 use warren_tests::command::output_of;
 use warren_tests::programs::install_missing;
 
-use crate::case::{Case, Tally};
-use crate::suite::{Installation, Quick, Run, Suite, cases_of, put};
+use warren_tests::trial::case::{Case, Tally};
+use warren_tests::trial::suite::{Installation, Quick, Run, Suite, cases_of, put};
 
 pub(crate) const SUITE: Suite = Suite {
     name: "amqplib",
@@ -18,6 +18,7 @@ pub(crate) const SUITE: Suite = Suite {
     left_out: &[],
     limit: Duration::from_secs(300),
     quick: Quick::All,
+    manages: false,
     install,
     recipe: &[PACKAGE, PROGRAM],
     run,

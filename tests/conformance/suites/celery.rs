@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use warren_tests::programs::install_missing;
 
-use crate::case::{Case, Tally};
-use crate::python::{self, Pytest};
-use crate::suite::{Exception, Installation, Quick, Run, Suite};
+use warren_tests::trial::case::{Case, Tally};
+use warren_tests::trial::python::{self, Pytest};
+use warren_tests::trial::suite::{Exception, Installation, Quick, Run, Suite};
 
 pub(crate) const SUITE: Suite = Suite {
     name: "celery",
@@ -19,6 +19,7 @@ pub(crate) const SUITE: Suite = Suite {
     left_out: &LEFT_OUT,
     limit: Duration::from_secs(900),
     quick: Quick::Nothing,
+    manages: false,
     install,
     recipe: PACKAGES,
     run,

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use warren_tests::programs::install_missing;
 
-use crate::case::Tally;
-use crate::suite::{Quick, Suite, cases_of};
+use warren_tests::trial::case::Tally;
+use warren_tests::trial::suite::{Quick, Suite, cases_of};
 
 pub(crate) const BUNNY: Suite = Suite {
     name: "bunny",
@@ -16,6 +16,7 @@ pub(crate) const BUNNY: Suite = Suite {
     left_out: &[],
     limit: Duration::from_secs(120),
     quick: Quick::Nothing,
+    manages: false,
     install: |_| install_missing(&[("/usr/share/rubygems-integration/all/gems/bunny-2.19.0", "ruby-bunny")]),
     recipe: &[],
     run: |_| cases_of(Command::new("ruby").args(["-e", include_str!("../programs/tutorials.rb")])),
@@ -29,6 +30,7 @@ pub(crate) const PHP: Suite = Suite {
     left_out: &[],
     limit: Duration::from_secs(120),
     quick: Quick::Nothing,
+    manages: false,
     install: |_| install_missing(&[("php", "php-cli"), ("/usr/share/php/PhpAmqpLib/autoload.php", "php-amqplib")]),
     recipe: &[],
     run: |_| cases_of(Command::new("php").args(["-r", include_str!("../programs/tutorials.php")])),

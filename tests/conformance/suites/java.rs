@@ -8,8 +8,8 @@ use anyhow::Result;
 use warren_tests::command::output_of;
 use warren_tests::programs::install_missing;
 
-use crate::case::{Case, Tally};
-use crate::suite::{Installation, Quick, Run, Suite, cases_of, put};
+use warren_tests::trial::case::{Case, Tally};
+use warren_tests::trial::suite::{Installation, Quick, Run, Suite, cases_of, put};
 
 pub(crate) const CLIENT: Suite = Suite {
     name: "java-client",
@@ -19,6 +19,7 @@ pub(crate) const CLIENT: Suite = Suite {
     left_out: &[],
     limit: Duration::from_secs(300),
     quick: Quick::Nothing,
+    manages: false,
     install: |installation| install(installation, "Tutorials", TUTORIALS),
     recipe: &[CLIENT_POM, TUTORIALS],
     run: |run| launch(run, "Tutorials"),
@@ -32,6 +33,7 @@ pub(crate) const SPRING: Suite = Suite {
     left_out: &[],
     limit: Duration::from_secs(300),
     quick: Quick::Nothing,
+    manages: false,
     install: |installation| install(installation, "Spring", LISTENERS),
     recipe: &[SPRING_POM, LISTENERS],
     run: |run| launch(run, "Spring"),

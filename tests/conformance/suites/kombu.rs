@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::case::{Case, Tally};
-use crate::python::{self, Pytest};
-use crate::suite::{Installation, Quick, Run, Suite};
+use warren_tests::trial::case::{Case, Tally};
+use warren_tests::trial::python::{self, Pytest};
+use warren_tests::trial::suite::{Installation, Quick, Run, Suite};
 
 pub(crate) const SUITE: Suite = Suite {
     name: "kombu",
@@ -16,6 +16,7 @@ pub(crate) const SUITE: Suite = Suite {
     left_out: &[],
     limit: Duration::from_secs(300),
     quick: Quick::All,
+    manages: false,
     install,
     recipe: PACKAGES,
     run,

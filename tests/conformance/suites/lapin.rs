@@ -7,8 +7,8 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use warren_tests::command::output_of;
 
-use crate::case::{Case, Tally};
-use crate::suite::{Installation, Quick, Run, Suite};
+use warren_tests::trial::case::{Case, Tally};
+use warren_tests::trial::suite::{Installation, Quick, Run, Suite};
 
 pub(crate) const SUITE: Suite = Suite {
     name: "lapin",
@@ -18,6 +18,7 @@ pub(crate) const SUITE: Suite = Suite {
     left_out: &[],
     limit: Duration::from_secs(300),
     quick: Quick::All,
+    manages: false,
     install,
     recipe: &[MANIFEST],
     run,

@@ -13,7 +13,7 @@ mod pika;
 mod py_amqp;
 mod tutorials;
 
-use crate::suite::Suite;
+use warren_tests::trial::suite::Suite;
 
 /// All of them; the longest first, because two run at a time.
 pub(crate) const ALL: [Suite; 15] = [

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 
-use crate::case::{Case, Tally};
-use crate::python;
-use crate::suite::{Installation, Quick, Run, Suite, cases_of};
+use warren_tests::trial::case::{Case, Tally};
+use warren_tests::trial::python;
+use warren_tests::trial::suite::{Installation, Quick, Run, Suite, cases_of};
 
 pub(crate) const SUITE: Suite = Suite {
     name: "pika",
@@ -17,6 +17,7 @@ pub(crate) const SUITE: Suite = Suite {
     left_out: &[],
     limit: Duration::from_secs(300),
     quick: Quick::All,
+    manages: false,
     install,
     recipe: PACKAGES,
     run,

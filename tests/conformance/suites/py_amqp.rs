@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::case::{Case, Tally};
-use crate::certificates::{CA, CLIENT};
-use crate::python::{self, Pytest};
-use crate::suite::{Exception, Installation, Quick, Run, Suite};
+use warren_tests::trial::case::{Case, Tally};
+use warren_tests::trial::certificates::{CA, CLIENT};
+use warren_tests::trial::python::{self, Pytest};
+use warren_tests::trial::suite::{Exception, Installation, Quick, Run, Suite};
 
 pub(crate) const SUITE: Suite = Suite {
     name: "py-amqp",
@@ -17,6 +17,7 @@ pub(crate) const SUITE: Suite = Suite {
     left_out: &LEFT_OUT,
     limit: Duration::from_secs(120),
     quick: Quick::All,
+    manages: false,
     install,
     recipe: PACKAGES,
     run,

@@ -8,8 +8,8 @@ use warren_tests::command::output_of;
 use warren_tests::programs::install_missing;
 
 use super::lapin::cargo;
-use crate::case::{Case, Tally};
-use crate::suite::{Installation, Quick, Run, Suite, cases_of, put};
+use warren_tests::trial::case::{Case, Tally};
+use warren_tests::trial::suite::{Installation, Quick, Run, Suite, cases_of, put};
 
 pub(crate) const GO: Suite = Suite {
     name: "amqp091-go-tutorials",
@@ -19,6 +19,7 @@ pub(crate) const GO: Suite = Suite {
     left_out: &[],
     limit: Duration::from_secs(300),
     quick: Quick::All,
+    manages: false,
     install: install_go,
     recipe: &[GO_MODULE, GO_PROGRAM],
     run: |run| launch(run, "tutorials"),
@@ -32,6 +33,7 @@ pub(crate) const RUST: Suite = Suite {
     left_out: &[],
     limit: Duration::from_secs(300),
     quick: Quick::All,
+    manages: false,
     install: install_rust,
     recipe: &[RUST_MANIFEST, RUST_PROGRAM],
     run: |run| launch(run, "target/debug/tutorials"),

@@ -10,24 +10,26 @@ use rcgen::{
 };
 
 /// The authority's certificate.
-pub(crate) const CA: &str = "ca.pem";
+pub const CA: &str = "ca.pem";
 /// The broker's, for `localhost` and both loopback addresses.
-pub(crate) const SERVER: Pair = Pair { certificate: "server.pem", key: "server.key" };
+pub const SERVER: Pair = Pair { certificate: "server.pem", key: "server.key" };
 /// A client's.
-pub(crate) const CLIENT: Pair = Pair { certificate: "client.pem", key: "client.key" };
+pub const CLIENT: Pair = Pair { certificate: "client.pem", key: "client.key" };
 
 /// Files of a certificate and its key, in PEM.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Pair {
-    pub(crate) certificate: &'static str,
-    pub(crate) key: &'static str,
+pub struct Pair {
+    /// The certificate's.
+    pub certificate: &'static str,
+    /// The key's.
+    pub key: &'static str,
 }
 
 /// Writes all files into `folder`.
 ///
 /// # Errors
 /// A certificate cannot be made or written.
-pub(crate) fn write(folder: &Path) -> Result<()> {
+pub fn write(folder: &Path) -> Result<()> {
     let mut params = named("conformance authority");
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];

@@ -1,5 +1,19 @@
-//! One run of one suite: installed outside, run inside namespaces of its own with a fresh broker.
+//! Other projects' programs against a broker: [`Suite`]s, each pinned to a version, installed once into the cache, and run
+//! inside namespaces of its own with a fresh broker on the usual ports.
+//!
+//! A program that runs suites calls [`Trial::run_inside`] when it finds itself [inside](crate::sandbox::is_inside), and
+//! [`Choice::run`] otherwise.
 
+pub mod broker;
+pub mod case;
+pub mod certificates;
+mod choice;
+pub mod python;
+pub mod recorder;
+mod report;
+pub mod suite;
+
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
@@ -8,30 +22,34 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
-use warren_tests::command::tail;
-use warren_tests::sandbox;
 
-use crate::broker::{Broker, Product};
-use crate::case::{Case, Tally, Verdict};
-use crate::suite::{Run, Suite};
-use crate::{certificates, suites};
+use crate::command::tail;
+use crate::sandbox;
+
+use broker::{Broker, Product};
+use case::{Case, Tally, Verdict};
+use recorder::{Recorder, Request};
+use suite::{Run, Suite};
+
+pub use choice::Choice;
+pub use report::Report;
 
 /// In the environment of the process inside: the trial, as JSON.
 const VARIABLE: &str = "WARREN_TRIAL";
 
 /// What is run, and how.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Trial {
+pub struct Trial {
     /// Name of the suite.
-    pub(crate) suite: String,
+    pub suite: String,
     /// Which broker.
-    pub(crate) product: Product,
+    pub product: Product,
     /// Program of ours.
-    pub(crate) program: PathBuf,
+    pub program: PathBuf,
     /// Where logs and results go.
-    pub(crate) results: PathBuf,
+    pub results: PathBuf,
     /// Only what `make test` has time for.
-    pub(crate) is_quick: bool,
+    pub is_quick: bool,
 }
 
 /// What the process inside is told.
@@ -42,34 +60,46 @@ struct Order {
     scratch: PathBuf,
 }
 
+/// What the process inside reports.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct Findings {
+    cases: Vec<Case>,
+    requests: BTreeSet<Request>,
+}
+
 /// What came of it.
 #[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) suite: Suite,
-    pub(crate) cases: Vec<Case>,
+pub struct Outcome {
+    /// What was run.
+    pub suite: Suite,
+    /// What became of its cases.
+    pub cases: Vec<Case>,
+    /// What it asked the management API, if that is what it tests.
+    pub requests: BTreeSet<Request>,
     /// Why there are no cases, or not all.
-    pub(crate) error: Option<String>,
-    pub(crate) duration: Duration,
+    pub error: Option<String>,
+    /// Without its installation.
+    pub duration: Duration,
     /// Only a part of the suite was asked for.
-    pub(crate) is_quick: bool,
+    pub is_quick: bool,
 }
 
 impl Trial {
     /// Installs the suite if needed, and runs it.
-    pub(crate) fn run(&self, suite: &Suite) -> Outcome {
+    pub fn run(&self, suite: &Suite) -> Outcome {
         let begin = Instant::now();
         let result = suite.installed().and_then(|folder| {
             let begin = Instant::now();
-            self.cases(suite, &folder).map(|cases| (cases, begin.elapsed()))
+            self.findings(suite, &folder).map(|findings| (findings, begin.elapsed()))
         });
-        let (cases, error, duration) = match result {
-            Ok((cases, duration)) => (cases, None, duration),
-            Err(error) => (Vec::new(), Some(format!("{error:#}")), begin.elapsed()),
+        let (Findings { cases, requests }, error, duration) = match result {
+            Ok((findings, duration)) => (findings, None, duration),
+            Err(error) => (Findings::default(), Some(format!("{error:#}")), begin.elapsed()),
         };
-        Outcome { suite: *suite, cases, error, duration, is_quick: self.is_quick }
+        Outcome { suite: *suite, cases, requests, error, duration, is_quick: self.is_quick }
     }
 
-    fn cases(&self, suite: &Suite, folder: &Path) -> Result<Vec<Case>> {
+    fn findings(&self, suite: &Suite, folder: &Path) -> Result<Findings> {
         let log = self.results.join(format!("{}.log", suite.name));
         let output = File::create(&log).with_context(|| format!("create {}", log.display()))?;
         let scratch = TempDir::with_prefix("warren-conformance-").context("make a scratch folder")?;
@@ -95,17 +125,17 @@ impl Trial {
             std::thread::sleep(Duration::from_millis(100));
         };
         ensure!(status.success(), "the run failed:{}", tail(&log));
-        let cases = std::fs::read(order.file_of_cases()).context("read what became of the cases")?;
-        serde_json::from_slice(&cases).context("read what became of the cases")
+        let findings = std::fs::read(order.file_of_findings()).context("read what became of the cases")?;
+        serde_json::from_slice(&findings).context("read what became of the cases")
     }
 
-    /// What the process inside does.
+    /// What the process inside does, with a suite of these.
     ///
     /// # Errors
-    /// The broker does not start or does not live on, or the suite says nothing about any case.
-    pub(crate) fn run_inside() -> Result<ExitCode> {
+    /// It was not told what to do.
+    pub fn run_inside(suites: &[Suite]) -> Result<ExitCode> {
         let order: Order = serde_json::from_str(&std::env::var(VARIABLE).context("no trial was given")?)?;
-        let result = sandbox::furnish().and_then(|()| order.carry_out());
+        let result = sandbox::furnish().and_then(|()| order.carry_out(suites));
         // The last lines of the log are what a person sees: this sentence, and no backtrace.
         let Err(error) = result else { return Ok(ExitCode::SUCCESS) };
         eprintln!("{error:#}");
@@ -114,20 +144,22 @@ impl Trial {
 }
 
 impl Order {
-    fn file_of_cases(&self) -> PathBuf {
-        self.scratch.join("cases.json")
+    fn file_of_findings(&self) -> PathBuf {
+        self.scratch.join("findings.json")
     }
 
-    fn carry_out(&self) -> Result<()> {
+    /// Fails if the broker does not start or does not live on, or the suite says nothing about any case.
+    fn carry_out(&self, suites: &[Suite]) -> Result<()> {
         let Self { trial, folder, scratch } = self;
         let Trial { suite, product, program, results, is_quick } = trial;
-        let suite = suites::ALL.into_iter().find(|known| known.name == suite).context("there is no such suite")?;
+        let suite = suites.iter().find(|known| known.name == suite).context("there is no such suite")?;
         let (certificates, own) = (scratch.join("certificates"), scratch.join("own"));
         for folder in [&certificates, &own] {
             std::fs::create_dir(folder).with_context(|| format!("make {}", folder.display()))?;
         }
         certificates::write(&certificates)?;
-        let mut broker = Broker::start(*product, program, scratch, &certificates)?;
+        let mut broker = Broker::start(*product, program, scratch, &certificates, suite.manages)?;
+        let recorder = suite.manages.then(Recorder::open).transpose()?;
         let (product, is_quick) = (*product, *is_quick);
         let run = Run { folder, scratch: &own, product, broker: scratch, certificates: &certificates, is_quick };
         let cases = (suite.run)(&run);
@@ -136,23 +168,25 @@ impl Order {
         let cases = cases?;
         broker.check()?;
         ensure!(!cases.is_empty(), "the suite ran no test");
-        std::fs::write(self.file_of_cases(), serde_json::to_vec(&cases)?).context("write what became of the cases")
+        let findings = Findings { cases, requests: recorder.map(|recorder| recorder.requests()).unwrap_or_default() };
+        std::fs::write(self.file_of_findings(), serde_json::to_vec(&findings)?)
+            .context("write what became of the cases")
     }
 }
 
 impl Outcome {
     /// What became of the cases.
-    pub(crate) fn tally(&self) -> Tally {
+    pub fn tally(&self) -> Tally {
         Tally::of(&self.cases)
     }
 
     /// Cases that failed.
-    pub(crate) fn failures(&self) -> impl Iterator<Item = &Case> {
+    pub fn failures(&self) -> impl Iterator<Item = &Case> {
         self.cases.iter().filter(|case| case.verdict == Verdict::Failed)
     }
 
     /// What else is wrong: the suite did not run to its end, or has fewer cases than it should.
-    pub(crate) fn complaints(&self) -> Vec<String> {
+    pub fn complaints(&self) -> Vec<String> {
         if let Some(error) = &self.error {
             return vec![error.clone()];
         }
@@ -165,7 +199,7 @@ impl Outcome {
     }
 
     /// A line for people who wait.
-    pub(crate) fn line(&self) -> String {
+    pub fn line(&self) -> String {
         let Suite { name, version, rabbitmq, .. } = self.suite;
         let (tally, seconds) = (self.tally(), self.duration.as_secs());
         match &self.error {

@@ -4,40 +4,42 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::programs::{Lock, cache_folder};
 use anyhow::{Context, Result, ensure};
-use warren_tests::programs::{Lock, cache_folder};
 
-use crate::broker::Product;
-use crate::case::{Case, Tally};
+use super::broker::Product;
+use super::case::{Case, Tally};
 
 /// A suite, pinned to a version.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Suite {
+pub struct Suite {
     /// As it is called on the command line and in the table.
-    pub(crate) name: &'static str,
+    pub name: &'static str,
     /// Version of the client that it tests with.
-    pub(crate) version: &'static str,
+    pub version: &'static str,
     /// What it exercises.
-    pub(crate) covers: &'static str,
+    pub covers: &'static str,
     /// What RabbitMQ 4.3.6 made of it, asked by this program. If fewer cases run in a whole run, it is a failure.
-    pub(crate) rabbitmq: Tally,
+    pub rabbitmq: Tally,
     /// Cases that are not run at all, with neither broker.
-    pub(crate) left_out: &'static [Exception],
+    pub left_out: &'static [Exception],
     /// How long it may take before it is killed.
-    pub(crate) limit: Duration,
+    pub limit: Duration,
     /// What of it belongs to `make test`.
-    pub(crate) quick: Quick,
+    pub quick: Quick,
+    /// It asks the management API, through a [recorder](super::recorder) on `localhost:15672`.
+    pub manages: bool,
     /// What has to be there before it runs. Everything that comes from a registry comes here.
-    pub(crate) install: fn(&Installation<'_>) -> Result<()>,
+    pub install: fn(&Installation<'_>) -> Result<()>,
     /// Changes when `install` would install something else.
-    pub(crate) recipe: &'static [&'static str],
+    pub recipe: &'static [&'static str],
     /// Runs it against the broker on the usual ports and says what became of its cases.
-    pub(crate) run: fn(&Run<'_>) -> Result<Vec<Case>>,
+    pub run: fn(&Run<'_>) -> Result<Vec<Case>>,
 }
 
 /// What of a suite is worth its time in `make test`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Quick {
+pub enum Quick {
     /// All of it.
     All,
     /// Nothing.
@@ -48,37 +50,37 @@ pub(crate) enum Quick {
 
 /// A case that is left out, or that fails and may.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Exception {
+pub struct Exception {
     /// Name of the case, or the beginning of several names.
-    pub(crate) case: &'static str,
+    pub case: &'static str,
     /// Why, as a sentence for the docs.
-    pub(crate) reason: &'static str,
+    pub reason: &'static str,
 }
 
 /// Where a suite is installed.
 #[derive(Debug)]
-pub(crate) struct Installation<'a> {
+pub struct Installation<'a> {
     /// A folder of its own in the cache.
-    pub(crate) folder: &'a Path,
+    pub folder: &'a Path,
     /// As in [`Suite`].
-    pub(crate) version: &'a str,
+    pub version: &'a str,
 }
 
 /// One run of a suite.
 #[derive(Debug)]
-pub(crate) struct Run<'a> {
+pub struct Run<'a> {
     /// Where it is installed.
-    pub(crate) folder: &'a Path,
+    pub folder: &'a Path,
     /// An empty folder.
-    pub(crate) scratch: &'a Path,
+    pub scratch: &'a Path,
     /// Which broker is judged.
-    pub(crate) product: Product,
+    pub product: Product,
     /// Where it keeps its `data`, and what it says in `broker.log`.
-    pub(crate) broker: &'a Path,
+    pub broker: &'a Path,
     /// Certificates for TLS: see [`crate::certificates`].
-    pub(crate) certificates: &'a Path,
+    pub certificates: &'a Path,
     /// Only what `make test` has time for.
-    pub(crate) is_quick: bool,
+    pub is_quick: bool,
 }
 
 impl Suite {
@@ -86,7 +88,7 @@ impl Suite {
     ///
     /// # Errors
     /// Something cannot be fetched or built.
-    pub(crate) fn installed(&self) -> Result<PathBuf> {
+    pub fn installed(&self) -> Result<PathBuf> {
         let folder = cache_folder()?.join("conformance").join(format!("{}-{}", self.name, self.version));
         let lock = folder.with_file_name(format!("{}-{}.lock", self.name, self.version));
         let _lock = Lock::of(&lock, "another run installs the suite")?;
@@ -111,7 +113,7 @@ impl Suite {
 ///
 /// # Errors
 /// It cannot be started.
-pub(crate) fn succeeds(command: &mut Command) -> Result<bool> {
+pub fn succeeds(command: &mut Command) -> Result<bool> {
     eprintln!("+ {command:?}");
     Ok(command.status().with_context(|| format!("start {}", command.get_program().display()))?.success())
 }
@@ -120,7 +122,7 @@ pub(crate) fn succeeds(command: &mut Command) -> Result<bool> {
 ///
 /// # Errors
 /// It cannot be started, or ends before its last case.
-pub(crate) fn cases_of(program: &mut Command) -> Result<Vec<Case>> {
+pub fn cases_of(program: &mut Command) -> Result<Vec<Case>> {
     eprintln!("+ {program:?}");
     let output = program.stdin(Stdio::null()).stderr(Stdio::inherit()).output();
     let output = output.with_context(|| format!("start {}", program.get_program().display()))?;
@@ -139,7 +141,7 @@ pub(crate) fn cases_of(program: &mut Command) -> Result<Vec<Case>> {
 ///
 /// # Errors
 /// It cannot be written.
-pub(crate) fn put(folder: &Path, file: &str, text: &str) -> Result<()> {
+pub fn put(folder: &Path, file: &str, text: &str) -> Result<()> {
     let path = folder.join(file);
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).with_context(|| format!("make {}", folder.display()))?;

@@ -6,13 +6,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::command::{output_of, tail};
+use crate::rabbitmq::Chroot;
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
-use warren_tests::command::{output_of, tail};
-use warren_tests::rabbitmq::Chroot;
 
-use crate::certificates::{CA, SERVER};
+use super::certificates::{CA, SERVER};
+use super::recorder::MANAGEMENT;
 
 /// How long a broker may take until its ports are open.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -24,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// Which broker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Product {
+pub enum Product {
     /// Ours.
     Warren,
     /// RabbitMQ from Debian, as a measure.
@@ -33,7 +34,7 @@ pub(crate) enum Product {
 
 /// A running broker. It is killed when the value is dropped.
 #[derive(Debug)]
-pub(crate) struct Broker {
+pub struct Broker {
     process: Child,
     log: PathBuf,
 }
@@ -43,30 +44,32 @@ impl Broker {
     ///
     /// # Errors
     /// It does not open its ports; the error has the last lines of what it said.
-    pub(crate) fn start(product: Product, program: &Path, scratch: &Path, certificates: &Path) -> Result<Self> {
+    pub fn start(product: Product, program: &Path, scratch: &Path, certificates: &Path, manages: bool) -> Result<Self> {
         let (data, log) = (scratch.join("data"), scratch.join("broker.log"));
         std::fs::create_dir_all(&data).context("make a data folder")?;
         // In a mount namespace of our own: it goes with the run.
         output_of(Command::new("mount").args(["-t", "tmpfs", "-o", VOLUME, "tmpfs"]).arg(&data))?;
         let mut command = match product {
             Product::Warren => warren(program, &data, certificates)?,
-            Product::Rabbitmq => rabbitmq(&data, certificates)?,
+            Product::Rabbitmq => rabbitmq(&data, certificates, manages)?,
         };
         let said = File::create(&log).context("make the broker's log")?;
         let command = command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
         let mut broker = Self { process: command.spawn().context("start the broker")?, log };
         for port in [5672, 5671] {
-            broker.wait_for(port)?;
+            broker.wait_for(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+        }
+        if manages {
+            broker.wait_for(MANAGEMENT)?;
         }
         Ok(broker)
     }
 
-    fn wait_for(&mut self, port: u16) -> Result<()> {
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    fn wait_for(&mut self, address: SocketAddr) -> Result<()> {
         let start = Instant::now();
         while TcpStream::connect(address).is_err() {
             if self.process.try_wait()?.is_some() || start.elapsed() > PATIENCE {
-                bail!("the broker did not open port {port}; it said:{}", tail(&self.log));
+                bail!("the broker did not open {address}; it said:{}", tail(&self.log));
             }
             std::thread::sleep(LOOK);
         }
@@ -74,7 +77,7 @@ impl Broker {
     }
 
     /// Fails if the broker has ended, or has said that a task of it panicked.
-    pub(crate) fn check(&mut self) -> Result<()> {
+    pub fn check(&mut self) -> Result<()> {
         if let Some(status) = self.process.try_wait()? {
             bail!("the broker has ended ({status}); it said:{}", tail(&self.log));
         }
@@ -120,21 +123,27 @@ const RABBITMQ_CONFIG: &str = "\
     ssl_options.keyfile = /mnt/data/server.key\nssl_options.verify = verify_peer\n\
     ssl_options.fail_if_no_peer_cert = false\nmax_message_size = 134217728\n\
     deprecated_features.permit.transient_nonexcl_queues = true\ndeprecated_features.permit.global_qos = true\n\
-    deprecated_features.permit.queue_master_locator = true\n";
+    deprecated_features.permit.queue_master_locator = true\nmanagement.tcp.ip = 127.0.0.2\n";
+/// The plugins of RabbitMQ whose work our broker does by itself, management first.
+const PLUGINS: &str = "[rabbitmq_management,rabbitmq_consistent_hash_exchange,rabbitmq_random_exchange].\n";
 
-fn rabbitmq(data: &Path, certificates: &Path) -> Result<Command> {
+fn rabbitmq(data: &Path, certificates: &Path, manages: bool) -> Result<Command> {
     std::fs::write(data.join("rabbitmq.conf"), RABBITMQ_CONFIG).context("write RabbitMQ's settings")?;
+    if manages {
+        std::fs::write(data.join("enabled_plugins"), PLUGINS).context("write RabbitMQ's plugins")?;
+    }
     for file in [CA, SERVER.certificate, SERVER.key] {
         std::fs::copy(certificates.join(file), data.join(file)).with_context(|| format!("copy {file}"))?;
     }
-    Ok(Chroot::of_rabbitmq()?.server(data, &[]))
+    let plugins = "RABBITMQ_ENABLED_PLUGINS_FILE=/mnt/data/enabled_plugins".to_owned();
+    Ok(Chroot::of_rabbitmq()?.server(data, &[plugins]))
 }
 
 /// A program that does what `rabbitmqctl` does, for the RabbitMQ that runs.
 ///
 /// # Errors
 /// RabbitMQ is not installed.
-pub(crate) fn rabbitmqctl() -> Result<String> {
+pub fn rabbitmqctl() -> Result<String> {
     const SCRIPT: &str = r#"exec nsenter --target "$(pidof -s beam.smp)" --mount chroot ROOT env -i HOME=/mnt/data \
         LANG=C.UTF-8 PATH=/usr/sbin:/usr/bin:/sbin:/bin RABBITMQ_NODENAME=rabbit@localhost \
         /usr/lib/rabbitmq/bin/rabbitmqctl "$@""#;

@@ -2,43 +2,30 @@
 
 use std::fmt::Write;
 
-use crate::case::{Tally, Verdict};
-use crate::trial::Outcome;
+use super::Outcome;
+use super::case::{Tally, Verdict};
 
 /// What came of all suites.
 #[derive(Debug)]
-pub(crate) struct Report {
-    outcomes: Vec<Outcome>,
+pub struct Report {
+    /// What is said before all numbers.
+    pub introduction: &'static str,
     /// The broker that was judged.
-    broker: String,
+    pub broker: String,
+    /// What came of each suite.
+    pub outcomes: Vec<Outcome>,
 }
 
-const INTRODUCTION: &str = "\
-# Conformance
-
-Written by `make conformance PUBLISH=1`; not edited. All numbers of this page come from one run.
-
-Code that works with RabbitMQ works with Warren: that is the bar, and the judges are clients that we did not write. Where their
-packages carry their own tests, those run; where not, programs of ours use them as anybody would. Each suite meets a fresh broker in
-a network namespace of its own. Versions are pinned, and everything is installed from the package registries by name.
-
-The last column is what the same program counted with RabbitMQ 4.3.6 when it was asked by `make conformance CONFORMANCE=\"--broker rabbitmq\"`.
-";
-
 impl Report {
-    pub(crate) fn new(broker: String, outcomes: Vec<Outcome>) -> Self {
-        Self { outcomes, broker }
-    }
-
     /// How many cases passed, and how many failed that may not; a suite that could not be run is one of these.
-    pub(crate) fn totals(&self) -> (u64, u64) {
+    pub fn totals(&self) -> (u64, u64) {
         let passed = self.outcomes.iter().map(|outcome| u64::from(outcome.tally().passed)).sum();
         let failed = |outcome: &Outcome| outcome.failures().count() + outcome.complaints().len();
         (passed, self.outcomes.iter().map(failed).sum::<usize>() as u64)
     }
 
     /// A line for each failure; of a suite that fails in many ways, for the first of them.
-    pub(crate) fn failures(&self) -> String {
+    pub fn failures(&self) -> String {
         const LINES: usize = 40;
         let mut text = String::new();
         for outcome in &self.outcomes {
@@ -57,11 +44,12 @@ impl Report {
         text
     }
 
-    /// The page `docs/conformance.md`.
-    pub(crate) fn page(&self) -> String {
+    /// A page of the docs.
+    pub fn page(&self) -> String {
         let (passed, failed) = self.totals();
         format!(
-            "{INTRODUCTION}\n{}: **{passed} passed, {failed} failed.**\n\n{}{}",
+            "{}\n{}: **{passed} passed, {failed} failed.**\n\n{}{}",
+            self.introduction,
             self.broker,
             self.table(),
             self.not_passed()

@@ -3,18 +3,18 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use crate::command::output_of;
+use crate::programs::install_packages;
 use anyhow::{Context, Result};
-use warren_tests::command::output_of;
-use warren_tests::programs::install_packages;
 
-use crate::case::Case;
-use crate::suite::{Exception, Installation, Run, succeeds};
+use super::case::Case;
+use super::suite::{Exception, Installation, Run, succeeds};
 
 /// Makes an environment with these packages.
 ///
 /// # Errors
 /// A package cannot be installed.
-pub(crate) fn environment(installation: &Installation<'_>, packages: &[&str]) -> Result<()> {
+pub fn environment(installation: &Installation<'_>, packages: &[&str]) -> Result<()> {
     // Debian's python3 alone cannot make environments: this is what it lacks.
     let has_venv = Command::new("python3").args(["-c", "import ensurepip"]).output();
     if !has_venv.is_ok_and(|output| output.status.success()) {
@@ -29,7 +29,7 @@ pub(crate) fn environment(installation: &Installation<'_>, packages: &[&str]) ->
 ///
 /// # Errors
 /// It cannot be fetched or unpacked.
-pub(crate) fn source(installation: &Installation<'_>, name: &str) -> Result<()> {
+pub fn source(installation: &Installation<'_>, name: &str) -> Result<()> {
     let (download, source) = (installation.folder.join("download"), installation.folder.join("source"));
     let package = format!("{name}=={}", installation.version);
     let mut pip = pip(installation);
@@ -46,14 +46,14 @@ pub(crate) fn source(installation: &Installation<'_>, name: &str) -> Result<()> 
 
 /// A run of pytest in the suite's sources.
 #[derive(Debug)]
-pub(crate) struct Pytest {
+pub struct Pytest {
     command: Command,
     cases: PathBuf,
 }
 
 impl Pytest {
     /// pytest with its plugins, without what the sources' own settings add.
-    pub(crate) fn new(run: &Run<'_>) -> Result<Self> {
+    pub fn new(run: &Run<'_>) -> Result<Self> {
         const PLUGIN: &str = include_str!("programs/cases.py");
         let (cases, plugin) = (run.scratch.join("cases"), run.scratch.join("warren_cases.py"));
         std::fs::write(&plugin, PLUGIN).context("write the plugin")?;
@@ -64,18 +64,23 @@ impl Pytest {
         Ok(Self { command, cases })
     }
 
-    pub(crate) fn args(mut self, arguments: &[&str]) -> Self {
+    /// Adds arguments.
+    #[must_use]
+    pub fn args(mut self, arguments: &[&str]) -> Self {
         self.command.args(arguments);
         self
     }
 
     /// Leaves these cases out.
-    pub(crate) fn without(mut self, cases: &[Exception]) -> Self {
+    #[must_use]
+    pub fn without(mut self, cases: &[Exception]) -> Self {
         self.command.args(cases.iter().map(|exception| format!("--deselect={}", exception.case)));
         self
     }
 
-    pub(crate) fn env(mut self, name: &str, value: &str) -> Self {
+    /// Sets a variable of its environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: &str) -> Self {
         self.command.env(name, value);
         self
     }
@@ -84,7 +89,7 @@ impl Pytest {
     ///
     /// # Errors
     /// It ends without a case.
-    pub(crate) fn cases(mut self) -> Result<Vec<Case>> {
+    pub fn cases(mut self) -> Result<Vec<Case>> {
         // What it counts is in the lines of the plugin.
         succeeds(&mut self.command)?;
         let lines = std::fs::read_to_string(&self.cases).context("pytest wrote nothing")?;

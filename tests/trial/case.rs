@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 
 /// One case.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Case {
+pub struct Case {
     /// As its suite calls it.
-    pub(crate) name: String,
+    pub name: String,
     /// What became of it.
-    pub(crate) verdict: Verdict,
+    pub verdict: Verdict,
     /// Why it did not pass, in a few words, as far as the suite says so.
-    pub(crate) detail: String,
+    pub detail: String,
 }
 
 /// What became of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Verdict {
+pub enum Verdict {
     /// It is as it should be.
     Passed,
     /// It is not.
@@ -30,10 +30,13 @@ pub(crate) enum Verdict {
 
 /// How many cases became what.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub(crate) struct Tally {
-    pub(crate) passed: u32,
-    pub(crate) failed: u32,
-    pub(crate) skipped: u32,
+pub struct Tally {
+    /// As they should be.
+    pub passed: u32,
+    /// Not so.
+    pub failed: u32,
+    /// Left out by their suites.
+    pub skipped: u32,
 }
 
 impl Case {
@@ -42,7 +45,7 @@ impl Case {
     }
 
     /// Lines `passed<TAB>name<TAB>detail`, as our programs and our pytest plugin print them. Other lines are not read.
-    pub(crate) fn from_lines(text: &str) -> Vec<Self> {
+    pub fn from_lines(text: &str) -> Vec<Self> {
         let read = |line: &str| {
             let mut fields = line.splitn(3, '\t');
             let verdict = match fields.next()? {
@@ -58,7 +61,7 @@ impl Case {
 
     /// What `go test -v` prints: `--- PASS: TestName (0.00s)`, indented for subtests. A test that has begun and never ends
     /// has failed. What a test logs is the detail of the last line before it.
-    pub(crate) fn from_go(text: &str) -> Vec<Self> {
+    pub fn from_go(text: &str) -> Vec<Self> {
         let (mut cases, mut begun) = (Vec::<Self>::new(), Vec::<&str>::new());
         for line in text.lines().map(str::trim_start) {
             if let Some(name) = line.strip_prefix("=== RUN") {
@@ -82,7 +85,7 @@ impl Case {
     }
 
     /// What `cargo test` prints: `test name ... ok`, with `prefix` before each name.
-    pub(crate) fn from_cargo(text: &str, prefix: &str) -> Vec<Self> {
+    pub fn from_cargo(text: &str, prefix: &str) -> Vec<Self> {
         let read = |line: &str| {
             let (name, verdict) = line.strip_prefix("test ")?.split_once(" ... ")?;
             let verdict = match verdict.split([',', ' ']).next()? {
@@ -99,7 +102,7 @@ impl Case {
 
 impl Tally {
     /// Counts cases.
-    pub(crate) fn of(cases: &[Case]) -> Self {
+    pub fn of(cases: &[Case]) -> Self {
         let count = |verdict| cases.iter().filter(|case| case.verdict == verdict).count() as u32;
         Self { passed: count(Verdict::Passed), failed: count(Verdict::Failed), skipped: count(Verdict::Skipped) }
     }
