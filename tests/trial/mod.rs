@@ -4,13 +4,16 @@
 //! A program that runs suites calls [`Trial::run_inside`] when it finds itself [inside](crate::sandbox::is_inside), and
 //! [`Choice::run`] otherwise.
 
+pub mod api;
 pub mod broker;
 pub mod case;
 pub mod certificates;
 mod choice;
+pub mod go;
 pub mod python;
 pub mod recorder;
 mod report;
+pub mod rust;
 pub mod suite;
 
 use std::collections::BTreeSet;

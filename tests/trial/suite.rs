@@ -83,6 +83,18 @@ pub struct Run<'a> {
     pub is_quick: bool,
 }
 
+impl Run<'_> {
+    /// How long what happens takes to be in the answers of the management API, in milliseconds: RabbitMQ collects it now
+    /// and then.
+    #[must_use]
+    pub fn statistics_age(&self) -> &'static str {
+        match self.product {
+            Product::Warren => "100",
+            Product::Rabbitmq => "5500",
+        }
+    }
+}
+
 impl Suite {
     /// The folder it is installed in. Installs it if it is not there, or was installed by another recipe.
     ///

@@ -5,13 +5,11 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use serde_json::Value;
-use warren_tests::command::output_of;
-use warren_tests::programs::install_missing;
 
 use crate::gateway::{self, GATEWAY_PORT};
 use warren_tests::trial::broker::{Product, rabbitmqctl};
 use warren_tests::trial::case::{Case, Tally};
+use warren_tests::trial::go;
 use warren_tests::trial::suite::{Installation, Quick, Run, Suite};
 
 pub(crate) const SUITE: Suite = Suite {
@@ -33,17 +31,9 @@ const MODULE: &str = "github.com/rabbitmq/amqp091-go@v1.14.0";
 /// These take seconds each because they wait for time to pass.
 const SLOW: &str = "Recovery|Reconnect|Alarm|Heartbeat";
 
-/// Compiles the tests from a copy of the module, which Go keeps read-only.
 fn install(installation: &Installation<'_>) -> Result<()> {
-    install_missing(&[("go", "golang-go")])?;
-    let folder = installation.folder;
-    let described = output_of(Command::new("go").args(["mod", "download", "-json", MODULE]).current_dir(folder))?;
-    let described: Value = serde_json::from_str(&described).context("read what go says about the module")?;
-    let module = described["Dir"].as_str().context("go says where the module is")?;
-    let source = folder.join("source");
-    output_of(Command::new("cp").args(["--recursive", "--no-preserve=mode", module]).arg(&source))?;
-    let test = ["test", "-c", "-tags", "integration", "-o", "../amqp091.test", "."];
-    output_of(Command::new("go").args(test).current_dir(&source)).map(drop)
+    let source = go::source(installation, MODULE)?;
+    go::go(&source, &["test", "-c", "-tags", "integration", "-o", "../amqp091.test", "."])
 }
 
 fn run(run: &Run<'_>) -> Result<Vec<Case>> {

@@ -7,8 +7,8 @@ use anyhow::Result;
 use warren_tests::command::output_of;
 use warren_tests::programs::install_missing;
 
-use super::lapin::cargo;
 use warren_tests::trial::case::{Case, Tally};
+use warren_tests::trial::rust::cargo;
 use warren_tests::trial::suite::{Installation, Quick, Run, Suite, cases_of, put};
 
 pub(crate) const GO: Suite = Suite {

@@ -1,0 +1,69 @@
+//! `management`: real tools against the management API of our broker.
+//!
+//! Each has a broker of its own, as in `conformance`. Every request is written down: the table of paths in
+//! docs/management-tools.md is made of that, and nothing else.
+
+mod rabbit_hole;
+mod rabbitmqadmin;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, ensure};
+use clap::Parser;
+use warren_tests::release::workspace;
+use warren_tests::sandbox;
+use warren_tests::trial::suite::Suite;
+use warren_tests::trial::{Choice, Report, Trial};
+
+/// All of them; the longest first, because two run at a time.
+const SUITES: [Suite; 3] = [rabbitmqadmin::TOOL, rabbitmqadmin::LIBRARY, rabbit_hole::SUITE];
+
+const INTRODUCTION: &str = "\
+# Tools that use the management API
+
+Written by `make management PUBLISH=1`; not edited. All numbers of this page come from one run.
+
+These are other people's programs, at the versions named here, against the API on port 15672 as they find it. Where their packages
+carry tests, those run. The last column is what the same tests counted with RabbitMQ 4.3.6.
+";
+
+/// Judge the management API by tools that we did not write. Needs root.
+#[derive(Parser)]
+struct Arguments {
+    #[command(flatten)]
+    choice: Choice,
+    /// Say which tools there are.
+    #[arg(long)]
+    list: bool,
+    /// Write docs/management-tools.md. Takes a full run of our broker.
+    #[arg(long)]
+    publish: bool,
+}
+
+fn main() -> Result<ExitCode> {
+    if sandbox::is_inside() {
+        return Trial::run_inside(&SUITES);
+    }
+    let Arguments { choice, list, publish } = Arguments::parse();
+    let mut out = std::io::stdout().lock();
+    if list {
+        for suite in SUITES {
+            writeln!(out, "{:<20} {:<8} {}", suite.name, suite.version, suite.covers)?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    ensure!(!publish || choice.is_whole(), "what is published is a full run of our broker");
+    let outcomes = choice.run("management", &SUITES)?;
+    let report = Report { introduction: INTRODUCTION, broker: choice.judged()?, outcomes };
+    write!(out, "{}", report.failures())?;
+    let page = choice.results_of("management").join("management-tools.md");
+    std::fs::write(page, report.page()).context("write the report")?;
+    if publish {
+        let page = workspace().join("docs/management-tools.md");
+        std::fs::write(page, report.page()).context("write docs/management-tools.md")?;
+    }
+    let (passed, failed) = report.totals();
+    writeln!(out, "{passed} passed, {failed} failed")?;
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

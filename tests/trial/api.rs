@@ -1,0 +1,33 @@
+//! A few requests to the management API, for what a suite finds when it begins.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+
+use super::recorder::MANAGEMENT;
+
+/// How long an answer may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// `guest:guest`, as basic authentication has it.
+const GUEST: &str = "Z3Vlc3Q6Z3Vlc3Q=";
+
+/// Puts `body` at `path`, past the recorder: it is not a tool that does.
+///
+/// # Errors
+/// The broker refuses it; the error has its answer.
+pub fn put(path: &str, body: &str) -> Result<()> {
+    let mut stream = TcpStream::connect(MANAGEMENT).context("reach the management API")?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let length = body.len();
+    write!(
+        stream,
+        "PUT {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nAuthorization: Basic {GUEST}\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    ensure!(answer.starts_with("HTTP/1.1 20"), "{path} was not put: {answer}");
+    Ok(())
+}
