@@ -3,8 +3,11 @@
 //! Each has a broker of its own, as in `conformance`. Every request is written down: the table of paths in
 //! docs/management-tools.md is made of that, and nothing else.
 
+mod amqpstorm;
+mod keda;
 mod rabbit_hole;
 mod rabbitmqadmin;
+mod telegraf;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -17,7 +20,8 @@ use warren_tests::trial::suite::Suite;
 use warren_tests::trial::{Choice, Report, Trial};
 
 /// All of them; the longest first, because two run at a time.
-const SUITES: [Suite; 3] = [rabbitmqadmin::TOOL, rabbitmqadmin::LIBRARY, rabbit_hole::SUITE];
+const SUITES: [Suite; 6] =
+    [rabbitmqadmin::TOOL, rabbitmqadmin::LIBRARY, rabbit_hole::SUITE, keda::SUITE, telegraf::SUITE, amqpstorm::SUITE];
 
 const INTRODUCTION: &str = "\
 # Tools that use the management API

@@ -123,7 +123,8 @@ const RABBITMQ_CONFIG: &str = "\
     ssl_options.keyfile = /mnt/data/server.key\nssl_options.verify = verify_peer\n\
     ssl_options.fail_if_no_peer_cert = false\nmax_message_size = 134217728\n\
     deprecated_features.permit.transient_nonexcl_queues = true\ndeprecated_features.permit.global_qos = true\n\
-    deprecated_features.permit.queue_master_locator = true\nmanagement.tcp.ip = 127.0.0.2\n";
+    deprecated_features.permit.queue_master_locator = true\nmanagement.tcp.ip = 127.0.0.2\n\
+    management.tcp.request_timeout = 60000\n";
 /// The plugins of RabbitMQ whose work our broker does by itself, management first.
 const PLUGINS: &str = "[rabbitmq_management,rabbitmq_consistent_hash_exchange,rabbitmq_random_exchange].\n";
 

@@ -21,10 +21,10 @@ var wait, _ = time.ParseDuration(os.Getenv("WAIT_MS") + "ms")
 type lines struct{}
 
 func (lines) SpecSuiteWillBegin(config.GinkgoConfigType, *types.SuiteSummary) {}
-func (lines) BeforeSuiteDidRun(*types.SetupSummary)                          {}
-func (lines) SpecWillRun(*types.SpecSummary)                                 {}
-func (lines) AfterSuiteDidRun(*types.SetupSummary)                           {}
-func (lines) SpecSuiteDidEnd(*types.SuiteSummary)                            {}
+func (lines) BeforeSuiteDidRun(*types.SetupSummary)                           {}
+func (lines) SpecWillRun(*types.SpecSummary)                                  {}
+func (lines) AfterSuiteDidRun(*types.SetupSummary)                            {}
+func (lines) SpecSuiteDidEnd(*types.SuiteSummary)                             {}
 
 func (lines) SpecDidComplete(spec *types.SpecSummary) {
 	// The first text is the whole file's.
