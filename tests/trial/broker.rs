@@ -101,7 +101,7 @@ fn warren(program: &Path, data: &Path, certificates: &Path) -> Result<Command> {
     let file = data.with_file_name("warren.toml");
     let path = |file: &str| certificates.join(file);
     let config = format!(
-        "max_message_bytes = 134217728\n[tls]\n\
+        "max_message_bytes = 134217728\nlisteners.management = \"{MANAGEMENT}\"\n[tls]\n\
          certificate = {:?}\nkey = {:?}\nca = {:?}\nclient_certificates = \"optional\"\n",
         path(SERVER.certificate),
         path(SERVER.key),
@@ -111,7 +111,8 @@ fn warren(program: &Path, data: &Path, certificates: &Path) -> Result<Command> {
     let mut command = Command::new(program);
     command.args(["serve", "--log", "info", "--data-dir"]).arg(data);
     command.arg("--config").arg(file);
-    command.env_remove("WARREN_CONFIG").env_remove("WARREN_LOGGING_FILTER");
+    // What tells this process about its trial would be settings for the broker.
+    command.env_clear();
     Ok(command)
 }
 
