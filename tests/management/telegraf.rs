@@ -13,7 +13,7 @@ pub(crate) const SUITE: Suite = Suite {
     name: "telegraf",
     version: "1.37.2",
     covers: "what its plugin makes of overview, nodes, memory, queues and exchanges",
-    rabbitmq: Tally { passed: 0, failed: 0, skipped: 0 },
+    rabbitmq: Tally { passed: 26, failed: 0, skipped: 0 },
     left_out: &[],
     limit: Duration::from_secs(600),
     quick: Quick::All,

@@ -151,6 +151,16 @@ impl Authentication {
         }
     }
 
+    /// The name of the node's own user, who is not in the topology; none if its file cannot be read.
+    pub(crate) fn node_user(&self, topology: &Topology) -> Option<String> {
+        self.passwords.node_user_name(topology)
+    }
+
+    /// Whether the configuration names the node's own user, whose place nobody can take then.
+    pub(crate) fn configures_node_user(&self) -> bool {
+        self.passwords.configures_node_user()
+    }
+
     /// The hash that a user with this new password is made with. It takes tens of milliseconds, and waits for others.
     ///
     /// # Errors

@@ -140,6 +140,16 @@ impl Passwords {
         if is_from_afar { Err(LoginError::GuestFromAfar) } else { Ok(()) }
     }
 
+    /// The name of the node's own user; none if its file cannot be read, or is no text.
+    pub(super) fn node_user_name(&self, topology: &Topology) -> Option<String> {
+        String::from_utf8(self.node_user(topology).ok()??.name).ok()
+    }
+
+    /// Whether the configuration names that user.
+    pub(super) fn configures_node_user(&self) -> bool {
+        self.default_user.is_some()
+    }
+
     fn verified<T>(&self, with: impl FnOnce(&mut Verified) -> T) -> T {
         with(&mut self.verified.lock().unwrap_or_else(PoisonError::into_inner))
     }

@@ -67,6 +67,16 @@ impl Call {
         self.topology.vhosts().filter(|vhost| self.caller.sees(&self.topology, vhost.name()))
     }
 
+    /// Whether this is the name of the node's own user, who may do everything everywhere and is not in the topology.
+    pub(super) fn is_node_user(&self, name: &str) -> bool {
+        self.node_user().is_some_and(|node| node == name)
+    }
+
+    /// The name of the node's own user.
+    pub(super) fn node_user(&self) -> Option<String> {
+        self.shared.authentication.node_user(&self.topology)
+    }
+
     /// The body as what it should be. What is in it beside that is passed over, as in RabbitMQ.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, Failure> {
         let body: &[u8] = if self.body.iter().all(u8::is_ascii_whitespace) { b"{}" } else { &self.body };

@@ -1,5 +1,7 @@
 //! Rights of users: permissions, and topic permissions.
 
+use std::sync::Arc;
+
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use warren_core::topology::{Administration, PermissionsRecord, TopicPermissionsRecord};
@@ -65,6 +67,9 @@ pub(super) const ROUTES: &[Route] = &[
     ),
 ];
 
+/// The pattern that every name matches.
+const ALL: &str = ".*";
+
 /// Permissions as JSON.
 pub(super) fn shape(record: &PermissionsRecord) -> Json {
     json!({
@@ -87,8 +92,15 @@ pub(super) fn topic_shape(record: &TopicPermissionsRecord) -> Json {
     })
 }
 
-fn shapes(call: &Call, is_asked: impl Fn(&PermissionsRecord) -> bool) -> Vec<Json> {
-    call.topology.permissions().filter(|record| is_asked(record)).map(|record| shape(record)).collect()
+/// What is asked of the permissions, those of the node's own user among them. All of these are of one user or in one
+/// virtual host, or are all there are.
+fn shapes(call: &Call, is_asked: impl Fn(&str, &str) -> bool) -> Vec<Json> {
+    let asked = call.topology.permissions().filter(|record| is_asked(&record.user, &record.vhost));
+    let node_user = call.node_user();
+    let everywhere = node_user.iter().flat_map(|user| call.topology.vhosts().map(move |vhost| (user, vhost.name())));
+    let of_node = everywhere.filter(|(user, vhost)| is_asked(user, vhost));
+    let everything = |(user, vhost): (&String, &Arc<str>)| json!({"user": user, "vhost": &**vhost, "configure": ALL, "write": ALL, "read": ALL});
+    asked.map(|record| shape(record)).chain(of_node.map(everything)).collect()
 }
 
 fn topic_shapes(call: &Call, is_asked: impl Fn(&TopicPermissionsRecord) -> bool) -> Vec<Json> {
@@ -96,23 +108,26 @@ fn topic_shapes(call: &Call, is_asked: impl Fn(&TopicPermissionsRecord) -> bool)
 }
 
 fn list(call: &Call) -> Answer {
-    call.list(shapes(call, |_| true))
+    call.list(shapes(call, |_, _| true))
 }
 
 fn one(call: &Call) -> Answer {
     let (vhost, user) = (call.name("vhost"), call.name("user"));
-    let found = shapes(call, |record| *record.vhost == *vhost && *record.user == *user);
+    let found = shapes(call, |of, within| within == vhost && of == user);
     found.into_iter().next().map(Reply::Json).ok_or_else(Failure::not_found)
 }
 
 fn of_user(call: &Call) -> Answer {
-    let user = call.topology.user(call.name("user")).ok_or_else(Failure::not_found)?;
-    call.list(shapes(call, |record| record.user == user.name))
+    let user = call.name("user");
+    if call.topology.user(user).is_none() && !call.is_node_user(user) {
+        return Err(Failure::not_found());
+    }
+    call.list(shapes(call, |of, _| of == user))
 }
 
 fn of_vhost(call: &Call) -> Answer {
     let vhost = call.vhost()?.name();
-    call.list(shapes(call, |record| record.vhost == *vhost))
+    call.list(shapes(call, |_, within| within == &**vhost))
 }
 
 /// Rights are given where user and virtual host are there; RabbitMQ answers 400 otherwise.
@@ -130,6 +145,9 @@ struct Rights {
 
 async fn grant(call: Call) -> Answer {
     let Rights { configure, write, read } = call.read()?;
+    if call.is_node_user(call.name("user")) {
+        return keep_all(&call, [&configure, &write, &read]);
+    }
     check_ends(&call)?;
     let is_new = one(&call).is_err();
     let user = call.name("user").to_owned();
@@ -137,8 +155,22 @@ async fn grant(call: Call) -> Answer {
     Ok(Reply::put(is_new))
 }
 
+/// What the node's own user may do is not less than everything. Giving it that, as tools do with a virtual host that they
+/// have made, changes nothing.
+fn keep_all(call: &Call, patterns: [&str; 3]) -> Answer {
+    call.topology.vhost(call.name("vhost")).ok_or_else(|| Failure::bad_request("vhost_or_user_not_found"))?;
+    if patterns.into_iter().all(|pattern| pattern == ALL) { Ok(Reply::Done) } else { Err(unlimited()) }
+}
+
+fn unlimited() -> Failure {
+    Failure::bad_request("the node's own user may do everything: make another user and limit that one")
+}
+
 async fn revoke(call: Call) -> Answer {
     one(&call)?;
+    if call.is_node_user(call.name("user")) {
+        return Err(unlimited());
+    }
     let user = call.name("user").to_owned();
     call.administer(call.name("vhost"), Administration::ClearPermissions { user }).await?;
     Ok(Reply::Done)

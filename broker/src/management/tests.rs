@@ -18,6 +18,7 @@ use crate::http::server::Peer;
 use crate::node::Node;
 
 mod messages;
+mod node_user;
 mod objects;
 mod rights;
 

@@ -40,7 +40,8 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 fn list(call: &Call) -> Answer {
-    call.pages(call.topology.users().map(|user| shape(user)).collect())
+    let node_user = call.node_user().map(|name| node_user_shape(&name));
+    call.pages(call.topology.users().map(|user| shape(user)).chain(node_user).collect())
 }
 
 fn without_permissions(call: &Call) -> Answer {
@@ -49,7 +50,22 @@ fn without_permissions(call: &Call) -> Answer {
 }
 
 fn one(call: &Call) -> Answer {
-    call.topology.user(call.name("user")).map(|user| Reply::Json(shape(user))).ok_or_else(Failure::not_found)
+    let name = call.name("user");
+    if call.is_node_user(name) {
+        return Ok(Reply::Json(node_user_shape(name)));
+    }
+    call.topology.user(name).map(|user| Reply::Json(shape(user))).ok_or_else(Failure::not_found)
+}
+
+/// The node's own user among the others. Its password is no hash.
+fn node_user_shape(name: &str) -> Json {
+    json!({
+        "name": name,
+        "password_hash": "",
+        "hashing_algorithm": HashingAlgorithm::Sha256.name(),
+        "tags": ["administrator"],
+        "limits": {},
+    })
 }
 
 /// A user as RabbitMQ shows it to administrators: with the hash of its password.
@@ -102,10 +118,31 @@ async fn make(call: Call) -> Answer {
         (None, Some(hash)) => Some(definitions::password_hash("user", &hash, hashing_algorithm.as_deref())?),
         (None, None) => None,
     };
-    let is_new = call.topology.user(name).is_none();
+    let is_node_user = call.is_node_user(name);
+    if is_node_user && call.shared.authentication.configures_node_user() {
+        return Err(Failure::bad_request(CONFIGURED));
+    }
+    let is_new = !is_node_user && call.topology.user(name).is_none();
     call.administer("/", Administration::PutUser { name: name.to_owned(), password, tags }).await?;
+    if is_node_user {
+        keep_rights(&call, name).await?;
+    }
     Ok(Reply::put(is_new))
 }
+
+/// A user that takes the place of the built-in one may first do what that could: everything, everywhere.
+async fn keep_rights(call: &Call, name: &str) -> Result<(), Failure> {
+    for vhost in call.topology.vhosts() {
+        let all = || ".*".to_owned();
+        let rights =
+            Administration::SetPermissions { user: name.to_owned(), configure: all(), write: all(), read: all() };
+        call.administer(vhost.name(), rights).await?;
+    }
+    Ok(())
+}
+
+/// Why the configuration's user is not changed by requests.
+const CONFIGURED: &str = "this is the node's own user, whose name and password are in the files of [default_user]";
 
 async fn hash(call: &Call, password: String) -> Result<PasswordHash, Failure> {
     let hash = call.shared.authentication.hash(Secret::from(password.into_bytes())).await;
@@ -114,6 +151,9 @@ async fn hash(call: &Call, password: String) -> Result<PasswordHash, Failure> {
 
 async fn remove(call: Call) -> Answer {
     let name = call.name("user").to_owned();
+    if call.is_node_user(&name) {
+        return Err(Failure::bad_request("this is the node's own user; name another one in [default_user]"));
+    }
     if call.topology.user(&name).is_none() {
         return Err(Failure::not_found());
     }

@@ -64,12 +64,11 @@ func check(name string, failure string) {
 	}
 }
 
-// RabbitMQ collects its statistics now and then.
-const patience = 20 * time.Second
+// RabbitMQ collects its statistics now and then. What is not as it should be by then never will be.
+var deadline = time.Now().Add(60 * time.Second)
 
 // Asks until the metric is as it should be, and says what it was last if it never is.
 func (t trigger) becomes(name string, wanted func(metric float64, active bool) bool) {
-	deadline := time.Now().Add(patience)
 	for {
 		metric, active, err := t.metric()
 		if err == nil && wanted(metric, active) {

@@ -82,11 +82,10 @@ func must(err error) {
 	}
 }
 
-// RabbitMQ collects its statistics now and then.
-const patience = 20 * time.Second
+// RabbitMQ collects its statistics now and then. What is not as it should be by then never will be.
+var deadline = time.Now().Add(60 * time.Second)
 
 func becomes(name string, wanted func(*gathered) bool) {
-	deadline := time.Now().Add(patience)
 	for {
 		all := gather()
 		if len(all.errors) == 0 && wanted(all) {
