@@ -28,6 +28,7 @@ use warren_storage::{CheckpointPlan, FileDisk, LogError, LogPoint, LogReader, Re
 use crate::bodies::SyncedEnd;
 use crate::limits::RELOCATION_BYTES;
 use crate::log::{CheckpointDue, LogSignal, position};
+use crate::metrics::Metrics;
 
 /// What one shard gives to a checkpoint.
 #[derive(Debug)]
@@ -70,6 +71,7 @@ pub(crate) struct Checkpointer {
     pub(crate) relocation_bytes: u64,
     /// Others have it too while messages are being moved.
     pub(crate) moving: Arc<()>,
+    pub(crate) metrics: Metrics,
 }
 
 /// What a finished checkpoint came to.
@@ -96,6 +98,7 @@ impl Checkpointer {
             match finished.context("the checkpoint was given up").flatten() {
                 Ok(finished) => {
                     debug!(elapsed = ?begun.elapsed(), bytes = finished.bytes, "checkpoint");
+                    self.metrics.checkpoint_made();
                     self.due.set_enough(self.min_bytes.max(4 * finished.bytes));
                     self.relocate(finished.moved);
                 }

@@ -93,6 +93,8 @@ struct Connection<S> {
     /// Fires at the next deadline or before, so that it need not be set anew each time a deadline moves.
     timer: Pin<Box<Sleep>>,
     told_to_stop: bool,
+    /// When the publish came, or may have come, whose confirm is waited for.
+    watched_at: Instant,
     presence: Presence,
 }
 
@@ -104,16 +106,22 @@ struct Presence {
     /// From when it opens a virtual host until it is closed.
     opened: Option<Opened>,
     channels: usize,
+    publishers: usize,
+    facts: Arc<ConnectionFacts>,
 }
 
 impl Presence {
-    fn new(handshake: InHandshake) -> Self {
+    fn new(handshake: InHandshake, facts: Arc<ConnectionFacts>) -> Self {
         let shared = Arc::clone(handshake.node());
         shared.metrics.connections_opened.inc();
-        Self { shared, handshake: Some(handshake), opened: None, channels: 0 }
+        Self { shared, facts, handshake: Some(handshake), opened: None, channels: 0, publishers: 0 }
     }
 
-    fn update(&mut self, in_handshake: bool, channels: usize) {
+    fn update(&mut self, in_handshake: bool, channels: usize, publishers: usize) {
+        if publishers != self.publishers {
+            self.shared.metrics.publishers.add(publishers as i64 - self.publishers as i64);
+            self.publishers = publishers;
+        }
         if channels != self.channels {
             self.shared.metrics.channels.add(channels as i64 - self.channels as i64);
             self.channels = channels;
@@ -150,8 +158,8 @@ impl Census for Presence {
 
 impl Drop for Presence {
     fn drop(&mut self) {
-        self.update(false, 0);
-        self.shared.metrics.connections_closed.inc();
+        self.update(false, 0, 0);
+        self.shared.metrics.connection_ended(&self.facts.meter.read());
     }
 }
 
@@ -182,7 +190,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             session: Session::new(facts.id, handshake.accepted)
                 .with_message_bytes(shared.message_bytes)
                 .with_certified_user(facts.tls.as_ref().and_then(|tls| tls.certified_user.clone())),
-            presence: Presence::new(handshake),
+            presence: Presence::new(handshake, Arc::clone(&facts)),
             stopping: shared.stopping(),
             stream,
             facts,
@@ -200,6 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             send_deadline: None,
             timer: Box::pin(sleep_until(Instant::now())),
             told_to_stop: false,
+            watched_at: Instant::now(),
         }
     }
 
@@ -354,6 +363,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Hands the session what has been read: `len` octets in the scratch buffer, behind the partial ones.
     fn read(&mut self, len: usize) {
+        // Of one publish at a time it is seen how long its confirm takes.
+        if !self.session.is_watching_confirm() {
+            self.watched_at = Instant::now();
+            self.session.watch_confirm();
+        }
         let Self { shared, presence, session, output, partial, .. } = self;
         with_scratch(|scratch| {
             let octets = &scratch[..partial.len() - self.taken + len];
@@ -456,6 +470,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn go_on(&mut self) {
         loop {
             self.session.finish_batch(&mut self.output);
+            if self.session.take_confirm_seen() {
+                self.shared.metrics.confirmed(self.watched_at.elapsed());
+            }
             if !self.held || !self.session.is_reading() {
                 return;
             }
@@ -505,7 +522,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             tell(&notice, &self.session, self.user.as_deref());
         }
         let in_handshake = !self.session.is_open() && !self.session.is_closed();
-        self.presence.update(in_handshake, self.session.channel_count());
+        self.presence.update(in_handshake, self.session.channel_count(), self.session.publisher_count());
         if self.session.is_closed() {
             // Before the client reads that it is closed: it may open another one then.
             self.presence.opened = None;

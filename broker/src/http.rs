@@ -7,13 +7,20 @@ mod slots;
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Router, http};
+use percent_encoding::percent_decode_str;
 use tracing::error;
 
+use crate::metrics::scrape;
+use crate::metrics::selection::Selection;
 use crate::node::Shared;
+
+/// What Prometheus' text format is called.
+const TEXT: [(http::HeaderName, &str); 1] = [(http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
 
 /// The routes.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
@@ -21,6 +28,8 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/metrics/per-object", get(metrics_per_object))
+        .route("/metrics/detailed", get(metrics_detailed))
         .with_state(shared);
     // Nothing here reads a body.
     server::limit_bodies(router, 0)
@@ -36,12 +45,43 @@ async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str)
     if shared.is_stopping() { (StatusCode::SERVICE_UNAVAILABLE, "stopping\n") } else { (StatusCode::OK, "ok\n") }
 }
 
-async fn metrics(
-    State(shared): State<Arc<Shared>>,
-) -> Result<([(http::HeaderName, &'static str); 1], String), StatusCode> {
-    let text = shared.metrics.render(shared.statistics.summary().await.totals).map_err(|error| {
-        error!(%error, "metrics cannot be written");
-        StatusCode::INTERNAL_SERVER_ERROR
-    })?;
-    Ok(([(http::header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))
+/// Sums over everything.
+async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
+    match scrape::aggregated(&shared).await {
+        Ok(text) => (TEXT, text).into_response(),
+        Err(error) => {
+            error!(%error, "metrics cannot be written");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+/// A sample for each object.
+async fn metrics_per_object(State(shared): State<Arc<Shared>>) -> Response {
+    objects(shared, Selection::all())
+}
+
+/// A sample for each object that was asked for.
+async fn metrics_detailed(State(shared): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Response {
+    match Selection::from_query(query_pairs(query.as_deref().unwrap_or_default())) {
+        Ok(selection) => objects(shared, selection),
+        Err(error) => (StatusCode::BAD_REQUEST, format!("queue: {error}\n")).into_response(),
+    }
+}
+
+fn objects(shared: Arc<Shared>, selection: Selection) -> Response {
+    match Arc::clone(&shared.metrics.scrapes).try_acquire_owned() {
+        Ok(permit) => (TEXT, scrape::objects(shared, selection, permit)).into_response(),
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "other pages are being written; try again later\n").into_response(),
+    }
+}
+
+/// The names and values behind a `?`, in order. Octets that are no UTF-8 become the replacement character.
+pub(crate) fn query_pairs(text: &str) -> Vec<(String, String)> {
+    let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
+    let pair = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (decoded(name), decoded(value))
+    };
+    text.split('&').filter(|pair| !pair.is_empty()).map(pair).collect()
 }

@@ -43,6 +43,12 @@ pub(crate) const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 /// How long a connection may take to say what it is like; after that it is shown as it was in the last sample.
 pub(crate) const DESCRIBE_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// Octets of a page of metrics that are sent at once, where the page is written while it is sent.
+pub(crate) const SCRAPE_PIECE_BYTES: usize = 64 << 10;
+
+/// Pages of metrics of single objects that are written at once; one more is answered with 503.
+pub(crate) const SCRAPES: usize = 2;
+
 /// Octets read from the log beyond what was asked for, when a backlog is delivered.
 pub(crate) const READ_AHEAD_BYTES: u32 = 256 << 10;
 

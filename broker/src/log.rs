@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Notify, oneshot};
 use tracing::{error, info, warn};
 use warren_core::limits::{ENTRY_BYTES, MESSAGE_BYTES_MAX};
-use warren_core::queue::{QueueFilter, QueueSample, QueueStatistics, ShardSummary};
+use warren_core::queue::{QueueFilter, QueueSample, QueueStatistics};
 use warren_core::{Location, ShardId};
 use warren_replication::{EntryId, Restored};
 use warren_storage::{
@@ -26,6 +26,7 @@ use crate::checkpoint::{Contribution, Relocation};
 use crate::config::LogConfig;
 use crate::metrics::Metrics;
 use crate::space::LogBounds;
+use crate::statistics::ShardReport;
 
 /// The largest message fits into a record: with what goes before it in its entry, and with its header.
 const _: () = assert!(MESSAGE_BYTES_MAX + 2 * ENTRY_BYTES as u64 + (1 << 20) < MAX_PAYLOAD_LEN as u64);
@@ -50,7 +51,7 @@ pub(crate) enum LogSignal {
     /// Write these messages again.
     Relocate(Relocation),
     /// How much it holds and has done.
-    Summary(oneshot::Sender<ShardSummary>),
+    Summary(oneshot::Sender<ShardReport>),
     /// What these of its queues are like.
     Statistics(QueueFilter, oneshot::Sender<Vec<QueueStatistics>>),
     /// What became of its queues since it was last asked.

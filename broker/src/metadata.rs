@@ -13,7 +13,7 @@ use arc_swap::ArcSwap;
 use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 use tracing::{Span, info};
-use warren_core::queue::{DeleteRefusal, Deleted, ShardInput};
+use warren_core::queue::{DeleteRefusal, Deleted, ShardInput, ShardSummary};
 use warren_core::session::{MetadataAnswer, MetadataRequest};
 use warren_core::topology::{AdministrationChange, Change, Identity, Outcome, QueueRecord, Topology};
 use warren_core::{ConnectionId, Exception, QueueId, ShardId};
@@ -25,8 +25,10 @@ use crate::connections::{Connections, Ended};
 use crate::inbox::InboxSender;
 use crate::limits::METADATA_REQUESTS_AT_ONCE;
 use crate::log::LogSignal;
+use crate::metrics::{Metrics, Traffic};
 use crate::node;
 use crate::shard::{self, ShardMessage};
+use crate::statistics::{RaftReport, ShardReport};
 
 /// The answer to a request.
 pub(crate) type Answer = Result<MetadataAnswer, Exception>;
@@ -96,6 +98,7 @@ pub(crate) struct MetadataTask {
     /// By shard number; the first is the metadata's own and takes nothing.
     pub(crate) shards: Vec<InboxSender>,
     pub(crate) last_delete: u64,
+    pub(crate) metrics: Metrics,
 }
 
 /// What a batch of requests came to.
@@ -173,6 +176,9 @@ impl MetadataTask {
                     Ok(prepared) => prepared,
                     Err(exception) => return Ok(Err(exception)),
                 };
+                if let Outcome::Queue(_) = &prepared.outcome {
+                    self.metrics.add(&Traffic { queues_declared: 1, ..Traffic::default() });
+                }
                 if let Outcome::Released(queues) = &prepared.outcome {
                     for queue in queues {
                         self.delete_in_shard(queue.shard, queue.id, (false, false), false).await?.ok();
@@ -244,8 +250,14 @@ impl MetadataTask {
                 Change::Administration(AdministrationChange::DeleteVhost { name }) => {
                     batch.ended.vhosts.push(Arc::clone(name));
                 }
-                Change::CreateQueue(queue) => batch.created.push(queue.clone()),
-                Change::DeleteQueue { id, .. } => batch.created.retain(|created| created.id != *id),
+                Change::CreateQueue(queue) => {
+                    self.metrics.add(&Traffic { queues_created: 1, ..Traffic::default() });
+                    batch.created.push(queue.clone());
+                }
+                Change::DeleteQueue { id, .. } => {
+                    self.metrics.add(&Traffic { queues_deleted: 1, ..Traffic::default() });
+                    batch.created.retain(|created| created.id != *id);
+                }
                 _ => {}
             }
             self.working.apply(change);
@@ -294,7 +306,12 @@ impl MetadataTask {
             }
             LogSignal::Writable => self.group.retry().map_err(|_| Stopped)?,
             // Messages are not the metadata's.
-            LogSignal::Relocate(_) | LogSignal::Summary(_) | LogSignal::Statistics(..) | LogSignal::Sample(_) => {}
+            LogSignal::Relocate(_) | LogSignal::Statistics(..) | LogSignal::Sample(_) => {}
+            LogSignal::Summary(reply) => {
+                let raft = RaftReport { standing: self.group.standing(), ..RaftReport::default() };
+                // Whoever asked may have stopped waiting.
+                let _ = reply.send(ShardReport { shard: ShardId::METADATA, summary: ShardSummary::default(), raft });
+            }
             LogSignal::Checkpoint(reply) => {
                 let state = ShardState::Metadata(Bytes::from(self.committed.snapshot()));
                 // A checkpoint that was given up misses nothing.

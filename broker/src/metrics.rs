@@ -1,25 +1,56 @@
 //! Names and registration of the broker's metrics. RabbitMQ's names where it has one, ours under `warren_`.
 
-use std::time::Duration;
+mod clients;
+mod node;
+mod queues;
+pub(crate) mod scrape;
+pub(crate) mod selection;
+mod text;
+mod traffic;
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use tokio::sync::Semaphore;
 use warren_core::forward::ForwardCounts;
-use warren_core::queue::ShardTotals;
-use warren_core::session::Counts;
+use warren_core::session::{Counts, MESSAGE_SIZES};
+
+use crate::limits::SCRAPES;
+use crate::statistics::connection::Metered;
+use traffic::SharedTraffic;
+pub(crate) use traffic::Traffic;
 
 /// Upper bounds of sync times in seconds: from a fast local disk to one that stalls.
 const SYNC_SECONDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
 
-/// All metrics of one node. Cloning shares them.
+/// Upper bounds of what one sync writes: in records, and in octets.
+const BATCH_RECORDS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
+/// See [`BATCH_RECORDS`].
+const BATCH_BYTES: [f64; 8] = [512.0, 4_096.0, 32_768.0, 131_072.0, 524_288.0, 2_097_152.0, 8_388_608.0, 33_554_432.0];
+
+/// Counters and gauges of one node that are not read from elsewhere when somebody asks. Cloning shares them.
 #[derive(Debug, Clone)]
 pub(crate) struct Metrics {
+    /// What is ours alone.
     registry: Registry,
-    messages: MessageCounters,
-    forwarded: ForwardCounters,
-    totals: Gauges,
+    traffic: Arc<SharedTraffic>,
+    forwarded: IntCounter,
+    dead_letters_arrived: IntCounter,
+    forwarded_dropped: IntCounter,
     log_sync_seconds: Histogram,
+    log_batch_records: Histogram,
+    log_batch_bytes: Histogram,
     log_bytes: IntCounter,
     log_records: IntCounter,
+    entry_commit_seconds: Histogram,
+    confirm_seconds: Histogram,
+    checkpoints: IntCounter,
+    checkpoint_seconds: IntGauge,
+    log_size_bytes: IntGauge,
+    log_segments: IntGauge,
+    /// Pages that may be written at once; those of `/metrics` take none of these places.
+    pub(crate) scrapes: Arc<Semaphore>,
     /// Connections accepted.
     pub(crate) connections_opened: IntCounter,
     /// Connections that ended.
@@ -32,6 +63,8 @@ pub(crate) struct Metrics {
     pub(crate) issuer_refresh_failures: IntCounter,
     /// Open channels.
     pub(crate) channels: IntGauge,
+    /// Of these, those that have published.
+    pub(crate) publishers: IntGauge,
     /// 1 while memory is low.
     pub(crate) memory_alarm: IntGauge,
     /// 1 while space on the volume is low.
@@ -55,50 +88,6 @@ pub(crate) struct TlsMetrics {
     pub(crate) crl_next_update: IntGauge,
 }
 
-/// What became of the messages that clients published, since the process started.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Published {
-    pub(crate) received: u64,
-    pub(crate) confirmed: u64,
-    pub(crate) unroutable_returned: u64,
-    pub(crate) unroutable_dropped: u64,
-}
-
-#[derive(Debug, Clone)]
-struct MessageCounters {
-    received: IntCounter,
-    received_confirm: IntCounter,
-    confirmed: IntCounter,
-    routed: IntCounter,
-    unroutable_returned: IntCounter,
-    unroutable_dropped: IntCounter,
-    delivered: IntCounter,
-    redelivered: IntCounter,
-    acknowledged: IntCounter,
-    get_empty: IntCounter,
-}
-
-#[derive(Debug, Clone)]
-struct ForwardCounters {
-    expired: IntCounter,
-    rejected: IntCounter,
-    max_length: IntCounter,
-    delivery_limit: IntCounter,
-    confirmed: IntCounter,
-    dropped: IntCounter,
-}
-
-/// Set when somebody scrapes.
-#[derive(Debug, Clone)]
-struct Gauges {
-    connections: IntGauge,
-    queues: IntGauge,
-    consumers: IntGauge,
-    ready: IntGauge,
-    unacked: IntGauge,
-    messages: IntGauge,
-}
-
 impl Metrics {
     /// Registers everything.
     ///
@@ -106,33 +95,68 @@ impl Metrics {
     /// Two metrics have one name, which is a defect.
     pub(crate) fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
-        let log_sync_seconds = Histogram::with_opts(
-            HistogramOpts::new("warren_log_sync_duration_seconds", "Time of one fdatasync of the log")
-                .buckets(SYNC_SECONDS.to_vec()),
-        )?;
-        registry.register(Box::new(log_sync_seconds.clone()))?;
+        let histogram = |name: &str, help: &str, bounds: &[f64]| histogram(&registry, name, help, bounds);
         Ok(Self {
-            messages: MessageCounters::new(&registry)?,
-            forwarded: ForwardCounters::new(&registry)?,
-            totals: Gauges::new(&registry)?,
-            log_sync_seconds,
+            traffic: Arc::default(),
+            forwarded: counter(
+                &registry,
+                "warren_messages_forwarded_total",
+                "Dead letters and delayed messages that have reached their next queues",
+            )?,
+            dead_letters_arrived: IntCounter::new("unregistered_arrived", "see scrape.rs")?,
+            forwarded_dropped: counter(
+                &registry,
+                "warren_messages_forwarded_dropped_total",
+                "Dead letters and delayed messages that no queue took",
+            )?,
+            log_sync_seconds: histogram(
+                "warren_log_sync_duration_seconds",
+                "Time of one fdatasync of the log",
+                &SYNC_SECONDS,
+            )?,
+            log_batch_records: histogram(
+                "warren_log_sync_records",
+                "Records that one fdatasync made durable",
+                &BATCH_RECORDS,
+            )?,
+            log_batch_bytes: histogram(
+                "warren_log_sync_bytes",
+                "Octets that one fdatasync made durable",
+                &BATCH_BYTES,
+            )?,
             log_bytes: counter(&registry, "warren_log_written_bytes_total", "Octets written to the log")?,
             log_records: counter(&registry, "warren_log_records_total", "Records written to the log")?,
-            connections_opened: counter(&registry, "rabbitmq_connections_opened_total", "Connections accepted")?,
-            connections_closed: counter(&registry, "rabbitmq_connections_closed_total", "Connections that ended")?,
-            logins_succeeded: counter(&registry, "rabbitmq_auth_attempts_succeeded_total", "Logins that succeeded")?,
-            logins_failed: counter(&registry, "rabbitmq_auth_attempts_failed_total", "Logins that were refused")?,
+            entry_commit_seconds: histogram(
+                "warren_entry_commit_duration_seconds",
+                "Time from an entry's proposal to its commit",
+                &SYNC_SECONDS,
+            )?,
+            confirm_seconds: histogram(
+                "warren_confirm_duration_seconds",
+                "Time from a publish to its confirm, of one publish of each connection at a time",
+                &SYNC_SECONDS,
+            )?,
+            checkpoints: counter(&registry, "warren_checkpoints_total", "Checkpoints made")?,
+            checkpoint_seconds: gauge(
+                &registry,
+                "warren_checkpoint_timestamp_seconds",
+                "When the last checkpoint was made, in seconds since 1970; 0: not since the process started",
+            )?,
+            log_size_bytes: gauge(&registry, "warren_log_size_bytes", "Size of the log's files")?,
+            log_segments: gauge(&registry, "warren_log_segments", "Files of the log")?,
+            scrapes: Arc::new(Semaphore::new(SCRAPES)),
+            connections_opened: IntCounter::new("connections_opened", "see node.rs")?,
+            connections_closed: IntCounter::new("connections_closed", "see node.rs")?,
+            logins_succeeded: IntCounter::new("logins_succeeded", "see node.rs")?,
+            logins_failed: IntCounter::new("logins_failed", "see node.rs")?,
+            channels: IntGauge::new("channels", "see node.rs")?,
+            publishers: IntGauge::new("publishers", "see node.rs")?,
+            memory_alarm: IntGauge::new("memory_alarm", "see node.rs")?,
+            disk_alarm: IntGauge::new("disk_alarm", "see node.rs")?,
             issuer_refresh_failures: counter(
                 &registry,
                 "warren_issuer_refresh_failures_total",
                 "Answers of token issuers, when asked for their keys, that could not be used",
-            )?,
-            channels: gauge(&registry, "rabbitmq_channels", "Channels open")?,
-            memory_alarm: gauge(&registry, "rabbitmq_alarms_memory_used_watermark", "1 while memory is low")?,
-            disk_alarm: gauge(
-                &registry,
-                "rabbitmq_alarms_free_disk_space_watermark",
-                "1 while space on the volume is low",
             )?,
             tls: TlsMetrics::new(&registry)?,
             registry,
@@ -143,112 +167,81 @@ impl Metrics {
     pub(crate) fn log_synced(&self, records: usize, bytes: u64, duration: Duration) {
         self.log_records.inc_by(records as u64);
         self.log_bytes.inc_by(bytes);
+        self.log_batch_records.observe(records as f64);
+        self.log_batch_bytes.observe(bytes as f64);
         self.log_sync_seconds.observe(duration.as_secs_f64());
+    }
+
+    /// An entry took so long to be committed.
+    pub(crate) fn entry_committed(&self, latency: Duration) {
+        self.entry_commit_seconds.observe(latency.as_secs_f64());
+    }
+
+    /// A publish took so long to be confirmed.
+    pub(crate) fn confirmed(&self, latency: Duration) {
+        self.confirm_seconds.observe(latency.as_secs_f64());
+    }
+
+    /// A checkpoint has been made.
+    pub(crate) fn checkpoint_made(&self) {
+        self.checkpoints.inc();
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        self.checkpoint_seconds.set(now.cast_signed());
     }
 
     /// Adds what a session counted.
     pub(crate) fn count(&self, counts: &Counts) {
-        if *counts == Counts::default() {
-            return;
+        if *counts != Counts::default() {
+            self.traffic.count(counts);
         }
-        let pairs = [
-            (&self.messages.received, counts.received),
-            (&self.messages.received_confirm, counts.received_confirm),
-            (&self.messages.confirmed, counts.confirmed),
-            (&self.messages.routed, counts.routed),
-            (&self.messages.unroutable_returned, counts.unroutable_returned),
-            (&self.messages.unroutable_dropped, counts.unroutable_dropped),
-            (&self.messages.delivered, counts.delivered),
-            (&self.messages.redelivered, counts.redelivered),
-            (&self.messages.acknowledged, counts.acknowledged),
-            (&self.messages.get_empty, counts.get_empty),
-        ];
-        add(pairs);
     }
 
-    /// What became of the messages that clients published.
-    pub(crate) fn published(&self) -> Published {
-        let of = &self.messages;
-        Published {
-            received: of.received.get(),
-            confirmed: of.confirmed.get(),
-            unroutable_returned: of.unroutable_returned.get(),
-            unroutable_dropped: of.unroutable_dropped.get(),
-        }
+    /// Adds what has happened to queues.
+    pub(crate) fn add(&self, traffic: &Traffic) {
+        self.traffic.add(traffic);
+    }
+
+    /// A connection has ended.
+    pub(crate) fn connection_ended(&self, metered: &Metered) {
+        self.connections_closed.inc();
+        self.traffic.add(&Traffic {
+            closed_received_bytes: metered.received_bytes,
+            closed_received_count: metered.received_count,
+            closed_sent_bytes: metered.sent_bytes,
+            closed_sent_count: metered.sent_count,
+            ..Traffic::default()
+        });
+    }
+
+    /// What has happened so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.traffic.read()
+    }
+
+    fn message_sizes(&self) -> [u64; MESSAGE_SIZES.len() + 1] {
+        self.traffic.sizes()
     }
 
     /// Adds what the forwarder counted.
     pub(crate) fn count_forwarded(&self, counts: &ForwardCounts) {
-        add([
-            (&self.forwarded.expired, counts.expired),
-            (&self.forwarded.rejected, counts.rejected),
-            (&self.forwarded.max_length, counts.max_length),
-            (&self.forwarded.delivery_limit, counts.delivery_limit),
-            (&self.forwarded.confirmed, counts.confirmed),
-            (&self.forwarded.dropped, counts.dropped),
-        ]);
+        self.forwarded.inc_by(counts.confirmed);
+        self.dead_letters_arrived.inc_by(counts.at_least_once);
+        self.forwarded_dropped.inc_by(counts.dropped);
     }
 
-    /// The text that Prometheus scrapes.
+    /// Dead letters that have reached their next queues, of queues that insist on it.
+    fn dead_letters_arrived(&self) -> u64 {
+        self.dead_letters_arrived.get()
+    }
+
+    /// What is in the registry, as Prometheus reads it. The log has so many files and octets.
     ///
     /// # Errors
     /// A metric cannot be written as text, which is a defect.
-    pub(crate) fn render(&self, totals: ShardTotals) -> Result<String, prometheus::Error> {
-        let connections = self.connections_opened.get().saturating_sub(self.connections_closed.get());
-        let pairs = [
-            (&self.totals.connections, connections),
-            (&self.totals.queues, totals.queues),
-            (&self.totals.consumers, totals.consumers),
-            (&self.totals.ready, totals.ready),
-            (&self.totals.unacked, totals.unacked),
-            (&self.totals.messages, totals.ready + totals.unacked),
-        ];
-        for (gauge, value) in pairs {
-            gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
-        }
+    fn render(&self, segments: u64, bytes: u64) -> Result<String, prometheus::Error> {
+        self.log_segments.set(segments.cast_signed());
+        self.log_size_bytes.set(bytes.cast_signed());
         prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
-    }
-}
-
-impl MessageCounters {
-    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let message =
-            |name: &str, help: &str| counter(registry, &format!("rabbitmq_global_messages_{name}_total"), help);
-        Ok(Self {
-            received: message("received", "Messages published by clients")?,
-            received_confirm: message("received_confirm", "Messages published on channels with confirms")?,
-            confirmed: message("confirmed", "Messages confirmed to publishers")?,
-            routed: message("routed", "Copies of messages handed to queues")?,
-            unroutable_returned: message("unroutable_returned", "Messages that no queue wanted, returned")?,
-            unroutable_dropped: message("unroutable_dropped", "Messages that no queue wanted, dropped")?,
-            delivered: message("delivered", "Messages sent to consumers and gets")?,
-            redelivered: message("redelivered", "Messages sent to consumers and gets again")?,
-            acknowledged: message("acknowledged", "Messages acknowledged by clients")?,
-            get_empty: message("get_empty", "Gets that found no message")?,
-        })
-    }
-}
-
-impl ForwardCounters {
-    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let dead_lettered = |name: &str, help: &str| {
-            counter(registry, &format!("rabbitmq_global_messages_dead_lettered_{name}_total"), help)
-        };
-        Ok(Self {
-            expired: dead_lettered("expired", "Dead letters whose time was over")?,
-            rejected: dead_lettered("rejected", "Dead letters that were rejected")?,
-            max_length: dead_lettered("maxlen", "Dead letters of queues that were too long")?,
-            delivery_limit: dead_lettered("delivery_limit", "Dead letters that came back too often")?,
-            confirmed: dead_lettered(
-                "confirmed",
-                "Dead letters and delayed messages that have reached their next queues",
-            )?,
-            dropped: counter(
-                registry,
-                "warren_messages_forwarded_dropped_total",
-                "Dead letters and delayed messages that no queue took",
-            )?,
-        })
     }
 }
 
@@ -281,25 +274,10 @@ impl TlsMetrics {
     }
 }
 
-impl Gauges {
-    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        Ok(Self {
-            connections: gauge(registry, "rabbitmq_connections", "Connections open")?,
-            queues: gauge(registry, "rabbitmq_queues", "Queues")?,
-            consumers: gauge(registry, "rabbitmq_consumers", "Consumers")?,
-            ready: gauge(registry, "rabbitmq_queue_messages_ready", "Messages ready to be delivered")?,
-            unacked: gauge(registry, "rabbitmq_queue_messages_unacked", "Messages delivered and not acknowledged yet")?,
-            messages: gauge(registry, "rabbitmq_queue_messages", "Messages ready and unacknowledged")?,
-        })
-    }
-}
-
-fn add<'c>(pairs: impl IntoIterator<Item = (&'c IntCounter, u64)>) {
-    for (counter, count) in pairs {
-        if count > 0 {
-            counter.inc_by(count);
-        }
-    }
+fn histogram(registry: &Registry, name: &str, help: &str, bounds: &[f64]) -> Result<Histogram, prometheus::Error> {
+    let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(bounds.to_vec()))?;
+    registry.register(Box::new(histogram.clone()))?;
+    Ok(histogram)
 }
 
 fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {

@@ -40,6 +40,7 @@ use crate::metrics::Metrics;
 use crate::ports::{Listening, Ports, Servers, Service};
 use crate::recovery::State;
 use crate::shard::{ShardMessage, ShardTask};
+use crate::statistics::node::NodeProbe;
 use crate::statistics::{self, Statistics};
 use crate::tls::TlsFiles;
 
@@ -237,7 +238,10 @@ fn start_machines(
     );
     let (senders, inputs): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| inbox(log.bounds.inbox_bytes)).unzip();
     let connections = Arc::<Connections>::default();
-    let statistics = Arc::new(Statistics::new(topology.clone(), connections.clone(), log.signals.clone()));
+    let probe = NodeProbe::new(log.retention.clone(), log.bounds.reserve_bytes, started);
+    let signals_of_all = log.signals.clone();
+    let statistics =
+        Arc::new(Statistics::new(topology.clone(), connections.clone(), signals_of_all, probe, metrics.clone()));
     let shared = Arc::new(Shared {
         topology,
         shards: senders,
@@ -273,11 +277,12 @@ fn start_machines(
     if let Some(signals) = metadata_signals {
         spawn_metadata(mailbox, state.topology, group(ShardId::METADATA)?, signals, &shared);
     }
-    Ok((shared, look_after(log)))
+    let metrics = shared.metrics.clone();
+    Ok((shared, look_after(log, metrics)))
 }
 
 /// Starts what keeps the log short and the volume from filling up.
-fn look_after(log: NodeLog) -> LogWriter {
+fn look_after(log: NodeLog, metrics: Metrics) -> LogWriter {
     let NodeLog { writer, reader, retention, synced, checkpoint, space, signals, bounds } = log;
     let checkpointer = Checkpointer {
         due: checkpoint.clone(),
@@ -288,6 +293,7 @@ fn look_after(log: NodeLog) -> LogWriter {
         reader,
         signals,
         moving: Arc::default(),
+        metrics,
     };
     spawn_vital("checkpoint", checkpointer.run());
     spawn_vital("space", space.run(checkpoint));
@@ -301,11 +307,21 @@ fn spawn_metadata(
     signals: mpsc::UnboundedReceiver<LogSignal>,
     shared: &Shared,
 ) {
-    let (published, shards) = (shared.topology.clone(), shared.shards.clone());
+    let (published, shards, metrics) = (shared.topology.clone(), shared.shards.clone(), shared.metrics.clone());
     let committed = working.clone();
     let connections = Arc::clone(&shared.connections);
-    let task =
-        MetadataTask { mailbox, working, committed, published, connections, group, signals, shards, last_delete: 0 };
+    let task = MetadataTask {
+        mailbox,
+        working,
+        committed,
+        published,
+        connections,
+        group,
+        signals,
+        shards,
+        last_delete: 0,
+        metrics,
+    };
     spawn_vital("metadata", task.run());
 }
 

@@ -21,8 +21,9 @@ use crate::inbox::Inbox;
 use crate::limits::{LONGEST_SLEEP, SETTLE_DELAY, SHARD_BATCHES_AT_ONCE};
 use crate::log::{LogSignal, NodeLog, location};
 use crate::metadata::{Deletions, MetadataHandle};
+use crate::metrics::Metrics;
 use crate::node::Shared;
-use crate::statistics::Statistics;
+use crate::statistics::{RaftReport, ShardReport, Statistics};
 
 /// What a shard task is sent.
 #[derive(Debug)]
@@ -47,6 +48,7 @@ pub(crate) struct ShardTask {
     metadata: MetadataHandle,
     deletions: Deletions,
     statistics: Arc<Statistics>,
+    metrics: Metrics,
     /// Octets that may wait for the log; beyond, no inputs are taken.
     waiting_bytes: usize,
     /// While space on the volume is low all inputs are taken: among them are the acknowledgements that give it back.
@@ -57,6 +59,12 @@ pub(crate) struct ShardTask {
     relocations: VecDeque<Relocation>,
     /// When settlements that nothing urgent has taken along are logged by themselves.
     settle_at: Option<Instant>,
+    /// When the entries that are under way were proposed, oldest first.
+    proposed: VecDeque<Instant>,
+    /// How long the last entry took from there to its commit.
+    commit_latency: Duration,
+    /// The last entry that a checkpoint was given.
+    snapshot: u64,
 }
 
 impl ShardTask {
@@ -81,11 +89,15 @@ impl ShardTask {
             metadata: shared.metadata.clone(),
             deletions,
             statistics: shared.statistics.clone(),
+            metrics: shared.metrics.clone(),
             waiting_bytes: log.bounds.waiting_bytes,
             alarms: shared.alarms.subscribe(),
             draining: Vec::new(),
             relocations: VecDeque::new(),
             settle_at: None,
+            proposed: VecDeque::new(),
+            commit_latency: Duration::ZERO,
+            snapshot: 0,
         }
     }
 
@@ -163,7 +175,7 @@ impl ShardTask {
         match signal {
             LogSignal::Relocate(relocation) => self.relocate(relocation),
             // Whoever asked may have stopped waiting.
-            LogSignal::Summary(reply) => drop(reply.send(self.shard.summary())),
+            LogSignal::Summary(reply) => drop(reply.send(self.report())),
             LogSignal::Statistics(filter, reply) => {
                 drop(reply.send(self.shard.statistics(&filter, &mut self.bodies)));
             }
@@ -177,17 +189,31 @@ impl ShardTask {
                 self.group.synced(kind, index, position);
                 self.tick(output);
                 while let Some(position) = self.group.take_committed() {
+                    if let Some(proposed) = self.proposed.pop_front() {
+                        self.commit_latency = proposed.elapsed();
+                        self.metrics.entry_committed(self.commit_latency);
+                    }
                     self.shard.committed(location(position), &mut self.bodies, output);
                 }
             }
             LogSignal::Writable => self.group.retry()?,
             LogSignal::Checkpoint(reply) => {
                 let state = ShardState::Queues(self.shard.snapshot());
+                self.snapshot = self.group.last_committed().index;
                 // A checkpoint that was given up misses nothing.
                 let _ = reply.send(Contribution { shard: self.id, last: self.group.last_committed(), state });
             }
         }
         Ok(())
+    }
+
+    fn report(&self) -> ShardReport {
+        let raft = RaftReport {
+            standing: self.group.standing(),
+            snapshot: self.snapshot,
+            commit_latency: self.commit_latency,
+        };
+        ShardReport { shard: self.id, summary: self.shard.summary(), raft }
     }
 
     /// Writes messages again, as this node's own affair: where a body lies differs from node to node.
@@ -214,6 +240,7 @@ impl ShardTask {
         while self.group.has_room() && (due || self.shard.has_urgent()) {
             let Some(entry) = self.shard.take_entry(self.clock.unix_millis()) else { break };
             self.group.propose(entry)?;
+            self.proposed.push_back(Instant::now());
             due = due && self.shard.waiting_bytes() > 0;
         }
         self.settle_at = match self.settle_at {

@@ -79,6 +79,19 @@ pub struct Group<C = RaftDriver, L = LogHandle> {
     last_read: u64,
 }
 
+/// How far a group is: Raft's own words for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// The term of the last entry.
+    pub term: u64,
+    /// The last entry that was numbered.
+    pub last: u64,
+    /// The last entry that is durable here.
+    pub written: u64,
+    /// The last entry that is committed, and has been taken to be applied.
+    pub committed: u64,
+}
+
 impl Group {
     /// The group of `shard` with `node`, whose number is not 0, as its only voter, which leads a new term behind what was
     /// restored.
@@ -127,6 +140,11 @@ impl<C: Consensus, L: Append> Group<C, L> {
     /// The last committed entry; all up to it were [taken](Self::take_committed).
     pub fn last_committed(&self) -> EntryId {
         self.committed
+    }
+
+    /// How far the group is, for those who watch it.
+    pub fn standing(&self) -> Standing {
+        Standing { term: self.last.term, last: self.last.index, written: self.auditor.committed(), committed: self.committed.index }
     }
 
     /// True if another entry may be proposed.

@@ -22,6 +22,6 @@ mod restored;
 
 pub use auditor::{CommitAuditor, NodeId};
 pub use consensus::{Consensus, EntryId, NotLeading, TransferError, Vote, Write};
-pub use group::{Append, Group, IN_FLIGHT_ENTRIES, ProposeError};
+pub use group::{Append, Group, IN_FLIGHT_ENTRIES, ProposeError, Standing};
 pub use raft_driver::RaftDriver;
 pub use restored::{RestoreError, Restored};

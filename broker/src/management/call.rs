@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use serde_json::Value as Json;
 use tokio::sync::Semaphore;
@@ -15,6 +14,7 @@ use warren_core::topology::{Action, Administration, Outcome, Request, Topology, 
 use super::answer::{Answer, Failure, Reply};
 use super::caller::Caller;
 use super::listing::Listing;
+use crate::http::query_pairs;
 use crate::node::Shared;
 
 /// One request.
@@ -139,12 +139,7 @@ pub(super) struct Query(Vec<(String, String)>);
 impl Query {
     /// Reads what is behind the `?`. Octets that are no UTF-8 become the replacement character.
     pub(super) fn parse(text: &str) -> Self {
-        let decoded = |text: &str| percent_decode_str(&text.replace('+', " ")).decode_utf8_lossy().into_owned();
-        let pair = |pair: &str| {
-            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-            (decoded(name), decoded(value))
-        };
-        Self(text.split('&').filter(|pair| !pair.is_empty()).map(pair).collect())
+        Self(query_pairs(text))
     }
 
     /// The value of that name; the first one, if there are several.

@@ -111,13 +111,13 @@ async fn all(call: &Call, rates: &Rates) -> (Totals, MessageStats) {
         totals.add_growth(sample);
         more.add(&sample.counters);
     }
-    let published = call.shared.metrics.published();
+    let traffic = call.shared.statistics.traffic();
     let grown = |count: fn(&ChannelCounters) -> u64| rates.channels.values().map(count).sum();
     let stats = MessageStats::of_queue(&done, &more)
-        .and("publish", (published.received, grown(|of| of.published)))
-        .and("confirm", (published.confirmed, grown(|of| of.confirmed)))
-        .and("return_unroutable", (published.unroutable_returned, grown(|of| of.returned)))
-        .and("drop_unroutable", (published.unroutable_dropped, grown(|of| of.dropped)));
+        .and("publish", (traffic.published, grown(|of| of.published)))
+        .and("confirm", (traffic.confirmed, grown(|of| of.confirmed)))
+        .and("return_unroutable", (traffic.returned, grown(|of| of.returned)))
+        .and("drop_unroutable", (traffic.dropped, grown(|of| of.dropped)));
     (totals, stats)
 }
 

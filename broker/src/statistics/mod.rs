@@ -8,11 +8,13 @@
 
 pub(crate) mod connection;
 pub(crate) mod exchange;
+pub(crate) mod node;
 mod rates;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::future::join_all;
@@ -23,18 +25,20 @@ use warren_core::queue::{ConsumerStatistics, QueueFilter, QueueSample, QueueStat
 use warren_core::session::{ChannelCounters, ChannelStatistics, SessionStatistics, SubscriberStatistics};
 use warren_core::topology::{QueueRecord, Topology};
 use warren_core::{ConnectionId, ConsumerKey, QueueId, ShardId};
+use warren_replication::Standing;
 
 use crate::connections::{Connections, Post};
 use crate::limits::DESCRIBE_TIMEOUT;
 #[cfg(doc)]
 use crate::limits::SAMPLE_INTERVAL;
 use crate::log::LogSignal;
+use crate::metrics::{Metrics, Traffic};
 use connection::{ConnectionFacts, Metered};
 use exchange::{ExchangeCounters, ExchangeName, Exchanges};
+use node::NodeProbe;
 pub(crate) use rates::{Rates, sample};
 
 /// Where the node's counts are, and how fast they grow.
-#[derive(Debug)]
 pub(crate) struct Statistics {
     topology: Arc<ArcSwap<Topology>>,
     connections: Arc<Connections>,
@@ -43,9 +47,29 @@ pub(crate) struct Statistics {
     /// By shard number: it has done something since the last sample.
     busy: Vec<AtomicBool>,
     rates: ArcSwap<Rates>,
+    probe: NodeProbe,
+    metrics: Metrics,
     pub(crate) exchanges: Exchanges,
     /// What connections said when they were last asked.
     sessions: Mutex<HashMap<ConnectionId, Arc<SessionStatistics>>>,
+}
+
+/// What a shard says of itself as a whole.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ShardReport {
+    pub(crate) shard: ShardId,
+    pub(crate) summary: ShardSummary,
+    pub(crate) raft: RaftReport,
+}
+
+/// How far a shard's Raft group is.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct RaftReport {
+    pub(crate) standing: Standing,
+    /// The last entry that a checkpoint was given.
+    pub(crate) snapshot: u64,
+    /// How long the last entry took to be committed.
+    pub(crate) commit_latency: Duration,
 }
 
 /// A queue, and how fast things happen in it.
@@ -108,6 +132,8 @@ impl Statistics {
         topology: Arc<ArcSwap<Topology>>,
         connections: Arc<Connections>,
         signals: Vec<UnboundedSender<LogSignal>>,
+        probe: NodeProbe,
+        metrics: Metrics,
     ) -> Self {
         Self {
             topology,
@@ -115,6 +141,8 @@ impl Statistics {
             busy: signals.iter().map(|_| AtomicBool::new(false)).collect(),
             signals,
             rates: ArcSwap::default(),
+            probe,
+            metrics,
             exchanges: Exchanges::default(),
             sessions: Mutex::default(),
         }
@@ -134,23 +162,60 @@ impl Statistics {
         self.rates.load_full()
     }
 
+    /// What the operating system knows of the node.
+    pub(crate) fn probe(&self) -> NodeProbe {
+        self.probe.clone()
+    }
+
+    /// What has happened since the process started.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.metrics.traffic()
+    }
+
+    /// The shards that hold queues.
+    pub(crate) fn shard_ids(&self) -> impl Iterator<Item = ShardId> + use<> {
+        (1..self.signals.len() as u16).map(ShardId)
+    }
+
     /// How much the node holds, and what was done with its queues.
     pub(crate) async fn summary(&self) -> ShardSummary {
-        let mut sum = ShardSummary::default();
-        for answer in self.ask_all(LogSignal::Summary).await {
-            sum.add(&answer);
-        }
-        sum
+        sum(&self.shards().await)
+    }
+
+    /// All shards, the metadata's first.
+    pub(crate) async fn shards(&self) -> Vec<ShardReport> {
+        join_all(self.signals.iter().map(|shard| ask(shard, LogSignal::Summary))).await.into_iter().flatten().collect()
+    }
+
+    /// The queues of one shard, by id, as [`Self::queues`] has them.
+    pub(crate) async fn queues_of(
+        &self,
+        shard: ShardId,
+        topology: &Topology,
+        filter: &QueueFilter,
+    ) -> Vec<QueueReport> {
+        let Some(signals) = self.signals.get(usize::from(shard.0)) else { return Vec::new() };
+        let answer = ask(signals, |reply| LogSignal::Statistics(filter.clone(), reply)).await;
+        self.reports(answer, topology, filter)
     }
 
     /// The queues that `topology` and `filter` name, by shard and id. Those that a delayed exchange waits in are not among
     /// them unless they are asked for.
     pub(crate) async fn queues(&self, topology: &Topology, filter: &QueueFilter) -> Vec<QueueReport> {
-        let rates = self.rates();
         let found = match &filter.queues {
             None => self.ask_all(|reply| LogSignal::Statistics(filter.clone(), reply)).await,
             Some(asked) => self.ask_for(topology, asked.iter().copied(), filter).await,
         };
+        self.reports(found, topology, filter)
+    }
+
+    fn reports(
+        &self,
+        found: impl IntoIterator<Item = Vec<QueueStatistics>>,
+        topology: &Topology,
+        filter: &QueueFilter,
+    ) -> Vec<QueueReport> {
+        let rates = self.rates();
         let reports = found.into_iter().flatten().filter_map(|statistics| {
             let record = Arc::clone(topology.queue_by_id(statistics.queue)?);
             let listed = filter.queues.is_some() || record.delayed_exchange().is_none();
@@ -299,6 +364,13 @@ impl Statistics {
     }
 }
 
+/// What all shards hold together.
+pub(crate) fn sum(shards: &[ShardReport]) -> ShardSummary {
+    let mut sum = ShardSummary::default();
+    shards.iter().for_each(|shard| sum.add(&shard.summary));
+    sum
+}
+
 async fn ask<T>(shard: &UnboundedSender<LogSignal>, signal: impl FnOnce(oneshot::Sender<T>) -> LogSignal) -> Option<T> {
     let (reply, answer) = oneshot::channel();
     shard.send(signal(reply)).ok()?;
@@ -306,6 +378,12 @@ async fn ask<T>(shard: &UnboundedSender<LogSignal>, signal: impl FnOnce(oneshot:
 }
 
 impl QueueReport {
+    /// Messages that are in the log.
+    pub(crate) fn persistent_messages(&self) -> u64 {
+        let QueueStatistics { ready, unacked, memory_messages, .. } = self.statistics;
+        (ready + unacked).saturating_sub(memory_messages)
+    }
+
     fn new(record: Arc<QueueRecord>, statistics: QueueStatistics, rates: &Rates) -> Self {
         let idle = QueueSample { queue: record.id, counters: Default::default(), ready: 0, unacked: 0, stalled_ms: 0 };
         let sample = rates.queues.get(&record.id).copied();

@@ -13,6 +13,7 @@ use super::Statistics;
 use super::connection::Metered;
 use super::exchange::{ExchangeCounters, ExchangeName};
 use crate::limits::SAMPLE_INTERVAL;
+use crate::metrics::Traffic;
 
 /// What happened in the last interval that is over. What is not named was idle.
 #[derive(Debug, Default)]
@@ -25,6 +26,8 @@ pub(crate) struct Rates {
     pub(crate) channels: HashMap<(ConnectionId, u16), ChannelCounters>,
     /// By virtual host and name.
     pub(crate) exchanges: HashMap<ExchangeName, ExchangeCounters>,
+    /// Of the node as a whole.
+    pub(crate) traffic: Traffic,
 }
 
 impl Rates {
@@ -39,6 +42,7 @@ impl Rates {
 struct Before {
     meters: HashMap<ConnectionId, Metered>,
     sessions: HashMap<ConnectionId, Arc<SessionStatistics>>,
+    traffic: Traffic,
 }
 
 /// Looks every [`SAMPLE_INTERVAL`]. Of a node on which nothing happens it reads a few flags and wakes nobody.
@@ -60,6 +64,8 @@ impl Statistics {
     /// What happened since it looked before, which was so long ago.
     async fn look(&self, before: &mut Before, elapsed: Duration) -> Rates {
         let mut rates = Rates { seconds: elapsed.as_secs_f64(), ..Rates::default() };
+        let traffic = self.traffic();
+        rates.traffic = traffic.since(&std::mem::replace(&mut before.traffic, traffic));
         rates.queues = self.sample_queues().await;
         self.look_at_connections(before, &mut rates).await;
         rates.exchanges = self.exchanges.sample(&self.topology.load());

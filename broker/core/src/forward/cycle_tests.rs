@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use super::tests::{Node, deaths, headers, plain, text, with_headers};
 use super::*;
 use crate::limits::DEATHS_BYTES;
+use crate::queue::ForwardReason;
 use crate::topology::ExchangeKind;
 
 #[test]

@@ -27,7 +27,7 @@ use alloc::vec::Vec;
 
 use crate::batch::{Parts, RunKind, ShardBatches};
 use crate::identity::{ChannelKey, ConnectionId, QueueId, ShardId};
-use crate::queue::{Event, Forward, ForwardReason, PositionRange, Receipt, Settlement, ShardInput};
+use crate::queue::{Event, Forward, PositionRange, Receipt, Settlement, ShardInput};
 use crate::topology::{Route, Routes, Topology};
 use letter::Letter;
 use partly::Partly;
@@ -62,19 +62,13 @@ pub struct Forwarder {
     pub counts: ForwardCounts,
 }
 
-/// How often things happened, for metrics. Named after RabbitMQ's `rabbitmq_global_messages_dead_lettered_…_total`.
+/// How often things happened, for metrics.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ForwardCounts {
-    /// Dead letters whose time was over.
-    pub expired: u64,
-    /// Dead letters that were rejected.
-    pub rejected: u64,
-    /// Dead letters of queues that were too long.
-    pub max_length: u64,
-    /// Dead letters that came back too often.
-    pub delivery_limit: u64,
     /// Messages that have reached all their next queues, dead letters or not.
     pub confirmed: u64,
+    /// Of these, those of queues with the strategy `at-least-once`.
+    pub at_least_once: u64,
     /// Messages that no queue took, and that are gone.
     pub dropped: u64,
 }
@@ -155,25 +149,12 @@ impl Forwarder {
         }
         self.counts.dropped += u64::from(targets.is_empty());
         let arrived = self.partly.take(source);
-        if arrived.is_none() {
-            self.count(forward.reason);
-        }
         targets.retain(|target| !arrived.iter().flatten().any(|queue| *queue == target.queue));
         if targets.is_empty() {
             return self.end(source);
         }
         let parts = letter.parts(&self.routes);
         self.publish(Flight::new(source, way.at_least_once, arrived), &targets, letter.is_persistent(), parts);
-    }
-
-    fn count(&mut self, reason: ForwardReason) {
-        match reason {
-            ForwardReason::Expired => self.counts.expired += 1,
-            ForwardReason::Rejected => self.counts.rejected += 1,
-            ForwardReason::MaxLength => self.counts.max_length += 1,
-            ForwardReason::DeliveryLimit => self.counts.delivery_limit += 1,
-            ForwardReason::Due => {}
-        }
     }
 
     /// Sends the message to the shards of its next queues.
@@ -220,6 +201,7 @@ impl Forwarder {
         }
         self.counts.dropped += u64::from(flight.refused);
         self.counts.confirmed += u64::from(!flight.refused);
+        self.counts.at_least_once += u64::from(!flight.refused && flight.at_least_once);
         self.end(flight.source);
     }
 

@@ -8,6 +8,7 @@ use warren_amqp::BasicProperties;
 
 use super::tests::{Node, Sent, message};
 use super::*;
+use crate::queue::ForwardReason;
 use crate::topology::ExchangeKind;
 
 /// Messages that a queue lets out at once.

@@ -2,7 +2,7 @@
 
 use alloc::collections::BTreeMap;
 
-use super::{Delivery, Queue};
+use super::{DeadLettering, Delivery, ForwardReason, Queue, QueueKind};
 use crate::identity::QueueId;
 
 /// How often things were done with a queue, from when it was made or, if that is later, from when the process started.
@@ -55,6 +55,41 @@ impl QueueCounters {
             redelivered: self.redelivered.saturating_sub(before.redelivered),
             acknowledged: self.acknowledged.saturating_sub(before.acknowledged),
         }
+    }
+}
+
+/// Messages that died, by the kind of their queue, where it sends its dead letters, and why. Named after RabbitMQ's
+/// `messages_dead_lettered_…`, which also counts those that go nowhere.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct DeathCounts([[[u64; 4]; 3]; QueueKind::ALL.len()]);
+
+impl DeathCounts {
+    /// How many died so.
+    pub fn of(&self, kind: QueueKind, dead_lettering: DeadLettering, reason: ForwardReason) -> u64 {
+        cause(reason).map_or(0, |cause| self.0[kind as usize][dead_lettering as usize][cause])
+    }
+
+    /// Adds others.
+    pub fn add_all(&mut self, more: &Self) {
+        let counts = self.0.as_flattened_mut().as_flattened_mut().iter_mut();
+        counts.zip(more.0.as_flattened().as_flattened()).for_each(|(count, more)| *count += more);
+    }
+
+    pub(super) fn add(&mut self, kind: QueueKind, dead_lettering: DeadLettering, reason: ForwardReason) {
+        if let Some(cause) = cause(reason) {
+            self.0[kind as usize][dead_lettering as usize][cause] += 1;
+        }
+    }
+}
+
+/// Messages whose delay is over live on.
+fn cause(reason: ForwardReason) -> Option<usize> {
+    match reason {
+        ForwardReason::Rejected => Some(0),
+        ForwardReason::Expired => Some(1),
+        ForwardReason::MaxLength => Some(2),
+        ForwardReason::DeliveryLimit => Some(3),
+        ForwardReason::Due => None,
     }
 }
 

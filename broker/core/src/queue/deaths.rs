@@ -43,6 +43,7 @@ impl Queue {
     /// The message at `position`, which is in the state `from`, leaves the queue; if too many are on their way already, it
     /// waits out of everybody's sight.
     pub(super) fn die(&mut self, position: u64, from: State, reason: ForwardReason, occasion: &mut Occasion<'_>) {
+        occasion.window.deaths.add(self.settings.kind, self.settings.dead_lettering, reason);
         if !self.forwards() {
             self.store.shift(position, from, To::Gone, occasion.done);
         } else if self.has_room(occasion.window) {

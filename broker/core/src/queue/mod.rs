@@ -53,7 +53,7 @@ mod stream_tests;
 #[cfg(test)]
 mod tests;
 
-pub use activity::{QueueCounters, QueueSample};
+pub use activity::{DeathCounts, QueueCounters, QueueSample};
 pub use consumer::{StreamOffset, StreamReading, Subscription};
 pub use event::{DeleteRefusal, Deleted, Event, Forward, ForwardReason, ShardOutput, SubscribeRefusal};
 pub use input::{PublishRun, Receipt, ShardInput};

@@ -44,7 +44,7 @@ pub struct Shard {
     epoch_starts: bool,
     outbox: Outbox,
     pub(super) recent: Recent,
-    window: ForwardWindow,
+    pub(super) window: ForwardWindow,
     /// Empty between calls, kept for their memory: what is to be logged as settled, and the queues that a run is for.
     done: Settled,
     touched: Vec<QueueId>,

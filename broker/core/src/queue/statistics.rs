@@ -5,7 +5,7 @@ use alloc::vec::Vec;
 
 use warren_amqp::Header;
 
-use super::activity::{QueueCounters, QueueSample};
+use super::activity::{DeathCounts, QueueCounters, QueueSample};
 use super::deal::Source;
 use super::store::Body;
 use super::{Queue, QueueKind, Shard};
@@ -141,6 +141,8 @@ pub struct ShardSummary {
     pub memory_bytes: u64,
     /// What was done with queues, of those that are gone too, in the order of [`QueueKind::ALL`].
     pub kinds: [QueueCounters; QueueKind::ALL.len()],
+    /// Messages that died.
+    pub deaths: DeathCounts,
 }
 
 impl ShardTotals {
@@ -156,12 +158,13 @@ impl ShardTotals {
 impl ShardSummary {
     /// Adds what another shard holds and has done.
     pub fn add(&mut self, more: &Self) {
-        let Self { totals, ready_bytes, bytes, memory_messages, memory_bytes, kinds } = more;
+        let Self { totals, ready_bytes, bytes, memory_messages, memory_bytes, kinds, deaths } = more;
         self.totals.add(totals);
         self.ready_bytes += ready_bytes;
         self.bytes += bytes;
         self.memory_messages += memory_messages;
         self.memory_bytes += memory_bytes;
+        self.deaths.add_all(deaths);
         self.kinds.iter_mut().zip(kinds).for_each(|(counters, more)| counters.add(more));
     }
 }
@@ -174,7 +177,7 @@ impl Shard {
 
     /// How much it holds, and what was done with its queues.
     pub fn summary(&self) -> ShardSummary {
-        let mut summary = ShardSummary { kinds: self.gone, ..ShardSummary::default() };
+        let mut summary = ShardSummary { kinds: self.gone, deaths: self.window.deaths, ..ShardSummary::default() };
         self.queues.values().for_each(|queue| queue.add_to(&mut summary));
         summary
     }

@@ -198,3 +198,24 @@ fn a_queue_says_when_it_last_worked() {
     assert_eq!(statistics(&mut world).worked_ms, Some(NOW + 5_000));
     assert_eq!(statistics(&mut world.restarted()).worked_ms, None);
 }
+
+#[test]
+fn messages_that_die_are_counted_once_by_kind_strategy_and_reason() {
+    let settings = QueueSettings {
+        kind: QueueKind::Quorum,
+        dead_lettering: DeadLettering::AtLeastOnce,
+        max_length: Some(2),
+        ..QueueSettings::default()
+    };
+    let mut world = World::with(settings);
+    put(&mut world, &["a", "b", "c"], false);
+    world.subscribe(consumer(1), false, 1);
+    let held = world.holder(4 << 56 | 1);
+    world.settle_by(held, &[4 << 56 | 1], Settlement::Reject);
+    let deaths = world.shard.summary().deaths;
+    let of = |reason| deaths.of(QueueKind::Quorum, DeadLettering::AtLeastOnce, reason);
+    let all = [ForwardReason::MaxLength, ForwardReason::Rejected, ForwardReason::Expired, ForwardReason::Due].map(of);
+    assert_eq!(all, [1, 1, 0, 0]);
+    assert_eq!(deaths.of(QueueKind::Quorum, DeadLettering::None, ForwardReason::Rejected), 0);
+    assert_eq!(deaths.of(QueueKind::Classic, DeadLettering::AtLeastOnce, ForwardReason::Rejected), 0);
+}

@@ -1,7 +1,8 @@
-//! How much a shard has let out to the forwarder, over all its queues.
+//! How much a shard has let out to the forwarder, and how many messages have died, over all its queues.
 
 use alloc::collections::VecDeque;
 
+use super::activity::DeathCounts;
 use crate::identity::QueueId;
 use crate::limits::FORWARD_WINDOW_BYTES;
 use crate::message::Message;
@@ -17,6 +18,7 @@ pub(super) struct ForwardWindow {
     crowded: VecDeque<QueueId>,
     /// Whose turn it is to take room though others wait.
     turn: Option<QueueId>,
+    pub(super) deaths: DeathCounts,
 }
 
 impl ForwardWindow {

@@ -47,6 +47,11 @@ pub(super) struct Channel {
 }
 
 impl Channel {
+    /// True until one side wants it closed.
+    pub(super) fn is_open(&self) -> bool {
+        !self.closing
+    }
+
     /// Whether a publish may begin on it.
     #[inline]
     pub(super) fn takes_publish(&self) -> bool {
@@ -173,6 +178,7 @@ impl Session {
         let (identity, topology) = (&self.identity, world.topology);
         world.census.open_channel(self.channels.len(), &mut |open| topology.may_open_channel(identity, open))?;
         self.channels.insert(origin.channel, Channel::default());
+        out.counts.channels_opened += 1;
         out.send(origin.channel, &ToClient::ChannelOpenOk(channel::OpenOk));
         Ok(())
     }
@@ -210,6 +216,8 @@ impl Session {
         let Some(mut channel) = self.channels.remove(number) else {
             return;
         };
+        out.counts.channels_closed += 1;
+        self.confirm_watch.forget(number);
         self.publishers -= usize::from(channel.counters.published > 0);
         self.unfinished_bytes -= channel.assembly.unfinished_bytes();
         self.unconfirmed -= channel.confirms.as_ref().map_or(0, Confirms::outstanding);

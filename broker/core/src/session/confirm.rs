@@ -4,6 +4,8 @@ use alloc::collections::VecDeque;
 
 use warren_amqp::{ToClient, basic};
 
+use super::Session;
+
 /// The client counts publishes from 1 since its `confirm.select`. Inside, each channel's numbers start elsewhere, so that
 /// what comes late for a channel that was closed is not taken for one that was opened under the same number since.
 ///
@@ -53,6 +55,11 @@ impl Confirms {
         self.oldest + self.outstanding.len() as u64
     }
 
+    /// The number inside of the oldest publish that has not been answered.
+    pub(super) fn oldest(&self) -> u64 {
+        self.oldest
+    }
+
     /// How many publishes wait for their answer.
     pub(super) fn outstanding(&self) -> u64 {
         self.outstanding.len() as u64
@@ -96,6 +103,63 @@ impl Confirms {
         self.oldest += count as u64;
         let last = self.oldest - self.first;
         Some(Answer { last, count: count as u64, refused: oldest.is_refused() })
+    }
+}
+
+/// One publish of a connection at a time, whose confirm is waited for to see how long it takes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum ConfirmWatch {
+    /// Nobody asks.
+    #[default]
+    Off,
+    /// The next publish will do.
+    Wanted,
+    /// This one, as its channel numbers it inside.
+    On { channel: u16, number: u64 },
+    /// It has been answered.
+    Seen,
+}
+
+impl Session {
+    /// From the next publish that is to be confirmed on, its answer is waited for, unless one is already: then
+    /// [`Self::take_confirm_seen`] is true once.
+    pub fn watch_confirm(&mut self) {
+        if !self.is_watching_confirm() {
+            self.confirm_watch = ConfirmWatch::Wanted;
+        }
+    }
+
+    /// True while the answer to a publish is waited for.
+    pub fn is_watching_confirm(&self) -> bool {
+        matches!(self.confirm_watch, ConfirmWatch::On { .. })
+    }
+
+    /// True if the publish that was watched has been answered since this was last called.
+    pub fn take_confirm_seen(&mut self) -> bool {
+        let seen = self.confirm_watch == ConfirmWatch::Seen;
+        if seen {
+            self.confirm_watch = ConfirmWatch::Off;
+        }
+        seen
+    }
+}
+
+impl ConfirmWatch {
+    /// A publish of that channel has been answered up to before `next`.
+    pub(super) fn answered(&mut self, answered: u16, next: u64) {
+        if let Self::On { channel, number } = *self
+            && channel == answered
+            && number < next
+        {
+            *self = Self::Seen;
+        }
+    }
+
+    /// A channel is no more, and what it waited for will not come.
+    pub(super) fn forget(&mut self, forgotten: u16) {
+        if matches!(*self, Self::On { channel, .. } if channel == forgotten) {
+            *self = Self::Off;
+        }
     }
 }
 

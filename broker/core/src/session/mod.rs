@@ -68,7 +68,7 @@ use crate::topology::{Action, Identity, Request, Topology};
 use blocked::Alarm;
 use by_number::ByNumber;
 use channel::Channel;
-use confirm::Confirms;
+use confirm::{ConfirmWatch, Confirms};
 use consume::Consumer;
 use handshake::Handshake;
 use routing::RouteMemory;
@@ -192,6 +192,7 @@ pub struct Session {
     owns_queues: bool,
     /// Channels that have published.
     publishers: usize,
+    confirm_watch: ConfirmWatch,
     routes: RouteMemory,
 }
 
@@ -229,6 +230,7 @@ impl Session {
             touched: Touched::default(),
             owns_queues: false,
             publishers: 0,
+            confirm_watch: ConfirmWatch::Off,
             routes: RouteMemory::new(),
         }
     }
@@ -558,6 +560,8 @@ impl Session {
                 let confirmed = if answer.refused { 0 } else { answer.count };
                 out.counts.confirmed += confirmed;
                 channel.counters.confirmed += confirmed;
+                let next = channel.confirms.as_ref().map_or(0, Confirms::oldest);
+                self.confirm_watch.answered(number, next);
                 self.unconfirmed -= answer.count;
                 out.send(number, &answer.method());
             }
@@ -633,8 +637,10 @@ impl Session {
         for (shard, queue) in core::mem::take(&mut self.touched).into_parts() {
             out.tell(shard, ShardInput::Detach { connection: self.id, queue });
         }
+        out.counts.channels_closed += self.channels.iter().filter(|(_, channel)| channel.is_open()).count() as u64;
         self.channels.clear();
         self.publishers = 0;
+        self.confirm_watch = ConfirmWatch::Off;
         self.unfinished_bytes = 0;
         self.unconfirmed = 0;
         self.uncommitted_bytes = 0;

@@ -81,6 +81,10 @@ pub enum MetadataAnswer {
 /// How often things happened, for metrics. Named after RabbitMQ's `rabbitmq_global_messages_…_total`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
+    /// Channels that were opened, and those that were closed.
+    pub channels_opened: u64,
+    /// See [`Self::channels_opened`].
+    pub channels_closed: u64,
     /// Messages published by the client.
     pub received: u64,
     /// Of these, on channels with confirms.
@@ -142,6 +146,8 @@ pub struct SessionOutput {
 impl Counts {
     fn add(&mut self, other: Self) {
         let Self {
+            channels_opened,
+            channels_closed,
             received,
             received_confirm,
             confirmed,
@@ -158,6 +164,8 @@ impl Counts {
             received_bytes,
             sizes,
         } = other;
+        self.channels_opened += channels_opened;
+        self.channels_closed += channels_closed;
         self.received += received;
         self.received_confirm += received_confirm;
         self.confirmed += confirmed;

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use warren_amqp::delivery::{Content, encode_return};
 use warren_amqp::{ReplyCode, WholePublish, basic};
 
-use super::confirm::Confirms;
+use super::confirm::{ConfirmWatch, Confirms};
 use super::direct_reply::send_replies;
 use super::properties::{Checked, check_size, kept_header};
 use super::routing::{Names, Publisher, Traits};
@@ -298,6 +298,9 @@ impl Session {
         self.routes.count(content.has_copies(), published.exchange, copies);
         if let Some(confirms) = &mut channel.confirms {
             out.counts.received_confirm += 1;
+            if self.confirm_watch == ConfirmWatch::Wanted {
+                self.confirm_watch = ConfirmWatch::On { channel: number, number: confirms.next() };
+            }
             confirms.published(runs);
             self.unconfirmed += 1;
             if runs == 0 {

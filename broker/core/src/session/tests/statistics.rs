@@ -3,7 +3,7 @@
 use std::string::String;
 use std::vec::Vec;
 
-use warren_amqp::{Table, ToServer, Value, basic, tx};
+use warren_amqp::{Table, ToServer, Value, basic, channel, tx};
 
 use super::world::*;
 use crate::session::{ChannelCounters, ChannelStatistics, ConnectionState, ExchangeCounts, SessionStatistics};
@@ -12,7 +12,7 @@ fn statistics(world: &mut World, client: usize) -> SessionStatistics {
     world.session(client).statistics()
 }
 
-fn channel(world: &mut World, number: u16) -> ChannelStatistics {
+fn on_channel(world: &mut World, number: u16) -> ChannelStatistics {
     let statistics = statistics(world, ME);
     statistics.channels.into_iter().find(|channel| channel.number == number).expect("the channel is open")
 }
@@ -61,7 +61,7 @@ fn a_channel_counts_what_goes_through_it() {
     world.send(ME, 1, ToServer::BasicAck(basic::Ack { delivery_tag: 3, multiple: true }));
     world.send(ME, 1, ToServer::BasicNack(basic::Nack { delivery_tag: 4, multiple: false, requeue: true }));
     world.heard(ME);
-    let found = channel(&mut world, 1);
+    let found = on_channel(&mut world, 1);
     let counters = ChannelCounters {
         published: 6,
         confirmed: 6,
@@ -87,7 +87,7 @@ fn a_get_that_finds_nothing_counts() {
     let mut world = World::new();
     world.queue(ME, "q");
     get(&mut world, true);
-    assert_eq!(channel(&mut world, 1).counters, ChannelCounters { get_empty: 1, ..ChannelCounters::default() });
+    assert_eq!(on_channel(&mut world, 1).counters, ChannelCounters { get_empty: 1, ..ChannelCounters::default() });
 }
 
 #[test]
@@ -100,12 +100,12 @@ fn a_transaction_says_what_waits_for_its_commit() {
     get(&mut world, false);
     world.publish(ME, "q", "c");
     world.send(ME, 1, ToServer::BasicAck(basic::Ack { delivery_tag: 1, multiple: false }));
-    let found = channel(&mut world, 1);
+    let found = on_channel(&mut world, 1);
     assert_eq!((found.uncommitted, found.acks_uncommitted, found.unacknowledged), (1, 1, 1));
     assert!(found.transactional);
     assert_eq!(found.counters.acknowledged, 0);
     world.call(ME, 1, ToServer::TxCommit(tx::Commit));
-    let found = channel(&mut world, 1);
+    let found = on_channel(&mut world, 1);
     assert_eq!((found.uncommitted, found.acks_uncommitted, found.counters.acknowledged), (0, 0, 1));
 }
 
@@ -153,6 +153,8 @@ fn publishers_are_channels_that_have_published_and_are_open() {
     assert_eq!(world.session(ME).publisher_count(), 1, "its channel is closed");
     world.disconnect(ME);
     assert_eq!(world.session(ME).publisher_count(), 0);
+    let counts = world.counts(ME);
+    assert_eq!((counts.channels_opened, counts.channels_closed), (2, 2));
 }
 
 #[test]
@@ -173,4 +175,35 @@ fn what_a_channel_did_before_is_not_taken_for_what_a_new_one_of_its_number_did()
     let now = ChannelCounters { published: 12, confirmed: 11, ..ChannelCounters::default() };
     assert_eq!(now.since(&before), ChannelCounters { published: 2, confirmed: 1, ..ChannelCounters::default() });
     assert_eq!(before.since(&now), before);
+}
+
+#[test]
+fn the_confirm_of_a_publish_that_is_watched_is_seen_once() {
+    let mut world = World::new();
+    world.queue(ME, "q");
+    world.publish(ME, "q", "not to be confirmed");
+    world.confirms(ME, 1);
+    world.session(ME).watch_confirm();
+    assert!(!world.session(ME).is_watching_confirm());
+    world.commits = false;
+    world.publish_all(ME, "q", &["a", "b"]);
+    assert!(world.session(ME).is_watching_confirm() && !world.session(ME).take_confirm_seen());
+    world.session(ME).watch_confirm();
+    world.commit();
+    assert!(world.session(ME).take_confirm_seen());
+    assert!(!world.session(ME).take_confirm_seen() && !world.session(ME).is_watching_confirm());
+}
+
+#[test]
+fn a_publish_that_is_watched_is_forgotten_with_its_channel() {
+    let mut world = World::new();
+    world.queue(ME, "q");
+    world.confirms(ME, 1);
+    world.session(ME).watch_confirm();
+    world.commits = false;
+    world.publish(ME, "q", "a");
+    assert!(world.session(ME).is_watching_confirm());
+    let close = channel::Close { reply_code: 200, reply_text: "", class_id: 0, method_id: 0 };
+    world.send(ME, 1, ToServer::ChannelClose(close));
+    assert!(!world.session(ME).is_watching_confirm() && !world.session(ME).take_confirm_seen());
 }

@@ -22,7 +22,8 @@ use crate::identity::{ConnectionId, ConsumerKey, ShardId};
 use crate::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
 use crate::queue::{DeleteRefusal, Delivery, Event, PublishRun, Settlement, Shard, ShardInput, ShardOutput};
 use crate::session::{
-    Claim, LoggedIn, Login, MetadataAnswer, MetadataRequest, ReplyAddress, Session, SessionOutput, World as View,
+    Claim, Counts, LoggedIn, Login, MetadataAnswer, MetadataRequest, ReplyAddress, Session, SessionOutput,
+    World as View,
 };
 use crate::time::Instant;
 use crate::topology::{
@@ -305,6 +306,11 @@ impl World {
         let Client { session, output, .. } = &mut self.clients[client];
         session.flushed(output);
         self.run();
+    }
+
+    /// What the client's session has counted so far.
+    pub(super) fn counts(&self, client: usize) -> Counts {
+        self.clients[client].output.counts
     }
 
     pub(super) fn session(&mut self, client: usize) -> &mut Session {
