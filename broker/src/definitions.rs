@@ -43,7 +43,7 @@ impl Definition {
     pub(crate) fn left_out(&self, refusal: &Exception) -> String {
         let (Exception::Channel { code, text } | Exception::Connection { code, text }) = refusal;
         let advice = match code {
-            _ if text.starts_with("inequivalent arg") => {
+            _ if is_there_and_different(refusal) => {
                 "what is there stays as it is; delete it if the file is right, and start again"
             }
             ReplyCode::NotFound => "define that in the file too, or take this out of it, and start again",
@@ -66,6 +66,25 @@ pub(crate) fn load(path: &Path) -> Result<Vec<Definition>, DefinitionsError> {
         return Err(failed(Problem::TooLarge));
     }
     parse(&std::fs::read_to_string(path).map_err(read)?).map_err(failed)
+}
+
+/// Reads definitions that came through the API. With `vhost`, all of it is about that virtual host, and what is not in a
+/// virtual host is refused.
+///
+/// # Errors
+/// They say something that cannot be made.
+pub(crate) fn read(octets: &[u8], vhost: Option<&Arc<str>>) -> Result<Vec<Definition>, Problem> {
+    let mut file: File = serde_json::from_slice(octets)?;
+    if let Some(vhost) = vhost {
+        file.confine(vhost).map_err(|list| wrong(format_args!("key '{list}'"), "it is not about one virtual host"))?;
+    }
+    requests(file)
+}
+
+/// Whether the refusal says that there is something of that name that is different.
+pub(crate) fn is_there_and_different(refusal: &Exception) -> bool {
+    let (Exception::Channel { text, .. } | Exception::Connection { text, .. }) = refusal;
+    text.starts_with("inequivalent arg")
 }
 
 /// Why definitions cannot be used, with the file's name.
@@ -94,7 +113,10 @@ fn wrong(of: impl fmt::Display, reason: impl Into<String>) -> Problem {
 }
 
 fn parse(text: &str) -> Result<Vec<Definition>, Problem> {
-    let file: File = serde_json::from_str(text)?;
+    requests(serde_json::from_str(text)?)
+}
+
+fn requests(file: File) -> Result<Vec<Definition>, Problem> {
     let vhost = Arc::from(file.vhost.as_deref().unwrap_or(DEFAULT_VHOST));
     let mut requests = Requests { list: Vec::new(), vhost, entry: Arc::from("") };
     refuse_what_is_unknown(&file)?;

@@ -48,6 +48,33 @@ pub(super) struct File {
     pub(super) others: BTreeMap<String, Json>,
 }
 
+impl File {
+    /// Makes all of it about that virtual host, whatever its entries say.
+    ///
+    /// # Errors
+    /// The key of a list whose entries are in no virtual host.
+    pub(super) fn confine(&mut self, vhost: &str) -> Result<(), &'static str> {
+        let beyond = [
+            (VhostEntry::LIST, self.vhosts.is_empty()),
+            (UserEntry::LIST, self.users.is_empty()),
+            (PermissionsEntry::LIST, self.permissions.is_empty()),
+            (TopicPermissionsEntry::LIST, self.topic_permissions.is_empty()),
+            (GlobalParameterEntry::LIST, self.global_parameters.is_empty()),
+        ];
+        if let Some((list, _)) = beyond.into_iter().find(|(_, is_empty)| !is_empty) {
+            return Err(list);
+        }
+        self.vhost = Some(vhost.to_owned());
+        let parameters = self.parameters.iter_mut().map(|entry| &mut entry.vhost);
+        let policies = self.policies.iter_mut().map(|entry| &mut entry.vhost);
+        let exchanges = self.exchanges.iter_mut().map(|entry| &mut entry.vhost);
+        let queues = self.queues.iter_mut().map(|entry| &mut entry.vhost);
+        let bindings = self.bindings.iter_mut().map(|entry| &mut entry.vhost);
+        parameters.chain(policies).chain(exchanges).chain(queues).chain(bindings).for_each(|vhost| *vhost = None);
+        Ok(())
+    }
+}
+
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct VhostEntry {

@@ -11,6 +11,7 @@ mod caller;
 mod client;
 mod cluster;
 mod connections;
+mod definitions;
 mod exchanges;
 mod health;
 mod json;
@@ -59,7 +60,7 @@ use route::{Handle, Method, Route};
 
 /// Every route there is.
 fn routes() -> impl Iterator<Item = &'static Route> {
-    let all: [&'static [Route]; 16] = [
+    let all: [&'static [Route]; 17] = [
         cluster::ROUTES,
         vhosts::ROUTES,
         users::ROUTES,
@@ -75,6 +76,7 @@ fn routes() -> impl Iterator<Item = &'static Route> {
         overview::ROUTES,
         connections::ROUTES,
         health::ROUTES,
+        definitions::ROUTES,
         openapi::ROUTES,
     ];
     all.into_iter().flatten()

@@ -8,7 +8,7 @@ use warren_core::session::ChannelCounters;
 
 use super::answer::{Answer, Reply};
 use super::call::Call;
-use super::cluster::{RABBITMQ_VERSION, cluster_name};
+use super::cluster::{PRODUCT_NAME, PRODUCT_VERSION, RABBITMQ_VERSION, cluster_name};
 use super::connections;
 use super::nodes::exchange_types;
 use super::queues;
@@ -30,6 +30,8 @@ async fn overview(call: Call) -> Answer {
     } else {
         seen(&call).await
     };
+    // Tools read it even if nothing was ever done.
+    out.insert("message_stats".to_owned(), json!({}));
     stats.put_into(&mut out, &rates);
     let mut depth = Fields::new();
     put_depth(&mut depth, totals.messages, totals.more, &rates);
@@ -43,8 +45,8 @@ fn identity(call: &Call) -> Fields {
     let fields = [
         ("management_version", RABBITMQ_VERSION.into()),
         ("rabbitmq_version", RABBITMQ_VERSION.into()),
-        ("product_name", "Warren".into()),
-        ("product_version", env!("CARGO_PKG_VERSION").into()),
+        ("product_name", PRODUCT_NAME.into()),
+        ("product_version", PRODUCT_VERSION.into()),
         ("rates_mode", "basic".into()),
         ("cluster_name", cluster_name(call).into()),
         ("cluster_tags", json!({})),

@@ -44,6 +44,15 @@ fn parameters(vhost: &Vhost, component: &str) -> Vec<Json> {
     }
 }
 
+/// The parameters of a virtual host as definitions have them.
+pub(super) fn exported(vhost: &Vhost) -> Vec<Json> {
+    let nameless = |mut parameter: Json| {
+        parameter.as_object_mut().map(|fields| fields.remove("vhost"));
+        parameter
+    };
+    LISTED.into_iter().flat_map(|component| parameters(vhost, component)).map(nameless).collect()
+}
+
 fn list(call: &Call) -> Answer {
     let of = |vhost| LISTED.into_iter().flat_map(move |component| parameters(vhost, component));
     call.list(call.vhosts().flat_map(of).collect())

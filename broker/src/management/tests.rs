@@ -17,6 +17,7 @@ use crate::config::{Config, Listeners};
 use crate::http::server::Peer;
 use crate::node::Node;
 
+mod definitions;
 mod messages;
 mod node_user;
 mod objects;
