@@ -90,6 +90,8 @@ struct Connection<S> {
     held: bool,
     /// When the client's socket has to have taken something.
     send_deadline: Option<Instant>,
+    /// The user has sent too much: until then it is not read.
+    paused_until: Option<Instant>,
     /// Fires at the next deadline or before, so that it need not be set anew each time a deadline moves.
     timer: Pin<Box<Sleep>>,
     told_to_stop: bool,
@@ -206,6 +208,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             taken: 0,
             held: false,
             send_deadline: None,
+            paused_until: None,
             timer: Box::pin(sleep_until(Instant::now())),
             told_to_stop: false,
             watched_at: Instant::now(),
@@ -232,6 +235,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match wake {
             Wake::Read(len) => {
                 self.facts.meter.received(len);
+                let rate = self.presence.opened.as_ref().and_then(|opened| opened.rate.as_ref());
+                self.paused_until = rate.and_then(|rate| rate.take(len, Instant::now()));
                 self.read(len);
             }
             Wake::Wrote(len) => {
@@ -268,7 +273,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// A deadline is about what the client did not do. If it was us who did not look, the socket goes first.
     fn deadline_passed(&mut self) -> bool {
-        self.session.expire(self.shared.now(), &mut self.output);
+        let now = self.shared.now();
+        self.session.expire(now, &mut self.output);
+        if self.is_paused() {
+            self.session.excuse(now);
+        } else {
+            self.paused_until = None;
+        }
         let most = self.read_bytes();
         let Self { stream, output, written, unflushed, partial, taken, .. } = self;
         let (unsent, read) = (&output.octets[*written..], most.map(|most| (&partial[*taken..], most)));
@@ -347,7 +358,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let origin = Instant::from_std(self.shared.started);
             origin + Duration::from_millis(at.0)
         });
-        session.into_iter().chain(self.send_deadline).min()
+        session.into_iter().chain(self.send_deadline).chain(self.paused_until).min()
     }
 
     /// True while the client takes what it is sent.
@@ -358,7 +369,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// How much may be read now; `None`: nothing. At the hard stop of memory nobody brings much before it is known what.
     fn read_bytes(&self) -> Option<usize> {
         let most = if self.alarms.borrow().is_hard_stop() { HARD_STOP_READ_BYTES } else { READ_BYTES };
-        (self.has_room() && self.session.is_reading()).then_some(most)
+        (self.has_room() && self.session.is_reading() && !self.is_paused()).then_some(most)
+    }
+
+    fn is_paused(&self) -> bool {
+        self.paused_until.is_some_and(|until| until > Instant::now())
     }
 
     /// Hands the session what has been read: `len` octets in the scratch buffer, behind the partial ones.

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::debug;
 use warren_core::queue::Event;
 use warren_core::session::{DirectReply, ReplyAddress, SessionStatistics};
@@ -13,6 +14,7 @@ use warren_core::topology::OpenConnections;
 use warren_core::{ConnectionId, Exception, ShardId};
 
 use crate::limits::REPLY_BYTES;
+use crate::rate::Rate;
 use crate::statistics::connection::ConnectionFacts;
 
 /// What a connection is sent.
@@ -46,6 +48,8 @@ pub(crate) struct Connections {
     /// Where replies are waited for. Few connections have any.
     reply_addresses: RwLock<HashMap<ConnectionId, Vec<ReplyAddress>>>,
     opened: Mutex<OpenCounts>,
+    /// Octets that one user may send in a second.
+    user_bytes_per_second: Option<u64>,
 }
 
 /// How many connections have logged in and opened a virtual host.
@@ -54,6 +58,8 @@ struct OpenCounts {
     by_user: HashMap<Arc<str>, usize>,
     by_vhost: HashMap<Arc<str>, usize>,
     channels_by_user: HashMap<Arc<str>, usize>,
+    /// Of users with connections, if they have one.
+    rates: HashMap<Arc<str>, Weak<Rate>>,
 }
 
 /// A connection that counts among the open ones, with its channels, as long as the value lives.
@@ -63,6 +69,8 @@ pub(crate) struct Opened {
     user: Arc<str>,
     vhost: Arc<str>,
     channels: usize,
+    /// What limits how fast it is read.
+    pub(crate) rate: Option<Arc<Rate>>,
 }
 
 /// How a connection is reached.
@@ -107,6 +115,11 @@ fn octets(reply: &DirectReply) -> usize {
 }
 
 impl Connections {
+    /// Of a node where one user may send so many octets in a second.
+    pub(crate) fn with_rate(user_bytes_per_second: Option<u64>) -> Self {
+        Self { user_bytes_per_second, ..Self::default() }
+    }
+
     /// A connection that is there from now on.
     pub(crate) fn insert(&self, connection: ConnectionId, facts: Option<Arc<ConnectionFacts>>) -> Mailbox {
         let (sender, posts) = unbounded_channel();
@@ -195,7 +208,8 @@ impl Connections {
         let (user, vhost) = (Arc::from(user), Arc::from(vhost));
         *counts.by_user.entry(Arc::clone(&user)).or_default() += 1;
         *counts.by_vhost.entry(Arc::clone(&vhost)).or_default() += 1;
-        Ok(Opened { connections: Arc::clone(connections), user, vhost, channels: 0 })
+        let rate = connections.user_bytes_per_second.map(|per_second| counts.rate(&user, per_second));
+        Ok(Opened { connections: Arc::clone(connections), user, vhost, channels: 0, rate })
     }
 
     fn counts(&self) -> MutexGuard<'_, OpenCounts> {
@@ -247,6 +261,17 @@ impl Drop for Opened {
 }
 
 impl OpenCounts {
+    /// The user's, which all its connections share.
+    fn rate(&mut self, user: &Arc<str>, per_second: u64) -> Arc<Rate> {
+        self.rates.retain(|_, rate| rate.strong_count() > 0);
+        let shared = self.rates.get(user).and_then(Weak::upgrade);
+        shared.unwrap_or_else(|| {
+            let rate = Arc::new(Rate::new(per_second, Instant::now()));
+            self.rates.insert(Arc::clone(user), Arc::downgrade(&rate));
+            rate
+        })
+    }
+
     /// A connection of the user has another number of channels.
     fn set_channels(&mut self, user: &Arc<str>, before: usize, now: usize) {
         *self.channels_by_user.entry(Arc::clone(user)).or_default() += now;
@@ -304,7 +329,7 @@ mod tests {
         assert_eq!(channels("alice"), Some(2));
         assert_eq!((counts("alice", "b"), counts("bob", "a")), ((1, 1), (0, 0)));
         drop(second);
-        let OpenCounts { by_user, by_vhost, channels_by_user } = &*connections.counts();
+        let OpenCounts { by_user, by_vhost, channels_by_user, rates: _ } = &*connections.counts();
         assert!(by_user.is_empty() && by_vhost.is_empty() && channels_by_user.is_empty(), "nothing is kept");
     }
 

@@ -33,6 +33,7 @@ mod metrics;
 pub mod node;
 mod ports;
 mod random;
+mod rate;
 mod recovery;
 mod scratch;
 mod shard;

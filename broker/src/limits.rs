@@ -215,3 +215,6 @@ pub(crate) const TLS_FILE_BYTES: u64 = 8 << 20;
 
 /// Octets of a user's name in a client's certificate; a longer one logs nobody in.
 pub(crate) const CERTIFICATE_USER_BYTES: usize = 255;
+
+/// Octets a second that a user may be limited to at least; a lower limit is refused, for it would hold back heartbeats.
+pub(crate) const PUBLISH_RATE_MIN: u64 = 64 << 10;

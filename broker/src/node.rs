@@ -123,7 +123,7 @@ impl Node {
         let metrics = Metrics::new()?;
         let tls = config.tls.clone().map(|tls| TlsFiles::load(tls, metrics.clone())).transpose()?;
         let ports = Ports::bind(&config).await?;
-        let mut state = State::empty();
+        let mut state = State::empty(config.limits.topology());
         let opened = log::open(&config.data_dir, &config.log, &mut state)
             .with_context(|| format!("cannot open the data folder {}", config.data_dir.display()))?;
         state.lead(&mut opened.bodies());
@@ -237,7 +237,7 @@ fn start_machines(
         metrics.clone(),
     );
     let (senders, inputs): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| inbox(log.bounds.inbox_bytes)).unzip();
-    let connections = Arc::<Connections>::default();
+    let connections = Arc::new(Connections::with_rate(config.limits.user_bytes_per_second));
     let probe = NodeProbe::new(log.retention.clone(), log.bounds.reserve_bytes, started);
     let signals_of_all = log.signals.clone();
     let statistics =

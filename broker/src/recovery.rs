@@ -18,8 +18,8 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(crate) fn empty() -> Self {
-        let topology = Topology::new(SHARDS, TopologyLimits::default());
+    pub(crate) fn empty(limits: TopologyLimits) -> Self {
+        let topology = Topology::new(SHARDS, limits);
         Self { topology, shards: (1..=SHARDS.get()).map(|id| (ShardId(id), Shard::new())).collect() }
     }
 

@@ -1,5 +1,7 @@
 //! The whole life of a cluster: up, a program with a volume, down, and nothing left.
 
+mod tokens;
+
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;

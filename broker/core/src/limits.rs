@@ -175,6 +175,12 @@ pub struct TopologyLimits {
     pub permissions: usize,
     /// Policies and operator policies of one virtual host.
     pub policies: usize,
+    /// Connections of one user at once, if nothing else is said of it. The node's own user has no such limit.
+    pub user_connections: u32,
+    /// Channels of one user at once, if nothing else is said of it. The node's own user has no such limit.
+    pub user_channels: u32,
+    /// Connections in one virtual host at once, if nothing else is said of it.
+    pub vhost_connections: u32,
 }
 
 impl Default for TopologyLimits {
@@ -188,6 +194,9 @@ impl Default for TopologyLimits {
             users: 10_000,
             permissions: 20_000,
             policies: 1_000,
+            user_connections: 10_000,
+            user_channels: 100_000,
+            vhost_connections: 50_000,
         }
     }
 }

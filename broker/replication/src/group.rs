@@ -144,7 +144,12 @@ impl<C: Consensus, L: Append> Group<C, L> {
 
     /// How far the group is, for those who watch it.
     pub fn standing(&self) -> Standing {
-        Standing { term: self.last.term, last: self.last.index, written: self.auditor.committed(), committed: self.committed.index }
+        Standing {
+            term: self.last.term,
+            last: self.last.index,
+            written: self.auditor.committed(),
+            committed: self.committed.index,
+        }
     }
 
     /// True if another entry may be proposed.

@@ -15,7 +15,7 @@ use warren_core::topology::{Identity, TokenIdentity, TooManyScopes};
 use super::Authenticated;
 use super::fetch::{Client, FetchError};
 use super::jose::{Claims, JoseError, Keys, KeysError, Token};
-use crate::config::IssuerConfig;
+use crate::config::{IssuerConfig, RightsFrom};
 use crate::limits::{KEYS_LIFETIME, KEYS_PATIENCE, KEYS_REFRESH, KEYS_REFRESH_MIN, KEYS_RETRY, NOT_BEFORE_LEEWAY};
 use crate::metrics::Metrics;
 
@@ -178,6 +178,9 @@ impl Issuer {
             return Err(TokenError::NotYet);
         }
         let name = self.user_name(claims).ok_or(TokenError::NoName)?;
+        if self.config.rights == RightsFrom::User {
+            return Ok(Authenticated { identity: Identity::User(Arc::from(name)), expires: Some(expires) });
+        }
         let scopes = self.scopes(claims);
         let meant = scopes.iter().filter_map(|scope| scope.strip_prefix(&self.prefix));
         let identity = TokenIdentity::new(name, meant)?;

@@ -57,6 +57,9 @@ pub struct IssuerConfig {
     /// Claims with the user's name; the first that a token has counts. Default: `sub`, `client_id`.
     #[serde(default = "usual_username_claims")]
     pub username_claims: Vec<String>,
+    /// Where a token's holder has its rights from. Default: `scopes`.
+    #[serde(default)]
+    pub rights: RightsFrom,
     /// Claims with scopes, beside `scope`; one inside of another is written with a dot. Default: none.
     #[serde(default)]
     pub additional_scopes_keys: Vec<String>,
@@ -68,6 +71,17 @@ pub struct IssuerConfig {
     /// Take keys over plain HTTP from this host's loopback addresses, for tests. Default: false.
     #[serde(default)]
     pub allow_http_on_loopback: bool,
+}
+
+/// Where the holder of a token has its rights from.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RightsFrom {
+    /// The token's scopes.
+    #[default]
+    Scopes,
+    /// The user of that name: the token stands in the place of its password.
+    User,
 }
 
 impl AuthenticationConfig {

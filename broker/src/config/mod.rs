@@ -9,6 +9,7 @@ mod authentication;
 mod default_user;
 mod error;
 mod layers;
+mod limits;
 mod listeners;
 mod log;
 mod logging;
@@ -25,10 +26,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use warren_core::limits::{MESSAGE_BYTES, MESSAGE_BYTES_MAX};
 
-pub use authentication::{AuthenticationConfig, IssuerConfig, KubernetesConfig, SignatureAlgorithm};
+pub use authentication::{AuthenticationConfig, IssuerConfig, KubernetesConfig, RightsFrom, SignatureAlgorithm};
 pub use default_user::DefaultUser;
 pub use error::{ConfigError, Mistakes};
 pub use layers::{FILE_VARIABLE, Flag, Settings, Sources};
+pub use limits::LimitsConfig;
 pub use listeners::Listeners;
 pub use log::LogConfig;
 pub use logging::{LogFormat, Logging};
@@ -65,6 +67,8 @@ pub struct Config {
     pub default_user: Option<DefaultUser>,
     /// Who says who somebody is, beside users and their passwords.
     pub authentication: AuthenticationConfig,
+    /// How much one user or virtual host may use.
+    pub limits: LimitsConfig,
 }
 
 impl Default for Config {
@@ -81,6 +85,7 @@ impl Default for Config {
             memory: Memory::default(),
             default_user: None,
             authentication: AuthenticationConfig::default(),
+            limits: LimitsConfig::default(),
         }
     }
 }
@@ -100,6 +105,7 @@ impl Config {
             memory: _,
             default_user: _,
             authentication,
+            limits,
         } = self;
         if data_dir.as_os_str().is_empty() {
             mistakes.add("data_dir", "it is empty: name a folder");
@@ -115,6 +121,7 @@ impl Config {
         log.check(mistakes);
         logging.check(mistakes);
         authentication.check(mistakes);
+        limits.check(mistakes);
     }
 }
 

@@ -84,6 +84,16 @@ fn an_issuer_is_documented_with_its_defaults_and_wrong_ones_are_refused() {
 }
 
 #[test]
+fn the_examples_of_authentication_are_settings() {
+    let text = include_str!("../../../docs/authentication.md");
+    let examples: Vec<_> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(examples.len(), 2);
+    let config = parse(&examples.concat()).expect("valid").authentication;
+    assert_eq!(config.issuers[0].prefix(), "rabbitmq.");
+    assert_eq!(config.kubernetes.expect("given").audience, "warren");
+}
+
+#[test]
 fn later_layers_override_earlier_ones_and_the_origin_of_each_value_is_known() {
     let file = "# a comment\ndata_dir = 'file'\nmax_message_bytes = 1\n\n[log]\nsegment_bytes = 8192\n";
     let variables = [("WARREN_MAX_MESSAGE_BYTES", "2"), ("WARREN_LOG_SEGMENT_BYTES", "16384"), ("PATH", "/bin")];

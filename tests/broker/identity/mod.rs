@@ -1,6 +1,7 @@
 //! Who gets in with a token, what they may do, and when that ends: a real identity provider, a real broker.
 
 mod provider;
+mod secrets;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -261,5 +262,51 @@ fn a_broker_whose_issuer_is_away_takes_passwords_and_later_tokens() -> Result<()
     while by_token(&broker, &token).is_err() {
         ensure!(begin.elapsed() < Duration::from_secs(30), "not after {:?}", begin.elapsed());
     }
+    Ok(())
+}
+
+#[test]
+fn all_connections_of_a_user_together_are_read_no_faster_than_its_limit_says() -> Result<()> {
+    const BYTES: usize = 32 << 10;
+    let folder = DataFolder::new()?;
+    let config = "limits.user_bytes_per_second = 262144\n";
+    let broker = Broker::start_with(&folder, Settings { config, ..Settings::default() })?;
+    let begin = Instant::now();
+    let mut connections = [Connection::with_channel(broker.address)?, Connection::with_channel(broker.address)?];
+    for connection in &mut connections {
+        connection.confirm_select()?;
+    }
+    // A second's worth goes at once, and the rest takes five seconds.
+    for number in 0..48 {
+        connections[number % 2].publish(to_queue("q"), false, &[0; BYTES])?;
+    }
+    for connection in &mut connections {
+        connection.wait_for_confirms(24)?;
+    }
+    let took = begin.elapsed();
+    ensure!((Duration::from_secs(4)..Duration::from_secs(20)).contains(&took), "it took {took:?}");
+    let settings = Settings { config: "limits.user_bytes_per_second = 65535\n", ..Settings::default() };
+    let text = refusal(Broker::start_with(&DataFolder::new()?, settings))?;
+    ensure!(text.contains("it has to be at least 65536"), "{text}");
+    Ok(())
+}
+
+#[test]
+fn a_users_connections_end_with_it_and_a_consumer_that_is_there_outlives_its_right() -> Result<()> {
+    let (_folder, broker) = super::broker()?;
+    let user = r#"{"password": "secret", "tags": ""}"#;
+    let rights = |read: &str| format!(r#"{{"configure": ".*", "write": ".*", "read": "{read}"}}"#);
+    let put = |path: &str, body: &str| secrets::administer(&broker, &format!("PUT /api/{path}"), body);
+    put("users/bob", user)?;
+    put("permissions/%2F/bob", &rights(".*"))?;
+    let mut bob = Connection::open_as(broker.address, "bob", "secret", "/")?;
+    bob.declare_queue("q", true, false)?;
+    bob.consume("q", true, 0)?;
+    put("permissions/%2F/bob", &rights(""))?;
+    bob.publish(to_queue("q"), true, b"m")?;
+    ensure!(matches!(bob.receive()?, Event::Message(message) if message.body == b"m"));
+    secrets::administer(&broker, "DELETE /api/users/bob", "")?;
+    ensure!(bob.closed_with()? == (320, "CONNECTION_FORCED - user 'bob' is deleted".to_owned()));
+    ensure!(refusal(Connection::open_as(broker.address, "bob", "secret", "/"))?.contains("Login was refused"));
     Ok(())
 }

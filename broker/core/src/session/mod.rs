@@ -579,6 +579,13 @@ impl Session {
         }
     }
 
+    /// It is the shell that does not read: the client's silence is no fault of its own.
+    pub fn excuse(&mut self, now: Instant) {
+        if self.is_open() && self.heartbeat_millis > 0 {
+            self.deadline = self.deadline.max(now.after_millis(self.heartbeat_millis));
+        }
+    }
+
     /// Acts on time: heartbeats, and deadlines that have passed.
     pub fn tick(&mut self, now: Instant, out: &mut SessionOutput) {
         if matches!(self.state, State::Closing) && self.deadline == Instant(0) {

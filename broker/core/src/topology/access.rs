@@ -175,13 +175,15 @@ impl Topology {
         self.check(identity, Verb::Open, Resource::Vhost, vhost, "")?;
         let user = identity.name();
         let refused = |text: String| Err(Exception::connection(ReplyCode::NotAllowed, text));
-        if let Some(limit) = reached(found.record().limits.max_connections, open.in_vhost) {
+        if let Some(limit) =
+            reached(Some(found.record().limits.max_connections.unwrap_or(self.limits.vhost_connections)), open.in_vhost)
+        {
             let text =
                 format!("access to vhost '{vhost}' refused for user '{user}': connection limit ({limit}) is reached");
             return refused(text);
         }
         let limits = self.limits_of(identity);
-        if let Some(limit) = reached(limits.and_then(|limits| limits.max_connections), open.of_user) {
+        if let Some(limit) = reached(limits.max_connections, open.of_user) {
             let text = format!("connection refused for user '{user}': user connection limit ({limit}) is reached");
             return refused(text);
         }
@@ -207,7 +209,7 @@ impl Topology {
     /// 530 at the user's limit.
     pub fn may_open_channel(&self, identity: &Identity, open: usize) -> Result<(), Exception> {
         let limits = self.limits_of(identity);
-        let Some(limit) = reached(limits.and_then(|limits| limits.max_channels), open) else {
+        let Some(limit) = reached(limits.max_channels, open) else {
             return Ok(());
         };
         let user = identity.name();
@@ -321,11 +323,15 @@ impl Topology {
         Err(Exception::channel(ReplyCode::AccessRefused, text))
     }
 
-    /// The limits of the user of that name; the node's own has none.
-    fn limits_of(&self, identity: &Identity) -> Option<UserLimits> {
-        match identity {
-            Identity::Node(_) => None,
-            Identity::User(_) | Identity::Token(_) => self.users.get(identity.name()).map(|user| user.record.limits),
+    /// The limits of the user of that name, or those of users of whom nothing is said; the node's own has none.
+    fn limits_of(&self, identity: &Identity) -> UserLimits {
+        if matches!(identity, Identity::Node(_)) {
+            return UserLimits::default();
+        }
+        let own = self.users.get(identity.name()).map(|user| user.record.limits).unwrap_or_default();
+        UserLimits {
+            max_connections: own.max_connections.or(Some(self.limits.user_connections)),
+            max_channels: own.max_channels.or(Some(self.limits.user_channels)),
         }
     }
 

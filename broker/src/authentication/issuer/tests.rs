@@ -153,3 +153,11 @@ fn a_token_with_too_many_scopes_is_refused() {
     let scope = "orders.read:a/b ".repeat(warren_core::limits::TOKEN_SCOPES + 1);
     assert_eq!(read(&issuer(""), json!({"scope": scope})).err(), Some(TokenError::TooManyScopes(TooManyScopes)));
 }
+
+#[test]
+fn the_holder_may_be_a_user_whatever_the_scopes_say() {
+    let account = "system:serviceaccount:shop:billing";
+    let found = read(&issuer("rights = 'user'"), json!({"sub": account})).expect("a good token");
+    assert_eq!(found.identity, Identity::User(account.into()));
+    assert_eq!(found.expires, Some(UNIX_EPOCH + Duration::from_secs(NOW + 60)));
+}

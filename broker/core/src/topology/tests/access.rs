@@ -114,6 +114,28 @@ fn a_token_has_its_own_rights_and_the_limits_of_the_user_of_its_name() {
 }
 
 #[test]
+fn who_has_no_limit_has_that_of_everybody_and_the_nodes_own_user_none() {
+    let limits =
+        TopologyLimits { user_connections: 2, user_channels: 3, vhost_connections: 5, ..TopologyLimits::default() };
+    let mut world = World::with_limits(limits);
+    let bob = world.put_user(BOB, &[]);
+    world.permit(BOB, "", "", "");
+    let opens = |world: &World, identity: &Identity, of_user, in_vhost| {
+        world.topology.may_open(identity, "/", OpenConnections { of_user, in_vhost }).map(drop)
+    };
+    let text = "connection refused for user 'bob': user connection limit (2) is reached";
+    assert_eq!(opens(&world, &bob, 1, 1), Ok(()));
+    assert_eq!(opens(&world, &bob, 2, 2), Err(Exception::connection(warren_amqp::ReplyCode::NotAllowed, text)));
+    assert_eq!(opens(&world, &node(), 4, 4), Ok(()));
+    assert!(opens(&world, &node(), 4, 5).is_err(), "the virtual host's is everybody's");
+    assert!(world.topology.may_open_channel(&bob, 2).is_ok() && world.topology.may_open_channel(&bob, 3).is_err());
+    assert!(world.topology.may_open_channel(&node(), 3).is_ok());
+    let limits = UserLimits { max_connections: Some(4), max_channels: Some(1) };
+    world.administer("/", Administration::SetUserLimits { user: BOB.to_string(), limits });
+    assert!(opens(&world, &bob, 3, 3).is_ok() && world.topology.may_open_channel(&bob, 1).is_err());
+}
+
+#[test]
 fn rights_end_at_the_virtual_host() {
     let mut world = World::new();
     world.put_vhost("other");
