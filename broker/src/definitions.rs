@@ -351,12 +351,19 @@ fn apply_to_names() -> String {
     ApplyTo::ALL.map(ApplyTo::name).join(", ")
 }
 
+/// Without a name of the algorithm it is SHA-256, or SHA-512 if the hash is as long as those are: rabbitmqadmin makes such
+/// and does not say so.
 pub(crate) fn password_hash(of: &str, hash: &str, algorithm: Option<&str>) -> Result<PasswordHash, Problem> {
-    let name = algorithm.unwrap_or(HashingAlgorithm::Sha256.name());
-    let algorithm = HashingAlgorithm::from_name(name).ok_or_else(|| wrong(of, unusable_algorithm(name)))?;
     let octets = BASE64_STANDARD.decode(hash).map_err(|error| wrong(of, format!("password_hash: {error}")))?;
+    let is_sha512 = octets.len() == SALTED_SHA512_BYTES;
+    let by_length = if is_sha512 { HashingAlgorithm::Sha512 } else { HashingAlgorithm::Sha256 };
+    let name = algorithm.unwrap_or(by_length.name());
+    let algorithm = HashingAlgorithm::from_name(name).ok_or_else(|| wrong(of, unusable_algorithm(name)))?;
     Ok(PasswordHash { algorithm, octets: octets.into() })
 }
+
+/// A salt of four octets and the digest behind it.
+const SALTED_SHA512_BYTES: usize = 4 + 64;
 
 fn unusable_algorithm(name: &str) -> String {
     let known = HashingAlgorithm::ALL.map(HashingAlgorithm::name).join(" and ");

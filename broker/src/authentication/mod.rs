@@ -24,7 +24,7 @@ use warren_core::{ConnectionId, Secret};
 pub(crate) use fetch::check_address;
 pub use hashing::password_hash;
 pub use jose::SignatureAlgorithm;
-pub(crate) use passwords::readable;
+pub(crate) use passwords::{GUEST, readable};
 
 use crate::audit;
 use crate::config::{AuthenticationConfig, DefaultUser};

@@ -20,7 +20,7 @@ use crate::limits::{HASHES_AT_ONCE, VERIFIED_PASSWORDS};
 use crate::random::random;
 
 /// The user that is there while the configuration names none, and that may log in from this host only.
-const GUEST: &str = "guest";
+pub(crate) const GUEST: &str = "guest";
 
 /// Checks passwords against the node's own user, which the configuration names, and against those of the topology.
 ///

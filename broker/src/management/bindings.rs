@@ -245,23 +245,17 @@ async fn unbind(call: Call) -> Answer {
     Ok(Reply::Done)
 }
 
+/// None for a queue or an exchange that is not there, as in RabbitMQ: rabbitmqadmin looks here for what it is to delete.
 fn of_queue(call: &Call) -> Answer {
-    let queue = queues::named(call)?;
-    call.list(shapes(call.vhost()?, call, |shown| shown.to_queue && *shown.destination == *queue.name))
+    call.list(shapes(call.vhost()?, call, |shown| shown.to_queue && shown.destination == call.name("queue")))
 }
 
 fn from_exchange(call: &Call) -> Answer {
-    let exchange = exchange(call)?;
+    let exchange = call.exchange_name("exchange");
     call.list(shapes(call.vhost()?, call, |shown| shown.source == exchange))
 }
 
 fn to_exchange(call: &Call) -> Answer {
-    let exchange = exchange(call)?;
+    let exchange = call.exchange_name("exchange");
     call.list(shapes(call.vhost()?, call, |shown| !shown.to_queue && shown.destination == exchange))
-}
-
-/// The name of the exchange that the path names, if it is there.
-fn exchange(call: &Call) -> Result<&str, Failure> {
-    let name = call.exchange_name("exchange");
-    call.vhost()?.exchange(name).map(|_| name).ok_or_else(Failure::not_found)
 }

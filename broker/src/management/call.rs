@@ -14,6 +14,7 @@ use warren_core::topology::{Action, Administration, Outcome, Request, Topology, 
 use super::answer::{Answer, Failure, Reply};
 use super::caller::Caller;
 use super::listing::Listing;
+use super::users;
 use crate::http::query_pairs;
 use crate::node::Shared;
 
@@ -70,6 +71,16 @@ impl Call {
     /// Whether this is the name of the node's own user, who may do everything everywhere and is not in the topology.
     pub(super) fn is_node_user(&self, name: &str) -> bool {
         self.node_user().is_some_and(|node| node == name)
+    }
+
+    /// Makes the built-in user an ordinary one of the topology, with the same password and rights everywhere, if this is its
+    /// name and if the configuration names nobody in its place: from then on it can have less.
+    pub(super) async fn make_ordinary(&mut self, name: &str) -> Result<(), Failure> {
+        if self.is_node_user(name) && !self.shared.authentication.configures_node_user() {
+            users::take_over(self, name).await?;
+            self.topology = self.shared.topology.load_full();
+        }
+        Ok(())
     }
 
     /// The name of the node's own user.

@@ -117,12 +117,17 @@ fn of_user(call: &Call) -> Answer {
     if !call.caller.is_monitor() && **call.caller.identity.name() != *name {
         return Err(Failure::not_authorised(Needs::Policymaker.refusal()));
     }
+    if call.is_node_user(name) {
+        return call.list(Vec::new());
+    }
     let user = call.topology.user(name).ok_or_else(Failure::not_found)?;
     call.list(user_shape(user).into_iter().collect())
 }
 
-async fn limit_user(call: Call) -> Answer {
+async fn limit_user(mut call: Call) -> Answer {
     let value = call.read::<Body>()?.limit()?;
+    let user = call.name("user").to_owned();
+    call.make_ordinary(&user).await?;
     set_user(&call, value).await
 }
 

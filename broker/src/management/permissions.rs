@@ -119,10 +119,13 @@ fn one(call: &Call) -> Answer {
 
 fn of_user(call: &Call) -> Answer {
     let user = call.name("user");
-    if call.topology.user(user).is_none() && !call.is_node_user(user) {
-        return Err(Failure::not_found());
-    }
+    check_user(call, user)?;
     call.list(shapes(call, |of, _| of == user))
+}
+
+fn check_user(call: &Call, user: &str) -> Result<(), Failure> {
+    let is_there = call.topology.user(user).is_some() || call.is_node_user(user);
+    if is_there { Ok(()) } else { Err(Failure::not_found()) }
 }
 
 fn of_vhost(call: &Call) -> Answer {
@@ -130,11 +133,20 @@ fn of_vhost(call: &Call) -> Answer {
     call.list(shapes(call, |_, within| within == &**vhost))
 }
 
-/// Rights are given where user and virtual host are there; RabbitMQ answers 400 otherwise.
+/// Rights are given where user and virtual host are there; RabbitMQ answers 400 otherwise. The user that the configuration
+/// names may do everything, and cannot have less.
 fn check_ends(call: &Call) -> Result<(), Failure> {
+    if call.is_node_user(call.name("user")) {
+        return Err(Failure::bad_request(
+            "the node's own user may do everything: make another user and limit that one",
+        ));
+    }
     let found = call.topology.vhost(call.name("vhost")).is_some() && call.topology.user(call.name("user")).is_some();
-    if found { Ok(()) } else { Err(Failure::bad_request("vhost_or_user_not_found")) }
+    if found { Ok(()) } else { Err(Failure::bad_request(NO_END)) }
 }
+
+/// What RabbitMQ says of rights for nobody or nowhere.
+const NO_END: &str = "vhost_or_user_not_found";
 
 #[derive(Deserialize)]
 struct Rights {
@@ -143,35 +155,25 @@ struct Rights {
     read: String,
 }
 
-async fn grant(call: Call) -> Answer {
+async fn grant(mut call: Call) -> Answer {
     let Rights { configure, write, read } = call.read()?;
-    if call.is_node_user(call.name("user")) {
-        return keep_all(&call, [&configure, &write, &read]);
+    let user = call.name("user").to_owned();
+    if call.is_node_user(&user) && [&configure, &write, &read].into_iter().all(|pattern| pattern == ALL) {
+        // It has these. Tools give them to it in each virtual host that they make.
+        return call.target_vhost().map(|_| Reply::Done).map_err(|_| Failure::bad_request(NO_END));
     }
+    call.make_ordinary(&user).await?;
     check_ends(&call)?;
     let is_new = one(&call).is_err();
-    let user = call.name("user").to_owned();
     call.administer(call.name("vhost"), Administration::SetPermissions { user, configure, write, read }).await?;
     Ok(Reply::put(is_new))
 }
 
-/// What the node's own user may do is not less than everything. Giving it that, as tools do with a virtual host that they
-/// have made, changes nothing.
-fn keep_all(call: &Call, patterns: [&str; 3]) -> Answer {
-    call.topology.vhost(call.name("vhost")).ok_or_else(|| Failure::bad_request("vhost_or_user_not_found"))?;
-    if patterns.into_iter().all(|pattern| pattern == ALL) { Ok(Reply::Done) } else { Err(unlimited()) }
-}
-
-fn unlimited() -> Failure {
-    Failure::bad_request("the node's own user may do everything: make another user and limit that one")
-}
-
-async fn revoke(call: Call) -> Answer {
+async fn revoke(mut call: Call) -> Answer {
     one(&call)?;
-    if call.is_node_user(call.name("user")) {
-        return Err(unlimited());
-    }
     let user = call.name("user").to_owned();
+    call.make_ordinary(&user).await?;
+    check_ends(&call)?;
     call.administer(call.name("vhost"), Administration::ClearPermissions { user }).await?;
     Ok(Reply::Done)
 }
@@ -194,8 +196,9 @@ fn here(call: &Call) -> Vec<Json> {
 }
 
 fn topics_of_user(call: &Call) -> Answer {
-    let user = call.topology.user(call.name("user")).ok_or_else(Failure::not_found)?;
-    call.list(topic_shapes(call, |record| record.user == user.name))
+    let user = call.name("user");
+    check_user(call, user)?;
+    call.list(topic_shapes(call, |record| *record.user == *user))
 }
 
 fn topics_of_vhost(call: &Call) -> Answer {
@@ -210,11 +213,12 @@ struct TopicRights {
     read: String,
 }
 
-async fn grant_topic(call: Call) -> Answer {
+async fn grant_topic(mut call: Call) -> Answer {
     let TopicRights { exchange, write, read } = call.read()?;
+    let user = call.name("user").to_owned();
+    call.make_ordinary(&user).await?;
     check_ends(&call)?;
     let is_new = here(&call).iter().all(|known| known["exchange"] != *exchange);
-    let user = call.name("user").to_owned();
     let asked = Administration::SetTopicPermissions { user, exchange, write, read };
     call.administer(call.name("vhost"), asked).await?;
     Ok(Reply::put(is_new))

@@ -12,6 +12,7 @@ use super::call::Call;
 use super::json::texts;
 use super::route::Handle::{Later, Now};
 use super::route::{Needs, Route, delete, get, post, put};
+use crate::authentication::GUEST;
 use crate::definitions::{self, tags};
 
 pub(super) const ROUTES: &[Route] = &[
@@ -130,6 +131,14 @@ async fn make(call: Call) -> Answer {
     Ok(Reply::put(is_new))
 }
 
+/// Makes the built-in user one of the topology: with the password that it has, which is its name.
+pub(super) async fn take_over(call: &Call, name: &str) -> Result<(), Failure> {
+    let password = Some(hash(call, name.to_owned()).await?);
+    let user = Administration::PutUser { name: name.to_owned(), password, tags: vec!["administrator".to_owned()] };
+    call.administer("/", user).await?;
+    keep_rights(call, name).await
+}
+
 /// A user that takes the place of the built-in one may first do what that could: everything, everywhere.
 async fn keep_rights(call: &Call, name: &str) -> Result<(), Failure> {
     for vhost in call.topology.vhosts() {
@@ -151,14 +160,21 @@ async fn hash(call: &Call, password: String) -> Result<PasswordHash, Failure> {
 
 async fn remove(call: Call) -> Answer {
     let name = call.name("user").to_owned();
-    if call.is_node_user(&name) {
-        return Err(Failure::bad_request("this is the node's own user; name another one in [default_user]"));
-    }
+    check_removal(&call, &name)?;
     if call.topology.user(&name).is_none() {
         return Err(Failure::not_found());
     }
     call.administer("/", Administration::DeleteUser { name }).await?;
     Ok(Reply::Done)
+}
+
+/// Without it, the built-in user would be there again, with its password that everybody knows.
+fn check_removal(call: &Call, name: &str) -> Result<(), Failure> {
+    let is_built_in = name == GUEST && !call.shared.authentication.configures_node_user();
+    if is_built_in || call.is_node_user(name) {
+        return Err(Failure::bad_request("this is the node's own user; name another one in [default_user]"));
+    }
+    Ok(())
 }
 
 #[derive(Deserialize)]
@@ -169,6 +185,7 @@ struct Names {
 /// Those who are not there are passed over, as in RabbitMQ.
 async fn bulk_delete(call: Call) -> Answer {
     let Names { users } = call.read()?;
+    users.iter().try_for_each(|name| check_removal(&call, name))?;
     for name in users {
         call.administer("/", Administration::DeleteUser { name }).await?;
     }

@@ -23,14 +23,41 @@ async fn the_nodes_own_user_is_among_the_users_with_rights_everywhere() {
 }
 
 #[tokio::test]
-async fn the_nodes_own_user_cannot_have_less_than_everything() {
-    let world = World::start().await;
-    let some = json!({"configure": "^mine", "write": ".*", "read": ".*"});
+async fn the_built_in_user_becomes_an_ordinary_one_when_it_gets_less() {
     let all = json!({"configure": ".*", "write": ".*", "read": ".*"});
-    assert_eq!(world.put("/permissions/%2F/guest", all.clone()).await, StatusCode::NO_CONTENT);
-    assert_eq!(world.put("/permissions/%2F/guest", some).await, StatusCode::BAD_REQUEST);
+    let some = json!({"configure": "^mine", "write": ".*", "read": ".*"});
+    let topics = json!({"exchange": "amq.topic", "write": "^a", "read": ".*"});
+    for (path, body) in [
+        ("/permissions/%2F/guest", some),
+        ("/topic-permissions/%2F/guest", topics),
+        ("/user-limits/guest/max-channels", json!({"value": 5})),
+    ] {
+        let world = World::start().await;
+        assert_eq!(world.put("/vhosts/new", json!({})).await, StatusCode::CREATED);
+        assert_eq!(world.put("/permissions/%2F/guest", all.clone()).await, StatusCode::NO_CONTENT);
+        assert_eq!(world.get("/whoami").await["is_internal_user"], false, "{path}");
+        assert!(world.put(path, body).await.is_success(), "{path}");
+        assert_eq!(world.get("/whoami").await["is_internal_user"], true, "{path}");
+        assert_eq!(world.get("/permissions/new/guest").await["configure"], ".*", "{path}");
+    }
+}
+
+#[tokio::test]
+async fn rights_of_the_built_in_user_can_be_taken_where_it_has_them() {
+    let world = World::start().await;
+    let all = json!({"configure": ".*", "write": ".*", "read": ".*"});
     assert_eq!(world.put("/permissions/missing/guest", all).await, StatusCode::BAD_REQUEST);
-    assert_eq!(world.delete("/permissions/%2F/guest").await, StatusCode::BAD_REQUEST);
+    assert_eq!(world.delete("/permissions/%2F/guest").await, StatusCode::NO_CONTENT);
+    assert_eq!(world.get("/users/guest/permissions").await, json!([]));
+    assert_eq!(world.delete("/permissions/%2F/guest").await, StatusCode::NOT_FOUND);
+}
+
+/// Otherwise the built-in one would be there again, whose password everybody knows.
+#[tokio::test]
+async fn guest_is_not_deleted_while_the_configuration_names_nobody_else() {
+    let world = World::start().await;
+    assert_eq!(world.delete("/users/guest").await, StatusCode::BAD_REQUEST);
+    assert!(world.put("/user-limits/guest/max-channels", json!({"value": 5})).await.is_success());
     assert_eq!(world.delete("/users/guest").await, StatusCode::BAD_REQUEST);
 }
 
