@@ -18,10 +18,12 @@ use crate::http::server::Peer;
 use crate::node::Node;
 
 mod definitions;
+mod documents;
 mod messages;
 mod node_user;
 mod objects;
 mod rights;
+mod shapes;
 
 /// A node and the router of its API.
 struct World {
