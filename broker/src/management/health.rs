@@ -13,6 +13,7 @@ pub(super) const ROUTES: &[Route] = &[
     check("/api/health/checks/local-alarms", "No alarm is in effect on this node.", alarms),
     check("/api/health/checks/is-in-service", "The node serves and is not stopping.", in_service),
     check("/api/health/checks/ready-to-serve-clients", "The node serves and is not stopping.", in_service),
+    check("/api/health/checks/below-node-connection-limit", "There is no such limit of the node.", fine),
     check("/api/health/checks/virtual-hosts", "All virtual hosts run.", fine),
     check("/api/health/checks/node-is-quorum-critical", "Nothing depends on other nodes: there is one.", single_node),
     check("/api/health/checks/reached-target-cluster-size", "The cluster is complete: it has one node.", fine),

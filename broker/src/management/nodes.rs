@@ -1,18 +1,32 @@
 //! The node: what it is, what it runs on, and how it fares. There is one.
 
 use serde_json::{Value as Json, json};
+use warren_core::queue::QueueFilter;
 use warren_core::topology::ExchangeKind;
 
 use super::answer::{Answer, Failure, Reply};
 use super::call::Call;
 use super::cluster::RABBITMQ_VERSION;
-use super::route::Handle::Now;
-use super::route::{Needs, Route, get};
+use super::reports::Fields;
+use super::route::Handle::{Later, Now};
+use super::route::{Needs, Route, get, post};
 use crate::node;
 
 pub(super) const ROUTES: &[Route] = &[
     get("/api/nodes", Needs::Monitoring, "The nodes: there is one.", Now(list)),
     get("/api/nodes/{node}", Needs::Monitoring, "One node.", Now(one)),
+    get(
+        "/api/nodes/{node}/memory",
+        Needs::Monitoring,
+        "What takes the node's memory: queues, by their types, and all the rest.",
+        Later(|call| Box::pin(memory(call))),
+    ),
+    post(
+        "/api/rebalance/queues",
+        Needs::Administrator,
+        "Nothing: on one node every queue is where it should be.",
+        Now(|_| Ok(Reply::Done)),
+    ),
 ];
 
 fn list(call: &Call) -> Answer {
@@ -66,6 +80,53 @@ fn shape(call: &Call) -> Json {
         "rabbitmq_version": RABBITMQ_VERSION,
     })
 }
+
+/// RabbitMQ's parts of its memory. Queues are told apart from all the rest, which is `other_system`; the others are 0,
+/// because there is no such part here.
+async fn memory(call: Call) -> Answer {
+    check_name(&call)?;
+    let queues = call.shared.statistics.queues(&call.topology, &QueueFilter::default()).await;
+    let of = |kind| -> u64 {
+        queues.iter().filter(|queue| queue.record.queue_type() == kind).map(|queue| queue.statistics.memory).sum()
+    };
+    let (classic, quorum, stream) = (of("classic"), of("quorum"), of("stream"));
+    let used = call.shared.alarms.memory().used;
+    let mut parts = Fields::new();
+    parts.extend(NO_SUCH_MEMORY.map(|name| (name.to_owned(), Json::from(0))));
+    let own = [
+        ("queue_procs", classic),
+        ("quorum_queue_procs", quorum),
+        ("stream_queue_procs", stream),
+        ("other_system", used.saturating_sub(classic + quorum + stream)),
+    ];
+    parts.extend(own.map(|(name, octets)| (name.to_owned(), octets.into())));
+    parts.extend(["allocated_unused", "reserved_unallocated"].map(|name| (name.to_owned(), Json::from(0))));
+    parts.insert("strategy".to_owned(), "rss".into());
+    parts.insert("total".to_owned(), json!({"rss": used, "allocated": used, "erlang": 0}));
+    Ok(Reply::Json(json!({"memory": parts})))
+}
+
+const NO_SUCH_MEMORY: [&str; 19] = [
+    "connection_readers",
+    "connection_writers",
+    "connection_channels",
+    "connection_other",
+    "stream_queue_replica_reader_procs",
+    "stream_queue_coordinator_procs",
+    "plugins",
+    "metadata_store",
+    "metadata_store_ets",
+    "other_proc",
+    "metrics",
+    "mgmt_db",
+    "mnesia",
+    "quorum_ets",
+    "other_ets",
+    "binary",
+    "msg_index",
+    "code",
+    "atom",
+];
 
 /// How many descriptors the process has open.
 fn open_files() -> usize {

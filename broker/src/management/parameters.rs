@@ -9,7 +9,7 @@ use super::call::Call;
 use super::limits;
 use super::policies;
 use super::route::Handle::Now;
-use super::route::{Needs, Route, get};
+use super::route::{Needs, Route, get, put};
 
 pub(super) const ROUTES: &[Route] = &[
     get("/api/parameters", Needs::Policymaker, "Operator policies and limits as parameters.", Now(list)),
@@ -21,6 +21,12 @@ pub(super) const ROUTES: &[Route] = &[
         Now(of_vhost),
     ),
     get("/api/parameters/{component}/{vhost}/{name}", Needs::Policymaker, "One parameter.", Now(one)),
+    put(
+        "/api/parameters/{component}/{vhost}/{name}",
+        Needs::Policymaker,
+        "Refused: policies and limits have paths of their own, and there are no plugins.",
+        Now(refuse),
+    ),
 ];
 
 /// The components that there are, policies of users aside: RabbitMQ lists those only by their component's name.
@@ -69,4 +75,15 @@ fn of_vhost(call: &Call) -> Answer {
 fn one(call: &Call) -> Answer {
     let mut parameters = parameters(call.vhost()?, call.name("component")).into_iter();
     parameters.find(|known| known["name"] == call.name("name")).map(Reply::Json).ok_or_else(Failure::not_found)
+}
+
+/// RabbitMQ's words for the component of a plugin that is not there.
+fn refuse(call: &Call) -> Answer {
+    let component = call.name("component");
+    let text = match component {
+        "policy" | "operator_policy" => "use /api/policies and /api/operator-policies",
+        "vhost-limits" => "use /api/vhost-limits",
+        _ => "it is a plugin's of RabbitMQ",
+    };
+    Err(Failure::bad_request(format!("Validation failed\n\ncomponent {component} not found: {text}\n")))
 }
