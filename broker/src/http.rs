@@ -1,7 +1,8 @@
-//! HTTP on the metrics port: `/livez`, `/readyz` (Kubernetes' probes) and `/metrics` (Prometheus); and the server of all HTTP
+//! HTTP on the metrics port: `/startupz`, `/readyz`, `/livez` (Kubernetes' probes) and `/metrics` (Prometheus); and the server of all HTTP
 //! ports.
 
 mod patience;
+mod probes;
 pub(crate) mod server;
 mod slots;
 
@@ -25,24 +26,15 @@ const TEXT: [(http::HeaderName, &str); 1] = [(http::header::CONTENT_TYPE, "text/
 /// The routes.
 pub(crate) fn router(shared: Arc<Shared>) -> Router {
     let router = Router::new()
-        .route("/livez", get(livez))
-        .route("/readyz", get(readyz))
+        .route("/startupz", get(probes::startupz))
+        .route("/readyz", get(probes::readyz))
+        .route("/livez", get(probes::livez))
         .route("/metrics", get(metrics))
         .route("/metrics/per-object", get(metrics_per_object))
         .route("/metrics/detailed", get(metrics_detailed))
         .with_state(shared);
     // Nothing here reads a body.
     server::limit_bodies(router, 0)
-}
-
-/// The process runs and its runtime answers. A log that fails ends the process, so there is nothing else to ask.
-async fn livez() -> &'static str {
-    "ok\n"
-}
-
-/// The log has been read, the ports are open, and the node is not stopping.
-async fn readyz(State(shared): State<Arc<Shared>>) -> (StatusCode, &'static str) {
-    if shared.is_stopping() { (StatusCode::SERVICE_UNAVAILABLE, "stopping\n") } else { (StatusCode::OK, "ok\n") }
 }
 
 /// Sums over everything.

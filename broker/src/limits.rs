@@ -71,6 +71,9 @@ pub(crate) const MEMORY_INTERVAL: Duration = Duration::from_millis(250);
 /// Octets a second that clients may bring and not overrun the watermark unseen.
 pub(crate) const MEMORY_FILL_BYTES: u64 = 1 << 30;
 
+/// How long shards may take to say how much of memory is messages; without an answer all that is resident counts.
+pub(crate) const MEMORY_ANSWER_TIMEOUT: Duration = Duration::from_millis(100);
+
 /// Measurements of memory between two looks at its limit.
 pub(crate) const MEMORY_LIMIT_LOOKS: u32 = 40;
 
@@ -87,8 +90,11 @@ pub(crate) const FORWARDER_BATCHES_AT_ONCE: usize = 64;
 /// Requests that go into one entry of the metadata's log.
 pub(crate) const METADATA_REQUESTS_AT_ONCE: usize = 256;
 
-/// How long connections have to say goodbye when the node stops.
-pub(crate) const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long shards may take to answer before the node is not ready. It is less than the second that Kubernetes waits.
+pub(crate) const READY_TIMEOUT: Duration = Duration::from_millis(900);
+
+/// How long the runtime may not come round to a task that is due four times a second; then the node is not alive.
+pub(crate) const HEARTBEAT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Characters of a value in a log line; of a longer one the rest is left out. Names are at most 255 octets long.
 pub(crate) const LOG_VALUE_CHARS: usize = 256;

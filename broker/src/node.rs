@@ -5,7 +5,7 @@ use std::num::NonZeroU16;
 use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::sync::{Arc, LazyLock};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
@@ -33,7 +33,6 @@ use crate::definitions::{self, Definition};
 use crate::forwarder::ForwarderTask;
 use crate::http::server::HttpServer;
 use crate::inbox::{InboxSender, inbox};
-use crate::limits::SHUTDOWN_TIMEOUT;
 use crate::log::{self, LogSignal, NodeLog, Opened};
 use crate::metadata::{self, Mailbox, MetadataHandle, MetadataTask};
 use crate::metrics::Metrics;
@@ -107,6 +106,8 @@ pub struct Node {
     amqps: Vec<SocketAddr>,
     metrics: Vec<SocketAddr>,
     servers: Servers,
+    /// How long it may take to stop.
+    grace: Duration,
     /// What follows the files for TLS.
     tls: Option<JoinHandle<()>>,
 }
@@ -130,6 +131,7 @@ impl Node {
         if let Some(Err(error)) = config.default_user.as_ref().map(authentication::readable) {
             warn!(%error, "nobody can log in until the default user's files can be read");
         }
+        let grace = config.shutdown.grace();
         let requests_per_second = config.management.requests_per_second;
         let (shared, writer) = start_machines(config, state, opened, (started, metrics), ports.listening())?;
         define(definitions, &shared).await;
@@ -145,7 +147,7 @@ impl Node {
         let servers = ports.serve(tls.as_ref(), requests_per_second, &shared);
         let tls = tls.map(|tls| tokio::spawn(tls.follow()));
         info!(?amqp, ?amqps, ?metrics, ?metrics_https, ?management, ?management_https, elapsed = ?started.elapsed(), "ready");
-        Ok(Self { shared, writer, amqp, amqps, metrics, servers, tls })
+        Ok(Self { shared, writer, amqp, amqps, metrics, servers, grace, tls })
     }
 
     /// The addresses for AMQP, with the ports that were taken.
@@ -169,15 +171,19 @@ impl Node {
         &self.metrics
     }
 
-    /// Says goodbye to the clients, lets the log finish and returns.
+    /// Stops: `/readyz` says so at once, no connection is accepted any more, clients are told by `connection.close` (320), and
+    /// the log finishes. It takes at most as long as the configuration allows, but for a disk that does not answer.
     pub async fn stop(self) {
         info!("stopping");
         self.shared.stopping.send_replace(true);
         self.shared.tasks.close();
-        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.shared.tasks.wait()).await.is_err() {
+        let grace = self.grace;
+        // Half of the time is the clients', and what they leave of it with the other half the log's.
+        let end = tokio::time::Instant::now() + grace;
+        if tokio::time::timeout(grace / 2, self.shared.tasks.wait()).await.is_err() {
             warn!("some connections did not close in time");
         }
-        if tokio::time::timeout(SHUTDOWN_TIMEOUT, self.drain()).await.is_err() {
+        if tokio::time::timeout_at(end, self.drain()).await.is_err() {
             warn!("the log did not take everything in time; some messages will be delivered again");
         }
         for task in self.servers.amqp.into_iter().chain(self.tls) {
@@ -266,7 +272,7 @@ fn start_machines(
     let mut signals = signals.into_iter();
     let metadata_signals = signals.next();
     spawn_vital("statistics", statistics::sample(shared.statistics.clone()));
-    spawn_vital("memory", memory.run());
+    spawn_vital("memory", memory.run(shared.statistics.clone()));
     spawn_vital("forwarder", ForwarderTask::new(shared.clone(), log.space.forwarding()).run());
     // The first inbox is the metadata's, which has none.
     let channels = inputs.into_iter().skip(1).zip(signals);

@@ -53,3 +53,60 @@ fn config_show_names_the_origin_of_each_setting() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn completions_and_the_manual_page_know_every_command() -> Result<()> {
+    for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+        let said = run(&["completions", shell], &[])?;
+        ensure!(said.code == Some(0) && said.output.contains("hash-password"), "{shell}: {}", said.errors);
+        ensure!(said.output.contains("log-format"), "{shell} knows no flags");
+    }
+    let said = run(&["man"], &[])?;
+    for expected in
+        [".TH warren-broker 1", "WARREN-BROKER SERVE", "WARREN-BROKER HASH-PASSWORD", "WARREN_LISTENERS_AMQP"]
+    {
+        ensure!(said.output.contains(expected), "{expected} is not in:\n{}", said.output);
+    }
+    Ok(())
+}
+
+#[test]
+fn status_and_health_say_what_a_running_node_is_like() -> Result<()> {
+    let folder = DataFolder::new()?;
+    let broker = Broker::start(&folder)?;
+    let url = format!("http://{}", broker.management);
+    let said = run(&["status", "--url", &url], &[])?;
+    ensure!(said.code == Some(0) && said.output.contains("\nqueues       0\n"), "{} {}", said.output, said.errors);
+    let said = run(&["status", "--url", &url, "-o", "json"], &[])?;
+    ensure!(serde_json::from_str::<serde_json::Value>(&said.output)?["apiVersion"] == "warren/v1", "{}", said.output);
+    let said = run(&["health", "--url", &url], &[])?;
+    ensure!((said.code, said.output.as_str()) == (Some(0), "the node is well\n"), "{}", said.errors);
+    Ok(())
+}
+
+#[test]
+fn what_goes_wrong_with_the_api_has_an_exit_code_a_reason_and_a_hint() -> Result<()> {
+    let folder = DataFolder::new()?;
+    let broker = Broker::start(&folder)?;
+    let url = format!("http://{}", broker.management);
+    let password = folder.path().join("password.txt");
+    std::fs::write(&password, "canary-5e1f\n")?;
+    let password = password.display().to_string();
+    let metrics = format!("http://{}", broker.metrics);
+    let here = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+    let nobody = format!("http://{here}");
+    for (arguments, code, hint) in [
+        (vec!["status", "--url", &url, "--password-file", &password], 5, "--password-file of somebody"),
+        (vec!["status", "--url", &metrics], 3, "--url is the management API"),
+        (vec!["health", "--url", &nobody], 6, "check that the node runs"),
+        (vec!["health", "--url", "ftp://x"], 2, "give a URL such as"),
+        (vec!["health", "--url", &url, "--password-file", "/nowhere"], 2, "name a file"),
+    ] {
+        let said = run(&arguments, &[])?;
+        ensure!(said.code == Some(code), "{arguments:?}: {:?} {}", said.code, said.errors);
+        ensure!(said.errors.starts_with("error: ") && said.errors.contains("\nhint: "), "{}", said.errors);
+        ensure!(said.errors.contains(hint) && !said.errors.contains("canary"), "{}", said.errors);
+        ensure!(said.output.is_empty(), "{}", said.output);
+    }
+    Ok(())
+}

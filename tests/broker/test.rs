@@ -21,7 +21,7 @@ use warren_amqp::content::encode_header;
 use warren_amqp::frame::PROTOCOL_HEADER;
 use warren_amqp::{BasicProperties, Frame, ToClient, ToServer, basic, connection};
 use warren_tests::client::{Client, Program};
-use warren_tests::harness::{Broker, Connection, DataFolder, Event};
+use warren_tests::harness::{Broker, Connection, DataFolder, Event, Settings};
 
 const MIB: u64 = 1 << 20;
 
@@ -313,6 +313,43 @@ fn sigterm_says_goodbye_with_320_and_ends_with_0() -> Result<()> {
     in_handshake.wait_for_end()?;
     let status = broker.wait()?;
     ensure!(status.code() == Some(0), "{status}");
+    Ok(())
+}
+
+#[test]
+fn a_node_that_stops_says_so_to_its_probes_while_it_waits_for_its_clients() -> Result<()> {
+    let folder = DataFolder::new()?;
+    let config = "[shutdown]\ngrace_seconds = 2\n";
+    let broker = Broker::start_with(&folder, Settings { config, ..Settings::default() })?;
+    for probe in ["/startupz", "/readyz", "/livez"] {
+        ensure!(broker.http(probe)?.0 == "HTTP/1.1 200 OK", "{probe}");
+    }
+    // This client never answers connection.close.
+    let mut stubborn = Connection::with_channel(broker.address)?;
+    let begin = Instant::now();
+    broker.terminate()?;
+    stubborn.expect(0, |method| matches!(method, ToClient::ConnectionClose(_)))?;
+    let (status, reason) = broker.http("/readyz")?;
+    ensure!(status == "HTTP/1.1 503 Service Unavailable" && reason == "stopping\n", "{status} {reason}");
+    ensure!(broker.http("/livez")?.0 == "HTTP/1.1 200 OK", "it is not to be killed");
+    ensure!(Connection::open(broker.address).is_err(), "it takes no more clients");
+    let status = broker.wait()?;
+    ensure!(status.code() == Some(0), "{status}");
+    ensure!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
+    Ok(())
+}
+
+#[test]
+fn a_second_signal_ends_a_node_at_once() -> Result<()> {
+    let folder = DataFolder::new()?;
+    let config = "[shutdown]\ngrace_seconds = 3600\n";
+    let broker = Broker::start_with(&folder, Settings { config, ..Settings::default() })?;
+    let mut stubborn = Connection::with_channel(broker.address)?;
+    broker.terminate()?;
+    stubborn.expect(0, |method| matches!(method, ToClient::ConnectionClose(_)))?;
+    broker.terminate()?;
+    let status = broker.wait()?;
+    ensure!(status.code() == Some(130), "{status}");
     Ok(())
 }
 

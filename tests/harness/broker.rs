@@ -15,6 +15,7 @@ use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, pr
 use serde_json::Value;
 use tempfile::TempDir;
 
+use super::memory_group::MemoryGroup;
 use crate::process::wait_until;
 use crate::release::Release;
 
@@ -38,6 +39,8 @@ pub struct Settings<'a> {
     pub log: &'a str,
     /// What [`Broker::limit_file_size`] forbids is an error for it, and not its end by a signal.
     pub takes_file_limit: bool,
+    /// Where its memory is limited.
+    pub memory: Option<&'a MemoryGroup>,
 }
 
 /// A running broker on ports of its own. It is killed when the value is dropped.
@@ -338,6 +341,8 @@ fn serve(folder: &DataFolder, settings: Settings<'_>) -> Result<Command> {
         // What is ignored stays ignored in the program that takes the shell's place.
         shell.args(["-c", r#"trap "" XFSZ; exec "$0" "$@""#]).arg(program()?);
         shell
+    } else if let Some(group) = settings.memory {
+        group.command(program()?)
     } else {
         Command::new(program()?)
     };

@@ -4,9 +4,11 @@
 mod broker;
 mod connection;
 mod history;
+mod memory_group;
 
 pub use broker::{Broker, DataFolder, Settings};
 pub use connection::{Connection, Event, Message};
 pub use history::{History, Verdict};
+pub use memory_group::MemoryGroup;
 
 pub use crate::process::wait_until;

@@ -1,4 +1,4 @@
-//! The alarm of memory: how much the process occupies, measured as its resident set.
+//! The alarm of memory: how much of the process's resident set is in use (`in_use`).
 //!
 //! The resident set is what the process itself took and what the kernel ends it for. What a control group counts beyond it
 //! is above all the page cache of the log, which the kernel gives up by itself before anything else, and which would keep
@@ -15,10 +15,12 @@ use std::time::Duration;
 
 use tracing::{info, warn};
 
+use super::in_use::InUse;
 use super::limit::memory_limit;
 use super::{Alarms, MemoryLevel};
 use crate::config::Watermark;
-use crate::limits::{MEMORY_FILL_BYTES, MEMORY_INTERVAL, MEMORY_LIMIT_LOOKS};
+use crate::limits::{MEMORY_ANSWER_TIMEOUT, MEMORY_FILL_BYTES, MEMORY_INTERVAL, MEMORY_LIMIT_LOOKS};
+use crate::statistics::Statistics;
 
 /// Of a thousand parts of the limit: there, publishers are not even read.
 const HARD_STOP: u64 = 850;
@@ -33,6 +35,7 @@ pub(crate) struct MemoryWatch {
     statm: File,
     page_bytes: u64,
     limit: u64,
+    in_use: InUse,
 }
 
 /// What a measurement means.
@@ -55,14 +58,16 @@ impl MemoryWatch {
             "memory.high_watermark is {octets} octets, and this process may have {limit}: give at most 0.8 of that"
         );
         let page_bytes = rustix::param::page_size() as u64;
-        let watch = Self { alarms, watermark, statm: File::open("/proc/self/statm")?, page_bytes, limit };
-        watch.look()?;
+        let statm = File::open("/proc/self/statm")?;
+        let mut watch = Self { alarms, watermark, statm, page_bytes, limit, in_use: InUse::default() };
+        let resident = watch.resident_bytes()?;
+        watch.look(resident, None);
         info!(limit, watermark = octets, "memory is watched");
         Ok(watch)
     }
 
     /// Measures for as long as the node runs.
-    pub(crate) async fn run(mut self) {
+    pub(crate) async fn run(mut self, statistics: Arc<Statistics>) {
         let mut looks = 0_u32;
         loop {
             let level = self.alarms.memory();
@@ -71,9 +76,15 @@ impl MemoryWatch {
             if looks.is_multiple_of(MEMORY_LIMIT_LOOKS) {
                 self.look_for_limit();
             }
-            if let Err(error) = self.look() {
-                return warn!(%error, "the kernel does not say how much memory is used; it is not watched any more");
-            }
+            let resident = match self.resident_bytes() {
+                Ok(resident) => resident,
+                Err(error) => {
+                    return warn!(%error, "the kernel does not say how much memory is used; it is not watched any more");
+                }
+            };
+            // Far below the watermark nobody needs to know, and shards are left alone.
+            let messages = if resident < level.watermark / 2 { None } else { messages(&statistics).await };
+            self.look(resident, messages);
         }
     }
 
@@ -88,17 +99,17 @@ impl MemoryWatch {
         }
     }
 
-    fn look(&self) -> io::Result<()> {
-        let used = self.resident_bytes()?;
+    fn look(&mut self, used: u64, messages: Option<u64>) {
+        let in_use = self.in_use.estimate(used, messages);
         // A limit that has become smaller than the watermark draws it along.
         let watermark = self.watermark.octets(self.limit).min(thousandths(self.limit, WATERMARK_MAX));
-        let level = MemoryLevel { used, watermark, limit: self.limit };
-        let before = self.alarms.current();
-        let verdict = verdict(level, before.memory().is_some(), before.is_hard_stop());
+        let level = MemoryLevel { used, in_use, watermark, limit: self.limit };
+        let alarms = self.alarms.current();
+        let before = Verdict { low: alarms.memory().is_some(), hard_stop: alarms.is_hard_stop() };
+        let now = verdict(level, before);
         self.alarms.set_memory_level(level);
-        self.alarms.set_memory(verdict.low, verdict.hard_stop);
-        tell(level, verdict, Verdict { low: before.memory().is_some(), hard_stop: before.is_hard_stop() });
-        Ok(())
+        self.alarms.set_memory(now.low, now.hard_stop);
+        tell(level, now, before);
     }
 
     /// The second number of proc_pid_statm(5), in pages.
@@ -113,33 +124,41 @@ impl MemoryWatch {
 
 impl Alarms {
     fn set_memory_level(&self, level: MemoryLevel) {
-        let MemoryLevel { used, watermark, limit } = level;
+        let MemoryLevel { used, in_use, watermark, limit } = level;
         self.levels.memory_used.store(used, Ordering::Relaxed);
+        self.levels.memory_in_use.store(in_use, Ordering::Relaxed);
         self.levels.memory_watermark.store(watermark, Ordering::Relaxed);
         self.levels.memory_limit.store(limit, Ordering::Relaxed);
+        let measured_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.levels.measured_ms.store(measured_ms, Ordering::Relaxed);
     }
 }
 
 /// What a level means, after what it meant before: each alarm ends a tenth below where it begins, so that it does not
 /// flicker.
-fn verdict(level: MemoryLevel, low: bool, hard_stop: bool) -> Verdict {
-    let MemoryLevel { used, watermark, limit } = level;
-    let stop = thousandths(limit, HARD_STOP);
-    let below = |begin: u64, on: bool| used < if on { begin - begin / 10 } else { begin };
-    let hard_stop = !below(stop, hard_stop);
-    Verdict { low: hard_stop || !below(watermark, low), hard_stop }
+fn verdict(level: MemoryLevel, before: Verdict) -> Verdict {
+    let MemoryLevel { used: _, in_use, watermark, limit } = level;
+    let below = |begin: u64, on: bool| in_use < if on { begin - begin / 10 } else { begin };
+    let hard_stop = !below(thousandths(limit, HARD_STOP), before.hard_stop);
+    Verdict { low: hard_stop || !below(watermark, before.low), hard_stop }
+}
+
+/// Octets of the messages in memory. Whatever keeps a shard from answering, the alarm does not wait for it.
+async fn messages(statistics: &Statistics) -> Option<u64> {
+    let summary = tokio::time::timeout(MEMORY_ANSWER_TIMEOUT, statistics.summary()).await;
+    summary.ok().map(|summary| summary.memory_bytes)
 }
 
 /// How long until the next look: half as long as [`MEMORY_FILL_BYTES`] a second need from here to what comes next, so that
 /// nobody overruns it unseen; at least 20 ms, and at most [`MEMORY_INTERVAL`].
 fn pause(level: MemoryLevel, hard_stop: bool) -> Duration {
-    let MemoryLevel { used, watermark, limit } = level;
-    let next = match used {
+    let MemoryLevel { used: _, in_use, watermark, limit } = level;
+    let next = match in_use {
         _ if hard_stop => limit,
-        used if used < watermark => watermark,
+        in_use if in_use < watermark => watermark,
         _ => thousandths(limit, HARD_STOP),
     };
-    let millis = next.saturating_sub(used).saturating_mul(1_000) / MEMORY_FILL_BYTES / 2;
+    let millis = next.saturating_sub(in_use).saturating_mul(1_000) / MEMORY_FILL_BYTES / 2;
     Duration::from_millis(millis).clamp(Duration::from_millis(20), MEMORY_INTERVAL)
 }
 
@@ -150,15 +169,15 @@ fn thousandths(limit: u64, parts: u64) -> u64 {
 
 /// Says what has changed, once.
 fn tell(level: MemoryLevel, now: Verdict, before: Verdict) {
-    let MemoryLevel { used, watermark, limit } = level;
+    let MemoryLevel { used, in_use, watermark, limit } = level;
     if now.low && !before.low {
-        warn!(used, watermark, limit, "memory is low: publishers wait until messages have been consumed");
+        warn!(used, in_use, watermark, limit, "memory is low: publishers wait until messages have been consumed");
     }
     if now.hard_stop && !before.hard_stop {
-        warn!(used, limit, "memory is very low: publishers are not read at all");
+        warn!(used, in_use, limit, "memory is very low: publishers are not read at all");
     }
     if before.low && !now.low {
-        info!(used, watermark, limit, "memory is there again: publishers go on");
+        info!(used, in_use, watermark, limit, "memory is there again: publishers go on");
     }
 }
 
@@ -169,19 +188,19 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn level(used: u64) -> MemoryLevel {
-        MemoryLevel { used, watermark: 600, limit: 1_000 }
+        MemoryLevel { used: 999, in_use: used, watermark: 600, limit: 1_000 }
     }
 
     #[test]
     fn the_alarm_begins_at_the_watermark_and_ends_a_tenth_below() {
-        let low = |used, before| verdict(level(used), before, false).low;
+        let low = |used, low| verdict(level(used), Verdict { low, hard_stop: false }).low;
         assert!(!low(599, false) && low(600, false));
         assert!(low(540, true) && !low(539, true));
     }
 
     #[test]
     fn the_hard_stop_begins_at_85_of_100_and_is_an_alarm_too() {
-        let verdict = |used, before| verdict(level(used), before, before);
+        let verdict = |used, before| verdict(level(used), Verdict { low: before, hard_stop: before });
         assert_eq!(verdict(849, false), Verdict { low: true, hard_stop: false });
         assert_eq!(verdict(850, false), Verdict { low: true, hard_stop: true });
         assert_eq!(verdict(765, true), Verdict { low: true, hard_stop: true });
@@ -191,12 +210,12 @@ mod tests {
 
     #[test]
     fn a_gibibyte_a_second_does_not_come_past_the_watermark_unseen() {
-        let level = |used| MemoryLevel { used, watermark: 300 * MIB, limit: 512 * MIB };
+        let level = |in_use| MemoryLevel { used: 0, in_use, watermark: 300 * MIB, limit: 512 * MIB };
         let pause = |used| pause(level(used), false);
         assert_eq!(pause(0), Duration::from_millis(146));
         assert_eq!(pause(299 * MIB), Duration::from_millis(20));
         assert_eq!(pause(300 * MIB), Duration::from_millis(66));
-        let large = MemoryLevel { used: 0, watermark: 1 << 40, limit: 1 << 41 };
+        let large = MemoryLevel { used: 0, in_use: 0, watermark: 1 << 40, limit: 1 << 41 };
         assert_eq!(super::pause(large, false), MEMORY_INTERVAL);
     }
 
@@ -204,7 +223,7 @@ mod tests {
     fn this_process_occupies_something() {
         let alarms = Arc::new(Alarms::new(crate::metrics::Metrics::new().expect("names differ")));
         MemoryWatch::new(alarms.clone(), Watermark::default()).expect("Linux");
-        let MemoryLevel { used, watermark, limit } = alarms.memory();
+        let MemoryLevel { used, in_use: _, watermark, limit } = alarms.memory();
         assert!((MIB..1 << 40).contains(&used) && watermark < limit && watermark > limit / 2, "{used} {watermark}");
         let text = MemoryWatch::new(alarms, Watermark::Octets(1 << 60)).err().expect("too much").to_string();
         assert!(text.contains("give at most 0.8"), "{text}");

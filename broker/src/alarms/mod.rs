@@ -11,11 +11,12 @@
 //! that only consume notice nothing: what they acknowledge is what ends the alarm.
 
 pub(crate) mod disk;
+mod in_use;
 mod limit;
 pub(crate) mod memory;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::watch;
 
@@ -63,14 +64,18 @@ pub(crate) struct Alarms {
     set: watch::Sender<AlarmSet>,
     levels: Levels,
     metrics: Metrics,
+    began: Instant,
 }
 
 /// In octets, as last measured.
 #[derive(Debug, Default)]
 struct Levels {
     memory_used: AtomicU64,
+    memory_in_use: AtomicU64,
     memory_watermark: AtomicU64,
     memory_limit: AtomicU64,
+    /// Milliseconds from the beginning to the last measurement.
+    measured_ms: AtomicU64,
     disk_free: AtomicU64,
     disk_reserve: AtomicU64,
 }
@@ -78,8 +83,10 @@ struct Levels {
 /// How much memory the process has, in octets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct MemoryLevel {
-    /// What it occupies (resident).
+    /// What it occupies: its resident set.
     pub(crate) used: u64,
+    /// What of that is in use, and not only kept by the allocator. This is what the watermark is compared with.
+    pub(crate) in_use: u64,
     /// From there on publishers wait.
     pub(crate) watermark: u64,
     /// What it may occupy at most: the smallest limit of its control groups, or what the host has.
@@ -98,7 +105,7 @@ pub(crate) struct DiskLevel {
 impl Alarms {
     /// Without alarms, and without levels before they are measured.
     pub(crate) fn new(metrics: Metrics) -> Self {
-        Self { set: watch::Sender::new(AlarmSet::default()), levels: Levels::default(), metrics }
+        Self { set: watch::Sender::new(AlarmSet::default()), levels: Levels::default(), metrics, began: Instant::now() }
     }
 
     /// What is short now.
@@ -113,9 +120,14 @@ impl Alarms {
 
     /// What memory was last measured to be.
     pub(crate) fn memory(&self) -> MemoryLevel {
-        let Levels { memory_used, memory_watermark, memory_limit, .. } = &self.levels;
-        let [used, watermark, limit] = [memory_used, memory_watermark, memory_limit].map(load);
-        MemoryLevel { used, watermark, limit }
+        let Levels { memory_used, memory_in_use, memory_watermark, memory_limit, .. } = &self.levels;
+        let [used, in_use, watermark, limit] = [memory_used, memory_in_use, memory_watermark, memory_limit].map(load);
+        MemoryLevel { used, in_use, watermark, limit }
+    }
+
+    /// How long ago memory was last measured.
+    pub(crate) fn since_measured(&self) -> Duration {
+        self.began.elapsed().saturating_sub(Duration::from_millis(load(&self.levels.measured_ms)))
     }
 
     /// What the volume was last measured to have.

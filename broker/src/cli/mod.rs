@@ -1,7 +1,10 @@
 //! The command line: a file per command.
 
+mod api;
 mod config;
 mod hash_password;
+mod manual;
+mod remote;
 mod serve;
 mod settings;
 
@@ -27,6 +30,24 @@ enum Command {
     /// Check the settings, or show those that count.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Say what a running node is like, on one screen.
+    #[command(after_help = remote::STATUS_EXAMPLES, after_long_help = format!("{}\n\n{}", remote::STATUS_EXAMPLES, api::EXIT_CODES))]
+    Status(remote::Status),
+    /// Say whether a running node is well: it is in service and no alarm is in effect. Exits with 1 if not.
+    #[command(after_help = remote::HEALTH_EXAMPLES, after_long_help = format!("{}\n\n{}", remote::HEALTH_EXAMPLES, api::EXIT_CODES))]
+    Health(remote::Status),
+    /// Export or import what is declared on a running node.
+    #[command(subcommand)]
+    Definitions(remote::Definitions),
+    /// Print completions for a shell.
+    #[command(after_help = "Example:\n  warren-broker completions bash > /etc/bash_completion.d/warren-broker")]
+    Completions {
+        /// bash, elvish, fish, powershell or zsh.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    #[command(after_help = "Example:\n  warren-broker man > /usr/share/man/man1/warren-broker.1")]
+    Man,
     /// Read a password from standard input and print its hash, as a user in a file of definitions has it.
     #[command(after_help = hash_password::EXAMPLES)]
     HashPassword,
@@ -39,13 +60,18 @@ pub(crate) fn run() -> ExitCode {
     let result = match cli.command {
         Command::Serve(flags) => serve::run(&flags),
         Command::Config(command) => command.run(),
+        Command::Status(status) => status.status(),
+        Command::Health(status) => status.health(),
+        Command::Definitions(command) => command.run(),
+        Command::Completions { shell } => manual::completions(shell, command()),
+        Command::Man => manual::man(command()),
         Command::HashPassword => hash_password::run(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
-            ExitCode::FAILURE
+            error.downcast_ref().map_or(ExitCode::FAILURE, |trouble: &api::Trouble| ExitCode::from(trouble.code))
         }
     }
 }

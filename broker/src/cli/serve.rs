@@ -1,8 +1,10 @@
 //! `warren-broker serve`: runs a node until it is told to stop.
 
+use std::time::Duration;
+
 use anyhow::Context;
-use tokio::signal::unix::{SignalKind, signal};
-use tracing::warn;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing::{error, warn};
 use warren_broker::{Node, telemetry};
 
 use super::settings::SettingsFlags;
@@ -26,12 +28,30 @@ pub(super) fn run(flags: &SettingsFlags) -> anyhow::Result<()> {
     runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
+        let grace = settings.config.shutdown.grace();
         let node = Node::start(settings.config).await?;
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
+        tokio::spawn(end_in_any_case(grace, terminate, interrupt));
         node.stop().await;
         Ok(())
     })
 }
+
+/// Ends the process when somebody asks a second time, or when the node has not stopped in time: a disk that does not answer
+/// must not hold it. What is not durable then was not confirmed either.
+async fn end_in_any_case(grace: Duration, mut terminate: Signal, mut interrupt: Signal) {
+    let code = tokio::select! {
+        _ = terminate.recv() => INTERRUPTED,
+        _ = interrupt.recv() => INTERRUPTED,
+        // What is left to do behind the bound is quick, if it is done at all.
+        () = tokio::time::sleep(grace + Duration::from_secs(1)) => FAILED,
+    };
+    error!(code, "ending at once; messages whose acknowledgements are not durable are delivered again");
+    std::process::exit(code);
+}
+
+const FAILED: i32 = 1;
+const INTERRUPTED: i32 = 130;

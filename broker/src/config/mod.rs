@@ -17,6 +17,7 @@ mod management;
 mod memory;
 mod origin;
 mod schema;
+mod shutdown;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -37,6 +38,7 @@ pub use logging::{LogFormat, Logging};
 pub use management::Management;
 pub use memory::{Memory, Watermark};
 pub use origin::Origin;
+pub use shutdown::Shutdown;
 pub use tls::{CertificateLogin, ClientCertificates, TlsConfig, TlsVersion};
 
 /// The settings. What the file leaves out has the default written here.
@@ -63,6 +65,8 @@ pub struct Config {
     pub logging: Logging,
     /// When publishers wait for memory.
     pub memory: Memory,
+    /// How the node stops.
+    pub shutdown: Shutdown,
     /// The node's own user, who may do everything. Default: none, then `guest` with password `guest` is, from this host only.
     pub default_user: Option<DefaultUser>,
     /// Who says who somebody is, beside users and their passwords.
@@ -83,6 +87,7 @@ impl Default for Config {
             management: Management::default(),
             logging: Logging::default(),
             memory: Memory::default(),
+            shutdown: Shutdown::default(),
             default_user: None,
             authentication: AuthenticationConfig::default(),
             limits: LimitsConfig::default(),
@@ -103,6 +108,7 @@ impl Config {
             management: _,
             logging,
             memory: _,
+            shutdown,
             default_user: _,
             authentication,
             limits,
@@ -120,6 +126,7 @@ impl Config {
         }
         log.check(mistakes);
         logging.check(mistakes);
+        shutdown.check(mistakes);
         authentication.check(mistakes);
         limits.check(mistakes);
     }

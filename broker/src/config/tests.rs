@@ -270,3 +270,10 @@ fn the_watermark_of_memory_is_a_part_up_to_8_in_10_or_octets_from_16_mib_on() {
     assert_eq!(of_variable.config.memory.high_watermark, Watermark::Thousandths(250));
     assert!(of_variable.show(false).expect("TOML").contains("high_watermark = 0.25\n"));
 }
+
+#[test]
+fn a_node_may_take_a_second_to_an_hour_to_stop() {
+    for (seconds, taken) in [(0, false), (1, true), (3_600, true), (3_601, false)] {
+        assert_eq!(parse(&format!("shutdown.grace_seconds = {seconds}")).is_ok(), taken, "{seconds}");
+    }
+}
