@@ -178,23 +178,35 @@ impl Authentication {
         Ok(Authenticated { identity: self.check_password(login, peer).await?, expires: None })
     }
 
-    /// `user`: whom the client names, for whom it counts if the token is refused.
-    async fn check_token(&self, user: &str, token: &[u8], peer: IpAddr) -> Result<Authenticated, LoginError> {
-        let turn = self.throttle.turn(user, peer, Instant::now()).ok_or(LoginError::TooManyFailures)?;
-        sleep_until(turn).await;
-        let result = self.read_token(token).await;
+    /// `user`: whom the client names, for whom it counts if the token is refused. Nobody guesses a signature, so that a token
+    /// that an issuer has signed never waits for others that failed; the API server of Kubernetes is not to be asked without
+    /// end.
+    async fn check_token(&self, user: &str, octets: &[u8], peer: IpAddr) -> Result<Authenticated, LoginError> {
+        let result = match Token::parse(octets).map_err(TokenError::from) {
+            Ok(token) => self.read_token(token, user, octets, peer).await,
+            Err(error) => Err(error.into()),
+        };
         if result.is_err() {
             self.throttle.failed(user, peer, Instant::now());
         }
         result
     }
 
-    async fn read_token(&self, octets: &[u8]) -> Result<Authenticated, LoginError> {
-        let token = Token::parse(octets).map_err(TokenError::from)?;
+    async fn read_token(
+        &self,
+        token: Token<'_>,
+        user: &str,
+        octets: &[u8],
+        peer: IpAddr,
+    ) -> Result<Authenticated, LoginError> {
         let of_token = |issuer: &&Arc<Issuer>| token.claimed_issuer() == Some(issuer.name());
         match (self.issuers.iter().find(of_token), &self.service_accounts) {
             (Some(issuer), _) => Ok(issuer.authenticate(token).await?),
-            (None, Some(service_accounts)) => service_accounts.authenticate(octets, &token).await,
+            (None, Some(service_accounts)) => {
+                let turn = self.throttle.turn(user, peer, Instant::now()).ok_or(LoginError::TooManyFailures)?;
+                sleep_until(turn).await;
+                service_accounts.authenticate(octets, &token).await
+            }
             (None, None) => Err(LoginError::NoIssuer),
         }
     }
