@@ -1,7 +1,7 @@
 //! The program's other commands, as somebody types them.
 
 use anyhow::{Result, ensure};
-use warren_tests::harness::{Broker, DataFolder};
+use warren_tests::harness::{Broker, Connection, DataFolder};
 
 /// What a command said, and its exit code.
 struct Said {
@@ -108,5 +108,22 @@ fn what_goes_wrong_with_the_api_has_an_exit_code_a_reason_and_a_hint() -> Result
         ensure!(said.errors.contains(hint) && !said.errors.contains("canary"), "{}", said.errors);
         ensure!(said.output.is_empty(), "{}", said.output);
     }
+    Ok(())
+}
+
+#[test]
+fn definitions_go_from_one_node_to_another() -> Result<()> {
+    let folders = [DataFolder::new()?, DataFolder::new()?];
+    let [from, to] = [Broker::start(&folders[0])?, Broker::start(&folders[1])?];
+    Connection::with_channel(from.address)?.declare_queue("orders", true, false)?;
+    let url = |broker: &Broker| format!("http://{}", broker.management);
+    let said = run(&["definitions", "export", "--url", &url(&from)], &[])?;
+    ensure!(said.code == Some(0) && said.output.contains("\"orders\""), "{} {}", said.output, said.errors);
+    let file = folders[0].path().join("definitions.json");
+    std::fs::write(&file, &said.output)?;
+    let file = file.display().to_string();
+    let said = run(&["definitions", "import", "--url", &url(&to), &file], &[])?;
+    ensure!((said.code, said.output.as_str()) == (Some(0), "imported\n"), "{}", said.errors);
+    Connection::with_channel(to.address)?.declare_queue("orders", true, true)?;
     Ok(())
 }
