@@ -357,7 +357,7 @@ pub(crate) fn password_hash(of: &str, hash: &str, algorithm: Option<&str>) -> Re
     let octets = BASE64_STANDARD.decode(hash).map_err(|error| wrong(of, format!("password_hash: {error}")))?;
     let is_sha512 = octets.len() == SALTED_SHA512_BYTES;
     let by_length = if is_sha512 { HashingAlgorithm::Sha512 } else { HashingAlgorithm::Sha256 };
-    let name = algorithm.unwrap_or(by_length.name());
+    let name = algorithm.unwrap_or_else(|| by_length.name());
     let algorithm = HashingAlgorithm::from_name(name).ok_or_else(|| wrong(of, unusable_algorithm(name)))?;
     Ok(PasswordHash { algorithm, octets: octets.into() })
 }
