@@ -11,6 +11,7 @@ pub mod image;
 pub mod installation;
 mod process;
 pub mod programs;
+pub mod prometheus;
 pub mod rabbitmq;
 pub mod release;
 pub mod sandbox;

@@ -6,6 +6,7 @@ mod definitions;
 mod forwarding;
 mod identity;
 mod limits;
+mod metrics;
 mod pki;
 mod refusals;
 mod strangers;

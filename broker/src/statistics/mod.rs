@@ -4,8 +4,6 @@
 //! is kept is the last sample of what was active ([`Rates`]), and what connections said when it was taken: one whose client
 //! does not read does not answer, and is shown as it was then.
 
-#![allow(dead_code, reason = "the management API and the metrics that read all of this come next")]
-
 pub(crate) mod connection;
 pub(crate) mod exchange;
 pub(crate) mod node;
