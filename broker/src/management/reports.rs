@@ -129,7 +129,7 @@ pub(super) fn put_queue(out: &mut Fields, report: &QueueReport, rates: &Rates) {
 
 /// A connection as RabbitMQ shows it; one that is new shows no more than its socket.
 pub(super) fn connection(report: &ConnectionReport, rates: &Rates) -> Fields {
-    let ConnectionReport { facts, metered, sample, session, answers: _ } = report;
+    let ConnectionReport { facts, metered, sample, session } = report;
     let mut out = network(facts);
     put_octets(&mut out, metered, sample, rates);
     let state = session.as_ref().map_or("starting", |session| session.state.name());

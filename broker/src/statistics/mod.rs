@@ -91,8 +91,6 @@ pub(crate) struct ConnectionReport {
     pub(crate) sample: Metered,
     /// `None`: it is new, and has not answered.
     pub(crate) session: Option<Arc<SessionStatistics>>,
-    /// It answered now. One that did not is busy, or its client does not read.
-    pub(crate) answers: bool,
 }
 
 /// A channel of a connection.
@@ -235,7 +233,6 @@ impl Statistics {
             ConnectionReport {
                 metered: facts.meter.read(),
                 sample: rates.connections.get(&facts.id).copied().unwrap_or_default(),
-                answers: answer.is_some(),
                 session: answer.or_else(|| before.get(&facts.id).cloned()),
                 facts,
             }
