@@ -3,7 +3,7 @@
 SUITE := cargo run --quiet -p warren-tests --bin suite --
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check e2e faults fuzz bench conformance cluster clean-cluster image chart crds
+.PHONY: help demo test check e2e faults fuzz bench conformance management cluster clean-cluster image chart crds
 
 help: ## List the recipes
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,9 @@ bench: ## Measure beside RabbitMQ: QUICK=1 for six minutes, PUBLISH=1 to write d
 
 conformance: ## Other projects' client suites against the broker (root): PUBLISH=1 to write docs/conformance.md
 	@cargo run --quiet -p warren-tests --bin conformance -- $(if $(PUBLISH),--publish) $(CONFORMANCE)
+
+management: ## Real tools against the management API (root): PUBLISH=1 to write docs/management-tools.md
+	@cargo run --quiet -p warren-tests --bin management -- $(if $(PUBLISH),--publish) $(MANAGEMENT)
 
 cluster: ## Bring up a real Kubernetes: kind, or processes of this machine
 	@cargo run --quiet -p warren-tests --bin cluster -- up

@@ -5,8 +5,10 @@
 
 mod amqpstorm;
 mod keda;
+mod paths;
 mod rabbit_hole;
 mod rabbitmqadmin;
+mod shapes;
 mod telegraf;
 
 use std::io::Write;
@@ -16,12 +18,20 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use warren_tests::release::workspace;
 use warren_tests::sandbox;
+use warren_tests::trial::broker::Product;
 use warren_tests::trial::suite::Suite;
 use warren_tests::trial::{Choice, Report, Trial};
 
 /// All of them; the longest first, because two run at a time.
-const SUITES: [Suite; 6] =
-    [rabbitmqadmin::TOOL, rabbitmqadmin::LIBRARY, rabbit_hole::SUITE, keda::SUITE, telegraf::SUITE, amqpstorm::SUITE];
+const SUITES: [Suite; 7] = [
+    rabbitmqadmin::TOOL,
+    rabbitmqadmin::LIBRARY,
+    rabbit_hole::SUITE,
+    keda::SUITE,
+    telegraf::SUITE,
+    amqpstorm::SUITE,
+    shapes::SUITE,
+];
 
 const INTRODUCTION: &str = "\
 # Tools that use the management API
@@ -61,13 +71,22 @@ fn main() -> Result<ExitCode> {
     let outcomes = choice.run("management", &SUITES)?;
     let report = Report { introduction: INTRODUCTION, broker: choice.judged()?, outcomes };
     write!(out, "{}", report.failures())?;
-    let page = choice.results_of("management").join("management-tools.md");
-    std::fs::write(page, report.page()).context("write the report")?;
+    let (passed, mut failed) = report.totals();
+    let paths = paths::table(&report.outcomes);
+    let page = report.page() + &paths;
+    let file = choice.results_of("management").join("management-tools.md");
+    std::fs::write(file, &page).context("write the report")?;
+    let published = workspace().join("docs/management-tools.md");
     if publish {
-        let page = workspace().join("docs/management-tools.md");
-        std::fs::write(page, report.page()).context("write docs/management-tools.md")?;
+        std::fs::write(published, page).context("write docs/management-tools.md")?;
+    } else if choice.only.is_empty() && choice.broker == Product::Warren {
+        // Everything else on the page differs from run to run.
+        let is_current = std::fs::read_to_string(published).is_ok_and(|published| published.ends_with(&paths));
+        if !is_current {
+            writeln!(out, "failed: the paths in docs/management-tools.md are others now: make management PUBLISH=1")?;
+            failed += 1;
+        }
     }
-    let (passed, failed) = report.totals();
     writeln!(out, "{passed} passed, {failed} failed")?;
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

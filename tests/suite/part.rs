@@ -51,8 +51,8 @@ enum Kind {
     Chart,
     /// The operator's tests that need a cluster, in one of their own.
     Operator,
-    /// The quick part of other projects' client suites.
-    Conformance,
+    /// The quick part of other projects' suites, which this program runs.
+    Others(&'static str),
     /// All fuzz targets at once.
     Fuzz,
 }
@@ -97,7 +97,8 @@ pub(crate) fn all() -> Vec<Part> {
         part("differential", "random scripts answered as RabbitMQ answers them", SLOW, warren_tests(&["differential"])),
         part("simulation", "a node on a disk that loses power", SLOW, warren_tests(&["simulation"])),
         part("faults", "kill -9 under load, full and failing disks", SLOW, warren_tests(&["faults"])),
-        part("conformance", "clients that we did not write, and their own tests", SLOW, Kind::Conformance),
+        part("conformance", "clients that we did not write, and their own tests", SLOW, Kind::Others("conformance")),
+        part("management", "real tools against the management API", SLOW, Kind::Others("management")),
         part(
             "fuzz",
             "frame decoder, sessions in every state, snapshots and log recovery, a minute each",
@@ -135,9 +136,8 @@ impl Part {
                 tests(cargo(&test).env("HELM", helm))
             }
             Kind::Operator => operator(),
-            Kind::Conformance => {
-                let run = ["run", "--quiet", "-p", "warren-tests", "--bin", "conformance", "--", "--quick"];
-                conformance(&mut cargo(&run))
+            Kind::Others(program) => {
+                others(&mut cargo(&["run", "--quiet", "-p", "warren-tests", "--bin", program, "--", "--quick"]))
             }
             Kind::Deny => {
                 let deny = tool::cargo_tool("cargo-deny", "0.20.2")?;
@@ -185,7 +185,7 @@ fn result_line(line: &str) -> Option<Tally> {
 }
 
 /// Runs the suites of other projects and takes over what they count in their last line.
-fn conformance(command: &mut Command) -> Result<Tally> {
+fn others(command: &mut Command) -> Result<Tally> {
     let output = command.stderr(Stdio::inherit()).output().context("start the suites")?;
     let said = String::from_utf8_lossy(&output.stdout);
     write!(std::io::stdout(), "{said}")?;

@@ -97,11 +97,13 @@ impl Drop for Broker {
     }
 }
 
+/// Without a bound of requests: tests ask faster than people and tools do.
 fn warren(program: &Path, data: &Path, certificates: &Path) -> Result<Command> {
     let file = data.with_file_name("warren.toml");
     let path = |file: &str| certificates.join(file);
     let config = format!(
-        "max_message_bytes = 134217728\nlisteners.management = \"{MANAGEMENT}\"\n[tls]\n\
+        "max_message_bytes = 134217728\nlisteners.management = \"{MANAGEMENT}\"\n\
+         management.requests_per_second = 0\n[tls]\n\
          certificate = {:?}\nkey = {:?}\nca = {:?}\nclient_certificates = \"optional\"\n",
         path(SERVER.certificate),
         path(SERVER.key),

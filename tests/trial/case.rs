@@ -44,6 +44,13 @@ impl Case {
         Self { name: name.to_owned(), verdict, detail: detail.trim().to_owned() }
     }
 
+    /// A case that has failed if there is something to say about it.
+    #[must_use]
+    pub fn of(name: &str, failure: &str) -> Self {
+        let verdict = if failure.is_empty() { Verdict::Passed } else { Verdict::Failed };
+        Self::new(verdict, name, failure)
+    }
+
     /// Lines `passed<TAB>name<TAB>detail`, as our programs and our pytest plugin print them. Other lines are not read.
     pub fn from_lines(text: &str) -> Vec<Self> {
         let read = |line: &str| {

@@ -164,10 +164,11 @@ impl Order {
         let mut broker = Broker::start(*product, program, scratch, &certificates, suite.manages)?;
         let recorder = suite.manages.then(Recorder::open).transpose()?;
         let (product, is_quick) = (*product, *is_quick);
-        let run = Run { folder, scratch: &own, product, broker: scratch, certificates: &certificates, is_quick };
+        let (certificates, scratch, results) = (certificates.as_path(), own.as_path(), results.as_path());
+        let run = Run { folder, scratch, product, results, broker: &self.scratch, certificates, is_quick };
         let cases = (suite.run)(&run);
         let kept = results.join(format!("{}.broker.log", suite.name));
-        std::fs::copy(scratch.join("broker.log"), kept).context("keep the broker's log")?;
+        std::fs::copy(self.scratch.join("broker.log"), kept).context("keep the broker's log")?;
         let cases = cases?;
         broker.check()?;
         ensure!(!cases.is_empty(), "the suite ran no test");

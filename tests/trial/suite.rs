@@ -75,6 +75,8 @@ pub struct Run<'a> {
     pub scratch: &'a Path,
     /// Which broker is judged.
     pub product: Product,
+    /// Where logs and results go.
+    pub results: &'a Path,
     /// Where it keeps its `data`, and what it says in `broker.log`.
     pub broker: &'a Path,
     /// Certificates for TLS: see [`crate::certificates`].
