@@ -52,7 +52,8 @@ const LEFT_OUT: &[Exception] = &[
         reason: "gives rights on an exchange that is not there, which RabbitMQ 4 refuses",
     },
     Exception { case: "Set cluster name", reason: "the cluster is called as its node" },
-    Exception { case: "lobal parameters", reason: "there are none" },
+    Exception { case: "Global parameters", reason: "there are none" },
+    Exception { case: "exported global parameters", reason: "there are none" },
     Exception { case: "when there are no runtime parameters", reason: "deletes parameters of federation first" },
     Exception { case: "returns all global parameters", reason: "counts the parameters of an older RabbitMQ" },
 ];

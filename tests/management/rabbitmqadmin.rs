@@ -45,7 +45,8 @@ const SHOVEL: Exception =
     Exception { case: "shovel", reason: "shovels are a plugin of RabbitMQ, and not enabled there by default" };
 
 const ATTEMPTS: Exception = Exception { case: "auth_attempts", reason: "logins are counted in /metrics, and not here" };
-const FLAGS: Exception = Exception { case: "feature_flag", reason: "looks for RabbitMQ's own feature flags; there are none" };
+const FLAGS: Exception =
+    Exception { case: "feature_flag", reason: "looks for RabbitMQ's own feature flags; there are none" };
 const DEPRECATED: Exception =
     Exception { case: "deprecated_feature", reason: "looks for what RabbitMQ deprecates; there is nothing" };
 const PLUGINS: Exception = Exception { case: "plugins", reason: "looks for RabbitMQ's plugins" };
@@ -71,7 +72,10 @@ const LEFT_OUT_OF_TOOL: &[Exception] = &[
     Exception { case: "test_list_nodes", reason: "looks for a node that is called rabbit@" },
     Exception { case: "policy_validation_error", reason: "looks for RabbitMQ's words in the reason" },
     Exception { case: "vhosts_tests::test_vhosts_create", reason: "asks for tracing, which is refused" },
-    Exception { case: "test_import_vhost_definitions", reason: "has a virtual host's default queue type, which is refused" },
+    Exception {
+        case: "test_import_vhost_definitions",
+        reason: "has a virtual host's default queue type, which is refused",
+    },
     GUEST,
 ];
 
