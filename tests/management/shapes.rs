@@ -77,7 +77,10 @@ const NOT_HERE: &[Exception] = &[
     Exception { case: ".incoming", reason: "what goes from one exchange to one queue is not counted" },
     Exception { case: ".outgoing", reason: "what goes from one exchange to one queue is not counted" },
     Exception { case: ".deliveries", reason: "what goes from one queue to one channel is not counted" },
-    Exception { case: "nodes[].", reason: "of Erlang, its files and its garbage; what Telegraf and Datadog read is here" },
+    Exception {
+        case: "nodes[].",
+        reason: "of Erlang, its files and its garbage; what Telegraf and Datadog read is here",
+    },
     Exception { case: "overview.churn_rates.", reason: "counted in /metrics" },
     Exception { case: "overview.contexts", reason: "of Erlang's web server" },
     Exception { case: "overview.crypto_lib_version", reason: "of Erlang" },
