@@ -102,8 +102,29 @@ pub(crate) const LOG_VALUE_CHARS: usize = 256;
 /// Characters of a message, an error or a reason in a log line, which may name several values; the rest is left out.
 pub(crate) const LOG_SENTENCE_CHARS: usize = 1_024;
 
-/// Connections that have not opened a virtual host yet; beyond, new ones are closed at once.
+/// Connections that have not opened a virtual host yet; one more takes the place of the oldest.
 pub(crate) const HANDSHAKES: usize = 2_000;
+
+/// Octets that a client may send until it has opened a virtual host; beyond, it is dropped. It is four of the largest frames that
+/// it may send, with room for TLS and a certificate.
+pub(crate) const HANDSHAKE_BYTES: usize = 32 << 10;
+
+/// For how long in all a client may let us wait until it has opened a virtual host, and how many octets make that a second more;
+/// beyond, it is dropped.
+pub(crate) const HANDSHAKE_GRACE: Duration = Duration::from_secs(5);
+/// See [`HANDSHAKE_GRACE`].
+pub(crate) const HANDSHAKE_BYTES_PER_SECOND: u32 = 256;
+
+/// Connections that a port takes at once before its rate counts: as many as may be half open.
+pub(crate) const ACCEPT_BURST: u32 = 2_000;
+
+/// The same for one source: as many clients as a network behind one address has, when all of them come back. It is half of those
+/// that may be half open, so that no source can have all places.
+pub(crate) const ACCEPT_BURST_OF_SOURCE: u32 = 1_000;
+
+/// Sources of which is remembered how often they have connected, for each port, to twice as many; of more, those that have not
+/// connected for longest are forgotten.
+pub(crate) const ACCEPT_SOURCES: usize = 4_096;
 
 /// Octets of a file of definitions; a larger one is refused, and the node does not start.
 pub(crate) const DEFINITIONS_BYTES: u64 = 64 << 20;

@@ -71,6 +71,17 @@ pub(crate) struct Metrics {
     pub(crate) disk_alarm: IntGauge,
     /// What became of the files for TLS.
     pub(crate) tls: TlsMetrics,
+    /// Connections that were not wanted.
+    pub(crate) accepting: AcceptMetrics,
+}
+
+/// Connections that were not wanted.
+#[derive(Debug, Clone)]
+pub(crate) struct AcceptMetrics {
+    /// Those of sources that connect too often.
+    pub(crate) refused_by_rate: IntCounter,
+    /// Those that had not logged in when others needed their places.
+    pub(crate) shed: IntCounter,
 }
 
 /// What became of the files for TLS.
@@ -159,6 +170,7 @@ impl Metrics {
                 "Answers of token issuers, when asked for their keys, that could not be used",
             )?,
             tls: TlsMetrics::new(&registry)?,
+            accepting: AcceptMetrics::new(&registry)?,
             registry,
         })
     }
@@ -242,6 +254,18 @@ impl Metrics {
         self.log_segments.set(segments.cast_signed());
         self.log_size_bytes.set(bytes.cast_signed());
         prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
+    }
+}
+
+impl AcceptMetrics {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let dropped = IntCounterVec::new(
+            Opts::new("warren_connections_dropped_total", "Connections that were dropped for what they are, by why"),
+            &["reason"],
+        )?;
+        registry.register(Box::new(dropped.clone()))?;
+        let of = |reason| dropped.with_label_values(&[reason]);
+        Ok(Self { refused_by_rate: of("source_rate"), shed: of("half_open") })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -33,6 +33,7 @@ use crate::definitions::{self, Definition};
 use crate::forwarder::ForwarderTask;
 use crate::http::server::HttpServer;
 use crate::inbox::{InboxSender, inbox};
+use crate::listener::HalfOpen;
 use crate::log::{self, LogSignal, NodeLog, Opened};
 use crate::metadata::{self, Mailbox, MetadataHandle, MetadataTask};
 use crate::metrics::Metrics;
@@ -64,7 +65,7 @@ pub(crate) struct Shared {
     pub(crate) tasks: TaskTracker,
     pub(crate) last_connection: AtomicU64,
     /// Connections that have not opened a virtual host yet.
-    pub(crate) handshakes: AtomicUsize,
+    pub(crate) half_open: HalfOpen,
     /// The origin of the machines' time.
     pub(crate) started: Instant,
     /// The shards' time.
@@ -132,7 +133,7 @@ impl Node {
             warn!(%error, "nobody can log in until the default user's files can be read");
         }
         let grace = config.shutdown.grace();
-        let requests_per_second = config.management.requests_per_second;
+        let (requests_per_second, accept) = (config.management.requests_per_second, config.accept.clone());
         let (shared, writer) = start_machines(config, state, opened, (started, metrics), ports.listening())?;
         define(definitions, &shared).await;
         let [amqp, amqps, metrics, metrics_https, management, management_https] = [
@@ -144,7 +145,7 @@ impl Node {
             Service::ManagementHttps,
         ]
         .map(|service| ports.addresses(service));
-        let servers = ports.serve(tls.as_ref(), requests_per_second, &shared);
+        let servers = ports.serve(tls.as_ref(), &accept, requests_per_second, &shared);
         let tls = tls.map(|tls| tokio::spawn(tls.follow()));
         info!(?amqp, ?amqps, ?metrics, ?metrics_https, ?management, ?management_https, elapsed = ?started.elapsed(), "ready");
         Ok(Self { shared, writer, amqp, amqps, metrics, servers, grace, tls })
@@ -259,7 +260,7 @@ fn start_machines(
         message_bytes: config.max_message_bytes,
         tasks: TaskTracker::new(),
         last_connection: AtomicU64::new(0),
-        handshakes: AtomicUsize::new(0),
+        half_open: HalfOpen::default(),
         started,
         clock: Clock::start(),
         listening,

@@ -9,8 +9,9 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tracing::info;
 
-use crate::config::Config;
+use crate::config::{AcceptConfig, Config};
 use crate::http::server::HttpServer;
+use crate::listener::Acceptor;
 use crate::node::Shared;
 use crate::tls::TlsFiles;
 use crate::{http, listener, management};
@@ -108,7 +109,13 @@ impl Ports {
     }
 
     /// Serves them. There is `tls` if a port wants it: the configuration was checked.
-    pub(crate) fn serve(self, tls: Option<&TlsFiles>, requests_per_second: u32, shared: &Arc<Shared>) -> Servers {
+    pub(crate) fn serve(
+        self,
+        tls: Option<&TlsFiles>,
+        accept: &AcceptConfig,
+        requests_per_second: u32,
+        shared: &Arc<Shared>,
+    ) -> Servers {
         let metrics = http::router(shared.clone());
         let management = management::router(shared.clone(), requests_per_second);
         let mut servers = Servers { amqp: Vec::new(), http: Vec::new() };
@@ -118,15 +125,16 @@ impl Ports {
                 Service::MetricsHttps | Service::ManagementHttps => tls.map(TlsFiles::https),
                 Service::Amqp | Service::Metrics | Service::Management => None,
             };
+            let acceptor = Acceptor::new(listener, accept, shared.metrics.clone());
             match service {
                 Service::Amqp | Service::Amqps => {
-                    servers.amqp.push(tokio::spawn(listener::listen(listener, tls, shared.clone())));
+                    servers.amqp.push(tokio::spawn(listener::listen(acceptor, tls, shared.clone())));
                 }
                 Service::Metrics | Service::MetricsHttps => {
-                    servers.http.push(HttpServer::start(listener, tls, metrics.clone()));
+                    servers.http.push(HttpServer::start(acceptor, tls, metrics.clone()));
                 }
                 Service::Management | Service::ManagementHttps => {
-                    servers.http.push(HttpServer::start(listener, tls, management.clone()));
+                    servers.http.push(HttpServer::start(acceptor, tls, management.clone()));
                 }
             }
         }

@@ -5,6 +5,7 @@
 //! from it (`schema`). What its settings may be together is checked in its `check`. No setting is a secret: what is secret
 //! is in a file that a setting names.
 
+mod accept;
 mod authentication;
 mod default_user;
 mod error;
@@ -27,6 +28,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use warren_core::limits::{MESSAGE_BYTES, MESSAGE_BYTES_MAX};
 
+pub use accept::{AcceptConfig, Network};
 pub use authentication::{AuthenticationConfig, IssuerConfig, KubernetesConfig, RightsFrom, SignatureAlgorithm};
 pub use default_user::DefaultUser;
 pub use error::{ConfigError, Mistakes};
@@ -55,7 +57,9 @@ pub struct Config {
     pub definitions: Option<PathBuf>,
     /// Where to listen.
     pub listeners: Listeners,
-    /// Certificate and key for `listeners.amqps`. Default: none, and no TLS.
+    /// How often clients may connect.
+    pub accept: AcceptConfig,
+    /// Certificate and key for the listeners that speak TLS. Default: none, and no TLS.
     pub tls: Option<TlsConfig>,
     /// How the log is laid out.
     pub log: LogConfig,
@@ -82,6 +86,7 @@ impl Default for Config {
             max_message_bytes: MESSAGE_BYTES,
             definitions: None,
             listeners: Listeners::default(),
+            accept: AcceptConfig::default(),
             tls: None,
             log: LogConfig::default(),
             management: Management::default(),
@@ -103,6 +108,7 @@ impl Config {
             max_message_bytes,
             definitions: _,
             listeners: _,
+            accept,
             tls,
             log,
             management: _,
@@ -121,6 +127,7 @@ impl Config {
             mistakes.add("max_message_bytes", text);
         }
         self.check_listeners(mistakes);
+        accept.check(mistakes);
         if let Some(tls) = tls {
             tls.check(mistakes);
         }

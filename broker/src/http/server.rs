@@ -6,7 +6,6 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, DefaultBodyLimit, Request};
@@ -18,18 +17,19 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use tracing::{Instrument, debug, error_span, info, warn};
+use tracing::{Instrument, debug, error_span, info};
 
 use super::patience::Impatient;
 use super::slots::{InUse, Slot, Slots};
 use crate::limits::{
     FAREWELL_TIMEOUT, HTTP_BODY_TIMEOUT, HTTP_CONNECTIONS, HTTP_HEADER_BYTES, HTTP_HEADER_TIMEOUT, SEND_TIMEOUT,
 };
+use crate::listener::Acceptor;
 use crate::tls::{self, ReloadingTls};
 
 /// Who sent a request. Handlers ask for it as `ConnectInfo<Peer>`.
@@ -47,14 +47,14 @@ pub(crate) struct HttpServer {
 
 impl HttpServer {
     /// Serves `router` on that port; with `tls`, to clients that speak TLS.
-    pub(crate) fn start(listener: TcpListener, tls: Option<Arc<ReloadingTls>>, router: Router) -> Self {
-        Self::with_places(listener, tls, router, HTTP_CONNECTIONS)
+    pub(crate) fn start(acceptor: Acceptor, tls: Option<Arc<ReloadingTls>>, router: Router) -> Self {
+        Self::with_places(acceptor, tls, router, HTTP_CONNECTIONS)
     }
 
-    fn with_places(listener: TcpListener, tls: Option<Arc<ReloadingTls>>, router: Router, places: usize) -> Self {
+    fn with_places(acceptor: Acceptor, tls: Option<Arc<ReloadingTls>>, router: Router, places: usize) -> Self {
         let stop = CancellationToken::new();
         let port = Port { tls, router, slots: Arc::new(Slots::new(places)), stop: stop.clone() };
-        Self { stop, task: tokio::spawn(port.serve(listener)) }
+        Self { stop, task: tokio::spawn(port.serve(acceptor)) }
     }
 
     /// Takes no more connections, lets requests that have begun end for a second, and drops what is left.
@@ -87,24 +87,16 @@ struct Port {
 }
 
 impl Port {
-    async fn serve(self, listener: TcpListener) {
+    async fn serve(self, mut acceptor: Acceptor) {
         let mut connections = JoinSet::new();
         loop {
-            let accepted = tokio::select! {
-                accepted = listener.accept() => accepted,
-                Some(_) = connections.join_next() => continue,
+            tokio::select! {
+                (stream, address) = acceptor.accept() => self.admit(stream, address, &mut connections),
+                Some(_) = connections.join_next() => {}
                 () = self.stop.cancelled() => break,
-            };
-            match accepted {
-                Ok((stream, address)) => self.admit(stream, address, &mut connections),
-                Err(error) => {
-                    // Out of descriptors, most likely: waiting lets others close theirs.
-                    warn!(%error, "an HTTP connection cannot be accepted");
-                    tokio::time::sleep(Duration::from_millis(100)).await;
-                }
             }
         }
-        drop(listener);
+        drop(acceptor);
         while connections.join_next().await.is_some() {}
     }
 

@@ -4,9 +4,14 @@ use axum::body::Bytes;
 use axum::routing::{get, post};
 use futures::future::pending;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
 use tokio::sync::Notify;
 
+use std::time::Duration;
+
 use super::*;
+use crate::config::AcceptConfig;
+use crate::metrics::Metrics;
 
 const BODY_BYTES: usize = 1_000;
 const PLACES: usize = 4;
@@ -32,7 +37,8 @@ async fn server(gate: Arc<Gate>) -> (HttpServer, SocketAddr) {
         .route("/for-ever", get(pending::<&str>));
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = listener.local_addr().expect("bound");
-    (HttpServer::with_places(listener, None, limit_bodies(router, BODY_BYTES), PLACES), address)
+    let acceptor = Acceptor::new(listener, &AcceptConfig::default(), Metrics::new().expect("metrics"));
+    (HttpServer::with_places(acceptor, None, limit_bodies(router, BODY_BYTES), PLACES), address)
 }
 
 async fn connect(address: SocketAddr) -> TcpStream {

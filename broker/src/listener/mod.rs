@@ -1,49 +1,45 @@
 //! Accepts AMQP connections and starts a task for each.
 
+mod acceptor;
+mod half_open;
+mod rate;
+
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
-use tracing::{Instrument, debug, error_span, info, warn};
+use tracing::{Instrument, debug, error_span, info};
 use warren_core::ConnectionId;
 use warren_core::limits::HANDSHAKE_MILLIS;
 
 use crate::config::CertificateLogin;
 use crate::connection;
-use crate::limits::HANDSHAKES;
 use crate::node::Shared;
 use crate::statistics::connection::{ConnectionFacts, Meter, TlsFacts};
 use crate::tls::{self, ReloadingTls};
 
+pub(crate) use acceptor::Acceptor;
+pub(crate) use half_open::HalfOpen;
+use half_open::{ClientStream, Handshake};
+
 /// Accepts until the node stops; with `tls`, clients that speak TLS.
-pub(crate) async fn listen(listener: TcpListener, tls: Option<Arc<ReloadingTls>>, shared: Arc<Shared>) {
+pub(crate) async fn listen(mut acceptor: Acceptor, tls: Option<Arc<ReloadingTls>>, shared: Arc<Shared>) {
     let mut stopping = shared.stopping();
     loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+        tokio::select! {
+            (stream, peer) = acceptor.accept() => admit(stream, peer, tls.as_deref(), &shared),
             _ = stopping.wait_for(|stopping| *stopping) => return,
-        };
-        match accepted {
-            Ok((stream, peer)) => admit(stream, peer, tls.as_deref(), &shared),
-            Err(error) => {
-                // Out of descriptors, most likely: waiting lets others close theirs.
-                warn!(%error, "a connection cannot be accepted");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
         }
     }
 }
 
-/// Starts the connection's task, unless too many others have not logged in yet.
+/// Starts the connection's task.
 fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&ReloadingTls>, shared: &Arc<Shared>) {
-    let Some(handshake) = InHandshake::begin(shared) else {
-        debug!(%peer, "too many connections are logging in; closing this one");
-        return;
-    };
     let id = ConnectionId(shared.last_connection.fetch_add(1, Ordering::Relaxed) + 1);
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "the connection is gone already");
@@ -62,6 +58,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&ReloadingTls>, shared
         meter: Meter::default(),
     };
     let span = error_span!("connection", connection_id = id.0, %peer);
+    let (handshake, stream) = InHandshake::begin(shared, id, stream);
     match tls {
         None => shared.tasks.spawn(connection::serve(facts, stream, handshake).instrument(span)),
         Some(tls) => {
@@ -73,7 +70,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&ReloadingTls>, shared
 /// Speaks TLS with the client before anything else.
 async fn serve_tls(
     facts: ConnectionFacts,
-    stream: TcpStream,
+    stream: ClientStream,
     tls: (TlsAcceptor, Option<CertificateLogin>),
     handshake: InHandshake,
 ) {
@@ -92,24 +89,35 @@ async fn serve_tls(
         Ok(Err(error)) if tls::is_plain_text(&error) => {
             info!("the client does not speak TLS, and this port takes nothing else; has it been given the wrong port?");
         }
+        Ok(Err(error)) if error.kind() == ErrorKind::ConnectionAborted => {
+            debug!(%error, "the TLS handshake is cut off")
+        }
         Ok(Err(error)) => info!(%error, "the TLS handshake failed"),
         Err(_) => info!("the client did not finish its TLS handshake in time"),
     }
 }
 
-/// A connection that counts among those that have not opened a virtual host, as long as the value lives.
+/// A connection that has not opened a virtual host, as long as the value lives.
 pub(crate) struct InHandshake {
     node: Arc<Shared>,
     /// When it was accepted: TLS and the login together have [`HANDSHAKE_MILLIS`].
     pub(crate) accepted: warren_core::Instant,
+    /// Its place among those of clients; one inside the broker has none.
+    place: Option<(ConnectionId, Arc<Handshake>)>,
 }
 
 impl InHandshake {
-    /// `None`: there are as many as there may be.
-    pub(crate) fn begin(shared: &Arc<Shared>) -> Option<Self> {
-        let one_more = |count| (count < HANDSHAKES).then_some(count + 1);
-        shared.handshakes.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
-        Some(Self { node: Arc::clone(shared), accepted: shared.now() })
+    /// That of a client, and its socket, which is watched until then.
+    fn begin(shared: &Arc<Shared>, connection: ConnectionId, stream: TcpStream) -> (Self, ClientStream) {
+        let handshake = shared.half_open.begin(connection, &shared.metrics);
+        let stream = ClientStream::new(stream, Arc::clone(&handshake));
+        let place = Some((connection, handshake));
+        (Self { node: Arc::clone(shared), accepted: shared.now(), place }, stream)
+    }
+
+    /// That of a connection that begins and ends in this process.
+    pub(crate) fn inside(shared: &Arc<Shared>) -> Self {
+        Self { node: Arc::clone(shared), accepted: shared.now(), place: None }
     }
 
     /// The node that it connects to.
@@ -120,6 +128,8 @@ impl InHandshake {
 
 impl Drop for InHandshake {
     fn drop(&mut self) {
-        self.node.handshakes.fetch_sub(1, Ordering::Relaxed);
+        if let Some((connection, handshake)) = &self.place {
+            self.node.half_open.end(*connection, handshake);
+        }
     }
 }

@@ -1,0 +1,191 @@
+//! Connections that have not logged in yet: how many there may be, what each may send, and how long each may let us wait.
+//!
+//! Together they hold at most [`HANDSHAKES`] times [`HANDSHAKE_BYTES`], which is below 64 MiB, whatever they send. One that is one
+//! too many takes the place of the oldest: who means it has logged in long before.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::task::AtomicWaker;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep};
+use warren_core::ConnectionId;
+
+use crate::limits::{HANDSHAKE_BYTES, HANDSHAKE_BYTES_PER_SECOND, HANDSHAKE_GRACE, HANDSHAKES};
+use crate::metrics::Metrics;
+
+const _: () = assert!(HANDSHAKES * HANDSHAKE_BYTES <= 64 << 20, "what all of them may send");
+
+/// The connections of all ports that have not opened a virtual host.
+#[derive(Debug, Default)]
+pub(crate) struct HalfOpen {
+    /// By age.
+    connections: Mutex<BTreeMap<ConnectionId, Arc<Handshake>>>,
+}
+
+/// The state of one, as its place and its stream see it.
+#[derive(Debug, Default)]
+pub(super) struct Handshake {
+    state: AtomicU8,
+    reader: AtomicWaker,
+}
+
+/// The client has not logged in.
+const UNDER_WAY: u8 = 0;
+/// The client has logged in, and its stream is like any other.
+const OVER: u8 = 1;
+/// Another connection has its place.
+const SHED: u8 = 2;
+
+impl HalfOpen {
+    /// One more. The oldest makes room for it if there are too many.
+    pub(super) fn begin(&self, connection: ConnectionId, metrics: &Metrics) -> Arc<Handshake> {
+        let handshake = Arc::new(Handshake::default());
+        let mut connections = self.connections();
+        if connections.len() >= HANDSHAKES
+            && let Some((_, oldest)) = connections.pop_first()
+        {
+            metrics.accepting.shed.inc();
+            oldest.become_(SHED);
+        }
+        connections.insert(connection, Arc::clone(&handshake));
+        handshake
+    }
+
+    /// The client has logged in, or is gone.
+    pub(super) fn end(&self, connection: ConnectionId, handshake: &Handshake) {
+        self.connections().remove(&connection);
+        handshake.become_(OVER);
+    }
+
+    fn connections(&self) -> MutexGuard<'_, BTreeMap<ConnectionId, Arc<Handshake>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Handshake {
+    fn become_(&self, state: u8) {
+        self.state.store(state, Ordering::Release);
+        self.reader.wake();
+    }
+}
+
+/// A client's socket. Until it has logged in, what it sends is counted, and so is the time for which it lets us wait.
+#[derive(Debug)]
+pub(super) struct ClientStream {
+    stream: TcpStream,
+    /// `None` from the login on.
+    watched: Option<Box<Watched>>,
+}
+
+#[derive(Debug)]
+struct Watched {
+    handshake: Arc<Handshake>,
+    received: usize,
+    /// For how long the client has let us wait, before `waits_since`.
+    waited: Duration,
+    waits_since: Option<Instant>,
+    timer: Pin<Box<Sleep>>,
+}
+
+impl ClientStream {
+    pub(super) fn new(stream: TcpStream, handshake: Arc<Handshake>) -> Self {
+        let timer = Box::pin(sleep(HANDSHAKE_GRACE));
+        let watched = Watched { handshake, received: 0, waited: Duration::ZERO, waits_since: None, timer };
+        Self { stream, watched: Some(Box::new(watched)) }
+    }
+}
+
+impl Watched {
+    /// Reads no more than the client may still send; fails if it has sent too much, or too slowly.
+    fn poll_read(
+        &mut self,
+        stream: &mut TcpStream,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let room = buffer.remaining().min(HANDSHAKE_BYTES - self.received);
+        if room == 0 && buffer.remaining() > 0 {
+            let text = format!("the client has sent {HANDSHAKE_BYTES} octets and not logged in");
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::QuotaExceeded, text)));
+        }
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(room));
+        let result = Pin::new(stream).poll_read(context, &mut part);
+        let len = part.filled().len();
+        buffer.advance(len);
+        self.received += len;
+        if result.is_pending() && self.poll_patience(context).is_ready() {
+            let text = "the client sends next to nothing and does not log in";
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, text)));
+        }
+        if result.is_ready() {
+            self.waited += self.waits_since.take().map(|since| since.elapsed()).unwrap_or_default();
+        }
+        result
+    }
+
+    /// Ready when the client has let us wait for longer than what it has sent is worth.
+    fn poll_patience(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let received = u32::try_from(self.received).unwrap_or(u32::MAX);
+        let patience = HANDSHAKE_GRACE + Duration::from_secs(1) * received / HANDSHAKE_BYTES_PER_SECOND;
+        let since = *self.waits_since.get_or_insert_with(Instant::now);
+        let end = since + patience.saturating_sub(self.waited);
+        if self.timer.deadline() != end {
+            self.timer.as_mut().reset(end);
+        }
+        self.timer.as_mut().poll(context)
+    }
+}
+
+impl AsyncRead for ClientStream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let Self { stream, watched } = &mut *self;
+        let Some(watch) = watched else { return Pin::new(stream).poll_read(context, buffer) };
+        watch.handshake.reader.register(context.waker());
+        match watch.handshake.state.load(Ordering::Acquire) {
+            UNDER_WAY => watch.poll_read(stream, context, buffer),
+            SHED => Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "others need its place"))),
+            _ => {
+                *watched = None;
+                Pin::new(stream).poll_read(context, buffer)
+            }
+        }
+    }
+}
+
+impl AsyncWrite for ClientStream {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(context, octets)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        octets: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(context, octets)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
