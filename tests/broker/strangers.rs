@@ -1,40 +1,9 @@
 //! Clients that mean no good: what they leave in memory, in the log and on the disk.
 
-use std::time::{Duration, Instant};
-
 use anyhow::{Result, ensure};
-use warren_amqp::frame::PROTOCOL_HEADER;
 use warren_tests::harness::{Broker, Connection, DataFolder, Settings};
 
-use super::{MIB, bystander, is_served, to_queue};
-
-#[test]
-fn of_connections_that_do_not_log_in_2000_are_kept_and_one_more_is_closed() -> Result<()> {
-    const HANDSHAKES: usize = 2_000;
-    let folder = DataFolder::new()?;
-    let broker = Broker::start(&folder)?;
-    let mut bystander = bystander(&broker)?;
-    let before = broker.resident_bytes()?;
-    // The header, and all but the end of a frame that is as large as it may be.
-    let words = [&PROTOCOL_HEADER[..], b"\x01\x00\x00\x00\x00\x1f\xf8", &[0; 8_000]].concat();
-    let mut strangers = Vec::new();
-    for _ in 0..HANDSHAKES {
-        let mut stranger = Connection::raw(broker.address)?;
-        stranger.send_octets(&words)?;
-        strangers.push(stranger);
-    }
-    Connection::raw(broker.address)?.wait_for_end()?;
-    is_served(&mut bystander)?;
-    let taken = broker.resident_bytes()?.saturating_sub(before);
-    ensure!(taken <= 64 * MIB, "{taken} octets are resident for {HANDSHAKES} connections that have not logged in");
-    drop(strangers);
-    let begin = Instant::now();
-    // The broker hears of their ends one by one.
-    while Connection::open(broker.address).is_err() {
-        ensure!(begin.elapsed() < Duration::from_secs(30), "nobody is let in though all of them are gone");
-    }
-    Ok(())
-}
+use super::{bystander, to_queue};
 
 #[test]
 fn what_clients_keep_secret_is_in_no_log_and_no_metric() -> Result<()> {

@@ -38,7 +38,11 @@ impl Acceptor {
     /// The next connection. Nothing is lost if the future is dropped.
     pub(crate) async fn accept(&mut self) -> (TcpStream, SocketAddr) {
         loop {
-            sleep_until(self.rate.free_at(self.used_until)).await;
+            let free_at = self.rate.free_at(self.used_until);
+            // A timer takes a millisecond, also for what is past.
+            if free_at > Instant::now() {
+                sleep_until(free_at).await;
+            }
             match self.listener.accept().await {
                 Ok((stream, peer)) => {
                     let now = Instant::now();
