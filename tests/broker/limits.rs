@@ -61,7 +61,9 @@ fn a_million_queued_messages_of_1_kib_take_at_most_60_mib_and_so_does_a_restart_
 fn ten_thousand_idle_connections_take_at_most_200_mib() -> Result<()> {
     const CONNECTIONS: usize = 10_000;
     let folder = DataFolder::new()?;
-    let broker = Broker::start(&folder)?;
+    // As many in a second as the test can make.
+    let settings = Settings { config: "[accept]\nper_second = 100000\n", ..Settings::default() };
+    let broker = Broker::start_with(&folder, settings)?;
     let mut bystander = bystander(&broker)?;
     let begin = Instant::now();
     let connections: Vec<_> =

@@ -18,7 +18,7 @@ use super::{MIB, bystander, is_served};
 const HANDSHAKES: usize = 2_000;
 
 /// As many connections in a second as a test can make.
-const AT_ONCE: &str = "[limits]\naccepts_per_second = 100000\n";
+const AT_ONCE: &str = "[accept]\nper_second = 100000\n";
 
 fn start(config: &str) -> Result<(DataFolder, Broker)> {
     let folder = DataFolder::new()?;
@@ -240,7 +240,7 @@ fn has_ended_soon(stream: &mut TcpStream) -> Result<bool> {
 
 #[test]
 fn a_source_that_connects_too_often_is_closed_and_a_thousand_that_come_back_at_once_are_not() -> Result<()> {
-    let (_folder, broker) = start("[limits]\nunlimited_sources = []\n")?;
+    let (_folder, broker) = start("[accept]\nunlimited_sources = []\n")?;
     // As many as a network behind one address has.
     let together = |count: usize| -> Result<Vec<Connection>> {
         thread::scope(|scope| {
@@ -263,7 +263,7 @@ fn a_source_that_connects_too_often_is_closed_and_a_thousand_that_come_back_at_o
         Ok(refused > 0)
     })
     .context("nobody who comes too often is closed")?;
-    ensure!(broker.has_said("accepts_per_second_and_source"), "the log says which setting it is");
+    ensure!(broker.has_said("accept.per_second_and_source"), "the log says which setting it is");
     // The thousand are served, and there is room again for one who waits.
     drop(clients);
     wait_until(Duration::from_secs(10), || Ok(Connection::open(broker.address).is_ok()))

@@ -13,6 +13,7 @@ mod slow;
 mod strangers;
 mod tls;
 mod tls_reload;
+mod tls_versions;
 
 use std::io::{ErrorKind, Read, Write};
 use std::thread;
