@@ -68,6 +68,7 @@ const PATHS: &[&str] = &[
 const NOT_HERE: &[Exception] = &[
     Exception { case: "user_who_performed_action", reason: "who did what is in the audit log" },
     Exception { case: "garbage_collection", reason: "of Erlang's processes" },
+    Exception { case: "reductions", reason: "of Erlang's processes" },
     Exception { case: "channels[].cached_segments", reason: "of RabbitMQ's quorum queues" },
     Exception { case: "channels[].pending_raft_commands", reason: "of RabbitMQ's quorum queues" },
     Exception { case: "channels[].idle_since", reason: "when a channel was used last is not noted" },

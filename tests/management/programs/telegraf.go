@@ -124,7 +124,10 @@ func watch() {
 	})
 	becomes("queue: ready messages", queue("messages_ready", 5))
 	becomes("queue: unacknowledged messages", queue("messages_unack", 2))
-	becomes("queue: octets", queue("message_bytes", 7*9))
+	// RabbitMQ counts bodies alone, Warren also what is sent around them.
+	becomes("queue: octets", func(all *gathered) bool {
+		return all.number("rabbitmq_queue", "queue", "metered", "message_bytes") >= 7*9
+	})
 	becomes("queue: consumers", queue("consumers", 1))
 	becomes("queue: published messages", queue("messages_publish", 10))
 	becomes("queue: acknowledged messages", queue("messages_ack", 3))
