@@ -5,6 +5,7 @@ use std::sync::{Barrier, Mutex};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
 use warren_amqp::{ToClient, basic};
 use warren_tests::harness::{Broker, Connection, DataFolder, Settings};
 
@@ -44,12 +45,30 @@ fn bob_does_what_he_may(broker: &Broker) -> Result<()> {
     Ok(())
 }
 
-/// A broker with these definitions, and the folder that the file is in.
+/// A broker with these definitions, and the folder that the file is in. The user `guest` is there too, as in what RabbitMQ
+/// exports: where there are users, none is there by default.
 pub(super) fn with_definitions(folder: &DataFolder, definitions: &str) -> Result<Broker> {
     let path = folder.path().join("definitions.json");
-    std::fs::write(&path, definitions)?;
+    std::fs::write(&path, with_guest(definitions)?)?;
     let config = format!("definitions = {:?}\n", path.display().to_string());
     Broker::start_with(folder, Settings { config: &config, ..Settings::default() })
+}
+
+/// Definitions with the user `guest` in them, whose password is its name, and who may do everything everywhere.
+pub(super) fn with_guest(definitions: &str) -> Result<String> {
+    let mut definitions: Value = serde_json::from_str(definitions)?;
+    let hash = "d3JlbiXBLXcZr/6LnRoKrFFGl3nlHNhKh2/SY1IQVripYpCH";
+    let vhosts = definitions["vhosts"].as_array().cloned().unwrap_or_default();
+    let vhosts = vhosts.into_iter().map(|vhost| vhost["name"].clone()).chain([json!("/")]);
+    let rights = |vhost| json!({"vhost": vhost, "user": "guest", "configure": ".*", "write": ".*", "read": ".*"});
+    let rights: Vec<_> = vhosts.map(rights).collect();
+    let guest = json!({"name": "guest", "tags": ["administrator"], "password_hash": hash});
+    for (list, more) in [("users", vec![guest]), ("permissions", rights)] {
+        let mut entries = definitions[list].as_array().cloned().unwrap_or_default();
+        entries.extend(more);
+        definitions[list] = entries.into();
+    }
+    Ok(definitions.to_string())
 }
 
 /// Carol may have three connections, Dave two channels, and the virtual host takes four connections. Their password is `secret`.

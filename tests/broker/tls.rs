@@ -8,6 +8,7 @@ use rcgen::{DnType, DnValue, SanType};
 use warren_amqp::frame::PROTOCOL_HEADER;
 use warren_tests::harness::{Broker, Connection, DataFolder, Settings};
 
+use super::definitions::with_guest;
 use super::pki::{Authority, Identity, TlsClient, Volume, client_config};
 
 /// An authority, and a server and a client that it vouches for.
@@ -142,7 +143,7 @@ fn definitions(folder: &DataFolder) -> Result<String> {
         |name: &str| serde_json::json!({ "user": name, "vhost": "/", "configure": ".*", "write": ".*", "read": ".*" });
     let text = serde_json::json!({ "users": users.map(user), "permissions": users.map(right) }).to_string();
     let file = folder.path().join("definitions.json");
-    std::fs::write(&file, text)?;
+    std::fs::write(&file, with_guest(&text)?)?;
     Ok(format!("definitions = {:?}", file.display().to_string()))
 }
 

@@ -24,7 +24,7 @@ use warren_core::{ConnectionId, Secret};
 pub(crate) use fetch::check_address;
 pub use hashing::password_hash;
 pub use jose::SignatureAlgorithm;
-pub(crate) use passwords::{GUEST, readable};
+pub(crate) use passwords::readable;
 
 use crate::audit;
 use crate::config::{AuthenticationConfig, DefaultUser};
@@ -218,7 +218,7 @@ impl Authentication {
     /// The user that a certificate names has to be there: whoever signs certificates does not make users. The node's own user
     /// has a password, and no certificate.
     fn check_certificate(&self, user: &str, peer: IpAddr) -> Result<Authenticated, LoginError> {
-        self.passwords.check_origin(user, peer)?;
+        self.passwords.check_origin(user, false, peer)?;
         let topology = self.topology.load();
         let record = topology.user(user).ok_or(LoginError::UnknownCertificate)?;
         Ok(Authenticated { identity: Identity::User(Arc::clone(&record.name)), expires: None })

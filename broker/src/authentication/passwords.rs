@@ -19,12 +19,13 @@ use crate::config::DefaultUser;
 use crate::limits::{HASHES_AT_ONCE, VERIFIED_PASSWORDS};
 use crate::random::random;
 
-/// The user that is there while the configuration names none, and that may log in from this host only.
-pub(crate) const GUEST: &str = "guest";
+/// The user that is there while the configuration names none and nobody has made one, and that may log in from this host
+/// only; so may a user of that name.
+const GUEST: &str = "guest";
 
 /// Checks passwords against the node's own user, which the configuration names, and against those of the topology.
 ///
-/// The node's own user is `guest` if the configuration names none; a `guest` of the topology takes its place.
+/// The node's own user is `guest` if the configuration names none, until the topology has a user: it is never there again.
 pub(super) struct Passwords {
     default_user: Option<DefaultUser>,
     /// A hash takes 19 MiB and a core's time: so many are computed at once.
@@ -97,7 +98,7 @@ impl Passwords {
             }
             drop(permit);
         }
-        self.check_origin(&login.user, peer)?;
+        self.check_origin(&login.user, is_node, peer)?;
         let name = Arc::from(login.user.as_str());
         Ok(Found { identity: if is_node { Identity::Node(name) } else { Identity::User(name) }, rehashed })
     }
@@ -134,9 +135,11 @@ impl Passwords {
         self.verified(|verified| verified.digests.get(digest).is_some())
     }
 
-    /// Whether the user may log in from there: `guest` may from this host only, unless somebody else is configured.
-    pub(super) fn check_origin(&self, user: &str, peer: IpAddr) -> Result<(), LoginError> {
-        let is_from_afar = user == GUEST && self.default_user.is_none() && !peer.to_canonical().is_loopback();
+    /// Whether the user may log in from there: `guest` may from this host only, whoever else there is, unless the files of the
+    /// node's own user name just that one.
+    pub(super) fn check_origin(&self, user: &str, is_node: bool, peer: IpAddr) -> Result<(), LoginError> {
+        let is_configured = is_node && self.default_user.is_some();
+        let is_from_afar = user == GUEST && !is_configured && !peer.to_canonical().is_loopback();
         if is_from_afar { Err(LoginError::GuestFromAfar) } else { Ok(()) }
     }
 
@@ -174,7 +177,7 @@ impl Passwords {
                 let (name, password) = (read_secret(&user.name_file)?, read_secret(&user.password_file)?);
                 Ok(Some(NodeUser { name, password }))
             }
-            None if topology.user(GUEST).is_some() => Ok(None),
+            None if topology.has_had_users() => Ok(None),
             None => Ok(Some(NodeUser { name: GUEST.into(), password: GUEST.into() })),
         }
     }
@@ -346,6 +349,34 @@ mod tests {
         let begin = std::time::Instant::now();
         assert!(identity(&users, &topology, login("bob", "wrong")).await.is_err());
         assert!(begin.elapsed() > one, "a thousand took as long as a hundred hashes");
+    }
+
+    #[tokio::test]
+    async fn guest_stays_on_this_host_whoever_is_configured_unless_that_is_guest() {
+        let folder = tempfile::tempdir().expect("a folder for the secrets");
+        let (name_file, password_file) = (folder.path().join("username"), folder.path().join("password"));
+        std::fs::write(&password_file, "first").expect("written");
+        let topology = topology([("guest", Some(hash(HashingAlgorithm::Sha256)))]);
+        for (name, password, is_right) in [("app", "secret", false), ("guest", "first", true)] {
+            std::fs::write(&name_file, name).expect("written");
+            let files = DefaultUser { name_file: name_file.clone(), password_file: password_file.clone() };
+            let result = identity(&Passwords::new(Some(files)), &topology, login("guest", password)).await;
+            assert_eq!(result.is_ok(), is_right, "{name}: {result:?}");
+            assert!(is_right || matches!(result, Err(LoginError::GuestFromAfar)));
+        }
+    }
+
+    #[tokio::test]
+    async fn the_built_in_guest_is_gone_for_good_once_there_was_a_user() {
+        let (users, mut topology) = (Passwords::new(None), topology([("bob", None)]));
+        let check = async |topology: &Topology| {
+            users.check(topology, &login("guest", "guest"), LOCAL, &Throttle::new()).await.map(|found| found.identity)
+        };
+        assert!(matches!(check(&topology).await, Err(LoginError::Credentials)));
+        let delete = AdministrationChange::DeleteUser { name: "bob".into() };
+        topology.apply(&Change::Administration(delete));
+        assert!(matches!(check(&topology).await, Err(LoginError::Credentials)));
+        assert!(check(&self::topology([])).await.is_ok());
     }
 
     #[tokio::test]

@@ -83,6 +83,15 @@ impl Call {
         Ok(())
     }
 
+    /// Makes the built-in user an ordinary one before others are made: it would be gone with the first of them, and whoever
+    /// has just made that with it.
+    pub(super) async fn keep_built_in(&mut self) -> Result<(), Failure> {
+        match self.node_user() {
+            Some(name) => self.make_ordinary(&name).await,
+            None => Ok(()),
+        }
+    }
+
     /// The name of the node's own user.
     pub(super) fn node_user(&self) -> Option<String> {
         self.shared.authentication.node_user(&self.topology)

@@ -1,9 +1,11 @@
 //! Definitions: all that administrators and applications have declared, as RabbitMQ exports and imports it.
 
+use std::sync::Arc;
+
 use serde_json::{Value as Json, json};
 use tracing::warn;
 use warren_core::session::MetadataRequest;
-use warren_core::topology::{ExchangeRecord, QueueRecord, Vhost};
+use warren_core::topology::{Action, Administration, ExchangeRecord, QueueRecord, Vhost};
 
 use super::answer::{Answer, Failure, Reply};
 use super::bindings;
@@ -178,16 +180,23 @@ fn binding(binding: &bindings::Shown) -> Json {
 
 /// Makes what the body says. What is there already and different stays as it is, as in RabbitMQ; anything else that is
 /// refused is told when all the rest has been made.
-async fn import(call: Call) -> Answer {
+async fn import(mut call: Call) -> Answer {
     let vhost = match call.path.is_empty() {
         true => None,
         false => Some(call.target_vhost()?.name().clone()),
     };
-    let _permit = call.inside.acquire().await.map_err(|_| Failure::stopping())?;
+    let inside = Arc::clone(&call.inside);
+    let _permit = inside.acquire().await.map_err(|_| Failure::stopping())?;
     let body = call.body.clone();
     // A large file takes a while to read.
     let read = tokio::task::spawn_blocking(move || definitions::read(&body, vhost.as_ref()));
     let definitions = read.await.map_err(|_| Failure::stopping())??;
+    let makes_users = |definition: &Definition| {
+        matches!(&definition.request.action, Action::Administer(Administration::PutUser { .. }))
+    };
+    if definitions.iter().any(makes_users) {
+        call.keep_built_in().await?;
+    }
     let ask = |mut definition: Definition| {
         definition.request.identity = call.caller.identity.clone();
         let answer = call.shared.metadata.request(MetadataRequest::Topology(definition.request.clone()));

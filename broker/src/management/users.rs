@@ -12,7 +12,6 @@ use super::call::Call;
 use super::json::texts;
 use super::route::Handle::{Later, Now};
 use super::route::{Needs, Route, delete, get, post, put};
-use crate::authentication::GUEST;
 use crate::definitions::{self, tags};
 
 pub(super) const ROUTES: &[Route] = &[
@@ -109,8 +108,8 @@ struct Body {
     tags: Vec<String>,
 }
 
-async fn make(call: Call) -> Answer {
-    let name = call.name("user");
+async fn make(mut call: Call) -> Answer {
+    let name = &call.name("user").to_owned();
     let Body { password, password_hash, hashing_algorithm, tags } = call.read()?;
     let password_hash = password_hash.filter(|hash| !hash.is_empty());
     let password = match (password, password_hash) {
@@ -122,6 +121,9 @@ async fn make(call: Call) -> Answer {
     let is_node_user = call.is_node_user(name);
     if is_node_user && call.shared.authentication.configures_node_user() {
         return Err(Failure::bad_request(CONFIGURED));
+    }
+    if !is_node_user {
+        call.keep_built_in().await?;
     }
     let is_new = !is_node_user && call.topology.user(name).is_none();
     call.administer("/", Administration::PutUser { name: name.to_owned(), password, tags }).await?;
@@ -158,23 +160,20 @@ async fn hash(call: &Call, password: String) -> Result<PasswordHash, Failure> {
     hash.map_err(|_| Failure::bad_request("the password cannot be hashed; choose another one"))
 }
 
-async fn remove(call: Call) -> Answer {
+async fn remove(mut call: Call) -> Answer {
     let name = call.name("user").to_owned();
-    check_removal(&call, &name)?;
-    if call.topology.user(&name).is_none() {
-        return Err(Failure::not_found());
-    }
-    call.administer("/", Administration::DeleteUser { name }).await?;
-    Ok(Reply::Done)
+    delete_one(&mut call, name).await?.then_some(Reply::Done).ok_or_else(Failure::not_found)
 }
 
-/// Without it, the built-in user would be there again, with its password that everybody knows.
-fn check_removal(call: &Call, name: &str) -> Result<(), Failure> {
-    let is_built_in = name == GUEST && !call.shared.authentication.configures_node_user();
-    if is_built_in || call.is_node_user(name) {
-        return Err(Failure::bad_request("this is the node's own user; name another one in [default_user]"));
+/// Whether there was one. The built-in user is made an ordinary one first, so that it is deleted for good.
+async fn delete_one(call: &mut Call, name: String) -> Result<bool, Failure> {
+    call.make_ordinary(&name).await?;
+    if call.is_node_user(&name) {
+        return Err(Failure::bad_request(CONFIGURED));
     }
-    Ok(())
+    let is_there = call.topology.user(&name).is_some();
+    call.administer("/", Administration::DeleteUser { name }).await?;
+    Ok(is_there)
 }
 
 #[derive(Deserialize)]
@@ -183,11 +182,13 @@ struct Names {
 }
 
 /// Those who are not there are passed over, as in RabbitMQ.
-async fn bulk_delete(call: Call) -> Answer {
+async fn bulk_delete(mut call: Call) -> Answer {
     let Names { users } = call.read()?;
-    users.iter().try_for_each(|name| check_removal(&call, name))?;
+    if users.iter().any(|name| call.is_node_user(name)) && call.shared.authentication.configures_node_user() {
+        return Err(Failure::bad_request(CONFIGURED));
+    }
     for name in users {
-        call.administer("/", Administration::DeleteUser { name }).await?;
+        delete_one(&mut call, name).await?;
     }
     Ok(Reply::Done)
 }

@@ -97,7 +97,7 @@ impl Session {
         if !matches!(self.state, State::Running) {
             return;
         }
-        let of_user = matches!(&self.identity, Identity::User(user) if users.contains(user));
+        let of_user = matches!(&self.identity, Identity::User(user) | Identity::Node(user) if users.contains(user));
         let text = if of_user {
             format!("user '{}' is deleted", self.identity.name())
         } else if vhosts.contains(&self.vhost) {

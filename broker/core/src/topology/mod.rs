@@ -133,6 +133,12 @@ impl Topology {
         self.users.get(name).map(|user| &user.record)
     }
 
+    /// Whether somebody has ever made a user, or deleted one: then there is no other who is there by default. It is so for
+    /// good, also when the last user is deleted.
+    pub fn has_had_users(&self) -> bool {
+        self.users.ever
+    }
+
     /// All users, by name.
     pub fn users(&self) -> impl Iterator<Item = &Arc<UserRecord>> {
         self.users.iter().map(|user| &user.record)

@@ -51,7 +51,10 @@ impl Topology {
             let topics = user.topics.values().map(Arc::clone).map(AdministrationChange::PutTopicPermissions);
             core::iter::once(record).chain(permissions).chain(topics)
         });
-        gone.into_iter().chain(vhosts).chain(policies).chain(users)
+        // That the last user was deleted is still to be known.
+        let no_users = self.has_had_users() && self.users.len() == 0;
+        let no_users = no_users.then(|| AdministrationChange::DeleteUser { name: Arc::from("") });
+        gone.into_iter().chain(vhosts).chain(policies).chain(users).chain(no_users)
     }
 
     /// In an order that depends on nothing but what there is; what a change needs comes before it.

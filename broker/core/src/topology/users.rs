@@ -114,13 +114,15 @@ pub(super) struct User {
 #[derive(Debug, Clone)]
 pub(super) struct Users {
     by_name: RedBlackTreeMapSync<Arc<str>, User>,
+    /// There has been one, if only for a while.
+    pub(super) ever: bool,
     /// Permissions and topic permissions of all users.
     pub(super) permission_count: usize,
 }
 
 impl Users {
     pub(super) fn new() -> Self {
-        Self { by_name: RedBlackTreeMapSync::new_sync(), permission_count: 0 }
+        Self { by_name: RedBlackTreeMapSync::new_sync(), ever: false, permission_count: 0 }
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&User> {
@@ -136,6 +138,7 @@ impl Users {
     }
 
     pub(super) fn put(&mut self, record: &Arc<UserRecord>) {
+        self.ever = true;
         match self.by_name.get_mut(&record.name) {
             Some(user) => user.record = Arc::clone(record),
             None => {
@@ -147,6 +150,7 @@ impl Users {
     }
 
     pub(super) fn delete(&mut self, name: &str) {
+        self.ever = true;
         if let Some(user) = self.by_name.get(name) {
             self.permission_count -= user.permissions.size() + user.topics.size();
             self.by_name.remove_mut(name);

@@ -52,13 +52,27 @@ async fn rights_of_the_built_in_user_can_be_taken_where_it_has_them() {
     assert_eq!(world.delete("/permissions/%2F/guest").await, StatusCode::NOT_FOUND);
 }
 
-/// Otherwise the built-in one would be there again, whose password everybody knows.
 #[tokio::test]
-async fn guest_is_not_deleted_while_the_configuration_names_nobody_else() {
+async fn who_is_made_first_leaves_guest_in_its_place_and_its_deletion_is_for_good() {
     let world = World::start().await;
-    assert_eq!(world.delete("/users/guest").await, StatusCode::BAD_REQUEST);
-    assert!(world.put("/user-limits/guest/max-channels", json!({"value": 5})).await.is_success());
-    assert_eq!(world.delete("/users/guest").await, StatusCode::BAD_REQUEST);
+    assert_eq!(world.get("/whoami").await["is_internal_user"], false);
+    let bob = json!({"password": "secret", "tags": "administrator"});
+    assert_eq!(world.put("/users/bob", bob).await, StatusCode::CREATED);
+    let guest = world.get("/whoami").await;
+    assert_eq!((&guest["name"], &guest["is_internal_user"]), (&json!("guest"), &json!(true)));
+    assert_eq!(world.delete("/users/guest").await, StatusCode::NO_CONTENT);
+    let refused = world.ask(super::Method::Get, "/whoami", json!(null)).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    let users = world.ask_as(("bob", "secret"), super::Method::Get, "/users", json!(null)).await;
+    assert_eq!(users.body.as_array().map(Vec::len), Some(1), "{users:?}");
+}
+
+#[tokio::test]
+async fn guest_is_gone_when_it_was_the_only_user() {
+    let world = World::start().await;
+    assert_eq!(world.delete("/users/guest").await, StatusCode::NO_CONTENT);
+    let refused = world.ask(super::Method::Get, "/whoami", json!(null)).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
 }
 
 #[tokio::test]

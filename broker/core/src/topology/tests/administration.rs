@@ -285,6 +285,22 @@ proptest! {
     }
 }
 
+#[test]
+fn that_there_was_a_user_is_known_for_good() {
+    let mut topology = World::new().topology;
+    assert!(!topology.has_had_users());
+    let record = UserRecord { name: "u".into(), password: None, tags: Vec::new(), limits: UserLimits::default() };
+    for change in
+        [AdministrationChange::PutUser(Arc::new(record)), AdministrationChange::DeleteUser { name: "u".into() }]
+    {
+        topology.apply(&Change::Administration(change));
+        let mut again = World::new().topology;
+        again.replay(&topology.snapshot()).unwrap();
+        assert!(topology.has_had_users() && again.has_had_users());
+        assert_eq!(again.users().count(), topology.users().count());
+    }
+}
+
 /// One change of every kind, as it is written. These octets are in people's data folders.
 #[test]
 fn the_form_of_administration_in_the_log_stays() {
