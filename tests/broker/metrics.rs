@@ -94,7 +94,7 @@ fn counters_say_what_was_done() -> Result<()> {
         (format!("rabbitmq_global_messages_delivered_get_auto_ack_total{classic}"), 1.0),
         (format!("rabbitmq_global_messages_acknowledged_total{classic}"), 1.0),
         (format!("rabbitmq_global_publishers{amqp}"), 1.0),
-        (format!("rabbitmq_message_size_bytes_bucket{{protocol=\"amqp091\",le=\"100\"}}"), 8.0),
+        ("rabbitmq_message_size_bytes_bucket{protocol=\"amqp091\",le=\"100\"}".to_owned(), 8.0),
         ("rabbitmq_queue_messages_ready".to_owned(), 5.0),
         ("rabbitmq_consumers".to_owned(), 1.0),
         ("rabbitmq_connections".to_owned(), 1.0),

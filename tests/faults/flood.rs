@@ -72,8 +72,8 @@ impl Flood {
 }
 
 impl Flood {
-    /// Waits until everything that it sends is confirmed, which it is as long as somebody consumes.
-    pub(crate) fn goes_through(&self, world: &World, broker: &mut Broker) -> Result<()> {
+    /// Waits until everything that it sends is confirmed, which it is as long as somebody consumes. Answers how it went.
+    pub(crate) fn goes_through(&self, world: &World, broker: &mut Broker) -> Result<String> {
         let begin = Instant::now();
         while world.history().confirmed_count() < MESSAGES {
             let before = world.history().confirmed_count();
@@ -83,12 +83,8 @@ impl Flood {
             })?;
         }
         let blocked = self.blocked.load(Ordering::Relaxed);
-        println!(
-            "{} MiB went through in {:?}, blocked {blocked} times",
-            (MESSAGES * BODY_BYTES) >> 20,
-            begin.elapsed()
-        );
-        Ok(())
+        let mib = (MESSAGES * BODY_BYTES) >> 20;
+        Ok(format!("{mib} MiB went through in {:?}, blocked {blocked} times", begin.elapsed()))
     }
 
     /// Its last words: it was told to go on as often as to wait.

@@ -49,7 +49,7 @@ fn a_transient_backlog_without_consumers_raises_the_alarm_and_goes_on_when_it_is
     bystander.declare_queue("other", true, false)?;
     ensure!(bystander.get("other")?.is_none());
     let consumer = drain(&world, &broker)?;
-    flood.goes_through(&world, &mut broker)?;
+    println!("{}", flood.goes_through(&world, &mut broker)?);
     flood.join()?;
     end(&world, &broker, consumer)?;
     wait_until("the alarm ends", || Ok(!gauge(&broker)?))?;

@@ -28,7 +28,7 @@ fn a_full_volume_holds_publishers_back_and_they_go_on_when_messages_have_been_co
     println!("held back after {} MiB; resident: {} KiB", (sent * BODY_BYTES) >> 20, broker.resident_bytes()? >> 10);
     // New connections are served, and what they take and acknowledge makes room.
     let consumer = drain(&world, &broker)?;
-    flood.goes_through(&world, &mut broker)?;
+    println!("{}", flood.goes_through(&world, &mut broker)?);
     flood.join()?;
     end(&world, &broker, consumer)?;
     ensure!(world.history().verdict().redeliveries == 0, "something was delivered twice");
