@@ -59,10 +59,7 @@ impl Levels {
 
     /// The messages that are not in the log.
     pub(super) fn in_memory(&self) -> Amount {
-        self.stores().map(Store::in_memory).fold(Amount::default(), |sum, store| Amount {
-            messages: sum.messages + store.messages,
-            bytes: sum.bytes + store.bytes,
-        })
+        self.stores().map(Store::in_memory).fold(Amount::default(), Amount::and)
     }
 
     /// Octets of memory that they take, with the messages that are not in the log.

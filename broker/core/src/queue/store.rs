@@ -146,8 +146,6 @@ pub(super) struct Store {
     ready: u64,
     live: u64,
     ready_bytes: u64,
-    live_bytes: u64,
-    in_memory: Amount,
     /// While a run is applied, the position of the first message that it brought.
     fresh_from: u64,
 }
@@ -162,8 +160,6 @@ impl Store {
             ready: 0,
             live: 0,
             ready_bytes: 0,
-            live_bytes: 0,
-            in_memory: Amount::default(),
             fresh_from: u64::MAX,
         }
     }
@@ -198,20 +194,20 @@ impl Store {
         self.live
     }
 
-    /// Octets of all messages there are, counted as [`Self::ready_bytes`] are.
+    /// Octets of all messages there are, counted as [`Self::ready_bytes`] are. Looks at all that are held.
     pub(super) fn live_bytes(&self) -> u64 {
-        self.live_bytes
+        self.ready_bytes + self.chunks.iter().map(Chunk::unready_bytes).sum::<u64>()
     }
 
-    /// The messages that are not in the log.
+    /// The messages that are not in the log. Looks at all chunks.
     pub(super) fn in_memory(&self) -> Amount {
-        self.in_memory
+        self.chunks.iter().fold(Amount::default(), |sum, chunk| sum.and(chunk.in_memory))
     }
 
     /// Octets of memory that it takes, with the messages that are not in the log.
     pub(super) fn memory_bytes(&self) -> u64 {
         let chunks: usize = self.chunks.iter().map(Chunk::memory_bytes).sum();
-        chunks as u64 + self.in_memory.bytes
+        chunks as u64 + self.in_memory().bytes
     }
 
     /// A run begins: what it brings is not looked at for its time before everybody had a chance to take it.
@@ -231,17 +227,11 @@ impl Store {
 
     /// Appends a message; answers its position.
     pub(super) fn push(&mut self, sequence: u64, body: Body, extra: Extra) -> u64 {
-        let in_memory = matches!(body, Body::Memory(_));
         let chunk = self.open_chunk(sequence);
         let before = chunk.ready_bytes;
         chunk.push(sequence, body, extra);
         let bytes = chunk.ready_bytes - before;
         self.ready_bytes += bytes;
-        self.live_bytes += bytes;
-        if in_memory {
-            self.in_memory.messages += 1;
-            self.in_memory.bytes += bytes;
-        }
         self.ready += 1;
         self.live += 1;
         self.next_position += 1;
@@ -465,16 +455,10 @@ impl Store {
         self.ready -= u64::from(chunk.ready);
         self.live -= u64::from(chunk.live);
         self.ready_bytes -= chunk.ready_bytes;
-        self.live_bytes -= chunk.live_bytes;
-        self.in_memory.messages -= chunk.in_memory.messages;
-        self.in_memory.bytes -= chunk.in_memory.bytes;
         let result = change(chunk);
         self.ready += u64::from(chunk.ready);
         self.live += u64::from(chunk.live);
         self.ready_bytes += chunk.ready_bytes;
-        self.live_bytes += chunk.live_bytes;
-        self.in_memory.messages += chunk.in_memory.messages;
-        self.in_memory.bytes += chunk.in_memory.bytes;
         if chunk.live == 0 && *at + 1 < self.chunks.len() {
             self.chunks.remove(*at);
         } else {

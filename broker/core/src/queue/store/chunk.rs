@@ -73,6 +73,10 @@ pub(in crate::queue) struct Amount {
 }
 
 impl Amount {
+    pub(in crate::queue) fn and(self, other: Self) -> Self {
+        Self { messages: self.messages + other.messages, bytes: self.bytes + other.bytes }
+    }
+
     fn add(&mut self, bytes: u32) {
         self.messages += 1;
         self.bytes += u64::from(bytes);
@@ -94,9 +98,8 @@ pub(super) struct Chunk {
     /// Slots that are ready, and those that are not gone.
     pub(super) ready: u16,
     pub(super) live: u16,
-    /// Octets of what is ready, and of what is not gone.
+    /// Octets of what is ready.
     pub(super) ready_bytes: u64,
-    pub(super) live_bytes: u64,
     /// What is not gone and not in the log.
     pub(super) in_memory: Amount,
     pub(super) slots: Arc<Vec<Slot>>,
@@ -115,7 +118,6 @@ impl Chunk {
             ready: 0,
             live: 0,
             ready_bytes: 0,
-            live_bytes: 0,
             in_memory: Amount::default(),
             slots,
             extras: None,
@@ -159,7 +161,6 @@ impl Chunk {
         self.live += 1;
         let bytes = u64::from(location.len.saturating_sub(extra.overhead));
         self.ready_bytes += bytes;
-        self.live_bytes += bytes;
     }
 
     /// The extras of the slots that there are.
@@ -186,6 +187,16 @@ impl Chunk {
 
     pub(super) fn set_count(&mut self, index: usize, count: u32) {
         self.extras_mut()[index].count = count;
+    }
+
+    /// Octets of what is neither ready nor gone.
+    pub(super) fn unready_bytes(&self) -> u64 {
+        if self.live == self.ready {
+            return 0;
+        }
+        let unready = |slot: &Slot| matches!(slot.state, State::Held | State::Aside);
+        let slots = self.slots.iter().enumerate().filter(|(_, slot)| unready(slot));
+        slots.map(|(index, slot)| u64::from(slot.location.len.saturating_sub(self.extra(index).overhead))).sum()
     }
 
     /// Octets of memory that it takes, beside the messages in it.
@@ -235,7 +246,6 @@ impl Chunk {
             } else {
                 slot.state = State::Gone;
                 self.live -= 1;
-                self.live_bytes -= u64::from(bytes);
             }
             let body = if slot.has(LOGGED) {
                 if terms == Terms::Finish {
@@ -305,7 +315,6 @@ impl Chunk {
             To::Gone => {
                 slot.state = State::Gone;
                 self.live -= 1;
-                self.live_bytes -= u64::from(bytes);
             }
         }
         let body = if slot.has(LOGGED) {
@@ -345,13 +354,12 @@ impl Chunk {
                 continue;
             }
             slot.state = State::Gone;
-            let bytes = slot.location.len.saturating_sub(extras.get(index).map_or(0, |extra| extra.overhead));
             self.live -= 1;
-            self.live_bytes -= u64::from(bytes);
             if slot.has(LOGGED) {
                 done.push(self.sequence + u64::from(slot.sequence));
             } else {
-                self.in_memory.subtract(bytes);
+                let overhead = extras.get(index).map_or(0, |extra| extra.overhead);
+                self.in_memory.subtract(slot.location.len.saturating_sub(overhead));
                 self.memory[slot.location.segment as usize] = None;
             }
         }
@@ -412,7 +420,6 @@ impl Chunk {
                 self.ready -= 1;
                 self.live -= 1;
                 self.ready_bytes -= bytes;
-                self.live_bytes -= bytes;
             }
         }
     }
