@@ -22,7 +22,7 @@ use warren_tests::trial::broker::Product;
 use warren_tests::trial::suite::Suite;
 use warren_tests::trial::{Choice, Report, Trial};
 
-/// All of them; the longest first, because two run at a time.
+/// All of them; the longest first, for runs of several at a time.
 const SUITES: [Suite; 7] = [
     rabbitmqadmin::TOOL,
     rabbitmqadmin::LIBRARY,

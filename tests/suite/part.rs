@@ -51,8 +51,8 @@ enum Kind {
     Chart,
     /// The operator's tests that need a cluster, in one of their own.
     Operator,
-    /// The quick part of other projects' suites, which this program runs.
-    Others(&'static str),
+    /// The quick part of other projects' suites, which this program runs, so many at a time.
+    Others(&'static str, &'static str),
     /// All fuzz targets at once.
     Fuzz,
 }
@@ -97,8 +97,13 @@ pub(crate) fn all() -> Vec<Part> {
         part("differential", "random scripts answered as RabbitMQ answers them", SLOW, warren_tests(&["differential"])),
         part("simulation", "a node on a disk that loses power", SLOW, warren_tests(&["simulation"])),
         part("faults", "kill -9 under load, full and failing disks", SLOW, warren_tests(&["faults"])),
-        part("conformance", "clients that we did not write, and their own tests", SLOW, Kind::Others("conformance")),
-        part("management", "real tools against the management API", SLOW, Kind::Others("management")),
+        part(
+            "conformance",
+            "clients that we did not write, and their own tests",
+            SLOW,
+            Kind::Others("conformance", "1"),
+        ),
+        part("management", "real tools against the management API", SLOW, Kind::Others("management", "2")),
         part(
             "fuzz",
             "frame decoder, sessions in every state, snapshots and log recovery, a minute each",
@@ -136,8 +141,9 @@ impl Part {
                 tests(cargo(&test).env("HELM", helm))
             }
             Kind::Operator => operator(),
-            Kind::Others(program) => {
-                others(&mut cargo(&["run", "--quiet", "-p", "warren-tests", "--bin", program, "--", "--quick"]))
+            Kind::Others(program, jobs) => {
+                let run = ["run", "--quiet", "-p", "warren-tests", "--bin", program, "--", "--quick", "--jobs", jobs];
+                others(&mut cargo(&run))
             }
             Kind::Deny => {
                 let deny = tool::cargo_tool("cargo-deny", "0.20.2")?;

@@ -30,7 +30,7 @@ pub struct Choice {
     #[arg(long, env = "WARREN_BROKER")]
     pub warren: Option<PathBuf>,
     /// How many suites run side by side.
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 1)]
     pub jobs: usize,
     /// Where logs and results go, instead of a folder of cargo's target folder.
     #[arg(long)]
@@ -77,8 +77,10 @@ impl Choice {
             (_, program) => program.clone().unwrap_or_default(),
         };
         let (next, outcomes) = (Mutex::new(suites.iter().enumerate()), Mutex::new(Vec::new()));
+        // A function, so that the lock is not held while the suite runs.
+        let take = || lock(&next).next();
         let work = || {
-            while let Some((at, suite)) = lock(&next).next() {
+            while let Some((at, suite)) = take() {
                 let trial = Trial {
                     suite: suite.name.to_owned(),
                     product: self.broker,

@@ -15,7 +15,7 @@ mod tutorials;
 
 use warren_tests::trial::suite::Suite;
 
-/// All of them; the longest first, because two run at a time.
+/// All of them; the longest first, for runs of several at a time.
 pub(crate) const ALL: [Suite; 15] = [
     celery::SUITE,
     amqp091_go::SUITE,
