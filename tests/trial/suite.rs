@@ -79,7 +79,7 @@ pub struct Run<'a> {
     pub results: &'a Path,
     /// Where it keeps its `data`, and what it says in `broker.log`.
     pub broker: &'a Path,
-    /// Certificates for TLS: see [`crate::certificates`].
+    /// Certificates for TLS: `certificates.rs` says which.
     pub certificates: &'a Path,
     /// Only what `make test` has time for.
     pub is_quick: bool,
