@@ -97,6 +97,10 @@ fn describe(change: &Change, topology: &Topology) -> Option<(&'static str, Strin
             let object = format!("{} -> {destination} [{}]", record.source, record.routing_key);
             of(action, &record.vhost, &object)
         }
+        Change::PauseQueue { id, paused, .. } => {
+            let record = topology.queue_by_id(*id)?;
+            of(if *paused { "queue.pause" } else { "queue.resume" }, &record.vhost, &record.name)
+        }
         Change::QueueIds { .. } => None,
         Change::Administration(change) => describe_administration(change),
     }
@@ -118,6 +122,8 @@ fn describe_administration(change: &AdministrationChange) -> Option<(&'static st
         }
         AdministrationChange::PutPolicy(policy) => ("policy.put", &*policy.vhost, policy.name.to_string()),
         AdministrationChange::DeletePolicy { vhost, name, .. } => ("policy.delete", &**vhost, name.to_string()),
+        AdministrationChange::PutGlobalParameter { name, .. } => ("global_parameter.put", "", name.to_string()),
+        AdministrationChange::DeleteGlobalParameter { name } => ("global_parameter.delete", "", name.to_string()),
     };
     Some((action, vhost.to_owned(), object))
 }

@@ -26,8 +26,8 @@ use warren_core::{ConnectionId, Exception};
 
 use crate::limits::DEFINITIONS_BYTES;
 use file::{
-    BindingEntry, Entry, ExchangeEntry, File, ParameterEntry, PermissionsEntry, PolicyEntry, QueueEntry,
-    TopicPermissionsEntry, UserEntry, VhostEntry,
+    BindingEntry, Entry, ExchangeEntry, File, GlobalParameterEntry, ParameterEntry, PermissionsEntry, PolicyEntry,
+    QueueEntry, TopicPermissionsEntry, UserEntry, VhostEntry,
 };
 
 /// One step of what a file of definitions wants.
@@ -130,6 +130,7 @@ fn requests(file: File) -> Result<Vec<Definition>, Problem> {
     requests.each(file.permissions, Requests::permissions)?;
     requests.each(file.topic_permissions, Requests::topic_permissions)?;
     requests.each(file.parameters, Requests::parameter)?;
+    requests.each(file.global_parameters, Requests::global_parameter)?;
     requests.each(file.policies, |requests, entry| requests.policy(entry, false))?;
     requests.each(file.exchanges, Requests::exchange)?;
     requests.each(file.queues, Requests::queue)?;
@@ -150,18 +151,17 @@ const PASSED_OVER: [&str; 8] = [
     "description",
 ];
 
-/// Parameters of the whole cluster that are for people.
+/// How parameters begin by which RabbitMQ's plugin for MQTT finds virtual hosts.
+const MQTTS_OWN: &str = "mqtt_";
+
+/// Parameters that say which cluster it was: those of another one are not ours.
 const GLOBAL_PARAMETERS: [&str; 3] = ["cluster_name", "cluster_tags", "internal_cluster_id"];
 
 fn refuse_what_is_unknown(file: &File) -> Result<(), Problem> {
     if let Some(key) = file.others.keys().find(|key| !PASSED_OVER.contains(&key.as_str())) {
         return Err(wrong(format_args!("key '{key}'"), "unknown in definitions; take it out of the file"));
     }
-    let mut parameters = file.global_parameters.iter().enumerate();
-    match parameters.find(|(_, entry)| !GLOBAL_PARAMETERS.contains(&entry.name.as_str())) {
-        Some((index, entry)) => Err(wrong(place(entry, index, DEFAULT_VHOST), NOT_AVAILABLE)),
-        None => Ok(()),
-    }
+    Ok(())
 }
 
 /// How exchanges are called that each RabbitMQ has for its own logs and events, and exports.
@@ -270,6 +270,17 @@ impl Requests {
             }
             _ => Err(wrong(&self.entry, NOT_AVAILABLE)),
         }
+    }
+
+    fn global_parameter(&mut self, entry: GlobalParameterEntry) -> Result<(), Problem> {
+        let GlobalParameterEntry { name, value } = entry;
+        if name.starts_with(MQTTS_OWN) {
+            return Err(wrong(&self.entry, NOT_AVAILABLE));
+        }
+        if !GLOBAL_PARAMETERS.contains(&name.as_str()) {
+            self.administer(None, Administration::PutGlobalParameter { name, value: value.to_string() });
+        }
+        Ok(())
     }
 
     fn policy(&mut self, entry: PolicyEntry, operator: bool) -> Result<(), Problem> {

@@ -143,6 +143,12 @@ pub const HASH_WEIGHT: i64 = 10_000;
 /// Words `#` in one binding key of a topic exchange; more are refused with 406, as in RabbitMQ 4.3.
 pub const TOPIC_MULTI_WILDCARDS: usize = 2;
 
+/// Global parameters; one more is refused with 406.
+pub const GLOBAL_PARAMETERS: usize = 128;
+
+/// Octets of a global parameter's value as JSON; a longer one is refused with 406.
+pub const GLOBAL_PARAMETER_BYTES: usize = 16 << 10;
+
 /// Octets of a virtual host's description; a longer one is refused.
 pub const DESCRIPTION_BYTES: usize = 1_024;
 

@@ -149,8 +149,7 @@ pub(super) struct ParameterEntry {
 #[serde(deny_unknown_fields)]
 pub(super) struct GlobalParameterEntry {
     pub(super) name: String,
-    #[serde(rename = "value")]
-    pub(super) _value: Json,
+    pub(super) value: Json,
 }
 
 #[derive(Deserialize)]

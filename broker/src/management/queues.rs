@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json, json};
 use warren_core::ConnectionId;
 use warren_core::queue::QueueFilter;
 use warren_core::session::{MetadataAnswer, MetadataRequest};
-use warren_core::topology::{Action, Policy, QueueDeclaration, QueueRecord, Vhost};
+use warren_core::topology::{Action, Administration, Policy, QueueDeclaration, QueueRecord, Vhost};
 
 use super::answer::{Answer, Failure, Reply};
 use super::call::Call;
@@ -35,6 +35,18 @@ pub(super) const ROUTES: &[Route] = &[
         Needs::Management,
         "Delete a queue; with `if-empty=true` or `if-unused=true` only if it has no messages or consumers.",
         Later(|call| Box::pin(remove(call))),
+    ),
+    put(
+        "/api/queues/{vhost}/{queue}/pause",
+        Needs::Policymaker,
+        "Let a queue hand nothing out; it takes what is published.",
+        Later(|call| Box::pin(pause(call, true))),
+    ),
+    put(
+        "/api/queues/{vhost}/{queue}/resume",
+        Needs::Policymaker,
+        "Let a queue hand out messages again.",
+        Later(|call| Box::pin(pause(call, false))),
     ),
 ];
 
@@ -79,7 +91,7 @@ async fn shapes(call: &Call, records: &[&Arc<QueueRecord>]) -> Vec<Json> {
     let (reports, rates): (HashMap<_, _>, _) =
         (reports.into_iter().map(|report| (report.record.id, report)).collect(), statistics.rates());
     let shown = records.iter().filter_map(|record| {
-        let mut shape = shape(call.topology.vhost(&record.vhost)?, record);
+        let mut shape = shape(call, call.topology.vhost(&record.vhost)?, record);
         match reports.get(&record.id) {
             Some(report) if is_static => {
                 let (ready, unacked) = (report.statistics.ready, report.statistics.unacked);
@@ -117,7 +129,7 @@ pub(super) fn named(call: &Call) -> Result<&Arc<QueueRecord>, Failure> {
 
 async fn one(call: Call) -> Answer {
     let (vhost, record) = (call.vhost()?, named(&call)?);
-    let mut out = shape(vhost, record);
+    let mut out = shape(&call, vhost, record);
     let statistics = &call.shared.statistics;
     let filter = QueueFilter { queues: Some([record.id].into()), consumers: true, reads_heads: true };
     let reports = statistics.queues(&call.topology, &filter).await;
@@ -139,7 +151,8 @@ async fn one(call: Call) -> Answer {
 }
 
 /// What the topology knows of a queue.
-fn shape(vhost: &Vhost, record: &QueueRecord) -> Map<String, Json> {
+fn shape(call: &Call, vhost: &Vhost, record: &QueueRecord) -> Map<String, Json> {
+    let state = if call.topology.is_paused(record.id) { "paused" } else { "running" };
     let mut arguments = of_table(&record.arguments);
     let kind = record.queue_type();
     // As in RabbitMQ every queue shows its type among its arguments, whether it was declared with one or not.
@@ -156,7 +169,7 @@ fn shape(vhost: &Vhost, record: &QueueRecord) -> Map<String, Json> {
             ("internal", false.into()),
             ("name", (*record.name).into()),
             ("node", node::name().into()),
-            ("state", "running".into()),
+            ("state", state.into()),
             ("type", kind.into()),
             ("vhost", (*record.vhost).into()),
             ("policy", name_of(&policies.policy).into()),
@@ -212,4 +225,11 @@ async fn remove(call: Call) -> Answer {
     match call.request(request).await? {
         MetadataAnswer::Deleted(_) | MetadataAnswer::Outcome(_) => Ok(Reply::Done),
     }
+}
+
+async fn pause(call: Call, paused: bool) -> Answer {
+    let queue = named(&call)?;
+    let name = queue.name.to_string();
+    call.administer(&queue.vhost, Administration::PauseQueue { name, paused }).await?;
+    Ok(Reply::Done)
 }

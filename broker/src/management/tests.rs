@@ -22,6 +22,7 @@ mod documents;
 mod messages;
 mod node_user;
 mod objects;
+mod pause;
 mod rights;
 mod shapes;
 

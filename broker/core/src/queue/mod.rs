@@ -251,7 +251,7 @@ impl Queue {
 
     /// Hands out ready messages while a consumer can take one.
     fn serve(&mut self, occasion: &mut Occasion<'_>) -> Stop {
-        if self.store.ready() == 0 || !self.holders.has_takers() {
+        if self.store.ready() == 0 || !self.holders.has_takers() || self.settings.paused {
             return Stop::NotTaken;
         }
         let Occasion { now_ms, source, out, done, .. } = occasion;
@@ -277,7 +277,7 @@ impl Queue {
         if self.rules.is_some() {
             self.expire_heads(true, occasion);
         }
-        if self.store.ready() == 0 || self.settings.kind == QueueKind::Delayed {
+        if self.store.ready() == 0 || self.settings.kind == QueueKind::Delayed || self.settings.paused {
             self.count_got(None, no_ack);
             return None;
         }

@@ -41,6 +41,9 @@ impl Queue {
     /// Drops what a stream is not to keep any more, and hands its readers what they have room for.
     pub(super) fn dispatch_stream(&mut self, stream: &mut Stream, occasion: &mut Occasion<'_>) {
         stream.messages.retain(occasion.now_ms, Retention::of(&self.settings), occasion.done);
+        if self.settings.paused {
+            return;
+        }
         stream.readers.wake(&stream.messages, |number| self.holders.rejoin_turn(number));
         while let Some((number, _)) = self.holders.next() {
             let Some(reading) = stream.readers.read(number, &stream.messages) else {

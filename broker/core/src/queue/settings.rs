@@ -129,6 +129,8 @@ pub struct QueueSettings {
     pub deduplication: Option<Deduplication>,
     /// Milliseconds that a stream keeps a message.
     pub max_age: Option<u64>,
+    /// It hands nothing out, and takes what is published as always.
+    pub paused: bool,
 }
 
 impl QueueSettings {
@@ -151,6 +153,7 @@ impl QueueSettings {
             single_active_consumer: false,
             deduplication: None,
             max_age: None,
+            paused: false,
         }
     }
 
@@ -178,7 +181,8 @@ impl QueueSettings {
         ];
         let present = fields.iter().filter(|(value, _)| value.is_some()).fold(0_u16, |all, (_, bit)| all | bit);
         out.extend_from_slice(&present.to_le_bytes());
-        let flags = u8::from(self.auto_delete) | u8::from(self.single_active_consumer) << 1;
+        let flags =
+            u8::from(self.auto_delete) | u8::from(self.single_active_consumer) << 1 | u8::from(self.paused) << 2;
         out.extend([self.kind as u8, self.overflow as u8, self.dead_lettering as u8, self.max_priority, flags]);
         fields.into_iter().filter_map(|(value, _)| value).for_each(|value| put_varint(value, out));
     }
@@ -188,13 +192,14 @@ impl QueueSettings {
         let ([p0, p1, kind, overflow, dead_lettering, max_priority, flags], rest) = octets.split_first_chunk()?;
         *octets = rest;
         let present = u16::from_le_bytes([*p0, *p1]);
-        if present > ALL_FIELDS || *flags > 3 {
+        if present > ALL_FIELDS || *flags > 7 {
             return None;
         }
         let mut field = |bit: u16| if present & bit == 0 { Some(None) } else { take_varint(octets).map(Some) };
         let mut settings = Self {
             auto_delete: flags & 1 != 0,
             single_active_consumer: flags & 2 != 0,
+            paused: flags & 4 != 0,
             kind: *[QueueKind::Classic, QueueKind::Quorum, QueueKind::Stream, QueueKind::Delayed]
                 .get(usize::from(*kind))?,
             overflow: *[Overflow::DropHead, Overflow::RejectPublish, Overflow::RejectPublishDeadLetter]
@@ -292,6 +297,7 @@ mod tests {
             single_active_consumer: true,
             deduplication: Some(Deduplication { cache_size: 7, cache_millis: Some(8) }),
             max_age: Some(9),
+            paused: true,
             ..logged.clone()
         };
         let mut samples = Vec::from([logged.clone(), all.clone()]);
@@ -322,7 +328,7 @@ mod tests {
     fn what_cannot_be_is_refused() {
         let plain = [0_u8; 7];
         assert!(QueueSettings::decode(&mut &plain[..]).is_some());
-        for (at, octet) in [(1, 4), (2, 4), (3, 3), (4, 3), (6, 4)] {
+        for (at, octet) in [(1, 4), (2, 4), (3, 3), (4, 3), (6, 8)] {
             let mut octets = plain;
             octets[at] = octet;
             assert_eq!(QueueSettings::decode(&mut &octets[..]), None, "octet {at}");

@@ -114,6 +114,25 @@ pub enum Administration {
         /// The policy.
         name: String,
     },
+    /// Lets a queue hand nothing out, or do so again. It takes what is published all the while.
+    PauseQueue {
+        /// The queue.
+        name: String,
+        /// Whether it is to be paused.
+        paused: bool,
+    },
+    /// Makes or changes a global parameter. Only `cluster_name` has an effect. The virtual host does not matter.
+    PutGlobalParameter {
+        /// The parameter.
+        name: String,
+        /// JSON.
+        value: String,
+    },
+    /// Deletes a global parameter. The virtual host does not matter.
+    DeleteGlobalParameter {
+        /// The parameter.
+        name: String,
+    },
 }
 
 /// A policy as it is asked for.
@@ -145,7 +164,8 @@ impl Administration {
             Self::SetTopicPermissions { .. } | Self::ClearTopicPermissions { .. } => Resource::Permissions,
             Self::PutPolicy(declaration) if declaration.operator => Resource::OperatorPolicy,
             Self::DeletePolicy { operator: true, .. } => Resource::OperatorPolicy,
-            Self::PutPolicy(_) | Self::DeletePolicy { .. } => Resource::Policy,
+            Self::PutPolicy(_) | Self::DeletePolicy { .. } | Self::PauseQueue { .. } => Resource::Policy,
+            Self::PutGlobalParameter { .. } | Self::DeleteGlobalParameter { .. } => Resource::OperatorPolicy,
         }
     }
 }
@@ -188,6 +208,11 @@ impl Topology {
                 let (vhost, name) = (Arc::clone(&request.vhost), Arc::from(name.as_str()));
                 AdministrationChange::DeletePolicy { vhost, name, operator: *operator }
             }
+            Administration::PauseQueue { name, paused } => return self.pause_queue(vhost()?, name, *paused),
+            Administration::PutGlobalParameter { name, value } => self.put_global_parameter(name, value)?,
+            Administration::DeleteGlobalParameter { name } => {
+                AdministrationChange::DeleteGlobalParameter { name: Arc::from(name.as_str()) }
+            }
         };
         let changes = if self.is_true(&change) { Vec::new() } else { Vec::from([Change::Administration(change)]) };
         Ok(Prepared { changes, outcome: Outcome::Done })
@@ -223,6 +248,8 @@ impl Topology {
             AdministrationChange::DeletePolicy { vhost, name, operator } => {
                 self.vhost(vhost).is_none_or(|vhost| vhost.policies.get(*operator, name).is_none())
             }
+            AdministrationChange::PutGlobalParameter { name, value } => self.global_parameters.get(name) == Some(value),
+            AdministrationChange::DeleteGlobalParameter { name } => !self.global_parameters.contains_key(name),
         }
     }
 
@@ -354,6 +381,29 @@ impl Topology {
             priority: declared.priority,
             definition: declared.definition.clone(),
         })))
+    }
+
+    fn pause_queue(&self, vhost: &Vhost, name: &str, paused: bool) -> Result<Prepared, Exception> {
+        let found = vhost.queue(name).filter(|queue| queue.delayed_exchange().is_none());
+        let queue = found.ok_or_else(|| {
+            let text = format!("no queue '{}' in vhost '{}'", name.escape_debug(), vhost.name());
+            Exception::channel(ReplyCode::NotFound, text)
+        })?;
+        let change = Change::PauseQueue { id: queue.id, paused, logged: queue.is_logged() };
+        let changes = if self.is_paused(queue.id) == paused { Vec::new() } else { Vec::from([change]) };
+        Ok(Prepared { changes, outcome: Outcome::Done })
+    }
+
+    fn put_global_parameter(&self, name: &str, value: &str) -> Result<AdministrationChange, Exception> {
+        check_name("global parameter", name)?;
+        if value.len() > limits::GLOBAL_PARAMETER_BYTES {
+            let (length, limit) = (value.len(), limits::GLOBAL_PARAMETER_BYTES);
+            return Err(precondition(format!("global parameter of {length} bytes is longer than {limit}")));
+        }
+        if !self.global_parameters.contains_key(name) && self.global_parameters.size() >= limits::GLOBAL_PARAMETERS {
+            return Err(full("global parameter", limits::GLOBAL_PARAMETERS));
+        }
+        Ok(AdministrationChange::PutGlobalParameter { name: Arc::from(name), value: Arc::from(value) })
     }
 
     fn user_or_refuse(&self, name: &str) -> Result<&Arc<UserRecord>, Exception> {

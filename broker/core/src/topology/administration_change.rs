@@ -16,6 +16,8 @@
 //! | 15 | delete topic permissions | user name · vhost name · exchange name |
 //! | 16 | put policy | vhost name · name · operator u8 · pattern text · apply to u8 · priority i64 · definition as arguments are |
 //! | 17 | delete policy | vhost name · name · operator u8 |
+//! | 19 | put global parameter | name · value text |
+//! | 20 | delete global parameter | name |
 
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -75,11 +77,25 @@ pub enum AdministrationChange {
         /// Whether it is an operator policy.
         operator: bool,
     },
+    /// A global parameter begins or changes.
+    PutGlobalParameter {
+        /// The parameter.
+        name: Arc<str>,
+        /// JSON.
+        value: Arc<str>,
+    },
+    /// A global parameter ends.
+    DeleteGlobalParameter {
+        /// The parameter.
+        name: Arc<str>,
+    },
 }
 
 impl AdministrationChange {
-    /// The kinds in the log.
-    pub(super) const KINDS: core::ops::RangeInclusive<u8> = 8..=17;
+    /// Whether the log has such a change under that kind.
+    pub(super) const fn is_kind(kind: u8) -> bool {
+        matches!(kind, 8..=17 | 19 | 20)
+    }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
         match self {
@@ -102,10 +118,15 @@ impl AdministrationChange {
                 put_names(17, [vhost, name], out);
                 out.push(u8::from(*operator));
             }
+            Self::PutGlobalParameter { name, value } => {
+                put_names(19, [name], out);
+                put_text(value, out);
+            }
+            Self::DeleteGlobalParameter { name } => put_names(20, [name], out),
         }
     }
 
-    /// Reads the fields of a change of that kind, which is one of [`Self::KINDS`].
+    /// Reads the fields of a change of that kind, which [`Self::is_kind`].
     pub(super) fn decode(kind: u8, reader: &mut Reader<'_>) -> Result<Self, ChangeError> {
         Ok(match kind {
             8 => Self::PutVhost(Arc::new(decode_vhost(reader)?)),
@@ -126,6 +147,8 @@ impl AdministrationChange {
             }
             16 => Self::PutPolicy(Arc::new(decode_policy(reader)?)),
             17 => Self::DeletePolicy { vhost: reader.name()?, name: reader.name()?, operator: reader.flag()? },
+            19 => Self::PutGlobalParameter { name: reader.name()?, value: Arc::from(reader.text()?) },
+            20 => Self::DeleteGlobalParameter { name: reader.name()? },
             unknown => return Err(ChangeError::UnknownKind(unknown)),
         })
     }
@@ -260,7 +283,7 @@ impl<'a> Reader<'a> {
         (0..count).map(|_| self.name()).collect()
     }
 
-    fn flag(&mut self) -> Result<bool, ChangeError> {
+    pub(super) fn flag(&mut self) -> Result<bool, ChangeError> {
         match self.u8()? {
             0 => Ok(false),
             1 => Ok(true),

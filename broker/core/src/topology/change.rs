@@ -13,7 +13,8 @@
 //! | 5 | bind | vhost name · source name · to a queue u8 0 · id u32 *or* to an exchange u8 1 · name · routing key as a name · arguments |
 //! | 6 | unbind | as bind |
 //! | 7 | queue ids | the lowest id u32 that no logged queue has ever had |
-//! | 8–17 | what administrators change | see `administration_change` |
+//! | 8–17, 19, 20 | what administrators change | see `administration_change` |
+//! | 18 | pause queue | id u32 · u8 1, or 0 if it is resumed |
 //!
 //! Only changes that [`Change::is_logged`] are written: exchanges that are durable, queues that are durable, neither
 //! exclusive nor auto-delete, and bindings between such. So none of these properties is in the form; they are true of
@@ -60,6 +61,15 @@ pub enum Change {
         /// The lowest id that is free for good.
         next: u32,
     },
+    /// A queue hands nothing out from now on, or does again.
+    PauseQueue {
+        /// The queue.
+        id: QueueId,
+        /// Whether it is paused.
+        paused: bool,
+        /// Whether the queue is logged, and so this is.
+        logged: bool,
+    },
     /// What an administrator changes: virtual hosts, users, rights, policies.
     Administration(AdministrationChange),
 }
@@ -91,7 +101,9 @@ impl Change {
         match self {
             Self::CreateExchange(record) => record.durable,
             Self::CreateQueue(record) => record.is_logged(),
-            Self::DeleteExchange { logged, .. } | Self::DeleteQueue { logged, .. } => *logged,
+            Self::DeleteExchange { logged, .. }
+            | Self::DeleteQueue { logged, .. }
+            | Self::PauseQueue { logged, .. } => *logged,
             Self::Bind(record) | Self::Unbind(record) => record.logged,
             Self::QueueIds { .. } | Self::Administration(_) => true,
         }
@@ -117,6 +129,11 @@ impl Change {
                 out.push(7);
                 out.extend_from_slice(&next.to_le_bytes());
             }
+            Self::PauseQueue { id, paused, .. } => {
+                out.push(18);
+                out.extend_from_slice(&id.0.to_le_bytes());
+                out.push(u8::from(*paused));
+            }
             Self::Administration(change) => change.encode(out),
         }
     }
@@ -135,7 +152,8 @@ impl Change {
             5 => Self::Bind(reader.binding()?),
             6 => Self::Unbind(reader.binding()?),
             7 => Self::QueueIds { next: reader.u32()? },
-            kind if AdministrationChange::KINDS.contains(&kind) => {
+            18 => Self::PauseQueue { id: QueueId(reader.u32()?), paused: reader.flag()?, logged: true },
+            kind if AdministrationChange::is_kind(kind) => {
                 Self::Administration(AdministrationChange::decode(kind, &mut reader)?)
             }
             unknown => return Err(ChangeError::UnknownKind(unknown)),

@@ -88,6 +88,10 @@ pub struct Topology {
     users: Users,
     queues: Trie<QueueId, Arc<QueueRecord>>,
     exclusive: RedBlackTreeMapSync<ConnectionId, RedBlackTreeSetSync<QueueId>>,
+    /// Queues that hand nothing out.
+    paused: RedBlackTreeSetSync<QueueId>,
+    /// JSON by name.
+    global_parameters: RedBlackTreeMapSync<Arc<str>, Arc<str>>,
     /// Queues in each shard; the first is shard 1.
     loads: VectorSync<u32>,
     next_logged_id: u32,
@@ -107,6 +111,8 @@ impl Topology {
             users: Users::new(),
             queues: Trie::new(),
             exclusive: RedBlackTreeMapSync::new_sync(),
+            paused: RedBlackTreeSetSync::new_sync(),
+            global_parameters: RedBlackTreeMapSync::new_sync(),
             loads: (0..shards.get()).map(|_| 0).collect(),
             next_logged_id: 1,
             next_unlogged_id: FIRST_UNLOGGED_ID,
@@ -169,6 +175,16 @@ impl Topology {
         self.queues.values()
     }
 
+    /// Whether the queue hands nothing out.
+    pub fn is_paused(&self, queue: QueueId) -> bool {
+        self.paused.contains(&queue)
+    }
+
+    /// Global parameters by name; their values are JSON.
+    pub fn global_parameters(&self) -> impl Iterator<Item = (&Arc<str>, &Arc<str>)> {
+        self.global_parameters.iter()
+    }
+
     /// Makes a change true. What a change needs and does not find, or makes and finds, it leaves as it is.
     pub fn apply(&mut self, change: &Change) {
         self.version += 1;
@@ -192,6 +208,13 @@ impl Topology {
                 }
             }
             Change::QueueIds { next } => self.next_logged_id = self.next_logged_id.max(*next),
+            Change::PauseQueue { id, paused, .. } => {
+                if *paused && self.queue_by_id(*id).is_some() {
+                    self.paused.insert_mut(*id);
+                } else {
+                    self.paused.remove_mut(id);
+                }
+            }
             Change::Administration(change) => self.apply_administration(change),
         }
     }
@@ -216,6 +239,12 @@ impl Topology {
             }
             AdministrationChange::DeletePolicy { vhost, name, operator } => {
                 self.change_vhost(vhost, |vhost| vhost.policies.delete(*operator, name));
+            }
+            AdministrationChange::PutGlobalParameter { name, value } => {
+                self.global_parameters.insert_mut(Arc::clone(name), Arc::clone(value));
+            }
+            AdministrationChange::DeleteGlobalParameter { name } => {
+                self.global_parameters.remove_mut(name);
             }
         }
     }
@@ -266,6 +295,7 @@ impl Topology {
             return;
         };
         self.queues.remove(&id);
+        self.paused.remove_mut(&id);
         self.change_vhost(&record.vhost, |vhost| vhost.remove_queue(&record));
         if let Some(owner) = record.exclusive_owner
             && let Some(queues) = self.exclusive.get_mut(&owner)

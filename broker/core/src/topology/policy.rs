@@ -448,7 +448,7 @@ impl Topology {
         self.vhost(&queue.vhost).map(|vhost| vhost.policy_of_queue(queue)).unwrap_or_default()
     }
 
-    /// The queues that were there `before` and whose settings have changed since, by a change of policies: their
+    /// The queues that were there `before` and whose settings have changed since, by a change of policies or a pause: their
     /// shards have to be told.
     pub fn reconfigured(&self, before: &Self) -> Vec<Arc<QueueRecord>> {
         let changed = self.vhosts().filter(|vhost| {
@@ -458,6 +458,9 @@ impl Topology {
         let differs = |queue: &&Arc<QueueRecord>| {
             before.queue_by_id(queue.id).is_some_and(|earlier| before.settings(earlier) != self.settings(queue))
         };
-        queues.filter(differs).map(Arc::clone).collect()
+        let both = self.paused.iter().chain(before.paused.iter());
+        let toggled = both.filter(|id| self.is_paused(**id) != before.is_paused(**id));
+        let toggled = toggled.filter_map(|id| self.queue_by_id(*id));
+        queues.filter(differs).chain(toggled).map(Arc::clone).collect()
     }
 }

@@ -23,8 +23,12 @@ const CONSUMER_TIMEOUT: u64 = 1_800_000;
 impl Topology {
     /// How the queue's shard is to treat it.
     pub fn settings(&self, queue: &QueueRecord) -> QueueSettings {
-        let settings =
-            QueueSettings { logged: queue.is_logged(), auto_delete: queue.auto_delete, ..QueueSettings::default() };
+        let settings = QueueSettings {
+            logged: queue.is_logged(),
+            auto_delete: queue.auto_delete,
+            paused: self.is_paused(queue.id),
+            ..QueueSettings::default()
+        };
         if queue.delayed_exchange().is_some() {
             return QueueSettings { kind: QueueKind::Delayed, ..settings };
         }

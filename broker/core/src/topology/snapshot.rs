@@ -1,8 +1,8 @@
 //! The logged part of the topology as octets, so that the log before them can be given up.
 //!
 //! A snapshot is a sequence of changes in the form that the metadata's log has ([`Change::encode`]): first the queue ids
-//! that are used up, then the virtual hosts and their policies, the users and their rights, the exchanges, the queues
-//! and the bindings. A log entry of the metadata is such a sequence
+//! that are used up, then the virtual hosts and their policies, the users and their rights, the global parameters, the
+//! exchanges, the queues, which of them are paused, and the bindings. A log entry of the metadata is such a sequence
 //! too, so one function reads both.
 
 use alloc::sync::Arc;
@@ -54,7 +54,11 @@ impl Topology {
         // That the last user was deleted is still to be known.
         let no_users = self.has_had_users() && self.users.len() == 0;
         let no_users = no_users.then(|| AdministrationChange::DeleteUser { name: Arc::from("") });
-        gone.into_iter().chain(vhosts).chain(policies).chain(users).chain(no_users)
+        let parameters = self.global_parameters.iter().map(|(name, value)| {
+            let (name, value) = (Arc::clone(name), Arc::clone(value));
+            AdministrationChange::PutGlobalParameter { name, value }
+        });
+        gone.into_iter().chain(vhosts).chain(policies).chain(users).chain(no_users).chain(parameters)
     }
 
     /// In an order that depends on nothing but what there is; what a change needs comes before it.
@@ -68,9 +72,11 @@ impl Topology {
         let mut queues: Vec<_> = self.queues().filter(|record| record.is_logged()).map(Arc::clone).collect();
         queues.sort_unstable_by_key(|record| record.id);
         let queues = queues.into_iter().map(Change::CreateQueue);
+        let paused = self.paused.iter().filter(|id| self.queue_by_id(**id).is_some_and(|queue| queue.is_logged()));
+        let paused = paused.map(|id| Change::PauseQueue { id: *id, paused: true, logged: true });
         let bindings = self.vhosts().flat_map(Vhost::bindings).filter(|record| record.logged).map(Change::Bind);
         let ids = Change::QueueIds { next: self.next_logged_id };
         let administration = self.administration_changes().map(Change::Administration);
-        core::iter::once(ids).chain(administration).chain(exchanges).chain(queues).chain(bindings)
+        core::iter::once(ids).chain(administration).chain(exchanges).chain(queues).chain(paused).chain(bindings)
     }
 }

@@ -189,13 +189,14 @@ fn the_form_in_the_log_stays() {
         b"\x06\x01/\x01x\x01\x01y\x01k\x03\x00\x00\x00\x01nV",
     );
     check(Change::QueueIds { next: 9 }, b"\x07\x09\x00\x00\x00");
+    check(Change::PauseQueue { id: QueueId(7), paused: true, logged: true }, b"\x12\x07\x00\x00\x00\x01");
 }
 
 #[test]
 fn octets_without_meaning_are_errors() {
     assert_eq!(Change::decode(b""), Err(ChangeError::Truncated));
     assert_eq!(Change::decode(b"\x00"), Err(ChangeError::UnknownKind(0)));
-    assert_eq!(Change::decode(b"\x12"), Err(ChangeError::UnknownKind(18)));
+    assert_eq!(Change::decode(b"\x15"), Err(ChangeError::UnknownKind(21)));
     assert_eq!(Change::decode(b"\x02\x01\xff\x01x"), Err(ChangeError::NotUtf8));
     assert_eq!(Change::decode(b"\x01\x01/\x01x\x08\x00\x00\x00\x00\x00"), Err(ChangeError::UnknownCode(8)));
     assert_eq!(Change::decode(b"\x01\x01/\x01x\x00\x08\x00\x00\x00\x00"), Err(ChangeError::UnknownCode(8)));
@@ -230,6 +231,32 @@ fn octets_that_are_no_changes_are_refused_with_what_they_are() {
     let mut octets = world.topology.snapshot();
     octets.push(99);
     assert_eq!(World::new().topology.replay(&octets), Err(ChangeError::UnknownKind(99)));
+}
+
+#[test]
+fn pauses_and_global_parameters_survive_a_snapshot_but_for_queues_that_are_not_logged() {
+    let mut world = World::new();
+    let kept = world.queue_with("kept", |declaration| declaration.durable = true).id;
+    let transient = world.queue("transient").id;
+    let empty = world.topology.snapshot();
+    for name in ["kept", "transient"] {
+        world.administer("/", Administration::PauseQueue { name: name.to_string(), paused: true });
+    }
+    assert!(world.topology.is_paused(kept) && world.topology.is_paused(transient));
+    let restarted = replayed(&[&world.topology.snapshot()]).topology;
+    assert!(restarted.is_paused(kept) && !restarted.is_paused(transient));
+    assert!(restarted.settings(restarted.queue_by_id(kept).expect("it is there")).paused);
+    for name in ["kept", "transient"] {
+        world.administer("/", Administration::PauseQueue { name: name.to_string(), paused: false });
+    }
+    assert_eq!(world.topology.snapshot(), empty);
+    let (name, value) = (String::from("name"), String::from("[1]"));
+    world.administer("/", Administration::PutGlobalParameter { name: name.clone(), value });
+    let restarted = replayed(&[&world.topology.snapshot()]).topology;
+    let parameters: Vec<_> = restarted.global_parameters().map(|(name, value)| (&**name, &**value)).collect();
+    assert_eq!(parameters, [("name", "[1]")]);
+    world.administer("/", Administration::DeleteGlobalParameter { name });
+    assert_eq!(world.topology.snapshot(), empty);
 }
 
 #[test]
