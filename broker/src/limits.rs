@@ -245,3 +245,22 @@ pub(crate) const CERTIFICATE_USER_BYTES: usize = 255;
 
 /// Octets a second that a user may be limited to at least; a lower limit is refused, for it would hold back heartbeats.
 pub(crate) const PUBLISH_RATE_MIN: u64 = 64 << 10;
+
+/// Answers of the management API that grow with what there is, and are made or read at once; more wait for
+/// [`ANSWER_PATIENCE`], and are then answered by 503.
+pub(crate) const ANSWERS_AT_ONCE: usize = 4;
+
+/// See [`ANSWERS_AT_ONCE`].
+pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Items of a list of the management API that are put together at once.
+pub(crate) const LIST_PART: usize = 200;
+
+/// Columns that a request to the management API names; more are refused with 400.
+pub(crate) const COLUMNS: usize = 100;
+
+/// How long a request to the management API may take to be answered; then it is by 503.
+pub(crate) const HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The same for definitions.
+pub(crate) const IMPORT_TIMEOUT: Duration = Duration::from_secs(300);

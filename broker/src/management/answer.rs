@@ -4,11 +4,18 @@ use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use hyper::body::Body as _;
 use serde_json::{Value as Json, json};
+use tokio::sync::OwnedSemaphorePermit;
 use warren_amqp::ReplyCode;
 use warren_core::Exception;
 
 use crate::definitions::Problem;
+
+/// RabbitMQ's word for a right that is missing.
+pub(super) const NOT_AUTHORISED: &str = "not_authorised";
 
 /// What a handler comes to.
 pub(super) type Answer = Result<Reply, Failure>;
@@ -18,6 +25,8 @@ pub(super) type Answer = Result<Reply, Failure>;
 pub(super) enum Reply {
     /// 200 with a body.
     Json(Json),
+    /// 200 with a body of JSON that is made while it is sent.
+    Stream(Body),
     /// 201: it is new.
     Created,
     /// 201 with the place of what is new, relative to the request's.
@@ -66,7 +75,7 @@ impl Failure {
 
     /// 401: who it is is known, and it may not do this.
     pub(super) fn not_authorised(reason: impl Into<String>) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "not_authorised", reason)
+        Self::new(StatusCode::UNAUTHORIZED, NOT_AUTHORISED, reason)
     }
 
     /// 401: it is not known who it is.
@@ -104,6 +113,10 @@ impl IntoResponse for Reply {
     fn into_response(self) -> Response {
         match self {
             Self::Json(body) => with_json(StatusCode::OK, &body),
+            Self::Stream(body) => {
+                (StatusCode::OK, [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")], body)
+                    .into_response()
+            }
             Self::Unwell(body) => with_json(StatusCode::SERVICE_UNAVAILABLE, &body),
             Self::Created => StatusCode::CREATED.into_response(),
             Self::CreatedAt(place) => (StatusCode::CREATED, [(LOCATION, place)]).into_response(),
@@ -127,6 +140,29 @@ impl IntoResponse for Failure {
         response
     }
 }
+
+/// Gives `permit` back when the answer has been taken. What is short is given back at once.
+pub(super) fn hold(response: Response, permit: Option<OwnedSemaphorePermit>) -> Response {
+    let is_long = response.body().size_hint().exact().is_none_or(|octets| octets > ANSWER_PART as u64);
+    let Some(permit) = permit.filter(|_| is_long) else { return response };
+    // The server takes a part when there is room for it, so what it holds itself is little.
+    response.map(|body| {
+        let state = (body.into_data_stream(), Bytes::new(), permit);
+        Body::from_stream(stream::unfold(state, |(mut body, mut rest, permit)| async move {
+            if rest.is_empty() {
+                match body.next().await? {
+                    Ok(more) => rest = more,
+                    Err(error) => return Some((Err(error), (body, rest, permit))),
+                }
+            }
+            let part = rest.split_to(rest.len().min(ANSWER_PART));
+            Some((Ok(part), (body, rest, permit)))
+        }))
+    })
+}
+
+/// Octets of an answer that the server takes at once.
+const ANSWER_PART: usize = 64 << 10;
 
 fn with_json(status: StatusCode, body: &Json) -> Response {
     let headers = [

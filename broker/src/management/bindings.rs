@@ -192,10 +192,12 @@ fn one(call: &Call) -> Answer {
 /// The binding that the path names.
 fn found(call: &Call) -> Result<Shown, Failure> {
     let key = call.name("properties");
-    let mut all = all(call.vhost()?, &call.topology).into_iter().filter(|shown| is_between(call, shown));
+    let mut all: Vec<_> =
+        all(call.vhost()?, &call.topology).into_iter().filter(|shown| is_between(call, shown)).collect();
+    let exact = all.iter().position(|shown| shown.properties_key() == key);
     // A path that is decoded once more than it should be is understood too: clients differ in that.
-    let is_it = |shown: &Shown| shown.properties_key() == key || decoded_key(shown) == key;
-    all.find(is_it).ok_or_else(Failure::not_found)
+    let place = exact.or_else(|| all.iter().position(|shown| decoded_key(shown) == key));
+    place.map(|place| all.swap_remove(place)).ok_or_else(Failure::not_found)
 }
 
 fn decoded_key(shown: &Shown) -> String {

@@ -13,7 +13,7 @@ use warren_core::topology::{Action, Administration, Outcome, Request, Topology, 
 
 use super::answer::{Answer, Failure, Reply};
 use super::caller::Caller;
-use super::listing::Listing;
+use super::listing::{Columns, Listing};
 use super::users;
 use crate::http::query_pairs;
 use crate::node::Shared;
@@ -30,6 +30,8 @@ pub(super) struct Call {
     pub(super) body: Bytes,
     /// The header `x-reason`: why something is done, for whom it is done to.
     pub(super) reason: Option<String>,
+    /// The fields of the answer that are wanted, if not all of them are.
+    pub(super) columns: Option<Arc<Columns>>,
     /// The caller's end of the connection.
     pub(super) peer: SocketAddr,
     /// What is taken as long as an AMQP client inside is used.
@@ -60,7 +62,12 @@ impl Call {
 
     /// The virtual host that something is to be made in. Whether the caller may is the topology's to say.
     pub(super) fn target_vhost(&self) -> Result<&Vhost, Failure> {
-        self.topology.vhost(self.name("vhost")).ok_or_else(|| Failure::missing("vhost_not_found"))
+        self.topology.vhost(self.name("vhost")).ok_or_else(|| self.no_vhost())
+    }
+
+    /// There is no such virtual host to make something in.
+    pub(super) fn no_vhost(&self) -> Failure {
+        Failure::missing("vhost_not_found")
     }
 
     /// The virtual hosts that the caller sees, by name.

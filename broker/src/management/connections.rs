@@ -48,13 +48,13 @@ pub(super) const ROUTES: &[Route] = &[
     get(
         "/api/consumers",
         Needs::Management,
-        "Consumers of the queues that the caller sees.",
+        "Consumers: all of them for `monitoring`, otherwise one's own.",
         Later(|call| Box::pin(consumers(call))),
     ),
     get(
         "/api/consumers/{vhost}",
         Needs::Management,
-        "Consumers in a virtual host.",
+        "The same, of a virtual host.",
         Later(|call| Box::pin(consumers(call))),
     ),
 ];
@@ -189,6 +189,7 @@ async fn channel(call: Call) -> Answer {
 async fn consumers(call: Call) -> Answer {
     let vhosts: Vec<_> = if call.path.is_empty() { call.vhosts().collect() } else { vec![call.vhost()?] };
     let queues = vhosts.iter().flat_map(|vhost| queues::records(vhost)).map(|queue| queue.id).collect();
-    let found = queues::consumers(&call, QueueFilter { queues: Some(queues), ..QueueFilter::default() }).await;
+    let mut found = queues::consumers(&call, QueueFilter { queues: Some(queues), ..QueueFilter::default() }).await;
+    found.retain(|report| call.caller.is_monitor() || *report.user == **call.caller.identity.name());
     call.list(found.iter().map(reports::consumer).collect())
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value as Json, json};
 use tracing::warn;
 use warren_core::session::MetadataRequest;
-use warren_core::topology::{Action, Administration, ExchangeRecord, QueueRecord, Vhost};
+use warren_core::topology::{Action, Administration, ExchangeRecord, Identity, QueueRecord, Vhost};
 
 use super::answer::{Answer, Failure, Reply};
 use super::bindings;
@@ -198,7 +198,9 @@ async fn import(mut call: Call) -> Answer {
         call.keep_built_in().await?;
     }
     let ask = |mut definition: Definition| {
-        definition.request.identity = call.caller.identity.clone();
+        // The tag was asked for: what is in the definitions takes no further rights, as in RabbitMQ and from a file. The log
+        // of changes has the caller's name.
+        definition.request.identity = Identity::Node(Arc::clone(call.caller.identity.name()));
         let answer = call.shared.metadata.request(MetadataRequest::Topology(definition.request.clone()));
         (definition, answer)
     };

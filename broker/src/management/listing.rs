@@ -1,13 +1,14 @@
 //! Lists: sorted by a field, cut into pages, and with some of their fields only, as RabbitMQ's API does it.
 
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 
 use serde_json::{Map, Value as Json, json};
 use warren_core::topology::Pattern;
 
 use super::answer::Failure;
 use super::call::Query;
-use crate::limits::PAGE_ITEMS;
+use crate::limits::{COLUMNS, PAGE_ITEMS};
 
 /// Items of a page if nobody says how many.
 const PAGE_SIZE: usize = 100;
@@ -47,6 +48,11 @@ impl<'q> Listing<'q> {
     pub(super) fn of(query: &'q Query) -> Result<Self, Failure> {
         let page = query.get("page").map(|number| Page::of(number, query)).transpose()?;
         Ok(Self { page, ..Self::whole(query) })
+    }
+
+    /// What the list is sorted by, if that is not the name.
+    pub(super) fn sorts_by(&self) -> Option<&'q str> {
+        self.sort.filter(|key| *key != "name")
     }
 
     /// The list, or the page of it. Without `sort` the order is that of the names, which is how items come.
@@ -125,7 +131,7 @@ impl Filter {
 }
 
 /// The field of that name, with dots through the objects that it is in.
-fn field<'j>(item: &'j Json, key: &str) -> Option<&'j Json> {
+pub(super) fn field<'j>(item: &'j Json, key: &str) -> Option<&'j Json> {
     match item.get(key) {
         Some(value) => Some(value),
         None => key.split('.').try_fold(item, |object, name| object.get(name)),
@@ -154,42 +160,76 @@ fn rank(value: Option<&Json>) -> u8 {
     }
 }
 
-/// Leaves of an answer the fields that `columns` names: of an object, of each object of a list, of each item of a page.
-pub(super) fn only_columns(answer: Json, columns: &str) -> Json {
-    let columns: Vec<_> = columns.split(',').map(str::trim).collect();
-    let picked = |item: &Json| Json::Object(pick(item, &columns));
-    match answer {
-        Json::Array(items) => items.iter().map(picked).collect(),
-        Json::Object(mut page) if page.contains_key("items") && page.contains_key("page_count") => {
-            if let Some(Json::Array(items)) = page.get_mut("items") {
-                items.iter_mut().for_each(|item| *item = picked(item));
-            }
-            Json::Object(page)
-        }
-        item @ Json::Object(_) => picked(&item),
-        other => other,
-    }
+/// The fields that `columns` names.
+#[derive(Debug)]
+pub(super) struct Columns(Vec<Column>);
+
+#[derive(Debug)]
+struct Column {
+    name: String,
+    /// The names of the objects that it is in, then its own.
+    path: Vec<String>,
 }
 
-fn pick(item: &Json, columns: &[&str]) -> Map<String, Json> {
-    let mut out = Map::new();
-    for column in columns {
-        let Some(value) = field(item, column) else { continue };
-        let path: Vec<_> = if item.get(column).is_some() { vec![*column] } else { column.split('.').collect() };
-        put(&mut out, &path, value);
+impl Columns {
+    /// Reads names with commas between them; a dot leads into an object.
+    ///
+    /// # Errors
+    /// 400 for more of them than [`COLUMNS`].
+    pub(super) fn parse(text: &str) -> Result<Self, Failure> {
+        let names: BTreeSet<_> = text.split(',').map(str::trim).collect();
+        if names.len() > COLUMNS {
+            return Err(Failure::bad_request(format!("{} columns are more than {COLUMNS}", names.len())));
+        }
+        let column = |name: &str| Column { name: name.to_owned(), path: name.split('.').map(str::to_owned).collect() };
+        Ok(Self(names.into_iter().map(column).collect()))
     }
-    out
+
+    /// These fields; there are few.
+    pub(super) fn of_names(names: &[&str]) -> Self {
+        let column =
+            |name: &&str| Column { name: (*name).to_owned(), path: name.split('.').map(str::to_owned).collect() };
+        Self(names.iter().map(column).collect())
+    }
+
+    /// Leaves of an answer these fields: of an object, of each object of a list, of each item of a page.
+    pub(super) fn of_answer(&self, answer: Json) -> Json {
+        match answer {
+            Json::Array(items) => items.iter().map(|item| self.of(item)).collect(),
+            Json::Object(mut page) if page.contains_key("items") && page.contains_key("page_count") => {
+                if let Some(Json::Array(items)) = page.get_mut("items") {
+                    items.iter_mut().for_each(|item| *item = self.of(item));
+                }
+                Json::Object(page)
+            }
+            item @ Json::Object(_) => self.of(&item),
+            other => other,
+        }
+    }
+
+    /// Leaves of an object these fields.
+    pub(super) fn of(&self, item: &Json) -> Json {
+        let mut out = Map::new();
+        for Column { name, path } in &self.0 {
+            if let Some(value) = item.get(name) {
+                out.insert(name.clone(), value.clone());
+            } else if let Some(value) = path.iter().try_fold(item, |object, name| object.get(name)) {
+                put(&mut out, path, value);
+            }
+        }
+        Json::Object(out)
+    }
 }
 
 /// Puts a value where the path leads, through objects that are made on the way.
-fn put(out: &mut Map<String, Json>, path: &[&str], value: &Json) {
+fn put(out: &mut Map<String, Json>, path: &[String], value: &Json) {
     match path {
         [] => {}
         [name] => {
-            out.insert((*name).to_owned(), value.clone());
+            out.insert(name.clone(), value.clone());
         }
         [name, rest @ ..] => {
-            let next = out.entry((*name).to_owned()).or_insert_with(|| Json::Object(Map::new()));
+            let next = out.entry(name.clone()).or_insert_with(|| Json::Object(Map::new()));
             if let Json::Object(next) = next {
                 put(next, rest, value);
             }

@@ -213,13 +213,18 @@ async fn take(client: &mut Client, queue: &str, count: usize, settle: Settle) ->
     let (mut messages, mut octets) = (Vec::new(), 0);
     while messages.len() < count && octets < GET_BYTES {
         let Some(got) = client.get(queue).await? else { break };
-        octets += got.body.len();
+        octets += shown_length(&got.body);
         messages.push(got);
     }
     if let Some(last) = messages.last() {
         client.settle(last.tag, settle).await?;
     }
     Ok(messages)
+}
+
+/// About how long a payload is in JSON: control characters take six octets.
+fn shown_length(payload: &[u8]) -> usize {
+    payload.iter().map(|octet| if octet.is_ascii_control() { 6 } else { 2 }).sum()
 }
 
 fn shape(got: &Got, base64: bool, truncate: Option<usize>) -> Json {

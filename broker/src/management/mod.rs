@@ -33,6 +33,7 @@ mod tests;
 mod users;
 mod vhosts;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -45,18 +46,24 @@ use axum::http::{Request, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use axum::routing::on;
 use bytes::Bytes;
-use tokio::sync::Semaphore;
+use http_body_util::LengthLimitError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 use tower::Service;
 
+use crate::audit;
 use crate::http::server::Peer;
-use crate::limits::{BODY_BYTES, BODY_TIMEOUT, DEFINITIONS_BYTES, INSIDE_AT_ONCE};
+use crate::limits::{
+    ANSWER_PATIENCE, ANSWERS_AT_ONCE, BODY_BYTES, BODY_TIMEOUT, DEFINITIONS_BYTES, HANDLER_TIMEOUT, IMPORT_TIMEOUT,
+    INSIDE_AT_ONCE,
+};
 use crate::node::Shared;
-use answer::{Answer, Failure, Reply};
+use answer::{Answer, Failure, NOT_AUTHORISED, Reply};
 use call::{Call, Query};
 use caller::Caller;
+use listing::Columns;
 use rate::Rates;
-use route::{Handle, Method, Route};
+use route::{Handle, Method, Needs, Route};
 
 /// Every route there is.
 fn routes() -> impl Iterator<Item = &'static Route> {
@@ -88,6 +95,8 @@ struct Api {
     rates: Rates,
     /// So many requests use an AMQP client inside at once.
     inside: Arc<Semaphore>,
+    /// So many large answers are made or read at once.
+    answers: Arc<Semaphore>,
 }
 
 /// The router of the API.
@@ -120,6 +129,7 @@ fn by_path(shared: Arc<Shared>, requests_per_second: u32) -> Router {
         shared,
         rates: Rates::new(requests_per_second),
         inside: Arc::new(Semaphore::new(INSIDE_AT_ONCE)),
+        answers: Arc::new(Semaphore::new(ANSWERS_AT_ONCE)),
     });
     let with = |router: Router, route: &'static Route| {
         let api = Arc::clone(&api);
@@ -129,26 +139,53 @@ fn by_path(shared: Arc<Shared>, requests_per_second: u32) -> Router {
 }
 
 async fn serve(api: Arc<Api>, route: &'static Route, request: Request<Body>) -> Response {
-    match answer(&api, route, request).await {
+    let mut permit = None;
+    let response = match answer(&api, route, request, &mut permit).await {
         Ok(reply) => reply.into_response(),
         Err(failure) => failure.into_response(),
-    }
+    };
+    answer::hold(response, permit)
 }
 
-async fn answer(api: &Api, route: &'static Route, request: Request<Body>) -> Answer {
-    let (mut parts, body) = request.into_parts();
+/// `permit`: taken for answers that may be large, and held until the client has them.
+async fn answer(
+    api: &Api,
+    route: &'static Route,
+    request: Request<Body>,
+    permit: &mut Option<OwnedSemaphorePermit>,
+) -> Answer {
+    let (parts, body) = request.into_parts();
     refuse_other_sites(route.method, &parts)?;
     let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.address);
     let peer = peer.ok_or_else(Failure::not_authenticated)?;
     let caller = Caller::of(&parts.headers, peer.ip(), &api.shared).await?;
     api.rates.count(caller.identity.name(), Instant::now())?;
+    let caller_name = Arc::clone(caller.identity.name());
+    let result = work(api, route, (parts, body), (caller, peer), permit).await;
+    if let Err(failure) = &result
+        && failure.error == NOT_AUTHORISED
+    {
+        let action = format!("{} {}", route.method.name(), route.path);
+        audit::refused(&caller_name, &action, "", &failure.reason);
+    }
+    result
+}
+
+/// What somebody who has logged in asks for.
+async fn work(
+    api: &Api,
+    route: &'static Route,
+    (mut parts, body): (Parts, Body),
+    (caller, peer): (Caller, SocketAddr),
+    permit: &mut Option<OwnedSemaphorePermit>,
+) -> Answer {
     caller.check(route.needs)?;
     let path = RawPathParams::from_request_parts(&mut parts, &()).await;
     let path = path.map_err(|_| Failure::bad_request("the path is not UTF-8"))?;
     let path: Vec<_> = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
     let reason = parts.headers.get("x-reason").and_then(|reason| reason.to_str().ok()).map(str::to_owned);
-    let columns = query.get("columns").map(str::to_owned);
+    let columns = query.get("columns").map(Columns::parse).transpose()?.map(Arc::new);
     let body = read_body(route, body).await?;
     let topology = api.shared.topology.load_full();
     let call = Call {
@@ -159,23 +196,66 @@ async fn answer(api: &Api, route: &'static Route, request: Request<Body>) -> Ans
         query,
         body,
         reason,
+        columns,
         peer,
         inside: Arc::clone(&api.inside),
     };
-    if route.path.contains("{vhost}") && route.method == Method::Get {
-        call.vhost()?;
+    if route.path.contains("{vhost}") {
+        // To whom does not see it, a virtual host that is there is as one that is not.
+        let missing = |_| if route.method == Method::Get { Failure::not_found() } else { call.no_vhost() };
+        if matches!(route.needs, Needs::Management | Needs::Policymaker) || route.method == Method::Get {
+            call.vhost().map_err(missing)?;
+        }
     }
-    let reply = match route.handle {
-        Handle::Now(handle) => handle(&call)?,
-        Handle::Later(handle) => handle(call).await?,
+    if is_large(route) {
+        *permit = Some(room(api).await?);
+    }
+    let late = |_| {
+        let reason = "it takes too long; look whether an alarm is in effect";
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", reason)
     };
-    match reply {
-        Reply::Json(body) => Ok(Reply::Json(match columns {
-            Some(columns) => listing::only_columns(body, &columns),
-            None => body,
-        })),
-        other => Ok(other),
+    let most = if route.path.starts_with("/api/definitions") { IMPORT_TIMEOUT } else { HANDLER_TIMEOUT };
+    timeout(most, handle(route, call)).await.map_err(late)?
+}
+
+async fn handle(route: &'static Route, call: Call) -> Answer {
+    match route.handle {
+        // Its answer may take a while to put together, and others wait on this thread.
+        Handle::Now(handle) if is_large(route) => {
+            let work =
+                tokio::task::spawn_blocking(move || handle(&call).map(|reply| chosen(reply, call.columns.as_deref())));
+            work.await.map_err(|_| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "a defect"))?
+        }
+        Handle::Now(handle) => handle(&call).map(|reply| chosen(reply, call.columns.as_deref())),
+        Handle::Later(handle) => {
+            let columns = call.columns.clone();
+            handle(call).await.map(|reply| chosen(reply, columns.as_deref()))
+        }
     }
+}
+
+/// With the fields that are wanted. What is streamed has no others.
+fn chosen(reply: Reply, columns: Option<&Columns>) -> Reply {
+    match (reply, columns) {
+        (Reply::Json(body), Some(columns)) => Reply::Json(columns.of_answer(body)),
+        (reply, _) => reply,
+    }
+}
+
+/// Whether its answer grows with what there is.
+fn is_large(route: &Route) -> bool {
+    let is_health = route.path.starts_with("/api/health");
+    (route.method == Method::Get && !is_health) || route.path.ends_with("/get")
+}
+
+/// Waits until there is room for one more large answer.
+async fn room(api: &Api) -> Result<OwnedSemaphorePermit, Failure> {
+    let busy = || {
+        let reason = "too many large answers are being read; try again";
+        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "busy", reason)
+    };
+    let room = timeout(ANSWER_PATIENCE, Arc::clone(&api.answers).acquire_owned());
+    room.await.map_err(|_| busy())?.map_err(|_| Failure::stopping())
 }
 
 /// A browser sends along the passwords that it remembers, whatever page asks it to. It also says which site that page is
@@ -202,8 +282,7 @@ async fn read_body(route: &Route, body: Body) -> Result<Bytes, Failure> {
         Failure::new(StatusCode::REQUEST_TIMEOUT, "timeout", reason)
     };
     let too_large = |error: axum::Error| {
-        let is_limit = std::error::Error::source(&error).is_some_and(|source| source.to_string().contains("limit"));
-        if is_limit {
+        if std::error::Error::source(&error).is_some_and(|source| source.is::<LengthLimitError>()) {
             let reason = format!("the body has more than {most} octets");
             Failure::new(StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large", reason)
         } else {

@@ -1,8 +1,12 @@
 //! Queues.
 
 use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::body::Body;
+use bytes::Bytes;
+use futures::stream;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
 use warren_core::ConnectionId;
@@ -13,9 +17,11 @@ use warren_core::topology::{Action, Administration, Policy, QueueDeclaration, Qu
 use super::answer::{Answer, Failure, Reply};
 use super::call::Call;
 use super::json::{flag, of_table, of_value};
+use super::listing::{Columns, Listing};
 use super::reports;
 use super::route::Handle::Later;
 use super::route::{Needs, Route, delete, get, put};
+use crate::limits::LIST_PART;
 use crate::statistics::ConsumerReport;
 use crate::{definitions, node};
 
@@ -51,38 +57,81 @@ pub(super) const ROUTES: &[Route] = &[
 ];
 
 async fn list(call: Call) -> Answer {
-    page(&call, call.vhosts().flat_map(records).collect()).await
+    let shown = call.vhosts().flat_map(records).map(Arc::clone).collect();
+    page(call, shown).await
 }
 
 async fn list_of_vhost(call: Call) -> Answer {
-    page(&call, records(call.vhost()?)).await
+    let shown = records(call.vhost()?).into_iter().map(Arc::clone).collect();
+    page(call, shown).await
 }
 
-/// The list that the query asks for. Shards are asked only about queues that are in the answer, unless it is sorted by
-/// what only they know.
-async fn page(call: &Call, records: Vec<&Arc<QueueRecord>>) -> Answer {
-    let by_name = matches!(call.query.get("sort"), None | Some("" | "name"));
-    if !by_name {
-        return call.pages(shapes(call, &records).await);
-    }
-    let place = |(place, record): (usize, &&Arc<QueueRecord>)| json!({"name": &*record.name, "place": place});
-    let Reply::Json(mut answer) = call.pages(records.iter().enumerate().map(place).collect())? else {
+/// The list that the query asks for. Only what is on the page is put together; a list without pages is, while it is sent.
+async fn page(call: Call, records: Vec<Arc<QueueRecord>>) -> Answer {
+    let outlines = match Listing::of(&call.query)?.sorts_by() {
+        None => records.iter().map(|record| json!({"name": &*record.name})).collect(),
+        Some(key) => sorted_by(&call, &records, key).await,
+    };
+    let placed = |(place, mut outline): (usize, Json)| {
+        outline[PLACE] = place.into();
+        outline
+    };
+    let Reply::Json(mut answer) = call.pages(outlines.into_iter().enumerate().map(placed).collect())? else {
         return Err(Failure::not_found());
     };
     let items = match &mut answer {
-        Json::Object(page) => page.get_mut("items"),
-        list => Some(list),
+        Json::Object(page) => page.get_mut("items").map(Json::take),
+        list => return Ok(Reply::Stream(streamed(call, in_order(&list.take(), &records)))),
     };
-    if let Some(Json::Array(items)) = items {
-        let places = items.iter().filter_map(|item| usize::try_from(item["place"].as_u64()?).ok());
-        let shown: Vec<_> = places.filter_map(|place| records.get(place).copied()).collect();
-        *items = shapes(call, &shown).await;
+    if let Some(items) = items {
+        answer["items"] = shapes(&call, &in_order(&items, &records)).await.into();
     }
     Ok(Reply::Json(answer))
 }
 
+/// Where an outline's queue stands in the list of records.
+const PLACE: &str = " place";
+
+/// The queues in the order of their outlines.
+fn in_order(outlines: &Json, records: &[Arc<QueueRecord>]) -> Vec<Arc<QueueRecord>> {
+    let places = outlines.as_array().into_iter().flatten().filter_map(|item| item[PLACE].as_u64());
+    places.filter_map(|place| records.get(usize::try_from(place).ok()?).map(Arc::clone)).collect()
+}
+
+/// Of each queue its name and what the list is sorted by.
+async fn sorted_by(call: &Call, records: &[Arc<QueueRecord>], key: &str) -> Vec<Json> {
+    let only = Columns::of_names(&["name", key]);
+    let mut outlines = Vec::with_capacity(records.len());
+    for part in records.chunks(LIST_PART) {
+        outlines.extend(shapes(call, part).await.iter().map(|shape| only.of(shape)));
+        tokio::task::yield_now().await;
+    }
+    outlines
+}
+
+/// The list, made while it is sent.
+fn streamed(call: Call, records: Vec<Arc<QueueRecord>>) -> Body {
+    let parts = stream::unfold((call, records, 0), |(call, records, sent)| async move {
+        if sent > records.len() {
+            return None;
+        }
+        let part = &records[sent..records.len().min(sent + LIST_PART)];
+        let mut text = String::from(if sent == 0 { "[" } else { "" });
+        for (index, shape) in shapes(&call, part).await.into_iter().enumerate() {
+            let shown = call.columns.as_ref().map_or_else(|| shape.clone(), |columns| columns.of(&shape));
+            text.push_str(if sent + index == 0 { "" } else { "," });
+            text.push_str(&shown.to_string());
+        }
+        let is_last = sent + part.len() == records.len();
+        text.push_str(if is_last { "]" } else { "" });
+        let next = if is_last { records.len() + 1 } else { sent + part.len() };
+        Some((Ok::<_, Infallible>(Bytes::from(text)), (call, records, next)))
+    });
+    Body::from_stream(parts)
+}
+
 /// The queues as JSON, with what their shards say of them.
-async fn shapes(call: &Call, records: &[&Arc<QueueRecord>]) -> Vec<Json> {
+async fn shapes(call: &Call, records: &[Arc<QueueRecord>]) -> Vec<Json> {
     let statistics = &call.shared.statistics;
     let (is_static, is_total) = (call.query.flag("disable_stats"), call.query.flag("enable_queue_totals"));
     let ids = records.iter().map(|record| record.id).collect();
@@ -182,7 +231,7 @@ fn shape(call: &Call, vhost: &Vhost, record: &QueueRecord) -> Map<String, Json> 
 
 /// What a queue may be declared with; as in RabbitMQ it does not last, if nothing else is said.
 #[derive(Deserialize)]
-struct Body {
+struct Declared {
     #[serde(default, deserialize_with = "flag")]
     durable: bool,
     #[serde(default, deserialize_with = "flag")]
@@ -193,7 +242,7 @@ struct Body {
 }
 
 async fn declare(call: Call) -> Answer {
-    let Body { durable, auto_delete, arguments, node } = call.read()?;
+    let Declared { durable, auto_delete, arguments, node } = call.read()?;
     if let Some(other) = node.filter(|node| *node != node::name()) {
         return Err(Failure::bad_request(format!("Node {other} is not a cluster member")));
     }

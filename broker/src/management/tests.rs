@@ -17,6 +17,7 @@ use crate::config::{Config, Listeners};
 use crate::http::server::Peer;
 use crate::node::Node;
 
+mod bounds;
 mod definitions;
 mod documents;
 mod messages;
@@ -85,19 +86,26 @@ impl World {
         self.ask(Method::Delete, path, Json::Null).await.status
     }
 
-    async fn ask_as(&self, (user, password): (&str, &str), method: Method, path: &str, body: Json) -> Answered {
+    async fn ask_as(&self, login: (&str, &str), method: Method, path: &str, body: Json) -> Answered {
+        self.answered(self.request(login, method, path, body)).await
+    }
+
+    fn request(&self, (user, password): (&str, &str), method: Method, path: &str, body: Json) -> Request<Body> {
         let credentials = BASE64_STANDARD.encode(format!("{user}:{password}"));
         let body = if body.is_null() { Body::empty() } else { Body::from(body.to_string()) };
         let request = Request::builder()
             .method(method.name())
             .uri(format!("/api{path}"))
             .header("authorization", format!("Basic {credentials}"));
-        self.send(request.body(body).expect("a request")).await
+        from_here(request.body(body).expect("a request"))
     }
 
-    async fn send(&self, mut request: Request<Body>) -> Answered {
-        let peer = Peer { address: (Ipv4Addr::LOCALHOST, 50_000).into() };
-        request.extensions_mut().insert(ConnectInfo(peer));
+    /// Sends a request as it is.
+    async fn send(&self, request: Request<Body>) -> Answered {
+        self.answered(from_here(request)).await
+    }
+
+    async fn answered(&self, request: Request<Body>) -> Answered {
         let response = self.router.clone().oneshot(request).await.expect("it cannot fail");
         let (status, headers) = (response.status(), response.headers().clone());
         let body = to_bytes(response.into_body(), usize::MAX).await.expect("a body");
@@ -115,4 +123,11 @@ impl World {
     async fn stop(self) {
         self.node.stop().await;
     }
+}
+
+/// A request of a client on this host.
+fn from_here(mut request: Request<Body>) -> Request<Body> {
+    let peer = Peer { address: (Ipv4Addr::LOCALHOST, 50_000).into() };
+    request.extensions_mut().insert(ConnectInfo(peer));
+    request
 }
