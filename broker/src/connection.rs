@@ -515,7 +515,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         };
         self.user = Some(user);
         let (shared, peer) = (self.shared.clone(), self.facts.peer.ip());
-        let check = async move { shared.authentication.authenticate(&credentials, peer).await };
+        let renews = self.session.is_open();
+        let check = async move {
+            match renews {
+                true => shared.authentication.renew(&credentials, peer).await,
+                false => shared.authentication.authenticate(&credentials, peer).await,
+            }
+        };
         self.login = Some(Box::pin(check));
     }
 

@@ -227,6 +227,11 @@ pub(crate) const GET_BYTES: usize = 16 << 20;
 /// that were not used for longest.
 pub(crate) const REVIEWS: usize = 4_096;
 
+/// Logins by tokens at once that wait for somebody else: for a key that is missing, or for the API server; in all and of one
+/// source. One more is refused at once.
+pub(crate) const UNVERIFIED_WAITERS: usize = 128;
+pub(crate) const UNVERIFIED_WAITERS_OF_SOURCE: usize = 32;
+
 /// Questions to the API server at once; further logins by such tokens wait.
 pub(crate) const REVIEWS_AT_ONCE: usize = 8;
 

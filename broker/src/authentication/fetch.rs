@@ -154,8 +154,14 @@ impl Client {
         };
         let failed = |reason: String| FetchError::Authorities { path: path.to_path_buf(), reason };
         let mut roots = RootCertStore::empty();
-        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))? {
-            roots.add(certificate.map_err(|error| failed(error.to_string()))?)?;
+        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
+        if self.ca.is_none() {
+            // There may be one among the system's that is not to be read. Nobody here can do anything about it.
+            roots.add_parsable_certificates(certificates.filter_map(Result::ok));
+        } else {
+            for certificate in certificates {
+                roots.add(certificate.map_err(|error| failed(error.to_string()))?)?;
+            }
         }
         let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
             .with_safe_default_protocol_versions()?

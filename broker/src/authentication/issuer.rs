@@ -50,7 +50,7 @@ pub(crate) enum TokenError {
     Expired,
     #[error("it is not valid yet")]
     NotYet,
-    #[error("none of the claims that may have the user's name has one that can be used")]
+    #[error("the first of the claims that may have the user's name, or all of them, cannot be used as one")]
     NoName,
     #[error(transparent)]
     TooManyScopes(#[from] TooManyScopes),
@@ -136,16 +136,20 @@ impl Issuer {
         Ok(Keys::parse(&self.client.get(address).await?)?)
     }
 
-    /// Who it is that a token of this issuer speaks of.
-    pub(super) async fn authenticate(&self, token: Token<'_>) -> Result<Authenticated, TokenError> {
-        let fetched = self.keys_for(&token).await.ok_or(TokenError::NoKeys)?;
+    /// Who it is that a token of this issuer speaks of. `enter` lets it wait for a key that is missing; `None`: too many do.
+    pub(super) async fn authenticate<W>(
+        &self,
+        token: Token<'_>,
+        enter: impl FnOnce() -> Option<W>,
+    ) -> Result<Authenticated, TokenError> {
+        let fetched = self.keys_for(&token, enter).await.ok_or(TokenError::NoKeys)?;
         let claims = token.verify(&fetched.keys, &self.config.algorithms)?;
         self.read(&claims, SystemTime::now())
     }
 
     /// The keys, if possible with that of the token: for a while its key may be one that the issuer has had for a moment
     /// only.
-    async fn keys_for(&self, token: &Token<'_>) -> Option<Arc<Fetched>> {
+    async fn keys_for<W>(&self, token: &Token<'_>, enter: impl FnOnce() -> Option<W>) -> Option<Arc<Fetched>> {
         let mut asked = self.asked.subscribe();
         asked.borrow_and_update();
         let fetched = self.keys();
@@ -153,7 +157,9 @@ impl Issuer {
             return fetched;
         }
         self.wanted.notify_one();
-        let _ = timeout(KEYS_PATIENCE, asked.changed()).await;
+        if let Some(_waiting) = enter() {
+            let _ = timeout(KEYS_PATIENCE, asked.changed()).await;
+        }
         self.keys()
     }
 
@@ -187,9 +193,10 @@ impl Issuer {
         Ok(Authenticated { identity: Identity::Token(Arc::new(identity)), expires: Some(expires) })
     }
 
+    /// The first claim that is there has to do: another one may be somebody else's to choose.
     fn user_name<'c>(&self, claims: &'c Claims) -> Option<&'c str> {
         let is_name = |name: &&str| !name.is_empty() && name.len() <= NAME_BYTES && !name.chars().any(char::is_control);
-        self.config.username_claims.iter().find_map(|claim| claims.get(claim)?.as_str().filter(is_name))
+        self.config.username_claims.iter().find_map(|claim| claims.get(claim))?.as_str().filter(is_name)
     }
 
     /// All scopes, with those that others stand for.

@@ -94,7 +94,13 @@ impl SignatureAlgorithm {
 struct Head {
     alg: String,
     kid: Option<String>,
-    crit: Option<Value>,
+    /// Whether it is there: also an empty or a null one asks for what is not understood (RFC 7515 §4.1.11).
+    #[serde(default, deserialize_with = "present")]
+    crit: bool,
+}
+
+fn present<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    serde::de::IgnoredAny::deserialize(deserializer).map(|_| true)
 }
 
 impl<'t> Token<'t> {
@@ -109,7 +115,7 @@ impl<'t> Token<'t> {
         let head: Head = serde_json::from_slice(&decode(head)?).map_err(|_| JoseError::Malformed)?;
         let claims = Claims(serde_json::from_slice(&decode(claims)?).map_err(|_| JoseError::Malformed)?);
         let signature = decode(signature)?;
-        if head.crit.is_some() {
+        if head.crit {
             return Err(JoseError::Critical);
         }
         let algorithm = SignatureAlgorithm::from_name(&head.alg).ok_or(JoseError::Algorithm)?;
@@ -177,8 +183,9 @@ const LATEST_SECONDS: f64 = 253_402_300_799.0;
 
 /// Whether a password looks as tokens do.
 pub(super) fn looks_like_a_token(password: &[u8]) -> bool {
-    // Base64 of `{"`, with which every head begins.
-    password.starts_with(b"eyJ") && parts(password).is_some()
+    let Some([head, ..]) = parts(password) else { return false };
+    let head = BASE64_URL_SAFE_NO_PAD.decode(head).unwrap_or_default();
+    serde_json::from_slice::<Map<String, Value>>(&head).is_ok()
 }
 
 fn parts(octets: &[u8]) -> Option<[&[u8]; 3]> {
@@ -237,6 +244,7 @@ struct KeyDocument {
     alg: Option<String>,
     #[serde(rename = "use")]
     usage: Option<String>,
+    key_ops: Option<Vec<String>>,
     crv: Option<String>,
     n: Option<String>,
     e: Option<String>,
@@ -268,7 +276,8 @@ impl Keys {
 impl Key {
     fn read(document: Value) -> Option<Self> {
         let document: KeyDocument = serde_json::from_value(document).ok()?;
-        if document.usage.is_some_and(|usage| usage != "sig") {
+        let verifies = |operations: Vec<String>| operations.iter().any(|operation| operation == "verify");
+        if document.usage.is_some_and(|usage| usage != "sig") || !document.key_ops.is_none_or(verifies) {
             return None;
         }
         let octets = |text: Option<String>| BASE64_URL_SAFE_NO_PAD.decode(text?).ok();

@@ -8,6 +8,7 @@ mod passwords;
 mod recent;
 mod service_accounts;
 mod throttle;
+mod waiters;
 
 use std::io;
 use std::net::IpAddr;
@@ -35,11 +36,15 @@ use jose::{Token, looks_like_a_token};
 use passwords::{Found, Passwords};
 use service_accounts::{ReviewError, ServiceAccounts};
 use throttle::Throttle;
+use waiters::Waiters;
 
 /// Checks credentials, whatever door they come through, and counts what came of it.
 pub(crate) struct Authentication {
     passwords: Passwords,
     throttle: Throttle,
+    /// Of tokens that the API server of Kubernetes is asked about.
+    reviews: Throttle,
+    waiters: Waiters,
     issuers: Vec<Arc<Issuer>>,
     service_accounts: Option<ServiceAccounts>,
     topology: Arc<ArcSwap<Topology>>,
@@ -67,6 +72,22 @@ impl Credentials {
             Self::Certificate(_) => "certificate",
         }
     }
+
+    /// Whom the client names.
+    fn user(&self) -> &str {
+        match self {
+            Self::Password(login) => &login.user,
+            Self::Bearer(_) => "",
+            Self::Certificate(user) => user,
+        }
+    }
+}
+
+/// Whether a login waits for its turn where others have failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Throttled {
+    Yes,
+    No,
 }
 
 /// Somebody who was let in.
@@ -97,6 +118,8 @@ pub(crate) enum LoginError {
     NoIssuer,
     #[error("there is no user of the name in the certificate")]
     UnknownCertificate,
+    #[error("the password could not be compared: the thread that was to do it has ended")]
+    NotCompared,
 }
 
 impl Authentication {
@@ -115,6 +138,8 @@ impl Authentication {
         Self {
             passwords: Passwords::new(default_user),
             throttle: Throttle::new(),
+            reviews: Throttle::new(),
+            waiters: Waiters::default(),
             issuers,
             service_accounts: config.kubernetes.map(ServiceAccounts::new),
             topology,
@@ -132,11 +157,37 @@ impl Authentication {
         credentials: &Credentials,
         peer: IpAddr,
     ) -> Result<Authenticated, LoginError> {
-        let (user, result) = match credentials {
-            Credentials::Password(login) => (login.user.as_str(), self.check_login(login, peer).await),
-            Credentials::Bearer(token) => ("", self.check_token("", token.expose(), peer).await),
-            Credentials::Certificate(user) => (&**user, self.check_certificate(user, peer)),
+        let result = match credentials {
+            Credentials::Password(login) => self.check_login(login, peer).await,
+            Credentials::Bearer(token) => self.check_token(token.expose(), peer, Throttled::Yes).await,
+            Credentials::Certificate(user) => self.check_certificate(user, peer),
         };
+        self.told(credentials, result)
+    }
+
+    /// The same for somebody who is in already and shows newer credentials (`connection.update-secret`): whoever else has failed
+    /// does not matter, and whoever fails is not in any more.
+    ///
+    /// # Errors
+    /// They are not right.
+    pub(crate) async fn renew(&self, credentials: &Credentials, peer: IpAddr) -> Result<Authenticated, LoginError> {
+        let result = match credentials {
+            Credentials::Password(login) if self.is_token(login.password.expose()) => {
+                self.check_token(login.password.expose(), peer, Throttled::No).await
+            }
+            Credentials::Password(_) | Credentials::Bearer(_) | Credentials::Certificate(_) => {
+                return self.authenticate(credentials, peer).await;
+            }
+        };
+        self.told(credentials, result)
+    }
+
+    /// Counts what came of a login, and tells it.
+    fn told(
+        &self,
+        credentials: &Credentials,
+        result: Result<Authenticated, LoginError>,
+    ) -> Result<Authenticated, LoginError> {
         match result {
             Ok(authenticated) => {
                 self.metrics.logins_succeeded.inc();
@@ -145,7 +196,7 @@ impl Authentication {
             }
             Err(reason) => {
                 self.metrics.logins_failed.inc();
-                audit::login(user, credentials.mechanism(), Some(&reason));
+                audit::login(credentials.user(), credentials.mechanism(), Some(&reason));
                 Err(reason)
             }
         }
@@ -172,47 +223,65 @@ impl Authentication {
     /// A password may be a token: then it is the token's holder who logs in, whatever user the client names (RabbitMQ).
     async fn check_login(&self, login: &Login, peer: IpAddr) -> Result<Authenticated, LoginError> {
         let password = login.password.expose();
-        if self.takes_tokens() && looks_like_a_token(password) {
-            return self.check_token(&login.user, password, peer).await;
+        if self.is_token(password) {
+            return self.check_token(password, peer, Throttled::Yes).await;
         }
         Ok(Authenticated { identity: self.check_password(login, peer).await?, expires: None })
     }
 
-    /// `user`: whom the client names, for whom it counts if the token is refused. Nobody guesses a signature, so that a token
-    /// that an issuer has signed never waits for others that failed; the API server of Kubernetes is not to be asked without
-    /// end.
-    async fn check_token(&self, user: &str, octets: &[u8], peer: IpAddr) -> Result<Authenticated, LoginError> {
-        let result = match Token::parse(octets).map_err(TokenError::from) {
-            Ok(token) => self.read_token(token, user, octets, peer).await,
-            Err(error) => Err(error.into()),
-        };
-        if result.is_err() {
-            self.throttle.failed(user, peer, Instant::now());
-        }
-        result
-    }
-
-    async fn read_token(
+    /// Nobody guesses a signature, so that no token waits because others have failed. What costs somebody else something is
+    /// bounded: how many wait for a key that is missing, and how often the API server of Kubernetes is asked.
+    async fn check_token(
         &self,
-        token: Token<'_>,
-        user: &str,
         octets: &[u8],
         peer: IpAddr,
+        throttled: Throttled,
     ) -> Result<Authenticated, LoginError> {
+        let token = Token::parse(octets).map_err(TokenError::from)?;
         let of_token = |issuer: &&Arc<Issuer>| token.claimed_issuer() == Some(issuer.name());
         match (self.issuers.iter().find(of_token), &self.service_accounts) {
-            (Some(issuer), _) => Ok(issuer.authenticate(token).await?),
-            (None, Some(service_accounts)) => {
-                let turn = self.throttle.turn(user, peer, Instant::now()).ok_or(LoginError::TooManyFailures)?;
-                sleep_until(turn).await;
-                service_accounts.authenticate(octets, &token).await
+            (Some(issuer), _) => {
+                let authenticated = issuer.authenticate(token, || self.waiters.enter(peer)).await?;
+                if let Identity::User(name) = &authenticated.identity {
+                    self.passwords.check_origin(name, false, peer)?;
+                }
+                Ok(authenticated)
+            }
+            (None, Some(accounts)) => {
+                let expires = accounts.expiry(&token)?;
+                let name = match accounts.known(octets) {
+                    Some(known) => known?,
+                    None => self.review(accounts, (octets, &token), peer, throttled).await?,
+                };
+                Ok(Authenticated { identity: Identity::User(name), expires: Some(expires) })
             }
             (None, None) => Err(LoginError::NoIssuer),
         }
     }
 
-    fn takes_tokens(&self) -> bool {
-        !self.issuers.is_empty() || self.service_accounts.is_some()
+    /// Asks the API server of Kubernetes, when it is their turn who ask. What it refuses counts, from the moment that it is asked.
+    async fn review(
+        &self,
+        accounts: &ServiceAccounts,
+        (octets, token): (&[u8], &Token<'_>),
+        peer: IpAddr,
+        throttled: Throttled,
+    ) -> Result<Arc<str>, LoginError> {
+        let _waiting = self.waiters.enter(peer).ok_or(LoginError::TooManyFailures)?;
+        let account = token.unverified().get("sub").and_then(serde_json::Value::as_str).unwrap_or_default();
+        if throttled == Throttled::Yes {
+            let turn = self.reviews.attempt(account, peer, Instant::now()).ok_or(LoginError::TooManyFailures)?;
+            sleep_until(turn).await;
+        }
+        let result = accounts.review(octets).await;
+        if throttled == Throttled::Yes && !matches!(result, Err(ReviewError::Unauthenticated)) {
+            self.reviews.forgive(account, peer, Instant::now());
+        }
+        Ok(result?)
+    }
+
+    fn is_token(&self, password: &[u8]) -> bool {
+        (!self.issuers.is_empty() || self.service_accounts.is_some()) && looks_like_a_token(password)
     }
 
     /// The user that a certificate names has to be there: whoever signs certificates does not make users. The node's own user

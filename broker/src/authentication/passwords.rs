@@ -89,7 +89,7 @@ impl Passwords {
             let permit = self.turn(login, peer, throttle).await?;
             // Many who come at once with one password wait for the first of them.
             if !self.is_verified(&digest) {
-                let Some(compared) = compare(expected, login).await else {
+                let Some(compared) = compare(expected, login).await? else {
                     throttle.failed(&login.user, peer, Instant::now());
                     return Err(unreadable.unwrap_or(LoginError::Credentials));
                 };
@@ -198,12 +198,15 @@ impl Verified {
 
 /// Compares on a thread that may take its time. `None`: the password is wrong. Otherwise the hash, if it was a quick one,
 /// and the one to put in its place.
-async fn compare(expected: Expected, login: &Login) -> Option<Option<(PasswordHash, PasswordHash)>> {
+async fn compare(
+    expected: Expected,
+    login: &Login,
+) -> Result<Option<Option<(PasswordHash, PasswordHash)>>, LoginError> {
     let password = login.password.clone();
     let compare = move || (expected.compare(password.expose()), expected.hash);
-    let (compared, hash) = tokio::task::spawn_blocking(compare).await.ok()?;
+    let (compared, hash) = tokio::task::spawn_blocking(compare).await.map_err(|_| LoginError::NotCompared)?;
     let quick = hash.filter(|hash| hash.algorithm != HashingAlgorithm::Argon2id && compared.is_hashed);
-    (compared.is_plain || compared.is_hashed).then(|| quick.map(|old| (old, compared.argon2id)))
+    Ok((compared.is_plain || compared.is_hashed).then(|| quick.map(|old| (old, compared.argon2id))))
 }
 
 /// Whether the files of a user can be read.

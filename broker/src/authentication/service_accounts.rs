@@ -14,13 +14,11 @@ use tokio::sync::Semaphore;
 use tokio::time::Instant;
 use tracing::warn;
 use warren_core::limits::NAME_BYTES;
-use warren_core::topology::Identity;
 
 use super::fetch::{Client, FetchError};
 use super::jose::Token;
 use super::passwords::read_secret;
 use super::recent::Recent;
-use super::{Authenticated, LoginError};
 use crate::config::KubernetesConfig;
 use crate::limits::{REVIEW_LIFETIME, REVIEW_LIFETIME_REFUSED, REVIEWS, REVIEWS_AT_ONCE};
 
@@ -89,43 +87,48 @@ impl ServiceAccounts {
         Self { config, client, reviews, asking: Semaphore::new(REVIEWS_AT_ONCE) }
     }
 
-    /// Whose token it is. `octets`: the token as it was shown.
-    pub(super) async fn authenticate(&self, octets: &[u8], token: &Token<'_>) -> Result<Authenticated, LoginError> {
-        // What the token says of itself is only believed where it speaks against it: that spares a question.
+    /// When it runs out. What a token says of itself is only believed where it speaks against it: that spares a question.
+    pub(super) fn expiry(&self, token: &Token<'_>) -> Result<SystemTime, ReviewError> {
         let claims = token.unverified();
         if !claims.has_among("aud", &self.config.audience) {
-            return Err(ReviewError::Audience(self.config.audience.clone()).into());
+            return Err(ReviewError::Audience(self.config.audience.clone()));
         }
         let expires = claims.time("exp").ok().flatten().filter(|expires| *expires > SystemTime::now());
-        let expires = expires.ok_or(ReviewError::Expired)?;
-        let name = self.remembered(octets).await?;
-        Ok(Authenticated { identity: Identity::User(name), expires: Some(expires) })
+        expires.ok_or(ReviewError::Expired)
     }
 
-    async fn remembered(&self, token: &[u8]) -> Result<Arc<str>, ReviewError> {
-        let key = Sha256::digest(token).into();
-        let entry = {
-            let mut reviews = self.reviews.lock().unwrap_or_else(PoisonError::into_inner);
-            match reviews.get(&key) {
-                Some(entry) => Arc::clone(entry),
-                None => {
-                    let entry = Entry::default();
-                    reviews.insert(key, Arc::clone(&entry));
-                    entry
-                }
-            }
-        };
+    /// Whose token it is, if that was asked a while ago. `octets`: the token as it was shown.
+    pub(super) fn known(&self, octets: &[u8]) -> Option<Result<Arc<str>, ReviewError>> {
+        let entry = self.entry(octets);
+        let review = entry.try_lock().ok()?;
+        review.as_ref().filter(|known| known.until > Instant::now()).map(|known| known.outcome.clone())
+    }
+
+    fn entry(&self, octets: &[u8]) -> Entry {
+        let key = Sha256::digest(octets).into();
+        let mut reviews = self.reviews.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = reviews.get(&key) {
+            return Arc::clone(entry);
+        }
+        let entry = Entry::default();
+        reviews.insert(key, Arc::clone(&entry));
+        entry
+    }
+
+    /// Whose token it is. Many who come at once with one token wait for the first of them.
+    pub(super) async fn review(&self, octets: &[u8]) -> Result<Arc<str>, ReviewError> {
+        let entry = self.entry(octets);
         let mut review = entry.lock().await;
         if let Some(known) = review.as_ref().filter(|known| known.until > Instant::now()) {
             return known.outcome.clone();
         }
-        let outcome = self.review(token).await;
+        let outcome = self.ask(octets).await;
         let lifetime = if outcome.is_ok() { REVIEW_LIFETIME } else { REVIEW_LIFETIME_REFUSED };
         *review = Some(Review { outcome: outcome.clone(), until: Instant::now() + lifetime });
         outcome
     }
 
-    async fn review(&self, token: &[u8]) -> Result<Arc<str>, ReviewError> {
+    async fn ask(&self, token: &[u8]) -> Result<Arc<str>, ReviewError> {
         // Nobody closes the semaphore.
         let _permit = self.asking.acquire().await.map_err(|error| ReviewError::Unavailable(error.to_string()))?;
         let unavailable = |reason: String| {

@@ -4,6 +4,7 @@
 //! half a second to five seconds apart, the farther the more attempts fail. Who would have to wait for longer is refused at
 //! once. A login that succeeds costs nothing.
 
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -18,10 +19,12 @@ use crate::limits::{
 /// What has failed lately, for as many users and sources as the limit says.
 pub(super) struct Throttle {
     failures: Mutex<Recent<Key, Failures>>,
+    names: RandomState,
 }
 
-/// Who has failed: a user of a source, or (without a user) a source.
-type Key = (Option<String>, IpAddr);
+/// Who has failed: a user of a source, or (without a user) a source. Of names, which may be long and are anybody's to choose,
+/// a hash is kept that nobody outside can compute.
+type Key = (Option<u64>, IpAddr);
 
 /// Failures of one key.
 #[derive(Debug, Clone, Copy)]
@@ -35,13 +38,13 @@ struct Failures {
 
 impl Throttle {
     pub(super) fn new() -> Self {
-        Self { failures: Mutex::new(Recent::new(FAILURE_SOURCES)) }
+        Self { failures: Mutex::new(Recent::new(FAILURE_SOURCES)), names: RandomState::new() }
     }
 
     /// When somebody may try to log in; `None`: not at all now.
     pub(super) fn turn(&self, user: &str, peer: IpAddr, now: Instant) -> Option<Instant> {
         let mut all = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        let [of_user, of_source] = keys(user, peer).map(|(key, free)| {
+        let [of_user, of_source] = self.keys(user, peer).map(|(key, free)| {
             let failures = all.get(&key).copied();
             failures.map_or(now, |failures| failures.turn(free, now))
         });
@@ -49,7 +52,7 @@ impl Throttle {
         if turn > now + FAILURE_PAUSE_MAX {
             return None;
         }
-        for (key, free) in keys(user, peer) {
+        for (key, free) in self.keys(user, peer) {
             if let Some(failures) = all.get(&key) {
                 failures.taken(free, turn, now);
             }
@@ -60,26 +63,43 @@ impl Throttle {
     /// A login has failed.
     pub(super) fn failed(&self, user: &str, peer: IpAddr, now: Instant) {
         let mut all = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        for (key, free) in keys(user, peer) {
+        for (key, free) in self.keys(user, peer) {
             match all.get(&key) {
                 Some(failures) => failures.add(free, now),
                 None => all.insert(key, Failures { count: 1.0, since: now, next: now }),
             }
         }
     }
-}
 
-/// What a login counts against, with the failures that are free in a minute.
-fn keys(user: &str, peer: IpAddr) -> [(Key, f64); 2] {
-    let source = source(peer);
-    [
-        ((Some(user.to_owned()), source), f64::from(FAILURES_PER_MINUTE)),
-        ((None, source), f64::from(FAILURES_PER_MINUTE_AND_SOURCE)),
-    ]
+    /// As [`Throttle::turn`], and counts the attempt as one that has failed, until it is known that it has not.
+    pub(super) fn attempt(&self, user: &str, peer: IpAddr, now: Instant) -> Option<Instant> {
+        let turn = self.turn(user, peer, now)?;
+        self.failed(user, peer, now);
+        Some(turn)
+    }
+
+    /// An attempt was none that counts.
+    pub(super) fn forgive(&self, user: &str, peer: IpAddr, now: Instant) {
+        let mut all = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        for (key, free) in self.keys(user, peer) {
+            if let Some(failures) = all.get(&key) {
+                (failures.count, failures.since) = ((failures.count(free, now) - 1.0).max(0.0), now);
+            }
+        }
+    }
+
+    /// What a login counts against, with the failures that are free in a minute.
+    fn keys(&self, user: &str, peer: IpAddr) -> [(Key, f64); 2] {
+        let source = source(peer);
+        [
+            ((Some(self.names.hash_one(user)), source), f64::from(FAILURES_PER_MINUTE)),
+            ((None, source), f64::from(FAILURES_PER_MINUTE_AND_SOURCE)),
+        ]
+    }
 }
 
 /// An address of IPv4, or the network of 64 bits that one of IPv6 is in: whoever has one such address has all of them.
-fn source(peer: IpAddr) -> IpAddr {
+pub(super) fn source(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address => address,
@@ -169,6 +189,18 @@ mod tests {
         let later = now + FAILURE_PAUSE_MAX;
         throttle.failed("bob", PEER, later);
         assert_eq!(throttle.turn("bob", PEER, later), Some(later + FAILURE_PAUSE_MIN), "one after the other again");
+    }
+
+    #[test]
+    fn attempts_count_before_they_end_and_those_that_were_right_do_not() {
+        let (throttle, now) = (Throttle::new(), Instant::now());
+        let at_once = std::iter::from_fn(|| throttle.attempt("bob", PEER, now)).take(1_000).count();
+        assert_eq!(at_once, 8, "none has ended yet");
+        let throttle = Throttle::new();
+        for _ in 0..1_000 {
+            assert_eq!(throttle.attempt("bob", PEER, now), Some(now));
+            throttle.forgive("bob", PEER, now);
+        }
     }
 
     #[test]

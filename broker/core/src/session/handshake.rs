@@ -97,6 +97,7 @@ impl Session {
     /// handshake.
     fn hang_up(&mut self, why: &str, out: &mut SessionOutput) {
         out.notices.push(Notice::from(why));
+        self.waiting = None;
         self.state = State::Closed;
     }
 
@@ -123,6 +124,9 @@ impl Session {
 
     /// Goes on with who it is, or refuses.
     pub(super) fn logged_in(&mut self, login: Option<LoggedIn>, out: &mut SessionOutput) {
+        if !matches!(self.state, State::Opening(Handshake::StartOk)) {
+            return;
+        }
         let Some(LoggedIn { identity, expires }) = login else {
             return self.refuse_login(out);
         };

@@ -499,7 +499,11 @@ impl Session {
     pub fn shut_down(&mut self, code: ReplyCode, text: &str, out: &mut SessionOutput) {
         match self.state {
             State::Running => self.close(Origin::none(0), code, text, out),
-            State::Opening(_) => self.state = State::Closed,
+            State::Opening(_) => {
+                // Whoever waits for the end of its login is not let in any more.
+                self.waiting = None;
+                self.state = State::Closed;
+            }
             State::Closing | State::Closed | State::Left => {}
         }
     }
@@ -605,6 +609,9 @@ impl Session {
                 State::Running => "the client sent nothing for three heartbeat intervals",
                 State::Closing | State::Closed | State::Left => "the client did not answer connection.close",
             }));
+            if matches!(self.state, State::Opening(_)) {
+                self.waiting = None;
+            }
             self.leave_queues(out);
             self.state = State::Closed;
         } else {

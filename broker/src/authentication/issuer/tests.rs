@@ -113,13 +113,16 @@ fn a_token_may_be_half_a_minute_too_early_for_our_clock() {
 }
 
 #[test]
-fn the_name_is_in_the_first_claim_that_has_one() {
+fn the_name_is_in_the_first_claim_that_is_there_and_in_no_other() {
     let (usual, own) = (issuer(""), issuer("username_claims = ['preferred_username', 'sub', 'account.name']"));
     let name = |issuer, changes| identity(issuer, changes).name().to_string();
     assert_eq!(name(&usual, json!({"preferred_username": "al"})), "alice");
     assert_eq!(name(&usual, json!({"sub": null, "client_id": "billing"})), "billing");
     assert_eq!(name(&own, json!({"preferred_username": "al"})), "al");
-    assert_eq!(name(&own, json!({"preferred_username": ""})), "alice");
+    for unusable in [json!(""), json!(5), json!("a\nb"), json!("a".repeat(256))] {
+        let refused = read(&own, json!({"preferred_username": unusable})).err();
+        assert_eq!(refused, Some(TokenError::NoName), "another claim may be somebody else's to choose");
+    }
     assert_eq!(name(&own, json!({"sub": null, "account": {"name": "inner"}})), "inner");
     let long = "a".repeat(256);
     for sub in [json!(null), json!(""), json!(5), json!(["alice"]), json!("a\nb"), json!(long)] {
