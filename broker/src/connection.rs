@@ -31,6 +31,7 @@ use crate::listener::InHandshake;
 use crate::metadata::Answer;
 use crate::node::Shared;
 use crate::random::random;
+use crate::rate::Rate;
 use crate::scratch::{self, with_scratch};
 use crate::shard::ShardMessage;
 use crate::statistics::connection::ConnectionFacts;
@@ -235,8 +236,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         match wake {
             Wake::Read(len) => {
                 self.facts.meter.received(len);
-                let rate = self.presence.opened.as_ref().and_then(|opened| opened.rate.as_ref());
-                self.paused_until = rate.and_then(|rate| rate.take(len, Instant::now()));
+                self.paused_until = self.rate().and_then(|rate| rate.take(len, Instant::now()));
                 self.read(len);
             }
             Wake::Wrote(len) => {
@@ -278,7 +278,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.is_paused() {
             self.session.excuse(now);
         } else {
-            self.paused_until = None;
+            // Another one of the user's connections may have been first.
+            self.paused_until = self.rate().and_then(|rate| rate.empty_until(Instant::now()));
         }
         let most = self.read_bytes();
         let Self { stream, output, written, unflushed, partial, taken, .. } = self;
@@ -369,7 +370,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// How much may be read now; `None`: nothing. At the hard stop of memory nobody brings much before it is known what.
     fn read_bytes(&self) -> Option<usize> {
         let most = if self.alarms.borrow().is_hard_stop() { HARD_STOP_READ_BYTES } else { READ_BYTES };
-        (self.has_room() && self.session.is_reading() && !self.is_paused()).then_some(most)
+        // Not much more than the user has left, so that many connections that read at once do not read much more together.
+        let left = self.rate().map_or(most, |rate| rate.left(Instant::now()).max(HARD_STOP_READ_BYTES));
+        (self.has_room() && self.session.is_reading() && !self.is_paused()).then_some(most.min(left))
+    }
+
+    /// How fast the user's connections are read, if that is limited.
+    fn rate(&self) -> Option<&Rate> {
+        self.presence.opened.as_ref()?.rate.as_deref()
     }
 
     fn is_paused(&self) -> bool {

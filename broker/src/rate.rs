@@ -20,13 +20,35 @@ impl Rate {
     }
 
     /// Octets were read; answers until when no more may be. What is read together may be more than is there: it is made up
-    /// for before the next read.
+    /// for before the next read, as far as that takes no longer than [`DEBT`].
     pub(crate) fn take(&self, octets: usize, now: Instant) -> Option<Instant> {
-        const CAPACITY: Duration = Duration::from_secs(1);
         let mut full = self.full.lock().unwrap_or_else(PoisonError::into_inner);
-        *full = (*full).max(now) + Duration::from_secs_f64(octets as f64 / self.per_second as f64);
-        full.checked_sub(CAPACITY).filter(|empty_until| *empty_until > now)
+        let taken = (*full).max(now) + Duration::from_secs_f64(octets as f64 / self.per_second as f64);
+        *full = taken.min(now + CAPACITY + DEBT);
+        empty_until(*full, now)
     }
+
+    /// Until when nothing may be read, if it is empty.
+    pub(crate) fn empty_until(&self, now: Instant) -> Option<Instant> {
+        empty_until(*self.full.lock().unwrap_or_else(PoisonError::into_inner), now)
+    }
+
+    /// Octets that are there.
+    pub(crate) fn left(&self, now: Instant) -> usize {
+        let full = *self.full.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = CAPACITY.saturating_sub(full.saturating_duration_since(now));
+        (left.as_secs_f64() * self.per_second as f64) as usize
+    }
+}
+
+/// What is saved at most.
+const CAPACITY: Duration = Duration::from_secs(1);
+
+/// For no longer are the user's connections not read: what they have to say beside messages, or that they are gone, is heard.
+const DEBT: Duration = Duration::from_secs(2);
+
+fn empty_until(full: Instant, now: Instant) -> Option<Instant> {
+    full.checked_sub(CAPACITY).filter(|empty_until| *empty_until > now)
 }
 
 #[cfg(test)]
@@ -49,5 +71,16 @@ mod tests {
         let later = now + Duration::from_secs(3_600);
         assert_eq!(rate.take(1_000, later), None);
         assert!(rate.take(1, later).is_some(), "what was not used is not saved for ever");
+    }
+
+    #[test]
+    fn whatever_is_read_at_once_nobody_is_silenced_for_longer_than_two_seconds() {
+        let now = Instant::now();
+        let rate = Rate::new(64 << 10, now);
+        assert_eq!((rate.left(now), rate.empty_until(now)), (64 << 10, None));
+        let waits = (0..1_000).filter_map(|_| rate.take(128 << 10, now));
+        assert!(waits.into_iter().all(|until| until <= now + DEBT));
+        assert_eq!((rate.left(now), rate.empty_until(now)), (0, Some(now + DEBT)));
+        assert_eq!(rate.left(now + DEBT + CAPACITY / 2), 32 << 10);
     }
 }
