@@ -1,5 +1,6 @@
 //! What has been done with a queue, as counts: for people and programs that watch the broker, and for no rule.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 
 use super::{DeadLettering, Delivery, ForwardReason, Queue, QueueKind};
@@ -108,12 +109,16 @@ pub struct QueueSample {
     pub stalled_ms: u64,
 }
 
-/// The counters of one queue, and what they were when it was first used since the last sample.
+/// What was done with one queue; nothing is kept of one that has not been used since the process started, for most of
+/// many queues are idle.
 #[derive(Debug, Default)]
-pub(super) struct Activity {
-    pub(super) counters: QueueCounters,
+pub(super) struct Activity(Option<Box<Figures>>);
+
+#[derive(Debug, Default)]
+struct Figures {
+    counters: QueueCounters,
     /// When it last did something: wall-clock milliseconds since the Unix epoch; 0: not since the process started.
-    pub(super) worked_ms: u64,
+    worked_ms: u64,
     /// For how long its messages have waited for consumers that could not take them, until `stalled_since`.
     stalled_ms: u64,
     /// Since when they do; 0: they do not.
@@ -132,6 +137,32 @@ pub(super) struct Standing {
 }
 
 impl Activity {
+    pub(super) fn counters(&self) -> QueueCounters {
+        self.0.as_ref().map_or_else(QueueCounters::default, |figures| figures.counters)
+    }
+
+    #[inline]
+    pub(super) fn counters_mut(&mut self) -> &mut QueueCounters {
+        &mut self.figures().counters
+    }
+
+    /// When it last did something: wall-clock milliseconds since the Unix epoch.
+    pub(super) fn worked_ms(&self) -> Option<u64> {
+        self.0.as_ref().map(|figures| figures.worked_ms).filter(|at| *at > 0)
+    }
+
+    /// Octets that it takes beside the queue.
+    pub(super) fn memory_bytes(&self) -> u64 {
+        self.0.as_ref().map_or(0, |_| size_of::<Figures>() as u64)
+    }
+
+    #[inline]
+    fn figures(&mut self) -> &mut Figures {
+        self.0.get_or_insert_default()
+    }
+}
+
+impl Figures {
     /// It is so late, and messages wait for consumers to have room, or they do not.
     fn stalled(&mut self, stalled: bool, now_ms: u64) {
         self.worked_ms = now_ms;
@@ -160,7 +191,7 @@ impl Queue {
 
     /// Counts what became of a get.
     pub(super) fn count_got(&mut self, got: Option<&Delivery>, no_ack: bool) {
-        let counters = &mut self.activity.counters;
+        let counters = self.activity.counters_mut();
         match got {
             None => counters.get_empty += 1,
             Some(_) if no_ack => counters.got_no_ack += 1,
@@ -172,30 +203,31 @@ impl Queue {
     /// The queue has worked.
     pub(super) fn note_work(&mut self, now_ms: u64) {
         let stalled = self.is_stalled();
-        self.activity.stalled(stalled, now_ms);
+        self.activity.figures().stalled(stalled, now_ms);
     }
 
     /// It is about to be used: remembers what it was like, if that is the first time since the last sample.
     #[inline]
     pub(super) fn note(&mut self, used: &mut BTreeMap<QueueId, Standing>, now_ms: u64) {
-        if !self.activity.is_noted {
-            self.activity.is_noted = true;
+        let figures = self.activity.figures();
+        if !figures.is_noted {
+            figures.is_noted = true;
             used.insert(self.id, self.standing(now_ms));
         }
     }
 
     fn standing(&self, now_ms: u64) -> Standing {
         Standing {
-            counters: self.activity.counters,
+            counters: self.activity.counters(),
             ready: self.ready(),
             unacked: self.unacked(),
-            stalled_ms: self.activity.stalled_until(now_ms),
+            stalled_ms: self.activity.0.as_ref().map_or(0, |figures| figures.stalled_until(now_ms)),
         }
     }
 
     /// What has happened since it was like that.
     pub(super) fn sample(&mut self, before: &Standing, now_ms: u64) -> QueueSample {
-        self.activity.is_noted = false;
+        self.activity.figures().is_noted = false;
         let now = self.standing(now_ms);
         QueueSample {
             queue: self.id,

@@ -267,7 +267,7 @@ impl Queue {
             taken: Taken::default(),
         };
         let stop = self.store.hand_out(now_ms, &mut turn, done);
-        turn.taken.count(&mut self.activity.counters);
+        turn.taken.count(self.activity.counters_mut());
         stop
     }
 

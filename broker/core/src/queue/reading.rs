@@ -62,7 +62,7 @@ impl Queue {
                 message,
             };
             occasion.out.tell(key.connection, Event::Deliver(key, delivery));
-            self.activity.counters.delivered += 1;
+            self.activity.counters_mut().delivered += 1;
         }
     }
 
@@ -75,7 +75,7 @@ impl Queue {
         for (number, count) in ranges.iter().filter_map(|range| stream.readers.settled(*range)) {
             let released = self.holders.release_many(number, count, holder);
             if settlement == Settlement::Done {
-                self.activity.counters.acknowledged += u64::from(released);
+                self.activity.counters_mut().acknowledged += u64::from(released);
             }
         }
     }

@@ -62,7 +62,7 @@ impl Queue {
                 }
             });
         }
-        self.activity.counters.acknowledged += acknowledged;
+        self.activity.counters_mut().acknowledged += acknowledged;
     }
 
     fn settle_plainly(
@@ -89,7 +89,7 @@ impl Queue {
             }
         }
         if settlement == Settlement::Done {
-            self.activity.counters.acknowledged += finished;
+            self.activity.counters_mut().acknowledged += finished;
         }
     }
 

@@ -368,7 +368,7 @@ impl Shard {
                     last = index;
                     message = publishes.next_if(same);
                 }
-                queue.activity.counters.published += u64::from(last - first) + 1;
+                queue.activity.counters_mut().published += u64::from(last - first) + 1;
                 if !self.done.is_empty() {
                     self.log_settled(id);
                 }
@@ -452,7 +452,7 @@ impl Shard {
         }
         queue.deadline.map(|at| self.deadlines.remove(&(at, id)));
         self.used.remove(&id);
-        self.gone[queue.settings.kind as usize].add(&queue.activity.counters);
+        self.gone[queue.settings.kind as usize].add(&queue.activity.counters());
         self.window.give_back(queue.rules.as_ref().map_or(0, |rules| rules.dead.window_bytes()));
         if queue.settings.logged {
             self.log_own(|commands| command::encode_delete(id, commands));

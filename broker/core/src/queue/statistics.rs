@@ -210,7 +210,7 @@ impl Queue {
         summary.bytes += stream_bytes.unwrap_or_else(|| self.store.live_bytes());
         summary.memory_messages += in_memory.messages;
         summary.memory_bytes += in_memory.bytes;
-        summary.kinds[self.settings.kind as usize].add(&self.activity.counters);
+        summary.kinds[self.settings.kind as usize].add(&self.activity.counters());
     }
 
     fn statistics(&mut self, filter: &QueueFilter, source: &mut Source<'_>) -> QueueStatistics {
@@ -227,14 +227,14 @@ impl Queue {
             bytes: stream_bytes.unwrap_or_else(|| self.store.live_bytes()),
             memory_messages: in_memory.messages,
             memory_bytes: in_memory.bytes,
-            memory: size_of::<Self>() as u64 + self.store.memory_bytes(),
+            memory: size_of::<Self>() as u64 + self.activity.memory_bytes() + self.store.memory_bytes(),
             consumer_count,
             has_capacity: consumer_count > 0 && !self.is_stalled(),
             single_active: self.holders.single_active(),
             exclusive_consumer: self.holders.exclusive_consumer(),
             head_timestamp: self.head_timestamp(filter.reads_heads, source),
-            worked_ms: Some(self.activity.worked_ms).filter(|at| *at > 0),
-            counters: self.activity.counters,
+            worked_ms: self.activity.worked_ms(),
+            counters: self.activity.counters(),
             consumers: if filter.consumers { self.holders.statistics().collect() } else { Vec::new() },
         }
     }
