@@ -129,7 +129,7 @@ impl Shard {
         let timed = self.queues.values().filter(|queue| queue.rules.is_some() || queue.stream.is_some());
         let timed: Vec<QueueId> = timed.map(|queue| queue.id).collect();
         for id in timed {
-            self.with(id, around, |queue, occasion| queue.used(occasion.now_ms));
+            self.visit::<false, _>(id, around, |queue, occasion| queue.used(occasion.now_ms));
         }
     }
 
@@ -239,7 +239,7 @@ impl Shard {
             }
             ShardInput::Get { queue, holder, no_ack } => self.get(queue, holder, no_ack, around),
             ShardInput::Count { queue, connection } => {
-                let counts = self.with(queue, around, |queue, occasion| {
+                let counts = self.visit::<false, _>(queue, around, |queue, occasion| {
                     queue.used(occasion.now_ms);
                     (queue.ready(), queue.holders.consumer_count() as u64)
                 });
@@ -284,14 +284,28 @@ impl Shard {
         around: &mut Surroundings<'_>,
         work: impl FnOnce(&mut Queue, &mut Occasion<'_>) -> R,
     ) -> Option<R> {
+        self.visit::<true, R>(id, around, work)
+    }
+
+    /// As [`Self::with`]. If that is no `USE` of the queue, its statistics stay as they are, and take no memory.
+    fn visit<const USE: bool, R>(
+        &mut self,
+        id: QueueId,
+        around: &mut Surroundings<'_>,
+        work: impl FnOnce(&mut Queue, &mut Occasion<'_>) -> R,
+    ) -> Option<R> {
         let queue = self.queues.get_mut(&id)?;
-        queue.note(&mut self.used, self.now_ms);
+        if USE {
+            queue.note(&mut self.used, self.now_ms);
+        }
         let source = Source { recent: &mut self.recent, bodies: around.bodies };
         let mut occasion =
             Occasion { now_ms: self.now_ms, source, out: around.out, done: &mut self.done, window: &mut self.window };
         let result = work(queue, &mut occasion);
         queue.dispatch(&mut occasion);
-        queue.note_work(self.now_ms);
+        if USE {
+            queue.note_work(self.now_ms);
+        }
         let deadline = queue.next_deadline();
         if deadline != queue.deadline {
             let before = core::mem::replace(&mut queue.deadline, deadline);
@@ -429,7 +443,7 @@ impl Shard {
             }
         }
         self.queues.insert(id, Box::new(Queue::new(id, settings, self.now_ms)));
-        self.with(id, around, |_, _| ());
+        self.visit::<false, _>(id, around, |_, _| ());
     }
 
     /// Why a queue is not deleted on these conditions.

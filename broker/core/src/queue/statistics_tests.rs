@@ -190,6 +190,8 @@ fn the_time_for_which_messages_wait_for_consumers_is_counted() {
 #[test]
 fn a_queue_says_when_it_last_worked() {
     let mut world = World::with_queue(true, false);
+    assert_eq!(statistics(&mut world).worked_ms, None, "it has done nothing yet");
+    put(&mut world, &["a"], false);
     assert_eq!(statistics(&mut world).worked_ms, Some(NOW));
     world.tick(NOW + 5_000);
     statistics(&mut world);
@@ -218,4 +220,15 @@ fn messages_that_die_are_counted_once_by_kind_strategy_and_reason() {
     assert_eq!(all, [1, 1, 0, 0]);
     assert_eq!(deaths.of(QueueKind::Quorum, DeadLettering::None, ForwardReason::Rejected), 0);
     assert_eq!(deaths.of(QueueKind::Classic, DeadLettering::AtLeastOnce, ForwardReason::Rejected), 0);
+}
+
+#[test]
+fn queues_that_were_only_declared_are_in_no_sample() {
+    let mut world = World::with_queue(true, false);
+    assert_eq!(world.shard.sample(), [], "it was made");
+    world.put(ShardInput::Count { queue: QUEUE, connection: ConnectionId(7) });
+    world.commit();
+    assert_eq!(world.shard.sample(), [], "it was declared again");
+    put(&mut world, &["a"], false);
+    assert_eq!(world.shard.sample().len(), 1);
 }
