@@ -1,29 +1,30 @@
 //! One socket: octets to the session and back, its inputs to the shards, their events to it.
 
+mod presence;
+mod socket;
+
 use std::future::poll_fn;
-use std::io;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{oneshot, watch};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::{debug, error, info};
 use warren_amqp::ReplyCode;
 use warren_core::queue::ShardInput;
-use warren_core::session::{Census, Claim, LoggedIn, MetadataRequest, Notice, Session, SessionOutput, World};
-use warren_core::topology::{Action, Identity, OpenConnections, Request};
+use warren_core::session::{Claim, LoggedIn, MetadataRequest, Notice, Session, SessionOutput, World};
+use warren_core::topology::{Action, Identity, Request};
 use warren_core::{ConnectionId, Exception};
 
 use crate::alarms::AlarmSet;
 use crate::audit;
 use crate::authentication::{Authenticated, Credentials, LoginError};
-use crate::connections::{Connections, Mailbox, Opened, Post};
+use crate::connections::{Mailbox, Order, Post};
 use crate::limits::{
     FAREWELL_TIMEOUT, HARD_STOP_READ_BYTES, PARTIAL_SLACK_BYTES, READ_BYTES, SEND_TIMEOUT, UNSENT_BYTES,
 };
@@ -35,6 +36,8 @@ use crate::rate::Rate;
 use crate::scratch::{self, with_scratch};
 use crate::shard::ShardMessage;
 use crate::statistics::connection::ConnectionFacts;
+use presence::Presence;
+use socket::{Passed, Socket};
 
 /// Serves a connection until it ends, and cleans up whatever way it ends.
 pub(crate) async fn serve<S>(facts: ConnectionFacts, stream: S, handshake: InHandshake)
@@ -66,7 +69,7 @@ async fn give_back(connection: ConnectionId, shared: &Shared) {
 }
 
 struct Connection<S> {
-    stream: S,
+    socket: Socket<S>,
     facts: Arc<ConnectionFacts>,
     shared: Arc<Shared>,
     session: Session,
@@ -80,17 +83,11 @@ struct Connection<S> {
     /// The client has published: at the hard stop of memory it is not read.
     publishes: bool,
     output: SessionOutput,
-    /// How much of `output.octets` has been written.
-    written: usize,
-    /// Some of that may still be in the stream: TLS has a buffer.
-    unflushed: bool,
     /// Octets read; the session has taken those before `taken`.
     partial: Vec<u8>,
     taken: usize,
     /// The session stopped reading, so `partial` may hold whole frames.
     held: bool,
-    /// When the client's socket has to have taken something.
-    send_deadline: Option<Instant>,
     /// The user has sent too much: until then it is not read.
     paused_until: Option<Instant>,
     /// Fires at the next deadline or before, so that it need not be set anew each time a deadline moves.
@@ -101,84 +98,16 @@ struct Connection<S> {
     presence: Presence,
 }
 
-/// What a connection counts for in the node's gauges; given back when it ends, however it ends.
-struct Presence {
-    shared: Arc<Shared>,
-    /// Until it opens a virtual host.
-    handshake: Option<InHandshake>,
-    /// From when it opens a virtual host until it is closed.
-    opened: Option<Opened>,
-    channels: usize,
-    publishers: usize,
-    facts: Arc<ConnectionFacts>,
-}
-
-impl Presence {
-    fn new(handshake: InHandshake, facts: Arc<ConnectionFacts>) -> Self {
-        let shared = Arc::clone(handshake.node());
-        shared.metrics.connections_opened.inc();
-        Self { shared, facts, handshake: Some(handshake), opened: None, channels: 0, publishers: 0 }
-    }
-
-    fn update(&mut self, in_handshake: bool, channels: usize, publishers: usize) {
-        if publishers != self.publishers {
-            self.shared.metrics.publishers.add(publishers as i64 - self.publishers as i64);
-            self.publishers = publishers;
-        }
-        if channels != self.channels {
-            self.shared.metrics.channels.add(channels as i64 - self.channels as i64);
-            self.channels = channels;
-        }
-        if !in_handshake {
-            self.handshake = None;
-        }
-    }
-}
-
-impl Census for Presence {
-    fn open_connection(
-        &mut self,
-        user: &str,
-        vhost: &str,
-        check: &mut dyn FnMut(OpenConnections) -> Result<(), Exception>,
-    ) -> Result<(), Exception> {
-        self.opened = Some(Connections::open(&self.shared.connections, user, vhost, check)?);
-        Ok(())
-    }
-
-    fn open_channel(
-        &mut self,
-        own: usize,
-        check: &mut dyn FnMut(usize) -> Result<(), Exception>,
-    ) -> Result<(), Exception> {
-        match &mut self.opened {
-            Some(opened) => opened.open_channel(own, check),
-            // A session opens its virtual host before any channel.
-            None => check(own),
-        }
-    }
-}
-
-impl Drop for Presence {
-    fn drop(&mut self) {
-        self.update(false, 0, 0);
-        self.shared.metrics.connection_ended(&self.facts.meter.read());
-    }
-}
-
 /// Why the task woke.
 enum Wake {
-    /// So many octets are in the scratch buffer, behind the partial ones.
-    Read(usize),
-    Wrote(usize),
+    Socket(Passed),
     Post(Post),
+    Orders(Vec<Order>),
     Answer(Answer),
     Login(Result<Authenticated, LoginError>),
     Deadline,
     Alarm,
     Stopping,
-    /// The socket is of no use any more.
-    Lost(io::Error),
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -195,7 +124,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 .with_certified_user(facts.tls.as_ref().and_then(|tls| tls.certified_user.clone())),
             presence: Presence::new(handshake, Arc::clone(&facts)),
             stopping: shared.stopping(),
-            stream,
+            socket: Socket::new(stream),
             facts,
             shared,
             mailbox,
@@ -203,12 +132,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             login: None,
             user: None,
             output: SessionOutput::default(),
-            written: 0,
-            unflushed: false,
             partial: Vec::new(),
             taken: 0,
             held: false,
-            send_deadline: None,
             paused_until: None,
             timer: Box::pin(sleep_until(Instant::now())),
             told_to_stop: false,
@@ -234,17 +160,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Acts on what woke the task; false ends the connection.
     fn wake(&mut self, wake: Wake) -> bool {
         match wake {
-            Wake::Read(len) => {
-                self.facts.meter.received(len);
-                self.paused_until = self.rate().and_then(|rate| rate.take(len, Instant::now()));
-                self.read(len);
-            }
-            Wake::Wrote(len) => {
-                self.facts.meter.sent(len);
-                self.wrote(len);
-                self.facts.meter.leaves(self.unsent());
-            }
+            Wake::Socket(passed) => return self.passed(passed),
             Wake::Post(post) => self.take_posts(post),
+            Wake::Orders(orders) => orders.into_iter().for_each(|order| self.obey(order)),
             Wake::Answer(answer) => {
                 self.answer = None;
                 self.session.metadata_answered(answer, &mut self.output);
@@ -263,7 +181,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let text = "broker forced connection closure with reason 'shutdown'";
                 self.session.shut_down(ReplyCode::ConnectionForced, text, &mut self.output);
             }
-            Wake::Lost(error) => {
+        }
+        true
+    }
+
+    /// Acts on what happened to the socket; false ends the connection.
+    fn passed(&mut self, passed: Passed) -> bool {
+        match passed {
+            Passed::Read(len) => {
+                self.facts.meter.received(len);
+                self.paused_until = self.rate().and_then(|rate| rate.take(len, Instant::now()));
+                self.read(len);
+            }
+            Passed::Wrote(len) => {
+                self.facts.meter.sent(len);
+                if self.socket.wrote(len, &mut self.output.octets) {
+                    self.session.flushed(&mut self.output);
+                }
+                self.facts.meter.leaves(self.unsent());
+            }
+            Passed::Lost(error) => {
                 debug!(%error, "the socket is lost");
                 return false;
             }
@@ -282,51 +219,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.paused_until = self.rate().and_then(|rate| rate.empty_until(Instant::now()));
         }
         let most = self.read_bytes();
-        let Self { stream, output, written, unflushed, partial, taken, .. } = self;
-        let (unsent, read) = (&output.octets[*written..], most.map(|most| (&partial[*taken..], most)));
-        let socket = poll_fn(|context| poll_socket(stream, unsent, unflushed, read, context));
-        if let Some(wake) = socket.now_or_never() {
-            return self.wake(wake);
-        }
-        if self.send_deadline.is_some_and(|deadline| deadline <= Instant::now()) {
-            info!("the client does not read; closing");
+        let Self { socket, output, partial, taken, .. } = self;
+        let reading = most.map(|most| (&partial[*taken..], most));
+        let passed = poll_fn(|context| socket.poll(&output.octets, reading, context)).now_or_never();
+        let looked = passed.is_some();
+        if passed.is_some_and(|passed| !self.passed(passed)) {
             return false;
         }
-        self.session.tick(self.shared.now(), &mut self.output);
+        if self.socket.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+            info!("the client does not read, or next to nothing; closing");
+            return false;
+        }
+        if !looked {
+            self.session.tick(self.shared.now(), &mut self.output);
+        }
         true
     }
 
     fn unsent(&self) -> usize {
-        self.output.octets.len() - self.written
+        self.socket.unsent(&self.output.octets)
     }
 
     async fn wait(&mut self) -> Wake {
-        if let Some(wake) = self.write_now() {
-            return wake;
+        if let Some(passed) = self.write_now() {
+            return Wake::Socket(passed);
         }
         let deadline = self.deadline();
         if let Some(deadline) = deadline.filter(|at| *at < self.timer.deadline() || self.timer.is_elapsed()) {
             self.timer.as_mut().reset(deadline);
         }
         let (has_room, most, hears) = (self.has_room(), self.read_bytes(), !self.told_to_stop);
-        let Self {
-            stream,
-            mailbox,
-            answer,
-            login,
-            stopping,
-            alarms,
-            output,
-            written,
-            unflushed,
-            partial,
-            taken,
-            timer,
-            ..
-        } = self;
-        let (unsent, read) = (&output.octets[*written..], most.map(|most| (&partial[*taken..], most)));
+        let Self { socket, mailbox, answer, login, stopping, alarms, output, partial, taken, timer, .. } = self;
+        let reading = most.map(|most| (&partial[*taken..], most));
         tokio::select! {
-            wake = poll_fn(|context| poll_socket(stream, unsent, unflushed, read, context)) => wake,
+            passed = poll_fn(|context| socket.poll(&output.octets, reading, context)) => Wake::Socket(passed),
+            orders = poll_fn(|context| mailbox.orders.poll_take(context)) => Wake::Orders(orders),
             Some(post) = mailbox.posts.recv(), if has_room => Wake::Post(post),
             answer = async { answer.as_mut()?.await.ok() }, if answer.is_some() => {
                 Wake::Answer(answer.unwrap_or_else(|| Err(stopped())))
@@ -338,19 +265,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// Sends what there is to send, without setting up anything to wait for; `None`: the socket takes nothing now.
-    fn write_now(&mut self) -> Option<Wake> {
+    /// Sends what there is to send; `None`: the socket takes nothing now.
+    fn write_now(&mut self) -> Option<Passed> {
         if self.unsent() == 0 {
             return None;
         }
-        let Self { stream, output, written, .. } = self;
-        let unsent = &output.octets[*written..];
-        let wake = poll_fn(|context| poll_write(stream, unsent, context)).now_or_never();
-        if wake.is_none() {
+        let passed = self.socket.write_now(&self.output.octets);
+        if passed.is_none() {
             self.facts.meter.leaves(self.unsent());
-            self.send_deadline.get_or_insert_with(|| Instant::now() + SEND_TIMEOUT);
         }
-        wake
+        passed
     }
 
     /// The earlier of the session's deadline and the socket's.
@@ -359,7 +283,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let origin = Instant::from_std(self.shared.started);
             origin + Duration::from_millis(at.0)
         });
-        session.into_iter().chain(self.send_deadline).chain(self.paused_until).min()
+        session.into_iter().chain(self.socket.deadline()).chain(self.paused_until).min()
     }
 
     /// True while the client takes what it is sent.
@@ -420,21 +344,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    fn wrote(&mut self, len: usize) {
-        self.written += len;
-        self.unflushed = true;
-        self.send_deadline = None;
-        if self.unsent() == 0 {
-            self.written = 0;
-            self.output.octets.clear();
-            self.session.flushed(&mut self.output);
-        } else if self.written >= UNSENT_BYTES {
-            // A client that is always a little behind never lets the buffer run empty.
-            self.output.octets.drain(..self.written);
-            self.written = 0;
-        }
-    }
-
     /// Takes in all that was sent, so that one write serves many.
     fn take_posts(&mut self, first: Post) {
         let mut next = Some(first);
@@ -449,17 +358,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     self.mailbox.waiting.taken(&reply);
                     self.session.direct_reply(&reply, &mut self.output);
                 }
-                Post::Close(reason) => {
-                    self.session.shut_down(ReplyCode::ConnectionForced, &reason, &mut self.output);
-                }
-                Post::Ended(ended) => self.session.deleted(&ended.users, &ended.vhosts, &mut self.output),
-                Post::Describe(reply) => {
-                    self.count_exchanges();
-                    // Whoever asked may have stopped waiting.
-                    let _ = reply.send(self.session.statistics());
-                }
             }
             next = if self.has_room() { self.mailbox.posts.try_recv().ok() } else { None };
+        }
+    }
+
+    fn obey(&mut self, order: Order) {
+        match order {
+            Order::Close(reason) => {
+                self.session.shut_down(ReplyCode::ConnectionForced, &reason, &mut self.output);
+            }
+            Order::Ended(ended) => self.session.deleted(&ended.users, &ended.vhosts, &mut self.output),
+            Order::Describe(reply) => {
+                self.count_exchanges();
+                // Whoever asked may have stopped waiting.
+                let _ = reply.send(self.session.statistics());
+            }
         }
     }
 
@@ -553,6 +467,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let in_handshake = !self.session.is_open() && !self.session.is_closed();
         self.presence.update(in_handshake, self.session.channel_count(), self.session.publisher_count());
         if self.session.is_closed() {
+            // Who has asked for the end may want to read it, also on a slow link.
+            let patience = if self.session.has_client_left() { SEND_TIMEOUT } else { FAREWELL_TIMEOUT };
+            self.socket.finish_within(patience);
             // Before the client reads that it is closed: it may open another one then.
             self.presence.opened = None;
         } else if let Some(opened) = &mut self.presence.opened {
@@ -576,18 +493,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             drop(self.shared.metadata.request(request));
         }
         self.count();
-        if client_closes {
-            let _ = timeout(FAREWELL_TIMEOUT, end_of(&mut self.stream)).await;
-        }
-        // TLS says goodbye; the client may be gone.
-        let _ = timeout(FAREWELL_TIMEOUT, self.stream.shutdown()).await;
+        self.socket.close(client_closes).await;
     }
-}
-
-/// Waits until the client closes its side, as RabbitMQ does: clients tell the end that they asked for from one that
-/// surprises them by who closes first. That side's port also stays in use for a while.
-async fn end_of<S: AsyncRead + Unpin>(stream: &mut S) {
-    while stream.read(&mut [0; 64]).await.is_ok_and(|len| len > 0) {}
 }
 
 /// Logs why the session ended something. `claimed`: who the client said it is, for as long as that is not known to be so.
@@ -621,54 +528,6 @@ fn receive(
         census: presence,
     };
     session.receive(&mut world, octets, output)
-}
-
-/// Writes what can be written, else reads what can be read. `unflushed`: the stream may hold something back that was
-/// written. `read`: the octets that the read ones belong behind, and how many may be read at most; `None`: do not read.
-fn poll_socket<S: AsyncRead + AsyncWrite + Unpin>(
-    stream: &mut S,
-    unsent: &[u8],
-    unflushed: &mut bool,
-    read: Option<(&[u8], usize)>,
-    context: &mut Context<'_>,
-) -> Poll<Wake> {
-    if !unsent.is_empty()
-        && let Poll::Ready(wake) = poll_write(stream, unsent, context)
-    {
-        return Poll::Ready(wake);
-    }
-    if unsent.is_empty() && *unflushed {
-        match Pin::new(&mut *stream).poll_flush(context) {
-            Poll::Ready(Ok(())) => *unflushed = false,
-            Poll::Ready(Err(error)) => return Poll::Ready(Wake::Lost(error)),
-            Poll::Pending => {}
-        }
-    }
-    let Some((partial, most)) = read else { return Poll::Pending };
-    let read = with_scratch(|scratch| {
-        let (front, room) = scratch.split_at_mut(partial.len());
-        let len = most.min(room.len());
-        let mut buffer = ReadBuf::new(&mut room[..len]);
-        let result = ready!(Pin::new(stream).poll_read(context, &mut buffer));
-        let len = buffer.filled().len();
-        if len > 0 {
-            front.copy_from_slice(partial);
-        }
-        Poll::Ready(result.map(|()| len))
-    });
-    Poll::Ready(match ready!(read) {
-        Ok(0) => Wake::Lost(io::ErrorKind::UnexpectedEof.into()),
-        Ok(len) => Wake::Read(len),
-        Err(error) => Wake::Lost(error),
-    })
-}
-
-fn poll_write<S: AsyncWrite + Unpin>(stream: &mut S, unsent: &[u8], context: &mut Context<'_>) -> Poll<Wake> {
-    Pin::new(stream).poll_write(context, unsent).map(|result| match result {
-        Ok(0) => Wake::Lost(io::ErrorKind::WriteZero.into()),
-        Ok(len) => Wake::Wrote(len),
-        Err(error) => Wake::Lost(error),
-    })
 }
 
 /// The answer of a metadata task that is no more.

@@ -1,42 +1,31 @@
 //! Who is connected: where a shard's events and direct replies go.
 
+mod orders;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::debug;
 use warren_core::queue::Event;
-use warren_core::session::{DirectReply, ReplyAddress, SessionStatistics};
+use warren_core::session::{DirectReply, ReplyAddress};
 use warren_core::topology::OpenConnections;
 use warren_core::{ConnectionId, Exception, ShardId};
 
 use crate::limits::REPLY_BYTES;
 use crate::rate::Rate;
 use crate::statistics::connection::ConnectionFacts;
+pub(crate) use orders::{Ended, Order, Orders};
 
-/// What a connection is sent.
+/// What a connection is sent, and takes when its client has read enough of what came before.
 #[derive(Debug)]
 pub(crate) enum Post {
     /// Events of one shard, in order.
     Events(ShardId, Vec<Event>),
     /// A reply of another connection, or of its own.
     Reply(Box<DirectReply>),
-    /// Say what you are like.
-    Describe(oneshot::Sender<SessionStatistics>),
-    /// Say goodbye: somebody closes it, for that reason.
-    Close(String),
-    /// Close, if you are concerned.
-    Ended(Arc<Ended>),
-}
-
-/// Users and virtual hosts that are no more.
-#[derive(Debug, Default)]
-pub(crate) struct Ended {
-    pub(crate) users: Vec<Arc<str>>,
-    pub(crate) vhosts: Vec<Arc<str>>,
 }
 
 /// The live connections. Channels to them are unbounded because what goes through them is not: deliveries are bounded
@@ -77,6 +66,7 @@ pub(crate) struct Opened {
 #[derive(Debug)]
 struct Peer {
     posts: UnboundedSender<Post>,
+    orders: Arc<Orders>,
     waiting: WaitingReplies,
     /// `None`: it is the node itself.
     facts: Option<Arc<ConnectionFacts>>,
@@ -86,6 +76,7 @@ struct Peer {
 #[derive(Debug)]
 pub(crate) struct Mailbox {
     pub(crate) posts: UnboundedReceiver<Post>,
+    pub(crate) orders: Arc<Orders>,
     pub(crate) waiting: WaitingReplies,
 }
 
@@ -123,10 +114,10 @@ impl Connections {
     /// A connection that is there from now on.
     pub(crate) fn insert(&self, connection: ConnectionId, facts: Option<Arc<ConnectionFacts>>) -> Mailbox {
         let (sender, posts) = unbounded_channel();
-        let waiting = WaitingReplies::default();
-        let peer = Peer { posts: sender, waiting: waiting.clone(), facts };
+        let (orders, waiting) = (Arc::<Orders>::default(), WaitingReplies::default());
+        let peer = Peer { posts: sender, orders: Arc::clone(&orders), waiting: waiting.clone(), facts };
         self.live.write().unwrap_or_else(PoisonError::into_inner).insert(connection, peer);
-        Mailbox { posts, waiting }
+        Mailbox { posts, orders, waiting }
     }
 
     pub(crate) fn remove(&self, connection: ConnectionId) {
@@ -145,10 +136,10 @@ impl Connections {
         }
     }
 
-    /// Sends a connection something, if it is still there.
-    pub(crate) fn send(&self, connection: ConnectionId, post: Post) {
+    /// Tells a client's connection to do something, if it is still there.
+    pub(crate) fn order(&self, connection: ConnectionId, order: Order) {
         if let Some(peer) = self.live.read().unwrap_or_else(PoisonError::into_inner).get(&connection) {
-            let _ = peer.posts.send(post);
+            peer.orders.give(order);
         }
     }
 
@@ -158,14 +149,16 @@ impl Connections {
         live.values().filter_map(|peer| peer.facts.clone()).collect()
     }
 
-    /// Tells all connections what is no more.
+    /// Tells all clients' connections what is no more.
     pub(crate) fn ended(&self, ended: Ended) {
         if ended.users.is_empty() && ended.vhosts.is_empty() {
             return;
         }
         let ended = Arc::new(ended);
-        for peer in self.live.read().unwrap_or_else(PoisonError::into_inner).values() {
-            let _ = peer.posts.send(Post::Ended(Arc::clone(&ended)));
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        // The node itself takes no orders.
+        for peer in live.values().filter(|peer| peer.facts.is_some()) {
+            peer.orders.give(Order::Ended(Arc::clone(&ended)));
         }
     }
 

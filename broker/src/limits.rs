@@ -26,8 +26,13 @@ pub(crate) const REPLY_BYTES: usize = 8 << 20;
 /// How long a client may leave its socket full before it is dropped (RabbitMQ's `send_timeout` is 15 s).
 pub(crate) const SEND_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// How long a client may take to close its side of a connection that has ended, and how long a stream may take to send its
-/// last octets then; after that it is dropped.
+/// Octets in a second that a client takes at least, on the whole, as long as some wait for its socket; one that is slower than
+/// that for [`SEND_TIMEOUT`] is dropped.
+pub(crate) const SEND_BYTES_PER_SECOND: u32 = 1 << 10;
+
+/// How long a client may take for the rest that it is sent when we have ended its connection, and to close its side when it
+/// has; and how long a stream may take to send its last octets then. After that it is dropped. For the rest of what it is sent
+/// a client that has ended the connection itself has [`SEND_TIMEOUT`].
 pub(crate) const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How long settlements may wait for something else to be logged with. After a crash, messages that were acknowledged in

@@ -2,6 +2,7 @@
 
 mod audit;
 mod cli;
+mod deaf;
 mod definitions;
 mod forwarding;
 mod identity;

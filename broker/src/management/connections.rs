@@ -11,7 +11,7 @@ use super::reports;
 use super::route::Handle::Later;
 use super::route::{Needs, Route, delete, get};
 use crate::audit;
-use crate::connections::Post;
+use crate::connections::Order;
 use crate::statistics::{ChannelReport, ConnectionReport};
 
 pub(super) const ROUTES: &[Route] = &[
@@ -148,7 +148,7 @@ fn check_closes(call: &Call, owner: &str) -> Result<(), Failure> {
 fn tell(call: &Call, report: &ConnectionReport) {
     let reason = call.reason.as_deref().unwrap_or(NO_REASON);
     audit::closed(call.caller.identity.name(), &report.facts.name(), reason);
-    call.shared.connections.send(report.facts.id, Post::Close(reason.to_owned()));
+    call.shared.connections.order(report.facts.id, Order::Close(reason.to_owned()));
 }
 
 fn channel_shapes(call: &Call, channels: &[ChannelReport]) -> Vec<Json> {

@@ -1,8 +1,8 @@
 //! What the node says about itself when somebody asks: the management API and Prometheus both read it here.
 //!
 //! Shards and connections answer for themselves, in the order in which they do everything else; nothing is kept twice. What
-//! is kept is the last sample of what was active ([`Rates`]), and what connections said when it was taken: one whose client
-//! does not read does not answer, and is shown as it was then.
+//! is kept is the last sample of what was active ([`Rates`]), and what connections said when it was taken: one that is held up
+//! is shown as it was then.
 
 pub(crate) mod connection;
 pub(crate) mod exchange;
@@ -25,7 +25,7 @@ use warren_core::topology::{QueueRecord, Topology};
 use warren_core::{ConnectionId, ConsumerKey, QueueId, ShardId};
 use warren_replication::Standing;
 
-use crate::connections::{Connections, Post};
+use crate::connections::{Connections, Order};
 use crate::limits::DESCRIBE_TIMEOUT;
 #[cfg(doc)]
 use crate::limits::SAMPLE_INTERVAL;
@@ -311,7 +311,7 @@ impl Statistics {
     async fn describe(&self, ids: &[ConnectionId]) -> HashMap<ConnectionId, Arc<SessionStatistics>> {
         let asked = ids.iter().map(|id| {
             let (reply, answer) = oneshot::channel();
-            self.connections.send(*id, Post::Describe(reply));
+            self.connections.order(*id, Order::Describe(reply));
             async move { Some((*id, Arc::new(timeout(DESCRIBE_TIMEOUT, answer).await.ok()?.ok()?))) }
         });
         let answers: HashMap<_, _> = join_all(asked).await.into_iter().flatten().collect();

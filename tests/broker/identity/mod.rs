@@ -1,7 +1,7 @@
 //! Who gets in with a token, what they may do, and when that ends: a real identity provider, a real broker.
 
 mod provider;
-mod secrets;
+pub(crate) mod secrets;
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -16,7 +16,7 @@ use super::{ALL, HOUR, Key, Provider, update_secret};
 const CANARY: &str = "canary-7f3a-canary-7f3a";
 
 /// What an HTTP port answers, with its head.
-fn ask(address: SocketAddr, request: &str, authorization: &str, body: &str) -> Result<String> {
+pub(crate) fn ask(address: SocketAddr, request: &str, authorization: &str, body: &str) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
     let head = format!("{request} HTTP/1.1\r\nHost: broker\r\nConnection: close\r\nAuthorization: {authorization}\r\n");
@@ -33,7 +33,7 @@ pub(super) fn administer(broker: &Broker, request: &str, body: &str) -> Result<(
     Ok(())
 }
 
-fn basic(user: &str, password: &str) -> String {
+pub(crate) fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", BASE64_STANDARD.encode(format!("{user}:{password}")))
 }
 
