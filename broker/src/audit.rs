@@ -11,10 +11,15 @@
 //! | `reason` | why it was refused, or why a connection was closed |
 //! | `peer`, `connection_id` | where it came from: fields of the span that the event is in |
 //!
+//! Logins over HTTP are one for each request: of a user and a source one is told every ten minutes. Of refused logins of one source
+//! sixty a minute are told one by one, and of those that are not looked at the first; of the others a line says, when the minute
+//! is over, how many (`count`) there were and where from (`source`; none if that were too many).
+//!
 //! What lives only as long as a connection or a consumer (exclusive and auto-delete queues, exchanges that are not durable,
 //! bindings of these) comes and goes with every client; it is told at the level debug.
 
 use std::fmt::Display;
+use std::net::IpAddr;
 
 use tracing::{Level, Span, debug, enabled, info};
 use warren_core::topology::{AdministrationChange, Change, Destination, Identity, Topology};
@@ -27,6 +32,12 @@ pub(crate) fn login(user: &str, mechanism: &str, refused: Option<&dyn Display>) 
             info!(target: "audit", user, mechanism, action = "login", outcome = "refused", %reason, "login refused");
         }
     }
+}
+
+/// So many logins were refused and not told one by one.
+pub(crate) fn logins_refused(source: Option<IpAddr>, count: u64) {
+    let source = source.map(tracing::field::display);
+    info!(target: "audit", source, count, action = "login", outcome = "refused", "logins refused");
 }
 
 /// Somebody was refused what they asked for, because they lack the right.

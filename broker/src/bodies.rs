@@ -1,7 +1,6 @@
 //! Messages that are not in memory any more: read back from the log.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
-use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -13,6 +12,7 @@ use warren_storage::{FileDisk, LogPoint, LogReader, ReadError};
 
 use crate::limits::{READ_AHEAD_BYTES, READ_AHEAD_GAP, READ_AHEADS};
 use crate::log::position;
+use crate::telemetry;
 
 /// How far the log is synced, as the log thread last said: what lies behind it may still change.
 #[derive(Debug, Clone, Default)]
@@ -104,7 +104,7 @@ impl Bodies for LogBodies {
         let message = self.octets(at).map_err(anyhow::Error::new).and_then(|octets| Ok(Message::from_publish(octets)?));
         message.unwrap_or_else(|error| {
             error!(error = format!("{error:#}"), ?at, "a queued message cannot be read back; ending the process");
-            process::abort();
+            telemetry::abort();
         })
     }
 }

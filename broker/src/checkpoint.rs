@@ -10,7 +10,6 @@
 //! ```
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::process;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -29,6 +28,7 @@ use crate::bodies::SyncedEnd;
 use crate::limits::RELOCATION_BYTES;
 use crate::log::{CheckpointDue, LogSignal, position};
 use crate::metrics::Metrics;
+use crate::telemetry;
 
 /// What one shard gives to a checkpoint.
 #[derive(Debug)]
@@ -143,7 +143,7 @@ fn give_up_or_go_on(error: &anyhow::Error) {
         }
         _ => {
             error!(error = format!("{error:#}"), "a checkpoint failed; ending the process");
-            process::abort();
+            telemetry::abort();
         }
     }
 }

@@ -3,7 +3,7 @@
 mod presence;
 mod socket;
 
-use std::future::poll_fn;
+use std::future::{poll_fn, ready};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use warren_core::{ConnectionId, Exception};
 
 use crate::alarms::AlarmSet;
 use crate::audit;
-use crate::authentication::{Authenticated, Credentials, LoginError};
+use crate::authentication::{Authenticated, Credentials, Door, LoginError};
 use crate::connections::{Mailbox, Order, Post};
 use crate::limits::{
     FAREWELL_TIMEOUT, HARD_STOP_READ_BYTES, PARTIAL_SLACK_BYTES, READ_BYTES, SEND_TIMEOUT, UNSENT_BYTES,
@@ -436,12 +436,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Claim::Certificate(user) => (Box::from(&*user), Credentials::Certificate(user)),
         };
         self.user = Some(user);
+        if let Some(caller) = self.facts.inside.clone() {
+            self.login = Some(Box::pin(ready(Ok(caller))));
+            return;
+        }
         let (shared, peer) = (self.shared.clone(), self.facts.peer.ip());
         let renews = self.session.is_open();
         let check = async move {
             match renews {
                 true => shared.authentication.renew(&credentials, peer).await,
-                false => shared.authentication.authenticate(&credentials, peer).await,
+                false => shared.authentication.authenticate(&credentials, Door::Amqp, peer).await,
             }
         };
         self.login = Some(Box::pin(check));

@@ -107,6 +107,24 @@ pub(crate) const LOG_VALUE_CHARS: usize = 256;
 /// Characters of a message, an error or a reason in a log line, which may name several values; the rest is left out.
 pub(crate) const LOG_SENTENCE_CHARS: usize = 1_024;
 
+/// Octets of log lines that wait for standard error to be read; lines beyond are dropped and counted.
+pub(crate) const LOG_QUEUE_BYTES: usize = 1 << 20;
+
+/// Refused logins of one source in [`LOGINS_TOLD_INTERVAL`] that the audit trail tells one by one; of more, and of those that are
+/// not looked at, it tells how many there were.
+pub(crate) const LOGINS_TOLD: u32 = 60;
+/// See [`LOGINS_TOLD`].
+pub(crate) const LOGINS_TOLD_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Sources whose refused logins are told in that time; those of more are told as one number.
+pub(crate) const SOURCES_TOLD: usize = 1_000;
+
+/// How often the audit trail tells that a user makes requests to the management API from one place.
+pub(crate) const REQUESTS_TOLD_INTERVAL: Duration = Duration::from_secs(600);
+
+/// Users and places of which is remembered that this was told, to twice as many; others are told again.
+pub(crate) const REQUESTS_TOLD: usize = 4_096;
+
 /// Connections that have not opened a virtual host yet; one more takes the place of the oldest.
 pub(crate) const HANDSHAKES: usize = 2_000;
 

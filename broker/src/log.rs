@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::process;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,6 +26,7 @@ use crate::config::LogConfig;
 use crate::metrics::Metrics;
 use crate::space::LogBounds;
 use crate::statistics::ShardReport;
+use crate::telemetry;
 
 /// The largest message fits into a record: with what goes before it in its entry, and with its header.
 const _: () = assert!(MESSAGE_BYTES_MAX + 2 * ENTRY_BYTES as u64 + (1 << 20) < MAX_PAYLOAD_LEN as u64);
@@ -260,7 +260,7 @@ impl Drop for Completions {
     fn drop(&mut self) {
         if std::thread::panicking() {
             error!("the log thread panicked; ending the process");
-            process::abort();
+            telemetry::abort();
         }
     }
 }
@@ -287,7 +287,7 @@ impl Completion for Completions {
             return warn!(%error, "the log ends without space for what waited");
         }
         error!(%error, "the log failed; ending the process so that nothing unwritten is confirmed");
-        process::abort();
+        telemetry::abort();
     }
 
     fn writable(&mut self) {

@@ -16,8 +16,10 @@ use tokio::sync::Semaphore;
 use warren_core::forward::ForwardCounts;
 use warren_core::session::{Counts, MESSAGE_SIZES};
 
+use crate::authentication::Door;
 use crate::limits::SCRAPES;
 use crate::statistics::connection::Metered;
+use crate::telemetry;
 use traffic::SharedTraffic;
 pub(crate) use traffic::Traffic;
 
@@ -55,10 +57,8 @@ pub(crate) struct Metrics {
     pub(crate) connections_opened: IntCounter,
     /// Connections that ended.
     pub(crate) connections_closed: IntCounter,
-    /// Logins that succeeded.
-    pub(crate) logins_succeeded: IntCounter,
-    /// Logins that were refused.
-    pub(crate) logins_failed: IntCounter,
+    /// Logins, by what they came in by.
+    pub(crate) logins: Logins,
     /// Answers of issuers of tokens that could not be used.
     pub(crate) issuer_refresh_failures: IntCounter,
     /// Open channels.
@@ -73,6 +73,45 @@ pub(crate) struct Metrics {
     pub(crate) tls: TlsMetrics,
     /// Connections that were not wanted.
     pub(crate) accepting: AcceptMetrics,
+}
+
+/// Logins, by what they came in by.
+#[derive(Debug, Clone)]
+pub(crate) struct Logins {
+    amqp: Attempts,
+    http: Attempts,
+}
+
+/// Logins that were tried.
+#[derive(Debug, Clone)]
+pub(crate) struct Attempts {
+    pub(crate) succeeded: IntCounter,
+    /// Those that were refused.
+    pub(crate) failed: IntCounter,
+}
+
+impl Logins {
+    pub(crate) fn of(&self, door: Door) -> &Attempts {
+        match door {
+            Door::Amqp => &self.amqp,
+            Door::Http => &self.http,
+        }
+    }
+
+    fn succeeded(&self) -> u64 {
+        self.amqp.succeeded.get() + self.http.succeeded.get()
+    }
+
+    fn failed(&self) -> u64 {
+        self.amqp.failed.get() + self.http.failed.get()
+    }
+}
+
+impl Attempts {
+    fn new() -> Result<Self, prometheus::Error> {
+        let counter = |name| IntCounter::new(name, "see node.rs");
+        Ok(Self { succeeded: counter("succeeded")?, failed: counter("failed")? })
+    }
 }
 
 /// Connections that were not wanted.
@@ -106,6 +145,7 @@ impl Metrics {
     /// Two metrics have one name, which is a defect.
     pub(crate) fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
+        registry.register(Box::new(telemetry::dropped_lines()))?;
         let histogram = |name: &str, help: &str, bounds: &[f64]| histogram(&registry, name, help, bounds);
         Ok(Self {
             traffic: Arc::default(),
@@ -158,8 +198,7 @@ impl Metrics {
             scrapes: Arc::new(Semaphore::new(SCRAPES)),
             connections_opened: IntCounter::new("connections_opened", "see node.rs")?,
             connections_closed: IntCounter::new("connections_closed", "see node.rs")?,
-            logins_succeeded: IntCounter::new("logins_succeeded", "see node.rs")?,
-            logins_failed: IntCounter::new("logins_failed", "see node.rs")?,
+            logins: Logins { amqp: Attempts::new()?, http: Attempts::new()? },
             channels: IntGauge::new("channels", "see node.rs")?,
             publishers: IntGauge::new("publishers", "see node.rs")?,
             memory_alarm: IntGauge::new("memory_alarm", "see node.rs")?,

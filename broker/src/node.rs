@@ -42,6 +42,7 @@ use crate::recovery::State;
 use crate::shard::{ShardMessage, ShardTask};
 use crate::statistics::node::NodeProbe;
 use crate::statistics::{self, Statistics};
+use crate::telemetry;
 use crate::tls::TlsFiles;
 
 /// How many shards hold queues. Each queue's record names its shard, so this may grow and must not shrink.
@@ -217,7 +218,7 @@ fn spawn_vital(name: &'static str, task: impl Future<Output = ()> + Send + 'stat
     tokio::spawn(async move {
         if AssertUnwindSafe(task).catch_unwind().await.is_err() {
             error!(task = name, "a vital task panicked; ending the process");
-            std::process::abort();
+            telemetry::abort();
         }
     });
 }

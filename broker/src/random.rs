@@ -2,6 +2,8 @@
 
 use tracing::error;
 
+use crate::telemetry;
+
 /// 128 bits from the operating system. Names made of them must not be guessed, so there is no second best.
 pub(crate) fn random() -> u128 {
     let mut bits = [0; 16];
@@ -9,7 +11,7 @@ pub(crate) fn random() -> u128 {
         Ok(()) => u128::from_le_bytes(bits),
         Err(error) => {
             error!(%error, "the operating system gives no random numbers; ending the process");
-            std::process::abort();
+            telemetry::abort();
         }
     }
 }

@@ -24,6 +24,7 @@ use crate::metadata::{Deletions, MetadataHandle};
 use crate::metrics::Metrics;
 use crate::node::Shared;
 use crate::statistics::{RaftReport, ShardReport, Statistics};
+use crate::telemetry;
 
 /// What a shard task is sent.
 #[derive(Debug)]
@@ -230,7 +231,7 @@ impl ShardTask {
         let Some(relocation) = self.relocations.pop_front() else { return };
         if let Err(error) = self.shard.relocated(location(position), &relocation.payload) {
             error!(%error, "a relocation of our own cannot be read; ending the process");
-            std::process::abort();
+            telemetry::abort();
         }
     }
 
@@ -271,7 +272,7 @@ pub(crate) fn stop(shard: ShardId, error: &ProposeError) {
         ProposeError::Stopped(_) => info!(shard = shard.0, "the log has stopped, and so does the shard"),
         ProposeError::Unfit(_) | ProposeError::Empty | ProposeError::NotLeading(_) => {
             error!(shard = shard.0, %error, "an entry cannot be logged; ending the process");
-            std::process::abort();
+            telemetry::abort();
         }
     }
 }

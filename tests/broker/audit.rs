@@ -1,11 +1,16 @@
 //! The audit trail of a real broker: what its log says about who did what.
 
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::process::Stdio;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use warren_amqp::ToClient;
 use warren_tests::harness::{Broker, Connection, DataFolder, Settings};
 
 use super::definitions::with_definitions;
+use super::identity::{administer, ask};
 use super::to_queue;
 
 /// Bob may read, and neither declare nor publish. His password is `secret`.
@@ -87,5 +92,68 @@ fn a_refused_login_is_told_with_the_users_name_in_every_line() -> Result<()> {
         line["user"] == "mallory" && line["reason"].as_str().is_some_and(|reason| reason.contains("ACCESS_REFUSED")),
         "{line}"
     );
+    Ok(())
+}
+
+/// Standard error is a pipe that nobody reads any more: in Kubernetes, a container runtime that hangs.
+#[test]
+fn a_log_that_nobody_reads_stops_nobody_and_what_is_lost_is_counted() -> Result<()> {
+    let folder = DataFolder::new()?;
+    let ports = ["--amqp", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--management", "127.0.0.1:0", "--log", "trace"];
+    let mut command = Broker::command(&["serve", "--log-format", "json", "--data-dir"])?;
+    let mut process = command.arg(folder.path()).args(ports).stderr(Stdio::piped()).spawn()?;
+    let mut said = BufReader::new(process.stderr.take().context("a pipe")?);
+    let ready = loop {
+        let mut line = String::new();
+        ensure!(said.read_line(&mut line)? > 0, "it has ended");
+        let line: Value = serde_json::from_str(&line)?;
+        if line["message"] == "ready" {
+            break line;
+        }
+    };
+    let port = |name: &str| -> Result<SocketAddr> {
+        Ok(ready[name].as_str().context("an address")?.trim_matches(['[', ']']).parse()?)
+    };
+    // Each login is a few lines of some hundred octets: together they are more than the pipe and the queue hold.
+    let (amqp, metrics) = (port("amqp")?, port("metrics")?);
+    let lost = || -> Result<bool> {
+        let page = ask(metrics, "GET /metrics", "", "")?;
+        let line = page.lines().find(|line| line.starts_with("warren_log_lines_dropped_total "));
+        Ok(line.context("no such metric")?.rsplit(' ').next() != Some("0"))
+    };
+    let mut logins = 0;
+    while !lost()? {
+        for _ in 0..50 {
+            drop(Connection::open(amqp)?);
+        }
+        logins += 50;
+        ensure!(logins < 20_000, "nothing is lost");
+    }
+    let mut connection = Connection::with_channel(amqp)?;
+    connection.declare_queue("served", true, false)?;
+    // It is read again, and says what is missing before it ends.
+    rustix::process::kill_process(rustix::process::Pid::from_child(&process), rustix::process::Signal::TERM)?;
+    let mut last = said.lines().map_while(Result::ok).skip_while(|line| !line.contains("lines were dropped"));
+    ensure!(last.any(|line| line.contains("stopped")), "it does not say that lines are missing, or how it ended");
+    ensure!(process.wait()?.code() == Some(0));
+    Ok(())
+}
+
+#[test]
+fn requests_of_a_user_are_told_once_and_what_they_do_inside_is_no_login() -> Result<()> {
+    let folder = DataFolder::new()?;
+    let broker = Broker::start(&folder)?;
+    for _ in 0..5 {
+        administer(&broker, "GET /api/overview", "")?;
+    }
+    let message = r#"{"routing_key": "q", "payload": "x", "payload_encoding": "string", "properties": {}}"#;
+    administer(&broker, "POST /api/exchanges/%2F/amq.default/publish", message)?;
+    let login = [("action", "login"), ("outcome", "ok")];
+    line(&broker, &login)?;
+    drop(Connection::open(broker.address)?);
+    broker.wait_for_line(|line| has(line, &login) && line["connection_id"].is_u64())?;
+    ensure!(count(&broker, &login) == 2, "one of all requests, and one of the connection");
+    let page = broker.http("/metrics")?.1;
+    ensure!(page.contains("rabbitmq_auth_attempts_succeeded_total 7\n"), "each counts once");
     Ok(())
 }

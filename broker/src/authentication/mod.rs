@@ -8,6 +8,7 @@ mod passwords;
 mod recent;
 mod service_accounts;
 mod throttle;
+mod trail;
 mod waiters;
 
 use std::io;
@@ -36,6 +37,7 @@ use jose::{Token, looks_like_a_token};
 use passwords::{Found, Passwords};
 use service_accounts::{ReviewError, ServiceAccounts};
 use throttle::Throttle;
+use trail::Trail;
 use waiters::Waiters;
 
 /// Checks credentials, whatever door they come through, and counts what came of it.
@@ -45,6 +47,7 @@ pub(crate) struct Authentication {
     /// Of tokens that the API server of Kubernetes is asked about.
     reviews: Throttle,
     waiters: Waiters,
+    trail: Arc<Trail>,
     issuers: Vec<Arc<Issuer>>,
     service_accounts: Option<ServiceAccounts>,
     topology: Arc<ArcSwap<Topology>>,
@@ -81,6 +84,15 @@ impl Credentials {
             Self::Certificate(user) => user,
         }
     }
+}
+
+/// What somebody comes in by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Door {
+    /// A connection, which logs in once.
+    Amqp,
+    /// The management API, where each request logs in.
+    Http,
 }
 
 /// Whether a login waits for its turn where others have failed.
@@ -135,11 +147,14 @@ impl Authentication {
         for issuer in &issuers {
             tokio::spawn(Arc::clone(issuer).keep_keys());
         }
+        let trail = Arc::new(Trail::new());
+        tokio::spawn(Arc::clone(&trail).tell());
         Self {
             passwords: Passwords::new(default_user),
             throttle: Throttle::new(),
             reviews: Throttle::new(),
             waiters: Waiters::default(),
+            trail,
             issuers,
             service_accounts: config.kubernetes.map(ServiceAccounts::new),
             topology,
@@ -155,6 +170,7 @@ impl Authentication {
     pub(crate) async fn authenticate(
         &self,
         credentials: &Credentials,
+        door: Door,
         peer: IpAddr,
     ) -> Result<Authenticated, LoginError> {
         let result = match credentials {
@@ -162,7 +178,7 @@ impl Authentication {
             Credentials::Bearer(token) => self.check_token(token.expose(), peer, Throttled::Yes).await,
             Credentials::Certificate(user) => self.check_certificate(user, peer),
         };
-        self.told(credentials, result)
+        self.told(credentials, (door, peer), result)
     }
 
     /// The same for somebody who is in already and shows newer credentials (`connection.update-secret`): whoever else has failed
@@ -176,30 +192,36 @@ impl Authentication {
                 self.check_token(login.password.expose(), peer, Throttled::No).await
             }
             Credentials::Password(_) | Credentials::Bearer(_) | Credentials::Certificate(_) => {
-                return self.authenticate(credentials, peer).await;
+                return self.authenticate(credentials, Door::Amqp, peer).await;
             }
         };
-        self.told(credentials, result)
+        self.told(credentials, (Door::Amqp, peer), result)
     }
 
     /// Counts what came of a login, and tells it.
     fn told(
         &self,
         credentials: &Credentials,
+        (door, peer): (Door, IpAddr),
         result: Result<Authenticated, LoginError>,
     ) -> Result<Authenticated, LoginError> {
-        match result {
+        let counts = self.metrics.logins.of(door);
+        match &result {
             Ok(authenticated) => {
-                self.metrics.logins_succeeded.inc();
-                audit::login(authenticated.identity.name(), credentials.mechanism(), None);
-                Ok(authenticated)
+                counts.succeeded.inc();
+                let user = authenticated.identity.name();
+                if self.trail.tells_login(door, user, peer, Instant::now()) {
+                    audit::login(user, credentials.mechanism(), None);
+                }
             }
             Err(reason) => {
-                self.metrics.logins_failed.inc();
-                audit::login(credentials.user(), credentials.mechanism(), Some(&reason));
-                Err(reason)
+                counts.failed.inc();
+                if self.trail.tells_refusal(reason, peer) {
+                    audit::login(credentials.user(), credentials.mechanism(), Some(reason));
+                }
             }
         }
+        result
     }
 
     /// The name of the node's own user, who is not in the topology; none if its file cannot be read.

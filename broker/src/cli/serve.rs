@@ -20,7 +20,7 @@ docs/configuration.md describes every setting; docs/definitions.md has an exampl
 
 pub(super) fn run(flags: &SettingsFlags) -> anyhow::Result<()> {
     let settings = flags.load()?;
-    telemetry::init(&settings.config.logging)?;
+    let _telemetry = telemetry::init(&settings.config.logging)?;
     for variable in &settings.ignored_variables {
         warn!(variable, "there is no such setting; the variable is ignored");
     }
@@ -50,6 +50,7 @@ async fn end_in_any_case(grace: Duration, mut terminate: Signal, mut interrupt: 
         () = tokio::time::sleep(grace + Duration::from_secs(1)) => FAILED,
     };
     error!(code, "ending at once; messages whose acknowledgements are not durable are delivered again");
+    telemetry::flush();
     std::process::exit(code);
 }
 

@@ -55,6 +55,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&ReloadingTls>, shared
         local,
         connected_at_ms: shared.clock.unix_millis(),
         tls: None,
+        inside: None,
         meter: Meter::default(),
     };
     let span = error_span!("connection", connection_id = id.0, %peer);

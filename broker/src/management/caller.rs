@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
@@ -13,7 +14,7 @@ use warren_core::topology::{Identity, Topology};
 
 use super::answer::Failure;
 use super::route::Needs;
-use crate::authentication::Credentials;
+use crate::authentication::{Authenticated, Credentials, Door};
 use crate::node::Shared;
 
 /// Somebody who has logged in.
@@ -22,8 +23,8 @@ pub(super) struct Caller {
     pub(super) identity: Identity,
     /// RabbitMQ's tags, at the time of the request.
     pub(super) tags: Vec<Arc<str>>,
-    /// What it logs in with to AMQP: a token takes the place of the password.
-    pub(super) login: Login,
+    /// When its credentials run out; never, if there is none.
+    pub(super) expires: Option<SystemTime>,
 }
 
 impl Caller {
@@ -33,17 +34,11 @@ impl Caller {
     /// 401 if there are none or they are wrong.
     pub(super) async fn of(headers: &HeaderMap, peer: IpAddr, shared: &Shared) -> Result<Self, Failure> {
         let credentials = credentials(headers).ok_or_else(Failure::not_authenticated)?;
-        let authenticated = shared.authentication.authenticate(&credentials, peer).await;
+        let authenticated = shared.authentication.authenticate(&credentials, Door::Http, peer).await;
         // Why is in the log; whoever asks is told no more than that.
-        let identity = authenticated.map_err(|_| Failure::not_authenticated())?.identity;
+        let Authenticated { identity, expires } = authenticated.map_err(|_| Failure::not_authenticated())?;
         let tags = shared.topology.load().tags(&identity);
-        let login = match credentials {
-            Credentials::Password(login) => login,
-            Credentials::Bearer(token) => Login { user: identity.name().to_string(), password: token },
-            // No header makes one.
-            Credentials::Certificate(_) => return Err(Failure::not_authenticated()),
-        };
-        Ok(Self { identity, tags, login })
+        Ok(Self { identity, tags, expires })
     }
 
     /// Refuses whoever has none of the tags that it takes.
@@ -89,8 +84,8 @@ fn credentials(headers: &HeaderMap) -> Option<Credentials> {
 }
 
 fn basic(shown: &str) -> Option<Login> {
-    let octets = BASE64_STANDARD.decode(shown.trim()).ok()?;
-    let colon = octets.iter().position(|octet| *octet == b':')?;
-    let (user, password) = (octets[..colon].to_vec(), &octets[colon + 1..]);
-    Some(Login { user: String::from_utf8(user).ok()?, password: Secret::from(password) })
+    let octets = Secret::from(BASE64_STANDARD.decode(shown.trim()).ok()?);
+    let colon = octets.expose().iter().position(|octet| *octet == b':')?;
+    let (user, password) = (&octets.expose()[..colon], &octets.expose()[colon + 1..]);
+    Some(Login { user: std::str::from_utf8(user).ok()?.to_owned(), password: Secret::from(password) })
 }

@@ -1,7 +1,7 @@
 //! An AMQP client inside the process: what the API does with messages goes the way of everybody's messages, through a
 //! connection of its own, and all rules of AMQP hold for it.
 //!
-//! It logs in with the caller's own credentials, has one channel, asks one thing at a time, and is dropped after that.
+//! It is let in as the caller, who has logged in to the API already. It has one channel, asks one thing at a time, and is dropped after that.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::Ordering;
@@ -17,6 +17,8 @@ use warren_core::{ConnectionId, Exception};
 
 use super::answer::Failure;
 use super::call::Call;
+use super::caller::Caller;
+use crate::authentication::Authenticated;
 use crate::connection;
 use crate::limits::INSIDE_PIPE_BYTES;
 use crate::listener::InHandshake;
@@ -77,8 +79,8 @@ impl Client {
         let mut client = Self { stream: connect(call)?, received: BytesMut::new() };
         client.stream.write_all(b"AMQP\x00\x00\x09\x01").await.map_err(|_| Failure::stopping())?;
         client.ask(0, None, |answer| matches!(answer, ToClient::ConnectionStart(_))).await?;
-        let login = &call.caller.login;
-        let response = [b"\0", login.user.as_bytes(), b"\0", login.password.expose()].concat();
+        // Who it is has been found out already.
+        let response = [b"\0", call.caller.identity.name().as_bytes(), b"\0"].concat();
         let start_ok = ToServer::ConnectionStartOk(warren_amqp::connection::StartOk {
             client_properties: Table::default(),
             mechanism: "PLAIN",
@@ -252,7 +254,9 @@ fn connect(call: &Call) -> Result<DuplexStream, Failure> {
     let local: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
     let id = ConnectionId(shared.last_connection.fetch_add(1, Ordering::Relaxed) + 1);
     let connected_at_ms = shared.clock.unix_millis();
-    let facts = ConnectionFacts { id, peer: call.peer, local, connected_at_ms, tls: None, meter: Meter::default() };
+    let Caller { identity, expires, .. } = &call.caller;
+    let (peer, inside) = (call.peer, Some(Authenticated { identity: identity.clone(), expires: *expires }));
+    let facts = ConnectionFacts { id, peer, local, connected_at_ms, tls: None, inside, meter: Meter::default() };
     let span = error_span!("connection", connection_id = id.0, peer = %call.peer);
     shared.tasks.spawn(connection::serve(facts, theirs, handshake).instrument(span));
     Ok(ours)

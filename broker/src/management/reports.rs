@@ -155,11 +155,15 @@ pub(super) fn connection(report: &ConnectionReport, rates: &Rates) -> Fields {
 
 fn network(facts: &ConnectionFacts) -> Fields {
     let tls = facts.tls.as_ref();
+    let (kind, protocol) = match facts.inside {
+        Some(_) => ("direct", "Direct 0-9-1"),
+        None => ("network", "AMQP 0-9-1"),
+    };
     let fields = [
         ("name", facts.name().into()),
         ("node", node::name().into()),
-        ("type", "network".into()),
-        ("protocol", "AMQP 0-9-1".into()),
+        ("type", kind.into()),
+        ("protocol", protocol.into()),
         ("host", facts.local.ip().to_string().into()),
         ("port", facts.local.port().into()),
         ("peer_host", facts.peer.ip().to_string().into()),

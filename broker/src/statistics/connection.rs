@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tracing::info;
 use warren_core::ConnectionId;
 
+use crate::authentication::Authenticated;
 use crate::config::CertificateLogin;
 use crate::tls::CertificateNames;
 
@@ -22,6 +23,8 @@ pub(crate) struct ConnectionFacts {
     pub(crate) connected_at_ms: u64,
     /// What its TLS handshake came to; `None`: it has none.
     pub(crate) tls: Option<TlsFacts>,
+    /// Who has logged in to the management API, which speaks AMQP in that name; `None`: it is a client's.
+    pub(crate) inside: Option<Authenticated>,
     pub(crate) meter: Meter,
 }
 

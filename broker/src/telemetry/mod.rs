@@ -2,9 +2,13 @@
 //! it is about.
 
 mod line;
+mod stderr;
 
-use std::io::{self, IsTerminal, Write};
-use std::panic;
+use std::io::{self, IsTerminal};
+use std::time::Duration;
+use std::{panic, process, thread};
+
+use prometheus::IntCounter;
 
 use tracing::error;
 use tracing_subscriber::filter::LevelFilter;
@@ -14,6 +18,10 @@ use tracing_subscriber::{EnvFilter, Registry};
 
 use crate::config::{LogFormat, Logging};
 use line::{Lines, Style};
+use stderr::STDERR;
+
+/// How long the end of the process waits for lines to be read.
+const LAST_LINES: Duration = Duration::from_secs(1);
 
 /// Why a filter cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -37,25 +45,63 @@ pub(crate) fn filter(text: &str) -> Result<EnvFilter, UnknownFilter> {
     EnvFilter::try_new(text).map_err(|_| unknown())
 }
 
+/// Why nothing can be logged.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// The filter cannot be read.
+    #[error(transparent)]
+    Filter(#[from] UnknownFilter),
+    /// The system has no thread for it.
+    #[error("cannot start the thread that writes the log: {0}")]
+    Thread(#[from] io::Error),
+}
+
+/// Logging that goes on. When it is dropped, what was said before has been written, if somebody reads it.
+#[derive(Debug)]
+#[must_use]
+pub struct Telemetry(());
+
+impl Drop for Telemetry {
+    fn drop(&mut self) {
+        flush();
+    }
+}
+
+/// Waits until what was logged has been written; not for long, if nobody reads it.
+pub fn flush() {
+    STDERR.flush(LAST_LINES);
+}
+
+/// Ends the process at once, but for the lines that say why.
+pub(crate) fn abort() -> ! {
+    flush();
+    process::abort()
+}
+
+/// Lines that were dropped because nobody read them.
+pub(crate) fn dropped_lines() -> IntCounter {
+    STDERR.dropped.clone()
+}
+
 /// Starts logging to standard error. A panic becomes a line as well.
 ///
 /// # Errors
-/// The filter cannot be read.
-pub fn init(logging: &Logging) -> Result<(), UnknownFilter> {
+/// The filter cannot be read, or no thread can be started.
+pub fn init(logging: &Logging) -> Result<Telemetry, LoggingError> {
     let style = match logging.format {
         LogFormat::Json => Style::Json,
         LogFormat::Text if io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() => Style::Colours,
         LogFormat::Text => Style::Text,
     };
-    // One write for each line, so that lines of several threads do not mix. If nobody reads them there is nobody to tell.
-    let write = |line: &str| drop(io::stderr().lock().write_all(line.as_bytes()));
-    Registry::default().with(filter(&logging.filter)?).with(Lines::new(style, write)).init();
+    let filter = filter(&logging.filter)?;
+    thread::Builder::new().name("stderr".to_owned()).spawn(|| STDERR.write_to(io::stderr()))?;
+    Registry::default().with(filter).with(Lines::new(style, |line: &str| STDERR.push(line))).init();
     panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string);
         let message = panic.payload_as_str().unwrap_or("no message");
         error!(location, error = message, "panic");
     }));
-    Ok(())
+    Ok(Telemetry(()))
 }
 
 #[cfg(test)]

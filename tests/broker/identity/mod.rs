@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use warren_amqp::{ToClient, ToServer, basic, connection};
 use warren_tests::harness::{Broker, Connection, DataFolder, Event, Settings};
 
+pub(super) use secrets::{administer, ask, basic};
+
 use super::to_queue;
 pub(crate) use provider::{Key, Provider};
 
@@ -296,7 +298,7 @@ fn a_users_connections_end_with_it_and_a_consumer_that_is_there_outlives_its_rig
     let (_folder, broker) = super::broker()?;
     let user = r#"{"password": "secret", "tags": ""}"#;
     let rights = |read: &str| format!(r#"{{"configure": ".*", "write": ".*", "read": "{read}"}}"#);
-    let put = |path: &str, body: &str| secrets::administer(&broker, &format!("PUT /api/{path}"), body);
+    let put = |path: &str, body: &str| administer(&broker, &format!("PUT /api/{path}"), body);
     put("users/bob", user)?;
     put("permissions/%2F/bob", &rights(".*"))?;
     let mut bob = Connection::open_as(broker.address, "bob", "secret", "/")?;
@@ -305,7 +307,7 @@ fn a_users_connections_end_with_it_and_a_consumer_that_is_there_outlives_its_rig
     put("permissions/%2F/bob", &rights(""))?;
     bob.publish(to_queue("q"), true, b"m")?;
     ensure!(matches!(bob.receive()?, Event::Message(message) if message.body == b"m"));
-    secrets::administer(&broker, "DELETE /api/users/bob", "")?;
+    administer(&broker, "DELETE /api/users/bob", "")?;
     ensure!(bob.closed_with()? == (320, "CONNECTION_FORCED - user 'bob' is deleted".to_owned()));
     ensure!(refusal(Connection::open_as(broker.address, "bob", "secret", "/"))?.contains("Login was refused"));
     Ok(())

@@ -27,7 +27,7 @@ pub(crate) fn ask(address: SocketAddr, request: &str, authorization: &str, body:
 }
 
 /// Something that an administrator does, and that succeeds.
-pub(super) fn administer(broker: &Broker, request: &str, body: &str) -> Result<()> {
+pub(crate) fn administer(broker: &Broker, request: &str, body: &str) -> Result<()> {
     let answer = ask(broker.management, request, &basic("guest", "guest"), body)?;
     ensure!(answer.starts_with("HTTP/1.1 20"), "{request}: {answer}");
     Ok(())
