@@ -210,9 +210,8 @@ impl Requests {
     fn vhost(&mut self, entry: VhostEntry) -> Result<(), Problem> {
         let name = entry.name;
         let metadata = entry.metadata;
-        if entry.tracing || metadata.protected_from_deletion {
-            let reason = "tracing and protection from deletion are not available here; take them out of the file";
-            return Err(wrong(&self.entry, reason));
+        if entry.tracing {
+            return Err(wrong(&self.entry, "tracing is not available here; take it out of the file"));
         }
         let kind = metadata.default_queue_type.or(entry.default_queue_type);
         let put = Administration::PutVhost {
@@ -221,6 +220,9 @@ impl Requests {
             default_queue_type: kind.filter(|kind| kind != "undefined"),
         };
         self.administer(Some(&name), put);
+        if let Some(protected) = metadata.protected_from_deletion {
+            self.administer(Some(&name), Administration::ProtectVhost { protected });
+        }
         let limits = vhost_limits(&self.entry, entry.limits)?;
         self.administer(Some(&name), Administration::SetVhostLimits(limits));
         Ok(())

@@ -9,6 +9,7 @@ use warren_amqp::frame::PROTOCOL_HEADER;
 use warren_tests::harness::{Broker, Connection, DataFolder, Settings};
 
 use super::definitions::with_guest;
+use super::identity::{ask, basic};
 use super::pki::{Authority, Identity, TlsClient, Volume, client_config};
 
 /// An authority, and a server and a client that it vouches for.
@@ -207,5 +208,33 @@ fn a_client_that_is_slow_with_tls_has_what_is_left_of_its_time_to_log_in() -> Re
     client.stream.read_to_end(&mut rest).ok();
     let waited = begin.elapsed();
     ensure!((Duration::from_secs(5)..Duration::from_secs(13)).contains(&waited), "dropped after {waited:?}");
+    Ok(())
+}
+
+#[test]
+fn the_health_check_of_certificates_fails_within_the_time_before_their_end() -> Result<()> {
+    let pki = Pki::new()?;
+    let (_folder, broker) = pki.broker("")?;
+    let check = |within: &str| {
+        let path = format!("GET /api/health/checks/certificate-expiration/{within}");
+        ask(broker.management, &path, &basic("guest", "guest"), "")
+    };
+    for within in ["4/weeks", "2/months", "1/years", "0/days", "-1/days"] {
+        ensure!(check(within)?.ends_with(r#"{"status":"ok"}"#), "{within}");
+    }
+    // Certificates of these tests end in the year 4096.
+    let answer = check("3000/years")?;
+    ensure!(answer.starts_with("HTTP/1.1 503") && answer.contains("Certificates expiring"), "{answer}");
+    let port = broker.tls_address.context("the broker takes TLS")?.port();
+    ensure!(
+        answer.contains(&format!("\"port\":{port}")) && answer.contains("amqp/ssl") && answer.contains("4096"),
+        "{answer}"
+    );
+    for (within, reason) in
+        [("1/centuries", "Time unit not recognised"), ("x/days", "Invalid expiration value."), ("1.5/days", "Invalid")]
+    {
+        let answer = check(within)?;
+        ensure!(answer.starts_with("HTTP/1.1 400") && answer.contains(reason), "{answer}");
+    }
     Ok(())
 }

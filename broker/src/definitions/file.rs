@@ -100,8 +100,7 @@ pub(super) struct VhostMetadata {
     #[serde(default, deserialize_with = "tags")]
     pub(super) tags: Vec<String>,
     pub(super) default_queue_type: Option<String>,
-    #[serde(default)]
-    pub(super) protected_from_deletion: bool,
+    pub(super) protected_from_deletion: Option<bool>,
 }
 
 #[derive(Deserialize)]

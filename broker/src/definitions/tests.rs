@@ -144,10 +144,7 @@ fn what_cannot_be_made_is_refused_with_a_sentence() {
             r#"{"vhosts": [{"name": "v", "limits": {"max-queues": 9999999999}}]}"#,
             "vhost 'v' (vhosts[0]): a limit of 9999999999 is too high",
         ),
-        (
-            r#"{"vhosts": [{"name": "v", "tracing": true}]}"#,
-            "vhost 'v' (vhosts[0]): tracing and protection from deletion",
-        ),
+        (r#"{"vhosts": [{"name": "v", "tracing": true}]}"#, "vhost 'v' (vhosts[0]): tracing is not available"),
         (
             r#"{"parameters": [{"component": "shovel", "name": "s", "vhost": "/", "value": {}}]}"#,
             "parameter 's' of 'shovel' in vhost '/' (parameters[0]): not available here",

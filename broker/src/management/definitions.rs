@@ -11,10 +11,10 @@ use super::answer::{Answer, Failure, Reply};
 use super::bindings;
 use super::call::Call;
 use super::cluster::{self, RABBITMQ_VERSION};
-use super::json::{of_table, texts};
+use super::json::of_table;
 use super::route::Handle::{Later, Now};
 use super::route::{Needs, Route, get, post};
-use super::{limits, parameters, permissions, policies, queues, users};
+use super::{limits, parameters, permissions, policies, queues, users, vhosts};
 use crate::definitions::{self, Definition};
 
 pub(super) const ROUTES: &[Route] = &[
@@ -85,7 +85,7 @@ fn export_vhost(call: &Call) -> Answer {
         "original_vhost_name": &**vhost.name(),
         "explanation": format!("Definitions of virtual host '{}'", vhost.name()),
         "description": &*vhost.record().description,
-        "metadata": metadata(vhost),
+        "metadata": vhosts::metadata(vhost.record()),
         "limits": limits::named(&vhost.record().limits),
         "parameters": parameters,
         "policies": policies,
@@ -126,16 +126,7 @@ fn vhost(vhost: &Vhost) -> Json {
     json!({
         "name": &**vhost.name(),
         "limits": limits::named(&vhost.record().limits),
-        "metadata": metadata(vhost),
-    })
-}
-
-fn metadata(vhost: &Vhost) -> Json {
-    let record = vhost.record();
-    json!({
-        "description": &*record.description,
-        "tags": texts(&record.tags),
-        "default_queue_type": record.default_queue_type.as_deref().unwrap_or("classic"),
+        "metadata": vhosts::metadata(vhost.record()),
     })
 }
 

@@ -1,6 +1,7 @@
 //! Health checks: 200 with `{"status": "ok"}`, or 503 with `failed`, a reason and what is wrong.
 
 use serde_json::{Value as Json, json};
+use x509_parser::time::ASN1Time;
 
 use super::answer::{Answer, Failure, Reply};
 use super::call::Call;
@@ -24,6 +25,11 @@ pub(super) const ROUTES: &[Route] = &[
         "/api/health/checks/protocol-listener/{protocols}",
         "The node listens for those protocols.",
         protocol_listener,
+    ),
+    check(
+        "/api/health/checks/certificate-expiration/{within}/{unit}",
+        "The certificate of the ports for TLS does not end within so many days, weeks, months or years.",
+        certificate_expiration,
     ),
     check("/api/health/checks/quorum-queues-without-elected-leaders/all-vhosts", LEADERS, fine),
     check("/api/health/checks/quorum-queues-without-elected-leaders/all-vhosts/pattern/{pattern}", LEADERS, fine),
@@ -74,6 +80,49 @@ fn port_listener(call: &Call) -> Answer {
     ports.dedup();
     let reason = "No active listener";
     Ok(Reply::Unwell(json!({"status": "failed", "reason": reason, "missing": port, "ports": ports})))
+}
+
+fn certificate_expiration(call: &Call) -> Answer {
+    let days = match call.name("unit") {
+        "days" => 1,
+        "weeks" => 7,
+        "months" => 30,
+        "years" => 365,
+        _ => {
+            let reason = "Time unit not recognised. Supported units: days, weeks, months, years.";
+            return Err(Failure::bad_request(reason));
+        }
+    };
+    let within: i64 = call.name("within").parse().map_err(|_| Failure::bad_request("Invalid expiration value."))?;
+    let not_after = call.shared.metrics.tls.certificate_not_after.get();
+    let now = i64::try_from(call.shared.clock.unix_millis() / 1_000).unwrap_or(i64::MAX);
+    let ends = not_after <= now.saturating_add(within.saturating_mul(days * 86_400));
+    let listeners = call.shared.listening.iter().filter(|listener| is_tls(listener.protocol) && ends);
+    let expired: Vec<_> = listeners
+        .map(|listener| {
+            json!({
+                "node": node::name(),
+                "protocol": listener.protocol,
+                "interface": listener.address.ip().to_string(),
+                "port": listener.address.port(),
+                "certfile_expires_on": [date(not_after)],
+            })
+        })
+        .collect();
+    if expired.is_empty() {
+        return fine(call);
+    }
+    let reason = "Certificates expiring";
+    Ok(Reply::Unwell(json!({"status": "failed", "reason": reason, "expired": expired})))
+}
+
+/// A time in seconds since 1970, as RFC 2822 has it.
+fn date(seconds: i64) -> String {
+    ASN1Time::from_timestamp(seconds).ok().and_then(|time| time.to_rfc2822().ok()).unwrap_or_default()
+}
+
+fn is_tls(protocol: &str) -> bool {
+    protocol.ends_with("/ssl") || protocol.starts_with("https")
 }
 
 fn protocol_listener(call: &Call) -> Answer {

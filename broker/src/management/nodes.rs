@@ -10,6 +10,7 @@ use super::cluster::RABBITMQ_VERSION;
 use super::reports::Fields;
 use super::route::Handle::{Later, Now};
 use super::route::{Needs, Route, get, post};
+use crate::authentication::Door;
 use crate::node;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -20,6 +21,12 @@ pub(super) const ROUTES: &[Route] = &[
         Needs::Monitoring,
         "What takes the node's memory: queues, by their types, and all the rest.",
         Later(|call| Box::pin(memory(call))),
+    ),
+    get(
+        "/api/auth/attempts/{node}",
+        Needs::Monitoring,
+        "How many logins were tried, by protocol, and what came of them.",
+        Now(attempts),
     ),
     post(
         "/api/rebalance/queues",
@@ -36,6 +43,24 @@ fn list(call: &Call) -> Answer {
 fn one(call: &Call) -> Answer {
     check_name(call)?;
     Ok(Reply::Json(shape(call)))
+}
+
+fn attempts(call: &Call) -> Answer {
+    check_name(call)?;
+    let shape = |(protocol, door)| {
+        let attempts = call.shared.metrics.logins.of(door);
+        let (succeeded, failed) = (attempts.succeeded.get(), attempts.failed.get());
+        (succeeded + failed > 0).then(|| {
+            json!({
+                "protocol": protocol,
+                "auth_attempts": succeeded + failed,
+                "auth_attempts_failed": failed,
+                "auth_attempts_succeeded": succeeded,
+            })
+        })
+    };
+    let shown: Json = [("amqp091", Door::Amqp), ("http", Door::Http)].into_iter().filter_map(shape).collect();
+    Ok(Reply::Json(shown))
 }
 
 /// The path has to name this node.

@@ -3,10 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use axum::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Value as Json, json};
 use warren_core::queue::QueueFilter;
-use warren_core::topology::{Administration, Vhost};
+use warren_core::topology::{Administration, Vhost, VhostRecord};
 
 use super::answer::{Answer, Failure, Reply};
 use super::call::Call;
@@ -37,6 +38,18 @@ pub(super) const ROUTES: &[Route] = &[
         Needs::Administrator,
         "Delete a virtual host with everything in it.",
         Later(|call| Box::pin(remove(call))),
+    ),
+    post(
+        "/api/vhosts/{vhost}/deletion/protection",
+        Needs::Administrator,
+        "Protect a virtual host from being deleted.",
+        Later(|call| Box::pin(protect(call))),
+    ),
+    delete(
+        "/api/vhosts/{vhost}/deletion/protection",
+        Needs::Administrator,
+        "Let a virtual host be deleted again.",
+        Later(|call| Box::pin(unprotect(call))),
     ),
     post("/api/vhosts/{vhost}/start/{node}", Needs::Administrator, "Nothing: every virtual host runs.", Now(start)),
 ];
@@ -85,15 +98,28 @@ fn shape(vhost: &Vhost) -> Fields {
         "description": &*record.description,
         "tags": texts(&record.tags),
         "default_queue_type": kind,
-        "protected_from_deletion": false,
-        "metadata": {"description": &*record.description, "tags": texts(&record.tags), "default_queue_type": kind},
+        "protected_from_deletion": record.protected,
+        "metadata": metadata(record),
         "tracing": false,
         "cluster_state": {node::name(): "running"},
     });
     shape.as_object().cloned().unwrap_or_default()
 }
 
-/// What a virtual host may be made with.
+/// What is said about a virtual host. That it is protected is said of those that are.
+pub(super) fn metadata(record: &VhostRecord) -> Json {
+    let mut metadata = json!({
+        "description": &*record.description,
+        "tags": texts(&record.tags),
+        "default_queue_type": record.default_queue_type.as_deref().unwrap_or("classic"),
+    });
+    if record.protected {
+        metadata["protected_from_deletion"] = true.into();
+    }
+    metadata
+}
+
+/// What a virtual host may be made with. `protected_from_deletion` is passed over, as by RabbitMQ: it has a path of its own.
 #[derive(Deserialize)]
 struct Body {
     #[serde(default)]
@@ -103,15 +129,12 @@ struct Body {
     default_queue_type: Option<String>,
     #[serde(default, deserialize_with = "flag")]
     tracing: bool,
-    #[serde(default, deserialize_with = "flag")]
-    protected_from_deletion: bool,
 }
 
 async fn make(call: Call) -> Answer {
-    let Body { description, tags, default_queue_type, tracing, protected_from_deletion } = call.read()?;
-    if tracing || protected_from_deletion {
-        let reason = "tracing and protection from deletion are not available; leave them out or say false";
-        return Err(Failure::bad_request(reason));
+    let Body { description, tags, default_queue_type, tracing } = call.read()?;
+    if tracing {
+        return Err(Failure::bad_request("tracing is not available; leave it out or say false"));
     }
     let name = call.name("vhost");
     let is_new = call.topology.vhost(name).is_none();
@@ -127,8 +150,30 @@ async fn make(call: Call) -> Answer {
 }
 
 async fn remove(call: Call) -> Answer {
+    let vhost = call.vhost()?;
+    let deleted = call.administer(vhost.name(), Administration::DeleteVhost).await;
+    // RabbitMQ has a status of its own for it.
+    deleted.map_err(|failure| match vhost.record().protected {
+        true => Failure::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", failure.reason),
+        false => failure,
+    })?;
+    Ok(Reply::Done)
+}
+
+async fn protect(call: Call) -> Answer {
+    let name = call.name("vhost");
+    let missing = |_| {
+        let reason = format!("Cannot enable deletion protection of virtual host '{name}' because it does not exist");
+        Failure::missing(reason)
+    };
+    let name = call.vhost().map_err(missing)?.name();
+    call.administer(name, Administration::ProtectVhost { protected: true }).await?;
+    Ok(Reply::Done)
+}
+
+async fn unprotect(call: Call) -> Answer {
     let name = call.vhost()?.name();
-    call.administer(name, Administration::DeleteVhost).await?;
+    call.administer(name, Administration::ProtectVhost { protected: false }).await?;
     Ok(Reply::Done)
 }
 

@@ -27,7 +27,7 @@ use crate::{Exception, limits};
 /// A request of an administrator. What names something that is there changes it; deleting what is not there succeeds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Administration {
-    /// Makes the virtual host, or changes what is said about it. Its limits stay.
+    /// Makes the virtual host, or changes what is said about it. Its limits and its protection stay.
     PutVhost {
         /// For people.
         description: String,
@@ -36,8 +36,13 @@ pub enum Administration {
         /// `classic`, `quorum` or `stream`; `None` is `classic`.
         default_queue_type: Option<String>,
     },
-    /// Deletes the virtual host with everything in it and all rights in it.
+    /// Deletes the virtual host with everything in it and all rights in it. One that is protected is not deleted.
     DeleteVhost,
+    /// Protects the virtual host from being deleted, or does so no more.
+    ProtectVhost {
+        /// Whether it is to be protected.
+        protected: bool,
+    },
     /// Limits the virtual host.
     SetVhostLimits(VhostLimits),
     /// Makes the user, or changes password and tags. Its rights and limits stay. The virtual host does not matter.
@@ -155,7 +160,9 @@ pub struct PolicyDeclaration {
 impl Administration {
     fn resource(&self) -> Resource {
         match self {
-            Self::PutVhost { .. } | Self::DeleteVhost | Self::SetVhostLimits(_) => Resource::Vhost,
+            Self::PutVhost { .. } | Self::DeleteVhost | Self::ProtectVhost { .. } | Self::SetVhostLimits(_) => {
+                Resource::Vhost
+            }
             Self::PutUser { .. }
             | Self::RehashPassword { .. }
             | Self::DeleteUser { .. }
@@ -179,7 +186,8 @@ impl Topology {
             Administration::PutVhost { description, tags, default_queue_type } => {
                 self.put_vhost(&request.vhost, description, tags, default_queue_type.as_deref())?
             }
-            Administration::DeleteVhost => return Ok(self.delete_vhost(&request.vhost)),
+            Administration::DeleteVhost => return self.delete_vhost(&request.vhost),
+            Administration::ProtectVhost { protected } => protect_vhost(vhost()?, *protected),
             Administration::SetVhostLimits(limits) => limit_vhost(vhost()?, *limits),
             Administration::PutUser { name, password, tags } => self.put_user(name, password.as_ref(), tags)?,
             Administration::RehashPassword { user, old, new } => match self.rehash(user, old, new)? {
@@ -274,20 +282,25 @@ impl Topology {
             description: Arc::from(description),
             tags: check_tags(tags)?,
             default_queue_type: default_queue_type.map(Arc::from),
+            protected: present.is_some_and(|record| record.protected),
             limits: present.map(|record| record.limits).unwrap_or_default(),
         })))
     }
 
-    fn delete_vhost(&self, name: &Arc<str>) -> Prepared {
+    fn delete_vhost(&self, name: &Arc<str>) -> Result<Prepared, Exception> {
         let Some(vhost) = self.vhost(name) else {
-            return Prepared { changes: Vec::new(), outcome: Outcome::Released(Vec::new()) };
+            return Ok(Prepared { changes: Vec::new(), outcome: Outcome::Released(Vec::new()) });
         };
+        if vhost.record().protected {
+            let text = format!("Refusing to delete virtual host '{name}' because it is protected from deletion");
+            return Err(precondition(text));
+        }
         let mut queues: Vec<_> = vhost.queues().map(Arc::clone).collect();
         queues.sort_unstable_by_key(|queue| queue.id);
         let deletes = queues.iter().map(|queue| Change::DeleteQueue { id: queue.id, logged: queue.is_logged() });
         let end = AdministrationChange::DeleteVhost { name: Arc::clone(name) };
         let changes = deletes.chain([Change::Administration(end)]).collect();
-        Prepared { changes, outcome: Outcome::Released(queues) }
+        Ok(Prepared { changes, outcome: Outcome::Released(queues) })
     }
 
     fn put_user(
@@ -419,6 +432,10 @@ impl Topology {
 
 fn limit_vhost(vhost: &Vhost, limits: VhostLimits) -> AdministrationChange {
     AdministrationChange::PutVhost(Arc::new(VhostRecord { limits, ..VhostRecord::clone(vhost.record()) }))
+}
+
+fn protect_vhost(vhost: &Vhost, protected: bool) -> AdministrationChange {
+    AdministrationChange::PutVhost(Arc::new(VhostRecord { protected, ..VhostRecord::clone(vhost.record()) }))
 }
 
 fn full(what: &str, limit: usize) -> Exception {

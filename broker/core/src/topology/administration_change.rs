@@ -6,7 +6,7 @@
 //!
 //! | kind | change | fields |
 //! |---|---|---|
-//! | 8 | put virtual host | name · description text · tags list · u8 1 · default queue type as a name *or* u8 0 · limit of connections · limit of queues |
+//! | 8 | put virtual host | name · description text · tags list · u8 flags (1: with a default queue type, 2: protected from deletion) · *with a default queue type* its name · limit of connections · limit of queues |
 //! | 9 | delete virtual host | name |
 //! | 10 | put user | name · tags list · limit of connections · limit of channels · password u8 (0 none, 1 SHA-256, 2 SHA-512, 3 Argon2id) · *with a password* salt and digest as arguments are |
 //! | 11 | delete user | name |
@@ -154,22 +154,34 @@ impl AdministrationChange {
     }
 }
 
+/// Flags of a virtual host.
+const WITH_QUEUE_TYPE: u8 = 1;
+/// See [`WITH_QUEUE_TYPE`].
+const PROTECTED: u8 = 2;
+
 fn encode_vhost(record: &VhostRecord, out: &mut Vec<u8>) {
     put_names(8, [&record.name], out);
     put_text(&record.description, out);
     put_list(&record.tags, out);
-    out.push(u8::from(record.default_queue_type.is_some()));
+    let with_type = if record.default_queue_type.is_some() { WITH_QUEUE_TYPE } else { 0 };
+    out.push(with_type | if record.protected { PROTECTED } else { 0 });
     record.default_queue_type.iter().for_each(|kind| put_name(out, kind));
     put_limit(record.limits.max_connections, out);
     put_limit(record.limits.max_queues, out);
 }
 
 fn decode_vhost(reader: &mut Reader<'_>) -> Result<VhostRecord, ChangeError> {
+    let (name, description, tags) = (reader.name()?, Arc::from(reader.text()?), reader.list()?);
+    let flags = reader.u8()?;
+    if flags & !(WITH_QUEUE_TYPE | PROTECTED) != 0 {
+        return Err(ChangeError::UnknownCode(flags));
+    }
     Ok(VhostRecord {
-        name: reader.name()?,
-        description: Arc::from(reader.text()?),
-        tags: reader.list()?,
-        default_queue_type: if reader.flag()? { Some(reader.name()?) } else { None },
+        name,
+        description,
+        tags,
+        default_queue_type: if flags & WITH_QUEUE_TYPE != 0 { Some(reader.name()?) } else { None },
+        protected: flags & PROTECTED != 0,
         limits: VhostLimits { max_connections: reader.limit()?, max_queues: reader.limit()? },
     })
 }

@@ -171,6 +171,8 @@ pub struct VhostRecord {
     pub tags: Vec<Arc<str>>,
     /// The type of queues that are declared without one: `classic`, `quorum` or `stream`; `None` is `classic`.
     pub default_queue_type: Option<Arc<str>>,
+    /// It cannot be deleted.
+    pub protected: bool,
     /// How much it may hold.
     pub limits: VhostLimits,
 }
@@ -183,6 +185,7 @@ impl VhostRecord {
             description: Arc::from("Default virtual host"),
             tags: Vec::new(),
             default_queue_type: None,
+            protected: false,
             limits: VhostLimits::default(),
         }
     }

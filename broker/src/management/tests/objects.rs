@@ -150,3 +150,78 @@ async fn lists_are_sorted_filtered_and_cut_into_pages() {
     assert_eq!(page["items"], json!([{"name": "a", "type": "classic"}, {"name": "b", "type": "classic"}]));
     world.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_protected_virtual_host_is_deleted_only_when_it_is_not_any_more() {
+    let world = World::start().await;
+    let protection = "/vhosts/v/deletion/protection";
+    assert_eq!(world.delete(protection).await, StatusCode::NOT_FOUND);
+    let answered = world.post(protection, Json::Null).await;
+    assert_eq!(answered.status, StatusCode::NOT_FOUND);
+    assert!(answered.reason().contains("'v' because it does not exist"), "{answered:?}");
+    // As RabbitMQ has it, this is passed over here.
+    assert_eq!(world.put("/vhosts/v", json!({"protected_from_deletion": true})).await, StatusCode::CREATED);
+    assert_eq!(world.get("/vhosts/v").await["protected_from_deletion"], false);
+    assert_eq!(world.post(protection, Json::Null).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(world.put("/vhosts/v", json!({"description": "d"})).await, StatusCode::NO_CONTENT);
+    let shown = world.get("/vhosts/v").await;
+    assert_eq!((&shown["protected_from_deletion"], &shown["description"]), (&json!(true), &json!("d")));
+    assert_eq!(shown["metadata"]["protected_from_deletion"], true);
+    let refused = world.ask(Method::Delete, "/vhosts/v", Json::Null).await;
+    assert_eq!(refused.status, StatusCode::PRECONDITION_FAILED);
+    assert_eq!(refused.body["error"], "precondition_failed");
+    assert_eq!(refused.reason(), "Refusing to delete virtual host 'v' because it is protected from deletion");
+    // What was exported protects again.
+    let exported = world.get("/definitions").await;
+    assert_eq!(world.delete(protection).await, StatusCode::NO_CONTENT);
+    assert_eq!(world.post("/definitions", exported).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(world.delete("/vhosts/v").await, StatusCode::PRECONDITION_FAILED);
+    assert_eq!(world.delete(protection).await, StatusCode::NO_CONTENT);
+    assert_eq!(world.delete("/vhosts/v").await, StatusCode::NO_CONTENT);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queues_without_a_type_are_of_the_virtual_hosts_default_type() {
+    let world = World::start().await;
+    for (number, (kind, expected)) in [
+        (json!("quorum"), "quorum"),
+        (json!("stream"), "stream"),
+        (json!("undefined"), "classic"),
+        (json!(null), "classic"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert!(world.put("/vhosts/v", json!({"default_queue_type": kind})).await.is_success());
+        assert_eq!(world.get("/vhosts/v").await["default_queue_type"], expected);
+        let path = format!("/queues/v/q{number}");
+        let made = world.put(&path, json!({"durable": true})).await;
+        assert_eq!(made, StatusCode::CREATED);
+        assert_eq!(world.get(&path).await["type"], expected);
+        // What lives only as long as its user is classic.
+        let path = format!("/queues/v/short{number}");
+        assert_eq!(world.put(&path, json!({"durable": false, "auto_delete": true})).await, StatusCode::CREATED);
+        assert_eq!(world.get(&path).await["type"], "classic");
+    }
+    let answered = world.ask(Method::Put, "/vhosts/v", json!({"default_queue_type": "nonsense"})).await;
+    assert_eq!((answered.status, answered.reason()), (StatusCode::BAD_REQUEST, "nonsense is not a valid queue type"));
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn logins_are_counted_by_protocol_and_what_the_api_does_inside_is_none() {
+    let world = World::start().await;
+    let node = world.get("/overview").await["node"].as_str().expect("a name").to_owned();
+    let message = json!({"routing_key": "q", "payload": "", "payload_encoding": "string", "properties": {}});
+    assert_eq!(world.post("/exchanges/%2F/amq.default/publish", message).await.status, StatusCode::OK);
+    let refused = world.ask_as(("guest", "wrong"), Method::Get, "/overview", Json::Null).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
+    let expected = json!([{
+        "protocol": "http", "auth_attempts": 4, "auth_attempts_failed": 1, "auth_attempts_succeeded": 3,
+    }]);
+    assert_eq!(world.get(&format!("/auth/attempts/{node}")).await, expected);
+    let other = world.ask(Method::Get, "/auth/attempts/none", Json::Null).await;
+    assert_eq!(other.status, StatusCode::NOT_FOUND);
+    world.stop().await;
+}

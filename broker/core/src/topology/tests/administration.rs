@@ -52,6 +52,24 @@ fn only_administrators_administer() {
 }
 
 #[test]
+fn a_protected_virtual_host_is_not_deleted_and_what_changes_it_leaves_it_protected() {
+    let mut world = World::new();
+    world.ask_in("v", put_vhost("", &[], None));
+    let protect = |protected| Action::Administer(Administration::ProtectVhost { protected });
+    let delete = || Action::Administer(Administration::DeleteVhost);
+    world.ask_in("v", protect(true));
+    world.ask_in("v", put_vhost("orders", &[], None));
+    world.ask_in("v", Action::Administer(Administration::SetVhostLimits(VhostLimits::default())));
+    let text = "Refusing to delete virtual host 'v' because it is protected from deletion";
+    assert_channel_exception(world.prepare_in(&node(), "v", delete()), 406, text);
+    assert!(world.topology.vhost("v").is_some());
+    world.ask_in("v", protect(false));
+    world.ask_in("v", delete());
+    assert!(world.topology.vhost("v").is_none());
+    assert!(world.prepare_in(&node(), "v", protect(true)).is_err(), "it is not there");
+}
+
+#[test]
 fn a_virtual_host_ends_with_all_that_is_in_it() {
     let mut world = World::new();
     world.ask_in("v", put_vhost("orders", &["a"], Some("quorum")));
@@ -321,10 +339,23 @@ fn the_form_of_administration_in_the_log_stays() {
             description: name("d"),
             tags: vec![name("t")],
             default_queue_type: Some(name("quorum")),
+            protected: false,
             limits: VhostLimits { max_connections: Some(2), max_queues: None },
         })),
         b"\x08\x01v\x01\x00\x00\x00d\x01\x01t\x01\x06quorum\x01\x02\x00\x00\x00\x00",
     );
+    let bare = |protected| VhostRecord {
+        name: name("v"),
+        description: name(""),
+        tags: Vec::new(),
+        default_queue_type: None,
+        protected,
+        limits: VhostLimits::default(),
+    };
+    check(AdministrationChange::PutVhost(Arc::new(bare(false))), b"\x08\x01v\x00\x00\x00\x00\x00\x00\x00\x00");
+    check(AdministrationChange::PutVhost(Arc::new(bare(true))), b"\x08\x01v\x00\x00\x00\x00\x00\x02\x00\x00");
+    let unknown = Change::decode(b"\x08\x01v\x00\x00\x00\x00\x00\x04\x00\x00");
+    assert_eq!(unknown, Err(ChangeError::UnknownCode(4)));
     check(AdministrationChange::DeleteVhost { name: name("v") }, b"\x09\x01v");
     let limits = UserLimits { max_connections: None, max_channels: Some(3) };
     let user = |password| UserRecord { name: name("u"), password, tags: Vec::new(), limits };
