@@ -84,7 +84,7 @@ impl PendingChange {
 }
 
 /// A change's action, virtual host and object; `None` for what is only the node's own record keeping.
-fn describe(change: &Change, topology: &Topology) -> Option<(&'static str, String, String)> {
+pub(crate) fn describe(change: &Change, topology: &Topology) -> Option<(&'static str, String, String)> {
     let of = |action, vhost: &str, object: &str| Some((action, vhost.to_owned(), object.to_owned()));
     match change {
         Change::CreateExchange(record) => of("exchange.declare", &record.vhost, &record.name),

@@ -31,9 +31,41 @@ impl Clock {
     }
 }
 
+/// A time of day, given in milliseconds since the Unix epoch, in the form of RFC 3339, in UTC.
+pub(crate) fn rfc3339(unix_ms: u64) -> String {
+    let (days, of_day) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
+    // Days are counted from 1 March of year 0, in eras of 400 years, so that a leap day is the last of its year.
+    let days = days + 719_468;
+    let (era, of_era) = (days / 146_097, days % 146_097);
+    let year = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year + year / 4 - year / 100);
+    let month = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * month + 2) / 5 + 1;
+    let (month, year) = (if month < 10 { month + 3 } else { month - 9 }, year + era * 400);
+    let year = year + u64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1_000 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", of_day % 1_000)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// The expected texts are what `date --utc` makes of the numbers.
+    #[test]
+    fn times_of_day_are_written_as_rfc_3339_says() {
+        for (unix_ms, expected) in [
+            (0, "1970-01-01T00:00:00.000Z"),
+            (951_782_399_999, "2000-02-28T23:59:59.999Z"),
+            (951_782_400_000, "2000-02-29T00:00:00.000Z"),
+            (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (1_735_689_599_000, "2024-12-31T23:59:59.000Z"),
+            (1_798_761_600_001, "2027-01-01T00:00:00.001Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(rfc3339(unix_ms), expected);
+        }
+    }
 
     #[test]
     fn it_goes_on_from_where_it_began_whatever_the_wall_clock_says() {

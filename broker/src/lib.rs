@@ -24,6 +24,7 @@ mod definitions;
 mod forwarder;
 mod http;
 mod inbox;
+pub mod inspection;
 mod limits;
 mod listener;
 mod log;

@@ -292,3 +292,6 @@ pub(crate) const HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The same for definitions.
 pub(crate) const IMPORT_TIMEOUT: Duration = Duration::from_secs(300);
+
+/// Octets of each message's body that a look at the log shows at most; more are a mistake in its usage.
+pub const INSPECTED_BODY_BYTES: u64 = 1 << 20;

@@ -4,13 +4,13 @@ use anyhow::{Result, ensure};
 use warren_tests::harness::{Broker, Connection, DataFolder};
 
 /// What a command said, and its exit code.
-struct Said {
-    output: String,
-    errors: String,
-    code: Option<i32>,
+pub(super) struct Said {
+    pub(super) output: String,
+    pub(super) errors: String,
+    pub(super) code: Option<i32>,
 }
 
-fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Said> {
+pub(super) fn run(arguments: &[&str], variables: &[(&str, &str)]) -> Result<Said> {
     let said = Broker::command(arguments)?.envs(variables.iter().copied()).output()?;
     let text = |octets| String::from_utf8(octets);
     Ok(Said { output: text(said.stdout)?, errors: text(said.stderr)?, code: said.status.code() })
@@ -60,11 +60,18 @@ fn completions_and_the_manual_page_know_every_command() -> Result<()> {
         let said = run(&["completions", shell], &[])?;
         ensure!(said.code == Some(0) && said.output.contains("hash-password"), "{shell}: {}", said.errors);
         ensure!(said.output.contains("log-format"), "{shell} knows no flags");
+        ensure!(said.output.contains("queue-id"), "{shell} does not know `log inspect`");
     }
     let said = run(&["man"], &[])?;
-    for expected in
-        [".TH warren-broker 1", "WARREN-BROKER SERVE", "WARREN-BROKER HASH-PASSWORD", "WARREN_LISTENERS_AMQP"]
-    {
+    for expected in [
+        ".TH warren-broker 1",
+        "WARREN-BROKER SERVE",
+        "WARREN-BROKER HASH-PASSWORD",
+        "WARREN_LISTENERS_AMQP",
+        "WARREN-BROKER LOG INSPECT",
+        "WARREN-BROKER CONFIG SHOW",
+        "\\-\\-queue\\-id",
+    ] {
         ensure!(said.output.contains(expected), "{expected} is not in:\n{}", said.output);
     }
     Ok(())

@@ -7,6 +7,7 @@ mod definitions;
 mod forwarding;
 mod identity;
 mod limits;
+mod log_inspect;
 mod metrics;
 mod pki;
 mod refusals;

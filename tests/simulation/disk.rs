@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 
 use warren_storage::faulty::FaultyFile;
-use warren_storage::{Disk, FaultyDisk, Space};
+use warren_storage::{Disk, FaultyDisk, Files, Space};
 
 thread_local! {
     /// What comes before each call that changes the disk.
@@ -31,7 +31,7 @@ fn come_between() {
 #[derive(Clone)]
 pub(crate) struct SharedDisk(pub(crate) FaultyDisk);
 
-impl Disk for SharedDisk {
+impl Files for SharedDisk {
     type File = FaultyFile;
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -42,17 +42,19 @@ impl Disk for SharedDisk {
         self.0.open(name)
     }
 
-    fn create(&self, name: &str, len: u64) -> io::Result<FaultyFile> {
-        come_between();
-        self.0.create(name, len)
-    }
-
     fn len(&self, file: &FaultyFile) -> io::Result<u64> {
         self.0.len(file)
     }
 
     fn read_at(&self, file: &FaultyFile, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.0.read_at(file, buf, offset)
+    }
+}
+
+impl Disk for SharedDisk {
+    fn create(&self, name: &str, len: u64) -> io::Result<FaultyFile> {
+        come_between();
+        self.0.create(name, len)
     }
 
     fn read_cached_at(&self, file: &FaultyFile, buf: &mut [u8], offset: u64) -> io::Result<bool> {

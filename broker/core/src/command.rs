@@ -466,7 +466,10 @@ pub fn encode_relocation<'a>(moved: impl ExactSizeIterator<Item = (&'a [Referenc
 }
 
 /// Reads a relocation: `visit` is told of each reference, with where in `payload` its publish command begins and ends.
-pub(crate) fn decode_relocation(
+///
+/// # Errors
+/// `payload` is not a relocation; what comes before the mistake was told.
+pub fn decode_relocation(
     payload: &[u8],
     mut visit: impl FnMut(Reference, core::ops::Range<usize>),
 ) -> Result<(), EntryError> {

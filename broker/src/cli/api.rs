@@ -75,7 +75,7 @@ impl Trouble {
         Self::new("the node is not well", 1, why, hint)
     }
 
-    fn new(what: &str, code: u8, why: impl fmt::Display, hint: &str) -> Self {
+    pub(super) fn new(what: &str, code: u8, why: impl fmt::Display, hint: &str) -> Self {
         Self { what: what.to_owned(), why: why.to_string(), hint: hint.to_owned(), code }
     }
 }

@@ -20,16 +20,26 @@ pub(super) fn man(command: clap::Command) -> anyhow::Result<()> {
     let mut command = command.name(NAME);
     command.build();
     clap_mangen::Man::new(command.clone()).render(&mut text)?;
+    sections(NAME, &command, &mut text)?;
+    print(&text)
+}
+
+/// A section for each of the command's subcommands, and for theirs.
+fn sections(name: &str, command: &clap::Command, text: &mut Vec<u8>) -> anyhow::Result<()> {
     for subcommand in command.get_subcommands().filter(|subcommand| !subcommand.is_hide_set()) {
-        let title = format!("{NAME} {}", subcommand.get_name());
+        if subcommand.get_name() == "help" {
+            continue;
+        }
+        let title = format!("{name} {}", subcommand.get_name());
         writeln!(text, ".SH \"{}\"", title.to_uppercase())?;
         let page = clap_mangen::Man::new(subcommand.clone());
-        page.render_description_section(&mut text)?;
-        page.render_synopsis_section(&mut text)?;
-        page.render_options_section(&mut text)?;
-        page.render_extra_section(&mut text)?;
+        page.render_description_section(text)?;
+        page.render_synopsis_section(text)?;
+        page.render_options_section(text)?;
+        page.render_extra_section(text)?;
+        sections(&title, subcommand, text)?;
     }
-    print(&text)
+    Ok(())
 }
 
 fn print(text: &[u8]) -> anyhow::Result<()> {

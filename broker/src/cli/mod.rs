@@ -3,6 +3,7 @@
 mod api;
 mod config;
 mod hash_password;
+mod log;
 mod manual;
 mod remote;
 mod serve;
@@ -12,6 +13,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use config::ConfigCommand;
+use log::LogCommand;
 use settings::SettingsFlags;
 
 /// An AMQP 0-9-1 broker: RabbitMQ's clients work unchanged, and a confirm means that the message is on disk.
@@ -39,6 +41,9 @@ enum Command {
     /// Export or import what is declared on a running node.
     #[command(subcommand)]
     Definitions(remote::Definitions),
+    /// Look at the log of a node that is stopped, or runs meanwhile.
+    #[command(subcommand)]
+    Log(LogCommand),
     /// Print completions for a shell.
     #[command(after_help = "Example:\n  warren-broker completions bash > /etc/bash_completion.d/warren-broker")]
     Completions {
@@ -63,6 +68,7 @@ pub(crate) fn run() -> ExitCode {
         Command::Status(status) => status.status(),
         Command::Health(status) => status.health(),
         Command::Definitions(command) => command.run(),
+        Command::Log(command) => command.run(),
         Command::Completions { shell } => manual::completions(shell, command()),
         Command::Man => manual::man(command()),
         Command::HashPassword => hash_password::run(),

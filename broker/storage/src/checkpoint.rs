@@ -43,7 +43,7 @@ use std::io::{self, IoSlice};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::disk::Disk;
+use crate::disk::{Disk, Files};
 use crate::log::LogError;
 use crate::recovery::OpenError;
 use crate::segment::{Identity, LogPoint, SEGMENT_HEADER_LEN, u32_at, u64_at};
@@ -259,25 +259,102 @@ impl Restored {
 }
 
 /// Reads the checkpoint and checks all of it.
-pub(crate) fn read<D: Disk>(disk: &D) -> Result<Restored, OpenError> {
-    let file = disk.open(FILE_NAME).map_err(LogError::io("open", FILE_NAME))?;
-    let len = disk.len(&file).map_err(LogError::io("read", FILE_NAME))?;
-    let mut source = Source { disk, file: &file, offset: 0, len };
-    let (head, mut crc) = read_head(&mut source)?;
+pub(crate) fn read<F: Files>(files: &F) -> Result<Restored, OpenError> {
+    let mut reader = CheckpointReader::open(files)?;
     let mut snapshots = Vec::new();
-    while source.rest() > END_LEN as u64 {
-        let (snapshot, header_crc) = read_snapshot(&mut source, crc)?;
-        crc = header_crc;
-        snapshots.push(snapshot);
+    while let Some(header) = reader.next()? {
+        let SnapshotHeader { shard, term, index, .. } = header;
+        snapshots.push(Snapshot { shard, term, index, payload: reader.payload(&header)? });
     }
-    let at = source.offset;
-    if source.take(END_LEN as u64)? != end(snapshots.len() as u32, crc).as_slice() {
-        return Err(corrupt(at, "it does not end as a whole checkpoint does"));
-    }
-    Ok(Restored { head, snapshots, len })
+    let len = reader.len();
+    Ok(Restored { head: reader.head, snapshots, len })
 }
 
-fn read_head<D: Disk>(source: &mut Source<'_, D>) -> Result<(Head, u32), OpenError> {
+/// What goes before a snapshot's payload.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SnapshotHeader {
+    pub(crate) shard: u16,
+    pub(crate) term: u64,
+    pub(crate) index: u64,
+    /// Bytes of payload.
+    pub(crate) len: u64,
+    crc_payload: u32,
+    /// Where the header begins in the file.
+    at: u64,
+}
+
+/// A checkpoint, read from its start: the head, then each snapshot's header and payload, then the end.
+pub(crate) struct CheckpointReader<'a, F: Files> {
+    pub(crate) head: Head,
+    source: Source<'a, F>,
+    /// Of the head or header before.
+    crc: u32,
+    count: u32,
+}
+
+impl<'a, F: Files> CheckpointReader<'a, F> {
+    pub(crate) fn open(files: &'a F) -> Result<Self, OpenError> {
+        let file = files.open(FILE_NAME).map_err(LogError::io("open", FILE_NAME))?;
+        let len = files.len(&file).map_err(LogError::io("read", FILE_NAME))?;
+        let mut source = Source { files, file, offset: 0, len };
+        let (head, crc) = read_head(&mut source)?;
+        Ok(Self { head, source, crc, count: 0 })
+    }
+
+    /// Bytes of the file.
+    pub(crate) fn len(&self) -> u64 {
+        self.source.len
+    }
+
+    /// The next snapshot, whose payload has to be taken or skipped next; `None` at the end, which is whole.
+    pub(crate) fn next(&mut self) -> Result<Option<SnapshotHeader>, OpenError> {
+        let at = self.source.offset;
+        if self.source.rest() <= END_LEN as u64 {
+            let whole = self.source.take(END_LEN as u64)? == end(self.count, self.crc).as_slice();
+            return if whole { Ok(None) } else { Err(corrupt(at, "it does not end as a whole checkpoint does")) };
+        }
+        let header = self.source.take(SNAPSHOT_HEADER_LEN as u64)?;
+        if chained(self.crc, &header[..36]) != checksum_of(&header) {
+            return Err(corrupt(at, "a snapshot's header does not match its checksum"));
+        }
+        self.crc = checksum_of(&header);
+        self.count += 1;
+        Ok(Some(SnapshotHeader {
+            shard: u16::from_le_bytes([header[0], header[1]]),
+            term: u64_at(&header, 8),
+            index: u64_at(&header, 16),
+            len: u64_at(&header, 24),
+            crc_payload: u32_at(&header, 4),
+            at,
+        }))
+    }
+
+    /// The payload of the snapshot, which is checked.
+    pub(crate) fn payload(&mut self, header: &SnapshotHeader) -> Result<Bytes, OpenError> {
+        let payload = self.source.take(header.len)?;
+        header.check(crc32c::crc32c(&payload)).map(|()| payload)
+    }
+
+    /// Checks the payload of the snapshot and keeps no more than a step of it.
+    pub(crate) fn skip_payload(&mut self, header: &SnapshotHeader) -> Result<(), OpenError> {
+        let (mut rest, mut crc) = (header.len, 0);
+        while rest > 0 {
+            let step = self.source.take(rest.min(STEP as u64))?;
+            crc = crc32c::crc32c_append(crc, &step);
+            rest -= step.len() as u64;
+        }
+        header.check(crc)
+    }
+}
+
+impl SnapshotHeader {
+    fn check(&self, crc: u32) -> Result<(), OpenError> {
+        let damaged = || corrupt(self.at, &format!("the snapshot of shard {} does not match its checksum", self.shard));
+        if crc == self.crc_payload { Ok(()) } else { Err(damaged()) }
+    }
+}
+
+fn read_head<F: Files>(source: &mut Source<'_, F>) -> Result<(Head, u32), OpenError> {
     let mut bytes = source.take(HEAD_LEN_MIN as u64)?.to_vec();
     if bytes[..8] != MAGIC {
         return Err(corrupt(0, "it does not begin as a checkpoint does"));
@@ -323,34 +400,19 @@ fn decode_head(body: &[u8]) -> Option<Head> {
     (older && possible).then_some(head)
 }
 
-fn read_snapshot<D: Disk>(source: &mut Source<'_, D>, crc: u32) -> Result<(Snapshot, u32), OpenError> {
-    let at = source.offset;
-    let header = source.take(SNAPSHOT_HEADER_LEN as u64)?;
-    if chained(crc, &header[..36]) != checksum_of(&header) {
-        return Err(corrupt(at, "a snapshot's header does not match its checksum"));
-    }
-    let payload = source.take(u64_at(&header, 24))?;
-    if crc32c::crc32c(&payload) != u32_at(&header, 4) {
-        return Err(corrupt(at, "a snapshot does not match its checksum"));
-    }
-    let shard = u16::from_le_bytes([header[0], header[1]]);
-    let snapshot = Snapshot { shard, term: u64_at(&header, 8), index: u64_at(&header, 16), payload };
-    Ok((snapshot, checksum_of(&header)))
-}
-
 fn corrupt(offset: u64, reason: &str) -> OpenError {
     OpenError::Corrupt { file: FILE_NAME.to_owned(), offset, reason: reason.to_owned() }
 }
 
 /// A file being read from its start.
-struct Source<'a, D: Disk> {
-    disk: &'a D,
-    file: &'a D::File,
+struct Source<'a, F: Files> {
+    files: &'a F,
+    file: F::File,
     offset: u64,
     len: u64,
 }
 
-impl<D: Disk> Source<'_, D> {
+impl<F: Files> Source<'_, F> {
     fn rest(&self) -> u64 {
         self.len - self.offset
     }
@@ -360,7 +422,7 @@ impl<D: Disk> Source<'_, D> {
             return Err(corrupt(self.len, "it ends too early"));
         }
         let mut bytes = BytesMut::zeroed(count as usize);
-        let read = self.disk.read_at(self.file, &mut bytes, self.offset);
+        let read = self.files.read_at(&self.file, &mut bytes, self.offset);
         read.map_err(LogError::io("read", FILE_NAME))?;
         self.offset += count;
         Ok(bytes.freeze())

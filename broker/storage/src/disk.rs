@@ -1,4 +1,5 @@
-//! The few calls the log makes on a folder of files, as a trait, and the real folder.
+//! The few calls the log makes on a folder of files, as traits, and the real folder: [`FileDisk`] for a log, and
+//! [`ReadOnlyFolder`] for who only looks at one.
 //!
 //! Nothing else in this package touches the file system. The other implementation is
 //! [`FaultyDisk`](crate::faulty::FaultyDisk), which tests use to lose power at any moment.
@@ -14,13 +15,9 @@ use rustix::io::{Errno, ReadWriteFlags};
 #[expect(clippy::disallowed_types, reason = "this is the one file that opens files")]
 type File = std::fs::File;
 
-/// A folder of files, as far as a log needs one.
-///
-/// Durability follows POSIX and promises no more: bytes written are durable after [`sync_data`](Self::sync_data) of
-/// their file; names created, renamed or removed are durable after [`sync_dir`](Self::sync_dir). After any failed
-/// write or sync the state of the file is unknown and must not be relied on.
-pub trait Disk: Send + Sync + 'static {
-    /// An open file, readable and writable. Closed when dropped.
+/// A folder of files that is only read.
+pub trait Files: Send + Sync + 'static {
+    /// An open file. Closed when dropped.
     type File: Send + Sync + 'static;
 
     /// The names of all files in the folder, in no particular order.
@@ -29,18 +26,25 @@ pub trait Disk: Send + Sync + 'static {
     /// Opens an existing file.
     fn open(&self, name: &str) -> io::Result<Self::File>;
 
-    /// Creates a file of `len` bytes that reads as zeros, replacing a file of that name. Space is reserved where the
-    /// file system can do so, so that later writes inside `len` do not run out of it. Where there is not enough, the
-    /// error says so ([`is_no_space`]), and a file of that name may be left behind.
-    fn create(&self, name: &str, len: u64) -> io::Result<Self::File>;
-
     /// Bytes of the file.
     fn len(&self, file: &Self::File) -> io::Result<u64>;
 
     /// Fills `buf` from `offset`. Bytes past the end of the file read as zeros.
     fn read_at(&self, file: &Self::File, buf: &mut [u8], offset: u64) -> io::Result<()>;
+}
 
-    /// As [`read_at`](Self::read_at), if that can be done without waiting for the device. False if not: `buf` then
+/// A folder of files, as far as a log needs one. Files are opened to be written, too.
+///
+/// Durability follows POSIX and promises no more: bytes written are durable after [`sync_data`](Self::sync_data) of
+/// their file; names created, renamed or removed are durable after [`sync_dir`](Self::sync_dir). After any failed
+/// write or sync the state of the file is unknown and must not be relied on.
+pub trait Disk: Files {
+    /// Creates a file of `len` bytes that reads as zeros, replacing a file of that name. Space is reserved where the
+    /// file system can do so, so that later writes inside `len` do not run out of it. Where there is not enough, the
+    /// error says so ([`is_no_space`]), and a file of that name may be left behind.
+    fn create(&self, name: &str, len: u64) -> io::Result<Self::File>;
+
+    /// As [`read_at`](Files::read_at), if that can be done without waiting for the device. False if not: `buf` then
     /// holds nothing of use. A disk that cannot tell reads plainly.
     fn read_cached_at(&self, file: &Self::File, buf: &mut [u8], offset: u64) -> io::Result<bool>;
 
@@ -155,26 +159,95 @@ fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Folder
     move |source| FolderError::Io { action, path, source }
 }
 
+/// A real folder that is only read. It takes no lock and opens nothing to be written, so a broker may be running in it.
+#[derive(Debug)]
+pub struct ReadOnlyFolder {
+    path: PathBuf,
+}
+
+impl ReadOnlyFolder {
+    /// The folder, which has to be there.
+    ///
+    /// # Errors
+    /// It is not there, is no folder, or may not be read.
+    pub fn open(path: impl Into<PathBuf>) -> io::Result<Self> {
+        let folder = Self { path: path.into() };
+        folder.list().map(|_| folder)
+    }
+}
+
+impl Files for ReadOnlyFolder {
+    type File = File;
+
+    fn list(&self) -> io::Result<Vec<String>> {
+        list(&self.path)
+    }
+
+    fn open(&self, name: &str) -> io::Result<File> {
+        File::open(self.path.join(name))
+    }
+
+    fn len(&self, file: &File) -> io::Result<u64> {
+        Ok(file.metadata()?.len())
+    }
+
+    fn read_at(&self, file: &File, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        read_at(file, buf, offset)
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "this is the one file that lists folders")]
+fn list(folder: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(folder)? {
+        // A name that is not UTF-8 is not one of ours.
+        names.extend(entry?.file_name().into_string());
+    }
+    Ok(names)
+}
+
+fn read_at(file: &File, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
+    while !buf.is_empty() {
+        match file.read_at(buf, offset) {
+            Ok(0) => {
+                buf.fill(0);
+                break;
+            }
+            Ok(count) => {
+                buf = &mut buf[count..];
+                offset += count as u64;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// The kernel takes at most this many slices in one `pwritev` (`IOV_MAX`).
 const SLICES_PER_WRITE: usize = 1024;
 
-impl Disk for FileDisk {
+impl Files for FileDisk {
     type File = File;
 
-    #[expect(clippy::disallowed_methods, reason = "this is the one file that lists folders")]
     fn list(&self) -> io::Result<Vec<String>> {
-        let mut names = Vec::new();
-        for entry in std::fs::read_dir(&self.path)? {
-            // A name that is not UTF-8 is not one of ours.
-            names.extend(entry?.file_name().into_string());
-        }
-        Ok(names)
+        list(&self.path)
     }
 
     fn open(&self, name: &str) -> io::Result<File> {
         File::options().read(true).write(true).open(self.path.join(name))
     }
 
+    fn len(&self, file: &File) -> io::Result<u64> {
+        Ok(file.metadata()?.len())
+    }
+
+    fn read_at(&self, file: &File, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        read_at(file, buf, offset)
+    }
+}
+
+impl Disk for FileDisk {
     fn create(&self, name: &str, len: u64) -> io::Result<File> {
         let mut options = File::options();
         options.read(true).write(true).create(true).truncate(true);
@@ -186,28 +259,6 @@ impl Disk for FileDisk {
             Err(error) => return Err(error.into()),
         }
         Ok(file)
-    }
-
-    fn len(&self, file: &File) -> io::Result<u64> {
-        Ok(file.metadata()?.len())
-    }
-
-    fn read_at(&self, file: &File, mut buf: &mut [u8], mut offset: u64) -> io::Result<()> {
-        while !buf.is_empty() {
-            match file.read_at(buf, offset) {
-                Ok(0) => {
-                    buf.fill(0);
-                    break;
-                }
-                Ok(count) => {
-                    buf = &mut buf[count..];
-                    offset += count as u64;
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 
     fn read_cached_at(&self, file: &File, buf: &mut [u8], offset: u64) -> io::Result<bool> {

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::io::{self, ErrorKind, IoSlice};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::disk::{Disk, Space};
+use crate::disk::{Disk, Files, Space};
 
 /// A disk in memory. Clones are the same disk; [`crash`](Self::crash), [`restart`](Self::restart) and [`at`](Self::at)
 /// make others.
@@ -216,7 +216,7 @@ impl FaultyDisk {
     }
 }
 
-impl Disk for FaultyDisk {
+impl Files for FaultyDisk {
     type File = FaultyFile;
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -228,13 +228,6 @@ impl Disk for FaultyDisk {
         Ok(FaultyFile { inode })
     }
 
-    fn create(&self, name: &str, len: u64) -> io::Result<FaultyFile> {
-        let mut state = self.lock();
-        state.check_capacity(len)?;
-        state.change(Change::Create(name.to_owned(), len));
-        Ok(FaultyFile { inode: state.inodes.len() - 1 })
-    }
-
     fn read_at(&self, file: &FaultyFile, buf: &mut [u8], offset: u64) -> io::Result<()> {
         let state = self.lock();
         state.inodes[file.inode].read(state.block_len, buf, offset);
@@ -243,6 +236,15 @@ impl Disk for FaultyDisk {
 
     fn len(&self, file: &FaultyFile) -> io::Result<u64> {
         Ok(self.lock().inodes[file.inode].len)
+    }
+}
+
+impl Disk for FaultyDisk {
+    fn create(&self, name: &str, len: u64) -> io::Result<FaultyFile> {
+        let mut state = self.lock();
+        state.check_capacity(len)?;
+        state.change(Change::Create(name.to_owned(), len));
+        Ok(FaultyFile { inode: state.inodes.len() - 1 })
     }
 
     fn read_cached_at(&self, file: &FaultyFile, buf: &mut [u8], offset: u64) -> io::Result<bool> {

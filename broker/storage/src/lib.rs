@@ -13,6 +13,7 @@
 //! - [`writer`]: the log thread with its bounded queue and its completions;
 //! - [`checkpoint`]: what makes the older part unnecessary, and its file, byte by byte;
 //! - [`retention`]: writing checkpoints and giving segments up;
+//! - [`inspection`]: a look at all of that which changes nothing;
 //! - [`faulty`]: a disk in memory that loses, tears and refuses, for the tests of this and other packages.
 //!   `random` has the numbers for them, and for the epochs of segments.
 //!
@@ -22,17 +23,20 @@ pub mod checkpoint;
 pub mod disk;
 pub mod faulty;
 mod folder;
+pub mod inspection;
 pub mod log;
 mod random;
 pub mod reader;
 pub mod recovery;
 pub mod retention;
 pub mod segment;
+mod window;
 pub mod writer;
 
 pub use checkpoint::{Checkpoint, CheckpointPlan, Reclaimed, Retained, Snapshot};
-pub use disk::{Disk, FileDisk, FolderError, Space};
+pub use disk::{Disk, FileDisk, Files, FolderError, ReadOnlyFolder, Space};
 pub use faulty::FaultyDisk;
+pub use inspection::{Inspection, Seen, inspect};
 pub use log::{Log, LogError, Options, Record, RecordError};
 pub use random::Random;
 pub use reader::{LogReader, ReadError};

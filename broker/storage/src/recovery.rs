@@ -20,19 +20,20 @@
 //! One case stays: rot in the very last synced batch, when the power failed before anything else was written, looks
 //! like a torn tail. [`Log::mark`](crate::Log::mark) narrows it to batches of the last moment.
 
-use std::io::{self, IoSlice};
+use std::io::IoSlice;
 use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
 use crate::checkpoint::{self, Head, Restored, Snapshot};
-use crate::disk::Disk;
+use crate::disk::{Disk, Files};
 use crate::folder::{Folder, Segment};
 use crate::log::{LogError, Options};
 use crate::segment::{
-    Decoded, HeaderError, Identity, Kind, LogPoint, Position, RECORD_HEADER_LEN, RecordHeader, SEGMENT_HEADER_LEN,
-    SegmentHeader, Tag, file_name, padded, parse_file_name,
+    HeaderError, Identity, Kind, LogPoint, Position, RECORD_HEADER_LEN, SEGMENT_HEADER_LEN, SegmentHeader, Tag,
+    file_name, padded, parse_file_name,
 };
+use crate::window::Window;
 
 /// Something found in the folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,7 +141,7 @@ pub(crate) fn recover<D: Disk>(
 }
 
 /// The numbers of the segments in the folder, in order.
-fn sequence_numbers(names: &[String]) -> Vec<u32> {
+pub(crate) fn sequence_numbers(names: &[String]) -> Vec<u32> {
     let mut sequence: Vec<u32> = names.iter().filter_map(|name| parse_file_name(name)).collect();
     sequence.sort_unstable();
     sequence
@@ -267,19 +268,25 @@ fn open_segment<D: Disk>(
     seq: u32,
     options: &Options,
 ) -> Result<(SegmentHeader, D::File), OpenError> {
+    let (header, file) = read_header(&folder.disk, seq)?;
+    if header.identity != options.identity {
+        return Err(OpenError::Foreign { file: file_name(seq), found: header.identity, expected: options.identity });
+    }
+    Ok((header, file))
+}
+
+/// Opens a segment's file, whose header is whole and says that it is that segment.
+pub(crate) fn read_header<F: Files>(files: &F, seq: u32) -> Result<(SegmentHeader, F::File), OpenError> {
     let name = file_name(seq);
-    let file = folder.disk.open(&name).map_err(LogError::io("open", &name))?;
+    let file = files.open(&name).map_err(LogError::io("open", &name))?;
     let mut bytes = [0; SEGMENT_HEADER_LEN as usize];
-    folder.disk.read_at(&file, &mut bytes, 0).map_err(LogError::io("read", &name))?;
+    files.read_at(&file, &mut bytes, 0).map_err(LogError::io("read", &name))?;
     let header = SegmentHeader::decode(&bytes).map_err(|error| match error {
         HeaderError::Version(_) => OpenError::Newer { file: name.clone(), reason: error.to_string() },
         error => corrupt(seq, 0, error.to_string()),
     })?;
     if header.seq != seq {
         return Err(corrupt(seq, 0, format!("it is {} by its header", file_name(header.seq))));
-    }
-    if header.identity != options.identity {
-        return Err(OpenError::Foreign { file: name, found: header.identity, expected: options.identity });
     }
     Ok((header, file))
 }
@@ -321,18 +328,16 @@ fn scan<D: Disk>(
 fn cut<D: Disk>(disk: &D, segment: &Segment<D::File>, tail: u32) -> Result<(), OpenError> {
     let mut window = Window::new(disk, segment);
     let mut stale = Vec::new();
-    let mut offset = tail;
-    while u64::from(offset) + u64::from(RECORD_HEADER_LEN) <= u64::from(segment.len) {
-        if let Some(header) = window.header(offset)? {
-            if header.synced_upto > tail {
-                let reason = format!(
-                    "the record there does not match its checksum, and the one at byte {offset} says that it was synced"
-                );
-                return Err(corrupt(segment.seq, tail, reason));
-            }
-            stale.push(offset);
+    let mut from = tail;
+    while let Some((offset, header)) = window.next_header(from)? {
+        if header.synced_upto > tail {
+            let reason = format!(
+                "the record there does not match its checksum, and the one at byte {offset} says that it was synced"
+            );
+            return Err(corrupt(segment.seq, tail, reason));
         }
-        offset += 8;
+        stale.push(offset);
+        from = offset + 8;
     }
     for offset in stale {
         let zeros = [0; RECORD_HEADER_LEN as usize];
@@ -340,66 +345,4 @@ fn cut<D: Disk>(disk: &D, segment: &Segment<D::File>, tail: u32) -> Result<(), O
         erased.map_err(LogError::io("cut the end of", &file_name(segment.seq)))?;
     }
     Ok(())
-}
-
-/// Bytes read at a time.
-const WINDOW_LEN: u32 = 1 << 20;
-
-/// A segment, read in large steps.
-struct Window<'a, D: Disk> {
-    disk: &'a D,
-    segment: &'a Segment<D::File>,
-    start: u32,
-    bytes: Bytes,
-}
-
-impl<'a, D: Disk> Window<'a, D> {
-    fn new(disk: &'a D, segment: &'a Segment<D::File>) -> Self {
-        Self { disk, segment, start: 0, bytes: Bytes::new() }
-    }
-
-    /// The record header at `offset`, if there is one whose record lies inside the segment.
-    fn header(&mut self, offset: u32) -> Result<Option<RecordHeader>, OpenError> {
-        if u64::from(offset) + u64::from(RECORD_HEADER_LEN) > u64::from(self.segment.len) {
-            return Ok(None);
-        }
-        self.fill(offset, RECORD_HEADER_LEN)?;
-        let at = (offset - self.start) as usize;
-        let Some(bytes) = self.bytes[at..].first_chunk() else {
-            return Ok(None);
-        };
-        match RecordHeader::decode(bytes, self.segment.salt, offset) {
-            Decoded::Header(header) if u64::from(offset) + header.record_len() <= u64::from(self.segment.len) => {
-                Ok(Some(header))
-            }
-            Decoded::Header(_) | Decoded::Nothing => Ok(None),
-            Decoded::Unknown => {
-                let reason = format!("a record of an unknown kind at byte {offset}");
-                Err(OpenError::Newer { file: file_name(self.segment.seq), reason })
-            }
-        }
-    }
-
-    fn bytes(&mut self, offset: u32, len: u32) -> Result<Bytes, OpenError> {
-        self.fill(offset, len)?;
-        let at = (offset - self.start) as usize;
-        Ok(self.bytes.slice(at..at + len as usize))
-    }
-
-    /// Makes `len` bytes from `offset`, which lie inside the segment, part of what is read.
-    fn fill(&mut self, offset: u32, len: u32) -> Result<(), OpenError> {
-        let inside = offset >= self.start && (offset - self.start) as usize + len as usize <= self.bytes.len();
-        if !inside {
-            let count = len.max(WINDOW_LEN).min(self.segment.len - offset);
-            self.bytes = self.read(offset, count).map_err(LogError::io("read", &file_name(self.segment.seq)))?;
-            self.start = offset;
-        }
-        Ok(())
-    }
-
-    fn read(&self, offset: u32, count: u32) -> io::Result<Bytes> {
-        let mut bytes = BytesMut::zeroed(count as usize);
-        self.disk.read_at(&self.segment.file, &mut bytes, u64::from(offset))?;
-        Ok(bytes.freeze())
-    }
 }

@@ -11,6 +11,7 @@ mod crash;
 mod damage;
 mod faults;
 mod folder;
+mod inspection;
 mod kill;
 mod model;
 mod store;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use warren_storage::faulty::FaultyFile;
 use warren_storage::{
-    AppendError, Appended, Batch, CheckpointPlan, Completion, Disk, FaultyDisk, Kind, Log, LogError, LogPoint,
+    AppendError, Appended, Batch, CheckpointPlan, Completion, Disk, FaultyDisk, Files, Kind, Log, LogError, LogPoint,
     LogWriter, Options, Record, Space, Tag,
 };
 
@@ -52,7 +52,7 @@ struct Gate {
     pass: Receiver<()>,
 }
 
-impl Disk for GatedDisk {
+impl Files for GatedDisk {
     type File = FaultyFile;
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -61,14 +61,17 @@ impl Disk for GatedDisk {
     fn open(&self, name: &str) -> io::Result<FaultyFile> {
         self.disk.open(name)
     }
-    fn create(&self, name: &str, len: u64) -> io::Result<FaultyFile> {
-        self.disk.create(name, len)
-    }
     fn len(&self, file: &FaultyFile) -> io::Result<u64> {
         self.disk.len(file)
     }
     fn read_at(&self, file: &FaultyFile, buf: &mut [u8], offset: u64) -> io::Result<()> {
         self.disk.read_at(file, buf, offset)
+    }
+}
+
+impl Disk for GatedDisk {
+    fn create(&self, name: &str, len: u64) -> io::Result<FaultyFile> {
+        self.disk.create(name, len)
     }
     fn read_cached_at(&self, file: &FaultyFile, buf: &mut [u8], offset: u64) -> io::Result<bool> {
         self.disk.read_cached_at(file, buf, offset)
