@@ -45,8 +45,11 @@ pub(crate) const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 /// How often the node looks what was active, for rates (RabbitMQ's `collect_statistics_interval`).
 pub(crate) const SAMPLE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// How long a connection may take to say what it is like; after that it is shown as it was in the last sample.
+/// How long a connection may take to say what it is like; after that it is shown as it was before.
 pub(crate) const DESCRIBE_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// For how long what a connection has said of itself is shown to all who ask; then it is asked again.
+pub(crate) const DESCRIPTION_LIFETIME: Duration = Duration::from_secs(1);
 
 /// Octets of a page of metrics that are sent at once, where the page is written while it is sent.
 pub(crate) const SCRAPE_PIECE_BYTES: usize = 64 << 10;

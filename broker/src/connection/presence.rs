@@ -9,7 +9,7 @@ use warren_core::topology::OpenConnections;
 use crate::connections::{Connections, Opened};
 use crate::listener::InHandshake;
 use crate::node::Shared;
-use crate::statistics::connection::ConnectionFacts;
+use crate::statistics::connection::{ConnectionFacts, OpenedAs};
 
 /// What a connection counts for in the node's gauges; given back when it ends, however it ends.
 pub(super) struct Presence {
@@ -54,6 +54,8 @@ impl Census for Presence {
         check: &mut dyn FnMut(OpenConnections) -> Result<(), Exception>,
     ) -> Result<(), Exception> {
         self.opened = Some(Connections::open(&self.shared.connections, user, vhost, check)?);
+        // A session opens one virtual host, once.
+        let _ = self.facts.opened.set(OpenedAs { user: user.into(), vhost: vhost.into() });
         Ok(())
     }
 

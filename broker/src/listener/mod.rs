@@ -20,7 +20,7 @@ use warren_core::limits::HANDSHAKE_MILLIS;
 use crate::config::CertificateLogin;
 use crate::connection;
 use crate::node::Shared;
-use crate::statistics::connection::{ConnectionFacts, Meter, TlsFacts};
+use crate::statistics::connection::{ConnectionFacts, TlsFacts};
 use crate::tls::{self, ReloadingTls};
 
 pub(crate) use acceptor::Acceptor;
@@ -49,15 +49,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&ReloadingTls>, shared
         debug!(%peer, "the connection is gone already");
         return;
     };
-    let facts = ConnectionFacts {
-        id,
-        peer,
-        local,
-        connected_at_ms: shared.clock.unix_millis(),
-        tls: None,
-        inside: None,
-        meter: Meter::default(),
-    };
+    let facts = ConnectionFacts::new(id, (peer, local), shared.clock.unix_millis());
     let span = error_span!("connection", connection_id = id.0, %peer);
     let (handshake, stream) = InHandshake::begin(shared, id, stream);
     match tls {

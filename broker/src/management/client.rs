@@ -22,7 +22,7 @@ use crate::authentication::Authenticated;
 use crate::connection;
 use crate::limits::INSIDE_PIPE_BYTES;
 use crate::listener::InHandshake;
-use crate::statistics::connection::{ConnectionFacts, Meter};
+use crate::statistics::connection::ConnectionFacts;
 
 /// Octets of a frame, which is the broker's own proposal.
 const FRAME_MAX: u32 = 131_072;
@@ -255,8 +255,8 @@ fn connect(call: &Call) -> Result<DuplexStream, Failure> {
     let id = ConnectionId(shared.last_connection.fetch_add(1, Ordering::Relaxed) + 1);
     let connected_at_ms = shared.clock.unix_millis();
     let Caller { identity, expires, .. } = &call.caller;
-    let (peer, inside) = (call.peer, Some(Authenticated { identity: identity.clone(), expires: *expires }));
-    let facts = ConnectionFacts { id, peer, local, connected_at_ms, tls: None, inside, meter: Meter::default() };
+    let inside = Some(Authenticated { identity: identity.clone(), expires: *expires });
+    let facts = ConnectionFacts { inside, ..ConnectionFacts::new(id, (call.peer, local), connected_at_ms) };
     let span = error_span!("connection", connection_id = id.0, peer = %call.peer);
     shared.tasks.spawn(connection::serve(facts, theirs, handshake).instrument(span));
     Ok(ours)

@@ -1,5 +1,7 @@
 //! Connections, their channels and consumers.
 
+use std::sync::Arc;
+
 use serde_json::Value as Json;
 use warren_core::ConsumerKey;
 use warren_core::queue::QueueFilter;
@@ -12,6 +14,7 @@ use super::route::Handle::Later;
 use super::route::{Needs, Route, delete, get};
 use crate::audit;
 use crate::connections::Order;
+use crate::statistics::connection::ConnectionFacts;
 use crate::statistics::{ChannelReport, ConnectionReport};
 
 pub(super) const ROUTES: &[Route] = &[
@@ -67,17 +70,20 @@ const NO_REASON: &str = "Closed via management plugin";
 
 /// The connections that the caller may see.
 pub(super) async fn visible(call: &Call) -> Vec<ConnectionReport> {
-    let mut connections = call.shared.statistics.connections().await;
-    connections.retain(|report| call.caller.is_monitor() || is_of(report, call.caller.identity.name()));
-    connections
+    visible_of(call, |_| true).await
 }
 
-fn user(report: &ConnectionReport) -> &str {
-    report.session.as_ref().map_or("", |session| session.user.as_str())
+/// Of these, those of which `is_wanted`.
+async fn visible_of(call: &Call, is_wanted: impl Fn(&ConnectionFacts) -> bool) -> Vec<ConnectionReport> {
+    call.shared.statistics.connections(|facts| is_visible(call, facts) && is_wanted(facts)).await
 }
 
-fn is_of(report: &ConnectionReport, name: &str) -> bool {
-    !name.is_empty() && user(report) == name
+fn is_visible(call: &Call, facts: &ConnectionFacts) -> bool {
+    call.caller.is_monitor() || is_of(facts, call.caller.identity.name())
+}
+
+fn is_of(facts: &ConnectionFacts, name: &str) -> bool {
+    !name.is_empty() && facts.user() == name
 }
 
 fn shapes(call: &Call, connections: &[ConnectionReport]) -> Vec<Json> {
@@ -91,8 +97,7 @@ async fn list(call: Call) -> Answer {
 
 async fn list_of_vhost(call: Call) -> Answer {
     let vhost = call.vhost()?.name();
-    let mut connections = visible(&call).await;
-    connections.retain(|report| report.session.as_ref().is_some_and(|session| session.vhost == *vhost));
+    let connections = visible_of(&call, |facts| *facts.vhost() == **vhost).await;
     call.pages(shapes(&call, &connections))
 }
 
@@ -101,39 +106,45 @@ async fn list_of_user(call: Call) -> Answer {
     if !call.caller.is_monitor() && **call.caller.identity.name() != *name {
         return Err(Failure::not_authorised(Needs::Policymaker.refusal()));
     }
-    let mut connections = visible(&call).await;
-    connections.retain(|report| is_of(report, name));
+    let connections = visible_of(&call, |facts| is_of(facts, name)).await;
     call.list(shapes(&call, &connections))
 }
 
 /// The connection that the path names, if the caller may see it.
-async fn named(call: &Call) -> Result<ConnectionReport, Failure> {
-    let all = call.shared.statistics.connections().await;
-    let found = all.into_iter().find(|report| report.facts.name() == call.name("connection"));
-    let report = found.ok_or_else(Failure::not_found)?;
-    if call.caller.is_monitor() || is_of(&report, call.caller.identity.name()) {
-        return Ok(report);
+fn named(call: &Call) -> Result<Arc<ConnectionFacts>, Failure> {
+    let all = call.shared.connections.all();
+    let found = all.into_iter().find(|facts| facts.name() == call.name("connection"));
+    let facts = found.ok_or_else(Failure::not_found)?;
+    if is_visible(call, &facts) {
+        return Ok(facts);
     }
     Err(Failure::not_authorised(Needs::Policymaker.refusal()))
 }
 
+/// The same, and what it says of itself.
+async fn described(call: &Call) -> Result<ConnectionReport, Failure> {
+    let id = named(call)?.id;
+    let found = call.shared.statistics.connections(|facts| facts.id == id).await;
+    found.into_iter().next().ok_or_else(Failure::not_found)
+}
+
 async fn one(call: Call) -> Answer {
-    let report = named(&call).await?;
+    let report = described(&call).await?;
     Ok(Reply::Json(Json::Object(reports::connection(&report, &call.shared.statistics.rates()))))
 }
 
 async fn close(call: Call) -> Answer {
-    let report = named(&call).await?;
-    check_closes(&call, user(&report))?;
-    tell(&call, &report);
+    let facts = named(&call)?;
+    check_closes(&call, facts.user())?;
+    tell(&call, &facts);
     Ok(Reply::Done)
 }
 
 async fn close_all(call: Call) -> Answer {
     let name = call.name("user");
     check_closes(&call, name)?;
-    let all = call.shared.statistics.connections().await;
-    all.iter().filter(|report| is_of(report, name)).for_each(|report| tell(&call, report));
+    let all = call.shared.connections.all();
+    all.iter().filter(|facts| is_of(facts, name)).for_each(|facts| tell(&call, facts));
     Ok(Reply::Done)
 }
 
@@ -145,10 +156,10 @@ fn check_closes(call: &Call, owner: &str) -> Result<(), Failure> {
     Err(Failure::not_authorised(Needs::Policymaker.refusal()))
 }
 
-fn tell(call: &Call, report: &ConnectionReport) {
+fn tell(call: &Call, facts: &ConnectionFacts) {
     let reason = call.reason.as_deref().unwrap_or(NO_REASON);
-    audit::closed(call.caller.identity.name(), &report.facts.name(), reason);
-    call.shared.connections.order(report.facts.id, Order::Close(reason.to_owned()));
+    audit::closed(call.caller.identity.name(), &facts.name(), reason);
+    call.shared.connections.order(facts.id, Order::Close(reason.to_owned()));
 }
 
 fn channel_shapes(call: &Call, channels: &[ChannelReport]) -> Vec<Json> {
@@ -157,21 +168,24 @@ fn channel_shapes(call: &Call, channels: &[ChannelReport]) -> Vec<Json> {
 }
 
 async fn channels(call: Call) -> Answer {
-    let mut channels = call.shared.statistics.channels(&visible(&call).await);
-    if call.path.iter().any(|(name, _)| name == "vhost") {
-        let vhost = call.vhost()?.name();
-        channels.retain(|report| report.session.vhost == *vhost);
-    }
+    let vhost = match call.path.iter().any(|(name, _)| name == "vhost") {
+        true => Some(call.vhost()?.name()),
+        false => None,
+    };
+    let connections = visible_of(&call, |facts| vhost.is_none_or(|vhost| *facts.vhost() == **vhost)).await;
+    let channels = call.shared.statistics.channels(&connections);
     call.pages(channel_shapes(&call, &channels))
 }
 
 async fn channels_of_one(call: Call) -> Answer {
-    let channels = call.shared.statistics.channels(&[named(&call).await?]);
+    let channels = call.shared.statistics.channels(&[described(&call).await?]);
     call.list(channel_shapes(&call, &channels))
 }
 
 async fn channel(call: Call) -> Answer {
-    let channels = call.shared.statistics.channels(&visible(&call).await);
+    // A channel's name begins with its connection's.
+    let connections = visible_of(&call, |facts| call.name("channel").starts_with(&facts.name())).await;
+    let channels = call.shared.statistics.channels(&connections);
     let is_it = |report: &&ChannelReport| {
         reports::channel_name(&report.connection, report.channel.number) == call.name("channel")
     };

@@ -311,7 +311,7 @@ impl Scrape {
         if connection_families.is_empty() && channel_families.is_empty() {
             return Ok(());
         }
-        let connections = self.shared.statistics.connections().await;
+        let connections = self.shared.statistics.connections(|_| true).await;
         for family in connection_families {
             self.text.family(&family.family);
             for connection in &connections {

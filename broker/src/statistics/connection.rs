@@ -1,8 +1,8 @@
 //! What is known of a connection without asking its task: who it is, and how much has gone through its socket.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use tracing::info;
 use warren_core::ConnectionId;
@@ -25,7 +25,16 @@ pub(crate) struct ConnectionFacts {
     pub(crate) tls: Option<TlsFacts>,
     /// Who has logged in to the management API, which speaks AMQP in that name; `None`: it is a client's.
     pub(crate) inside: Option<Authenticated>,
+    /// What it was let into, from then on.
+    pub(crate) opened: OnceLock<OpenedAs>,
     pub(crate) meter: Meter,
+}
+
+/// Who has opened a virtual host.
+#[derive(Debug)]
+pub(crate) struct OpenedAs {
+    pub(crate) user: Arc<str>,
+    pub(crate) vhost: Arc<str>,
 }
 
 /// What a TLS handshake came to.
@@ -67,6 +76,22 @@ pub(crate) struct Metered {
 }
 
 impl ConnectionFacts {
+    /// Those of a connection from `peer` to `local` that has just been accepted.
+    pub(crate) fn new(id: ConnectionId, (peer, local): (SocketAddr, SocketAddr), connected_at_ms: u64) -> Self {
+        let (opened, meter) = (OnceLock::new(), Meter::default());
+        Self { id, peer, local, connected_at_ms, tls: None, inside: None, opened, meter }
+    }
+
+    /// Whose it is; empty: it has not opened a virtual host yet.
+    pub(crate) fn user(&self) -> &str {
+        self.opened.get().map_or("", |opened| &opened.user)
+    }
+
+    /// The virtual host that it has opened; empty before.
+    pub(crate) fn vhost(&self) -> &str {
+        self.opened.get().map_or("", |opened| &opened.vhost)
+    }
+
     /// The name that RabbitMQ would give it.
     pub(crate) fn name(&self) -> String {
         format!("{} -> {}", self.peer, self.local)

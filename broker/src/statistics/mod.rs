@@ -8,25 +8,24 @@ pub(crate) mod connection;
 pub(crate) mod exchange;
 pub(crate) mod node;
 mod rates;
+mod sessions;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use futures::future::join_all;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
 use warren_core::queue::{ConsumerStatistics, QueueFilter, QueueSample, QueueStatistics, ShardSummary};
 use warren_core::session::{ChannelCounters, ChannelStatistics, SessionStatistics, SubscriberStatistics};
 use warren_core::topology::{QueueRecord, Topology};
-use warren_core::{ConnectionId, ConsumerKey, QueueId, ShardId};
+use warren_core::{ConsumerKey, QueueId, ShardId};
 use warren_replication::Standing;
 
-use crate::connections::{Connections, Order};
-use crate::limits::DESCRIBE_TIMEOUT;
+use crate::connections::Connections;
 #[cfg(doc)]
 use crate::limits::SAMPLE_INTERVAL;
 use crate::log::LogSignal;
@@ -35,6 +34,7 @@ use connection::{ConnectionFacts, Metered};
 use exchange::{ExchangeCounters, ExchangeName, Exchanges};
 use node::NodeProbe;
 pub(crate) use rates::{Rates, sample};
+use sessions::{Descriptions, Sessions};
 
 /// Where the node's counts are, and how fast they grow.
 pub(crate) struct Statistics {
@@ -48,8 +48,7 @@ pub(crate) struct Statistics {
     probe: NodeProbe,
     metrics: Metrics,
     pub(crate) exchanges: Exchanges,
-    /// What connections said when they were last asked.
-    sessions: Mutex<HashMap<ConnectionId, Arc<SessionStatistics>>>,
+    sessions: Sessions,
 }
 
 /// What a shard says of itself as a whole.
@@ -133,6 +132,7 @@ impl Statistics {
     ) -> Self {
         Self {
             topology,
+            sessions: Sessions::new(Arc::clone(&connections)),
             connections,
             busy: signals.iter().map(|_| AtomicBool::new(false)).collect(),
             signals,
@@ -140,7 +140,6 @@ impl Statistics {
             probe,
             metrics,
             exchanges: Exchanges::default(),
-            sessions: Mutex::default(),
         }
     }
 
@@ -220,22 +219,18 @@ impl Statistics {
         reports.collect()
     }
 
-    /// All connections, by the order in which they came. Their tasks are asked.
-    pub(crate) async fn connections(&self) -> Vec<ConnectionReport> {
+    /// The connections of which `is_wanted`, by the order in which they came. Their tasks are asked, unless they were just now.
+    pub(crate) async fn connections(&self, is_wanted: impl Fn(&ConnectionFacts) -> bool) -> Vec<ConnectionReport> {
         let rates = self.rates();
-        let mut live = self.connections.all();
-        live.sort_unstable_by_key(|facts| facts.id);
-        let ids: Vec<_> = live.iter().map(|facts| facts.id).collect();
-        let mut answers = self.describe(&ids).await;
-        let before = self.sessions().clone();
-        let reports = live.into_iter().map(|facts| {
-            let answer = answers.remove(&facts.id);
-            ConnectionReport {
-                metered: facts.meter.read(),
-                sample: rates.connections.get(&facts.id).copied().unwrap_or_default(),
-                session: answer.or_else(|| before.get(&facts.id).cloned()),
-                facts,
-            }
+        let mut wanted = self.connections.all();
+        wanted.retain(|facts| is_wanted(facts));
+        wanted.sort_unstable_by_key(|facts| facts.id);
+        let mut sessions = self.sessions.recent(wanted.iter().map(|facts| facts.id)).await;
+        let reports = wanted.into_iter().map(|facts| ConnectionReport {
+            metered: facts.meter.read(),
+            sample: rates.connections.get(&facts.id).copied().unwrap_or_default(),
+            session: sessions.remove(&facts.id),
+            facts,
         });
         reports.collect()
     }
@@ -260,40 +255,41 @@ impl Statistics {
 
     /// The consumers of these queues, which were asked for with theirs, by queue.
     pub(crate) async fn consumers(&self, queues: &[QueueReport]) -> Vec<ConsumerReport> {
-        let all = queues.iter().flat_map(|queue| &queue.statistics.consumers);
-        let mut ids: Vec<_> = all.map(|consumer| consumer.key.connection).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let sessions = self.describe(&ids).await;
+        let consumers = queues.iter().flat_map(|queue| &queue.statistics.consumers);
+        let sessions = self.sessions_with(consumers.map(|consumer| consumer.key).collect()).await;
+        let subscribers = subscribers(&sessions);
         let facts: HashMap<_, _> = self.connections.all().into_iter().map(|facts| (facts.id, facts)).collect();
-        let mut reports = Vec::new();
-        for queue in queues {
-            for consumer in &queue.statistics.consumers {
-                let id = consumer.key.connection;
-                let session = sessions.get(&id).cloned().or_else(|| self.sessions().get(&id).cloned());
-                let (Some(session), Some(facts)) = (session, facts.get(&id)) else { continue };
-                // One that came or went in this moment.
-                let known = session.consumers.iter().find(|known| known.key == consumer.key);
-                let Some(subscriber) = known else { continue };
-                reports.push(ConsumerReport {
-                    queue: Arc::clone(&queue.record),
-                    connection: Arc::clone(facts),
-                    user: session.user.clone(),
-                    subscriber: subscriber.clone(),
-                    consumer: *consumer,
-                });
-            }
-        }
-        reports
+        let all = queues.iter().flat_map(|queue| queue.statistics.consumers.iter().map(move |one| (queue, one)));
+        let reports = all.filter_map(|(queue, consumer)| {
+            // One that came or went in this moment is left out.
+            let (session, subscriber) = subscribers.get(&consumer.key)?;
+            Some(ConsumerReport {
+                queue: Arc::clone(&queue.record),
+                connection: Arc::clone(facts.get(&consumer.key.connection)?),
+                user: session.user.clone(),
+                subscriber: (*subscriber).clone(),
+                consumer: *consumer,
+            })
+        });
+        reports.collect()
     }
 
     /// The tag of a consumer; `None`: it has gone, or its connection does not answer.
     pub(crate) async fn consumer_tag(&self, key: ConsumerKey) -> Option<Arc<str>> {
-        let session = match self.describe(&[key.connection]).await.remove(&key.connection) {
-            Some(session) => session,
-            None => self.sessions().get(&key.connection).cloned()?,
-        };
-        session.consumers.iter().find(|consumer| consumer.key == key).map(|consumer| Arc::clone(&consumer.tag))
+        let sessions = self.sessions_with(vec![key]).await;
+        subscribers(&sessions).get(&key).map(|(_, subscriber)| Arc::clone(&subscriber.tag))
+    }
+
+    /// What is known of the connections of these consumers. Those that are not known to have theirs are asked again: they may
+    /// be new.
+    async fn sessions_with(&self, consumers: Vec<ConsumerKey>) -> Descriptions {
+        let ids: BTreeSet<_> = consumers.iter().map(|key| key.connection).collect();
+        let mut sessions = self.sessions.recent(ids).await;
+        let known = subscribers(&sessions);
+        let unknown = consumers.iter().filter(|key| !known.contains_key(key));
+        let unknown: BTreeSet<_> = unknown.map(|key| key.connection).collect();
+        sessions.extend(self.sessions.ask(unknown).await);
+        sessions
     }
 
     /// The exchanges that have been published to, by virtual host and name. What is younger than [`SAMPLE_INTERVAL`] may
@@ -305,20 +301,6 @@ impl Statistics {
             (name, ExchangeReport { counters, sample })
         });
         all.collect()
-    }
-
-    /// Asks connections what they are like. Those that do not answer within [`DESCRIBE_TIMEOUT`] are left out.
-    async fn describe(&self, ids: &[ConnectionId]) -> HashMap<ConnectionId, Arc<SessionStatistics>> {
-        let asked = ids.iter().map(|id| {
-            let (reply, answer) = oneshot::channel();
-            self.connections.order(*id, Order::Describe(reply));
-            async move { Some((*id, Arc::new(timeout(DESCRIBE_TIMEOUT, answer).await.ok()?.ok()?))) }
-        });
-        let answers: HashMap<_, _> = join_all(asked).await.into_iter().flatten().collect();
-        let mut known = self.sessions();
-        known.extend(answers.iter().map(|(id, session)| (*id, Arc::clone(session))));
-        drop(known);
-        answers
     }
 
     /// What became of the queues that were used since the last time. Shards that have done nothing are not woken.
@@ -344,7 +326,7 @@ impl Statistics {
     ) -> Vec<Vec<QueueStatistics>> {
         let mut by_shard: HashMap<ShardId, QueueFilter> = HashMap::new();
         for record in queues.filter_map(|id| topology.queue_by_id(id)) {
-            let empty = || QueueFilter { queues: Some(std::collections::BTreeSet::new()), ..filter.clone() };
+            let empty = || QueueFilter { queues: Some(BTreeSet::new()), ..filter.clone() };
             by_shard.entry(record.shard).or_insert_with(empty).queues.get_or_insert_default().insert(record.id);
         }
         let asked = by_shard.into_iter().filter_map(|(shard, filter)| {
@@ -353,10 +335,13 @@ impl Statistics {
         });
         join_all(asked).await.into_iter().flatten().collect()
     }
+}
 
-    fn sessions(&self) -> MutexGuard<'_, HashMap<ConnectionId, Arc<SessionStatistics>>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// The consumers that these connections know, with the session of each. A connection may have 65,536 of them.
+fn subscribers(sessions: &Descriptions) -> HashMap<ConsumerKey, (&SessionStatistics, &SubscriberStatistics)> {
+    let all =
+        sessions.values().flat_map(|session| session.consumers.iter().map(move |one| (one.key, (&**session, one))));
+    all.collect()
 }
 
 /// What all shards hold together.

@@ -1,6 +1,6 @@
 //! How fast things happen: what was counted in the last [`SAMPLE_INTERVAL`], of what was active in it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -83,16 +83,15 @@ impl Statistics {
                 active.push(facts.id);
             }
         }
-        if before.meters.len() > live.len() {
-            let ids: std::collections::HashSet<_> = live.iter().map(|facts| facts.id).collect();
-            before.meters.retain(|id, _| ids.contains(id));
-            before.sessions.retain(|id, _| ids.contains(id));
-            self.sessions().retain(|id, _| ids.contains(id));
-        }
-        for (id, session) in self.describe(&active).await {
+        let ids: HashSet<_> = live.iter().map(|facts| facts.id).collect();
+        before.meters.retain(|id, _| ids.contains(id));
+        before.sessions.retain(|id, _| ids.contains(id));
+        self.sessions.retain(&ids);
+        for (id, session) in self.sessions.ask(active).await {
             let last = before.sessions.insert(id, Arc::clone(&session));
+            let last = last.as_ref().map_or(&[][..], |last| &last.channels);
             for channel in &session.channels {
-                let last = last.iter().flat_map(|last| &last.channels).find(|last| last.number == channel.number);
+                let last = last.binary_search_by_key(&channel.number, |last| last.number).ok().map(|at| &last[at]);
                 let counters = last.map(|last| last.counters).unwrap_or_default();
                 rates.channels.insert((id, channel.number), channel.counters.since(&counters));
             }
