@@ -12,10 +12,11 @@ use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::{Router, http};
+use axum::{Extension, Router, http};
 use percent_encoding::percent_decode_str;
 use tracing::error;
 
+use crate::metrics::page::Sums;
 use crate::metrics::scrape;
 use crate::metrics::selection::Selection;
 use crate::node::Shared;
@@ -32,14 +33,15 @@ pub(crate) fn router(shared: Arc<Shared>) -> Router {
         .route("/metrics", get(metrics))
         .route("/metrics/per-object", get(metrics_per_object))
         .route("/metrics/detailed", get(metrics_detailed))
+        .layer(Extension(Sums::default()))
         .with_state(shared);
     // Nothing here reads a body.
     server::limit_bodies(router, 0)
 }
 
 /// Sums over everything.
-async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    match scrape::aggregated(&shared).await {
+async fn metrics(State(shared): State<Arc<Shared>>, Extension(sums): Extension<Sums>) -> Response {
+    match sums.page(scrape::aggregated(&shared)).await {
         Ok(text) => (TEXT, text).into_response(),
         Err(error) => {
             error!(%error, "metrics cannot be written");

@@ -57,6 +57,12 @@ pub(crate) const SCRAPE_PIECE_BYTES: usize = 64 << 10;
 /// Pages of metrics of single objects that are written at once; one more is answered with 503.
 pub(crate) const SCRAPES: usize = 2;
 
+/// How long such a page may take to be written and read; then it is cut off.
+pub(crate) const SCRAPE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// For how long one page of sums over everything is what all who ask are answered.
+pub(crate) const SUMS_LIFETIME: Duration = Duration::from_secs(1);
+
 /// Octets read from the log beyond what was asked for, when a backlog is delivered.
 pub(crate) const READ_AHEAD_BYTES: u32 = 256 << 10;
 

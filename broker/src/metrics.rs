@@ -2,6 +2,7 @@
 
 mod clients;
 mod node;
+pub(crate) mod page;
 mod queues;
 pub(crate) mod scrape;
 pub(crate) mod selection;

@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes};
-use futures::stream;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::spawn_blocking;
 use warren_core::ShardId;
 use warren_core::queue::{DeadLettering, ForwardReason, QueueFilter, QueueKind, ShardSummary};
@@ -17,6 +16,7 @@ use warren_core::topology::{QueueRecord, Topology};
 
 use super::clients::{CHANNELS, CONNECTIONS};
 use super::node::{self, NODE, NodeView, RAFT, RAFT_SYSTEMS};
+use super::page::{self, Gone, Pieces};
 use super::queues::{COUNTERS, GAUGES, GLOBAL, KINDS, QueueFamily};
 use super::selection::Selection;
 use super::text::{Family, Text};
@@ -101,17 +101,10 @@ pub(crate) async fn aggregated(shared: &Shared) -> Result<String, prometheus::Er
 
 /// `/metrics/per-object`, or with a selection `/metrics/detailed`.
 pub(crate) fn objects(shared: Arc<Shared>, selection: Selection, permit: OwnedSemaphorePermit) -> Body {
-    let (pieces, mut received) = mpsc::channel(1);
-    tokio::spawn(async move {
-        let _permit = permit;
+    page::piecewise(permit, |pieces| async {
         let page = if selection.is_all() { PREFIX } else { DETAILED_PREFIX };
-        let mut scrape = Scrape { shared, selection, text: Text::new(page), pieces };
-        // Ends early if nobody reads it any more.
-        let _ = scrape.write().await;
-    });
-    Body::from_stream(stream::poll_fn(move |context| {
-        received.poll_recv(context).map(|piece| piece.map(Ok::<_, std::convert::Infallible>))
-    }))
+        Scrape { shared, selection, text: Text::new(page), pieces }.write().await
+    })
 }
 
 /// Reads what the node's metrics are read from.
@@ -225,11 +218,8 @@ struct Scrape {
     shared: Arc<Shared>,
     selection: Selection,
     text: Text,
-    pieces: mpsc::Sender<Bytes>,
+    pieces: Pieces,
 }
-
-/// Whoever was to read the page has gone.
-struct Gone;
 
 impl Scrape {
     async fn write(&mut self) -> Result<(), Gone> {
