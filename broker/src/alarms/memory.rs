@@ -68,20 +68,25 @@ impl MemoryWatch {
 
     /// Measures for as long as the node runs.
     pub(crate) async fn run(mut self, statistics: Arc<Statistics>) {
-        let mut looks = 0_u32;
+        let (mut looks, mut is_blind) = (0_u32, false);
         loop {
             let level = self.alarms.memory();
             tokio::time::sleep(pause(level, self.alarms.current().is_hard_stop())).await;
-            looks += 1;
+            looks = looks.wrapping_add(1);
             if looks.is_multiple_of(MEMORY_LIMIT_LOOKS) {
                 self.look_for_limit();
             }
             let resident = match self.resident_bytes() {
                 Ok(resident) => resident,
                 Err(error) => {
-                    return warn!(%error, "the kernel does not say how much memory is used; it is not watched any more");
+                    // An alarm that is on would stay on for ever.
+                    if !std::mem::replace(&mut is_blind, true) {
+                        warn!(%error, "the kernel does not say how much memory is used; it is asked again");
+                    }
+                    continue;
                 }
             };
+            is_blind = false;
             // Far below the watermark nobody needs to know, and shards are left alone.
             let messages = if resident < level.watermark / 2 { None } else { messages(&statistics).await };
             self.look(resident, messages);
