@@ -108,6 +108,8 @@ enum Wake {
     Deadline,
     Alarm,
     Stopping,
+    /// Its place is another's.
+    Shed,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -181,6 +183,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 let text = "broker forced connection closure with reason 'shutdown'";
                 self.session.shut_down(ReplyCode::ConnectionForced, text, &mut self.output);
             }
+            Wake::Shed => {
+                debug!("others need its place");
+                return false;
+            }
         }
         true
     }
@@ -249,7 +255,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.timer.as_mut().reset(deadline);
         }
         let (has_room, most, hears) = (self.has_room(), self.read_bytes(), !self.told_to_stop);
-        let Self { socket, mailbox, answer, login, stopping, alarms, output, partial, taken, timer, .. } = self;
+        let Self { socket, mailbox, answer, login, stopping, alarms, output, partial, taken, timer, presence, .. } =
+            self;
         let reading = most.map(|most| (&partial[*taken..], most));
         tokio::select! {
             passed = poll_fn(|context| socket.poll(&output.octets, reading, context)) => Wake::Socket(passed),
@@ -262,6 +269,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             () = timer, if deadline.is_some() => Wake::Deadline,
             _ = alarms.changed() => Wake::Alarm,
             _ = stopping.wait_for(|stopping| *stopping), if hears => Wake::Stopping,
+            () = poll_fn(|context| presence.poll_shed(context)) => Wake::Shed,
         }
     }
 

@@ -169,8 +169,12 @@ pub(crate) const HASHES_AT_ONCE: usize = 2;
 pub(crate) const VERIFIED_PASSWORDS: usize = 1_024;
 
 /// HTTP connections per port. One more takes the place of the one that has waited longest for a request of its client; while
-/// all of them are being answered, it is closed at once.
+/// all of them are being answered, of the one that has been answered for longest, if that is [`HTTP_PLACE_TIME`]; else it is
+/// closed at once.
 pub(crate) const HTTP_CONNECTIONS: usize = 512;
+
+/// See [`HTTP_CONNECTIONS`].
+pub(crate) const HTTP_PLACE_TIME: Duration = Duration::from_secs(5);
 
 /// Octets of an HTTP request's head; a longer one is answered by 431.
 pub(crate) const HTTP_HEADER_BYTES: usize = 16 << 10;

@@ -125,7 +125,12 @@ impl Ports {
                 Service::MetricsHttps | Service::ManagementHttps => tls.map(TlsFiles::https),
                 Service::Amqp | Service::Metrics | Service::Management => None,
             };
-            let acceptor = Acceptor::new(listener, accept, shared.metrics.clone());
+            let acceptor = match service {
+                // Kubernetes' probes come there: who floods it, also from their own address, does not keep them out. A new
+                // connection always finds a place, and without TLS it costs next to nothing.
+                Service::Metrics => Acceptor::unlimited(listener, shared.metrics.clone()),
+                _ => Acceptor::new(listener, accept, shared.metrics.clone()),
+            };
             match service {
                 Service::Amqp | Service::Amqps => {
                     servers.amqp.push(tokio::spawn(listener::listen(acceptor, tls, shared.clone())));

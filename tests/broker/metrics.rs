@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use warren_tests::command::output_of;
-use warren_tests::harness::{Broker, Connection, DataFolder, Settings};
+use warren_tests::harness::{Broker, Connection, DataFolder, Settings, wait_until};
 use warren_tests::prometheus::Programs;
 
 use super::{MIB, broker, to_queue};
@@ -105,9 +105,9 @@ fn counters_say_what_was_done() -> Result<()> {
     }
     ensure!(value(&all, "warren_confirm_duration_seconds_count").is_some_and(|count| count >= 1.0));
     connection.close()?;
-    let closed = page(&broker, "/metrics")?;
-    ensure!(value(&closed, "rabbitmq_channels_closed_total") == Some(1.0));
-    Ok(())
+    // A page is shown for a second.
+    let is_closed = || Ok(value(&page(&broker, "/metrics")?, "rabbitmq_channels_closed_total") == Some(1.0));
+    wait_until(Duration::from_secs(5), is_closed).context("the channel is closed")
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn of_100_000_queues_the_sums_take_less_than_a_second_and_each_is_streamed() -> 
     Ok(())
 }
 
-fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, std::time::Duration)> {
+fn timed<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Duration)> {
     let started = Instant::now();
     Ok((work()?, started.elapsed()))
 }

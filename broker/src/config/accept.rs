@@ -9,7 +9,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Mistakes;
 
-/// How often clients may connect, to each port.
+/// How often clients may connect, to each port but `listeners.metrics`, where Kubernetes' probes come.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AcceptConfig {

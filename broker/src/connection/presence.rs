@@ -1,6 +1,7 @@
 //! What a connection counts for in the node.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use warren_core::Exception;
 use warren_core::session::Census;
@@ -28,6 +29,11 @@ impl Presence {
         let shared = Arc::clone(handshake.node());
         shared.metrics.connections_opened.inc();
         Self { shared, facts, handshake: Some(handshake), opened: None, channels: 0, publishers: 0 }
+    }
+
+    /// Ready when the connection's place among those that have not logged in is another's.
+    pub(super) fn poll_shed(&self, context: &Context<'_>) -> Poll<()> {
+        self.handshake.as_ref().map_or(Poll::Pending, |handshake| handshake.poll_shed(context))
     }
 
     /// It has so many channels now, of which so many have published.

@@ -6,10 +6,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use hyper::body::{Body, Frame, SizeHint};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::limits::HTTP_PLACE_TIME;
+
 /// So many connections as there may be. One that waits for a request of its client can be shed for a new one, the longest
-/// waiting first; one that is being answered cannot.
+/// waiting first; while none waits, the one that has been answered for longest, if that is longer than [`HTTP_PLACE_TIME`]:
+/// clients that read slowly keep nobody out for long.
 #[derive(Debug)]
 pub(super) struct Slots {
     most: usize,
@@ -21,6 +25,8 @@ struct State {
     taken: usize,
     /// By when they began to wait.
     waiting: BTreeMap<u64, CancellationToken>,
+    /// By when they began to be answered.
+    answered: BTreeMap<u64, (Instant, CancellationToken)>,
     last: u64,
 }
 
@@ -29,8 +35,8 @@ struct State {
 pub(super) struct Slot {
     slots: Arc<Slots>,
     shed: CancellationToken,
-    /// Its number among those that wait; `None` while its client is answered.
-    waits: Mutex<Option<u64>>,
+    /// Its number among those that wait, or those that are answered.
+    number: Mutex<u64>,
 }
 
 /// A request that is being answered, as long as the value lives.
@@ -49,19 +55,19 @@ impl Slots {
         Self { most, state: Mutex::default() }
     }
 
-    /// A place for one more connection; `None`: all are taken, and being answered.
+    /// A place for one more connection; `None`: all are taken, and have not been answered for long.
     pub(super) fn enter(slots: &Arc<Self>) -> Option<Slot> {
         let mut state = slots.state();
         if state.taken < slots.most {
             state.taken += 1;
         } else {
             // Its place is the new one's from now on, however long its task takes to end.
-            state.waiting.pop_first()?.1.cancel();
+            state.shed(Instant::now())?.cancel();
         }
         let shed = CancellationToken::new();
-        let waits = Mutex::new(Some(state.wait(shed.clone())));
+        let number = Mutex::new(state.wait(shed.clone()));
         drop(state);
-        Some(Slot { slots: Arc::clone(slots), shed, waits })
+        Some(Slot { slots: Arc::clone(slots), shed, number })
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -74,6 +80,27 @@ impl State {
         self.last += 1;
         self.waiting.insert(self.last, shed);
         self.last
+    }
+
+    fn answer(&mut self, shed: CancellationToken) -> u64 {
+        self.last += 1;
+        self.answered.insert(self.last, (Instant::now(), shed));
+        self.last
+    }
+
+    /// Who makes room for one more.
+    fn shed(&mut self, now: Instant) -> Option<CancellationToken> {
+        if let Some((_, waiting)) = self.waiting.pop_first() {
+            return Some(waiting);
+        }
+        let first = self.answered.first_entry()?;
+        let is_slow = now.duration_since(first.get().0) >= HTTP_PLACE_TIME;
+        is_slow.then(|| first.remove().1)
+    }
+
+    fn remove(&mut self, number: u64) {
+        self.waiting.remove(&number);
+        self.answered.remove(&number);
     }
 }
 
@@ -91,22 +118,22 @@ impl Slot {
 
     fn set_waiting(&self, waits: bool) {
         let mut state = self.slots.state();
-        let mut number = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(number) = number.take() {
-            state.waiting.remove(&number);
-        }
-        // Who was shed has no place to wait in.
-        if waits && !self.shed.is_cancelled() {
-            *number = Some(state.wait(self.shed.clone()));
+        let mut number = self.number.lock().unwrap_or_else(PoisonError::into_inner);
+        state.remove(*number);
+        // Who was shed has no place to be in.
+        if !self.shed.is_cancelled() {
+            let shed = self.shed.clone();
+            *number = if waits { state.wait(shed) } else { state.answer(shed) };
         }
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.set_waiting(false);
+        let mut state = self.slots.state();
+        state.remove(*self.number.lock().unwrap_or_else(PoisonError::into_inner));
         if !self.shed.is_cancelled() {
-            self.slots.state().taken -= 1;
+            state.taken -= 1;
         }
     }
 }
@@ -145,6 +172,10 @@ impl<B: Body + Unpin> Body for InUse<B> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::{advance, pause};
+
     use super::*;
 
     #[test]
@@ -163,11 +194,26 @@ mod tests {
         assert_eq!(slots.state().taken, 1, "those that were shed have left their places before");
         drop(second);
         let state = slots.state();
-        assert_eq!((state.taken, state.waiting.len()), (0, 0));
+        assert_eq!((state.taken, state.waiting.len(), state.answered.len()), (0, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn while_all_are_answered_the_one_that_reads_for_too_long_makes_room() {
+        pause();
+        let slots = Arc::new(Slots::new(2));
+        let slow = Arc::new(Slots::enter(&slots).expect("room"));
+        let _slow = Slot::begin(Arc::clone(&slow));
+        advance(HTTP_PLACE_TIME - Duration::from_millis(1)).await;
+        let other = Arc::new(Slots::enter(&slots).expect("room"));
+        let _other = Slot::begin(Arc::clone(&other));
+        assert!(Slots::enter(&slots).is_none(), "none has been answered for long");
+        advance(Duration::from_millis(1)).await;
+        let place = Slots::enter(&slots);
+        assert!(place.is_some() && slow.shed().is_cancelled() && !other.shed().is_cancelled());
     }
 
     #[test]
-    fn while_all_are_answered_nobody_makes_room() {
+    fn while_all_are_answered_and_none_for_long_nobody_makes_room() {
         let slots = Arc::new(Slots::new(2));
         let [first, second] = [(); 2].map(|()| Arc::new(Slots::enter(&slots).expect("room")));
         let answers = [first, second].map(Slot::begin);

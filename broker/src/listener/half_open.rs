@@ -34,7 +34,8 @@ pub(crate) struct HalfOpen {
 #[derive(Debug, Default)]
 pub(super) struct Handshake {
     state: AtomicU8,
-    reader: AtomicWaker,
+    /// The connection's task: it reads the stream, and waits for what else there is.
+    task: AtomicWaker,
 }
 
 /// The client has not logged in.
@@ -73,7 +74,13 @@ impl HalfOpen {
 impl Handshake {
     fn become_(&self, state: u8) {
         self.state.store(state, Ordering::Release);
-        self.reader.wake();
+        self.task.wake();
+    }
+
+    /// Ready when another connection has its place. A connection that waits for its login does not read, and asks here.
+    pub(super) fn poll_shed(&self, context: &Context<'_>) -> Poll<()> {
+        self.task.register(context.waker());
+        if self.state.load(Ordering::Acquire) == SHED { Poll::Ready(()) } else { Poll::Pending }
     }
 }
 
@@ -152,7 +159,7 @@ impl AsyncRead for ClientStream {
     ) -> Poll<io::Result<()>> {
         let Self { stream, watched } = &mut *self;
         let Some(watch) = watched else { return Pin::new(stream).poll_read(context, buffer) };
-        watch.handshake.reader.register(context.waker());
+        watch.handshake.task.register(context.waker());
         match watch.handshake.state.load(Ordering::Acquire) {
             UNDER_WAY => watch.poll_read(stream, context, buffer),
             SHED => Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "others need its place"))),
@@ -187,5 +194,28 @@ impl AsyncWrite for ClientStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn who_is_shed_hears_of_it_without_reading_and_who_has_logged_in_is_not() {
+        let (half_open, metrics) = (HalfOpen::default(), Metrics::new().expect("metrics"));
+        let ids = (0..HANDSHAKES as u64).map(ConnectionId);
+        let all: Vec<_> = ids.map(|id| half_open.begin(id, &metrics)).collect();
+        let is_shed = |handshake: &Handshake| poll_fn(|context| handshake.poll_shed(context)).now_or_never().is_some();
+        assert!(!all.iter().any(|handshake| is_shed(handshake)), "there is room for all of them");
+        half_open.end(ConnectionId(0), &all[0]);
+        let more = [2, 1].map(|more| half_open.begin(ConnectionId(1_000_000 + more), &metrics));
+        assert!(!is_shed(&all[0]), "it is not half open any more");
+        assert!(is_shed(&all[1]), "it is the oldest");
+        assert!(!all[2..].iter().chain(&more).any(|handshake| is_shed(handshake)));
     }
 }

@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
@@ -111,6 +112,11 @@ impl InHandshake {
     /// That of a connection that begins and ends in this process.
     pub(crate) fn inside(shared: &Arc<Shared>) -> Self {
         Self { node: Arc::clone(shared), accepted: shared.now(), place: None }
+    }
+
+    /// Ready when its place is another's: it has to go.
+    pub(crate) fn poll_shed(&self, context: &Context<'_>) -> Poll<()> {
+        self.place.as_ref().map_or(Poll::Pending, |(_, handshake)| handshake.poll_shed(context))
     }
 
     /// The node that it connects to.
