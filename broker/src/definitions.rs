@@ -24,6 +24,7 @@ use warren_core::topology::{
 };
 use warren_core::{ConnectionId, Exception};
 
+use crate::authentication::Authentication;
 use crate::limits::DEFINITIONS_BYTES;
 use file::{
     BindingEntry, Entry, ExchangeEntry, File, GlobalParameterEntry, ParameterEntry, PermissionsEntry, PolicyEntry,
@@ -52,6 +53,17 @@ impl Definition {
         let said = format!("{} is left out: {text}; {advice}", self.entry);
         // Names are the file's: none of them is to look like another line of the log.
         said.replace(char::is_control, " ")
+    }
+
+    /// Why it is not asked for at all: the name is that of the node's own user, whom the configuration names.
+    pub(crate) fn reserved(&self, authentication: &Authentication) -> Option<Exception> {
+        match &self.request.action {
+            Action::Administer(Administration::PutUser { name, .. }) if authentication.is_reserved(name) => {
+                let text = format!("user '{name}' is the node's own, whom [default_user] names");
+                Some(Exception::channel(ReplyCode::NotAllowed, text))
+            }
+            _ => None,
+        }
     }
 }
 

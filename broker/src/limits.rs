@@ -116,6 +116,9 @@ pub(crate) const LOG_VALUE_CHARS: usize = 256;
 /// Characters of a message, an error or a reason in a log line, which may name several values; the rest is left out.
 pub(crate) const LOG_SENTENCE_CHARS: usize = 1_024;
 
+/// How long who logs in waits for the files of the node's own user, and a question about a token for our own one, to be read.
+pub(crate) const SECRET_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Octets of log lines that wait for standard error to be read; lines beyond are dropped and counted.
 pub(crate) const LOG_QUEUE_BYTES: usize = 1 << 20;
 

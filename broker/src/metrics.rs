@@ -12,7 +12,7 @@ mod traffic;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::sync::Semaphore;
 use warren_core::forward::ForwardCounts;
 use warren_core::session::{Counts, MESSAGE_SIZES};
@@ -62,6 +62,8 @@ pub(crate) struct Metrics {
     pub(crate) logins: Logins,
     /// Answers of issuers of tokens that could not be used.
     pub(crate) issuer_refresh_failures: IntCounter,
+    /// When the keys that count were fetched, in seconds since 1970, by issuer of tokens.
+    issuer_keys: IntGaugeVec,
     /// Open channels.
     pub(crate) channels: IntGauge,
     /// Of these, those that have published.
@@ -204,6 +206,7 @@ impl Metrics {
             publishers: IntGauge::new("publishers", "see node.rs")?,
             memory_alarm: IntGauge::new("memory_alarm", "see node.rs")?,
             disk_alarm: IntGauge::new("disk_alarm", "see node.rs")?,
+            issuer_keys: issuer_keys(&registry)?,
             issuer_refresh_failures: counter(
                 &registry,
                 "warren_issuer_refresh_failures_total",
@@ -237,8 +240,12 @@ impl Metrics {
     /// A checkpoint has been made.
     pub(crate) fn checkpoint_made(&self) {
         self.checkpoints.inc();
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        self.checkpoint_seconds.set(now.cast_signed());
+        self.checkpoint_seconds.set(unix_seconds());
+    }
+
+    /// When the keys of that issuer were fetched: 0 until that is said.
+    pub(crate) fn issuer_keys(&self, issuer: &str) -> IntGauge {
+        self.issuer_keys.with_label_values(&[issuer])
     }
 
     /// Adds what a session counted.
@@ -336,6 +343,23 @@ impl TlsMetrics {
             )?,
         })
     }
+}
+
+fn issuer_keys(registry: &Registry) -> Result<IntGaugeVec, prometheus::Error> {
+    let fetched = IntGaugeVec::new(
+        Opts::new(
+            "warren_issuer_keys_timestamp_seconds",
+            "When the keys of a token issuer were fetched, in seconds since 1970; 0: not since the process started",
+        ),
+        &["issuer"],
+    )?;
+    registry.register(Box::new(fetched.clone()))?;
+    Ok(fetched)
+}
+
+/// Now.
+pub(crate) fn unix_seconds() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs().cast_signed()
 }
 
 fn histogram(registry: &Registry, name: &str, help: &str, bounds: &[f64]) -> Result<Histogram, prometheus::Error> {

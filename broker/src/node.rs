@@ -340,15 +340,22 @@ pub(crate) fn create(queue: &QueueRecord, topology: &Topology) -> ShardInput {
 
 /// Makes what the definitions say and what is not there. What does not fit what is there is the smaller harm: it is told
 /// and left, for the messages in it are somebody's.
-async fn define(definitions: Vec<Definition>, shared: &Shared) {
+async fn define(mut definitions: Vec<Definition>, shared: &Shared) {
     // All are sent before the first is waited for, so that many become durable together.
     let ask = |definition: Definition| {
         let answer = shared.metadata.request(MetadataRequest::Topology(definition.request.clone()));
         (definition, answer)
     };
+    let (count, mut left_out) = (definitions.len(), Vec::<Arc<str>>::new());
+    definitions.retain(|definition| match definition.reserved(&shared.authentication) {
+        Some(refusal) => {
+            warn!("{}", definition.left_out(&refusal));
+            left_out.push(definition.entry.clone());
+            false
+        }
+        None => true,
+    });
     let asked: Vec<_> = definitions.into_iter().map(ask).collect();
-    let count = asked.len();
-    let mut left_out: Vec<Arc<str>> = Vec::new();
     for (definition, answer) in asked {
         // Of an entry of which nothing was made, the rest is not worth a line of its own.
         if let Ok(Err(refusal)) = answer.await

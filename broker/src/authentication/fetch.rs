@@ -20,6 +20,7 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -141,34 +142,40 @@ impl Client {
             return speak(stream, request).await;
         }
         let name = ServerName::try_from(address.host.clone()).map_err(|_| AddressError::Malformed)?;
-        let stream = TlsConnector::from(self.tls()?).connect(name, stream).await.map_err(FetchError::Connect)?;
+        let ca = self.ca.clone();
+        // It is a file, which may be large, and on a volume that is slow.
+        let config = spawn_blocking(move || client_config(ca.as_deref())).await;
+        let config = config.map_err(|error| FetchError::Connect(io::Error::other(error)))??;
+        let stream = TlsConnector::from(config).connect(name, stream).await.map_err(FetchError::Connect)?;
         speak(stream, request).await
     }
+}
 
-    fn tls(&self) -> Result<Arc<ClientConfig>, FetchError> {
-        let path = match &self.ca {
-            Some(path) => path.as_path(),
-            None => {
-                SYSTEM_AUTHORITIES.iter().map(Path::new).find(|path| path.is_file()).ok_or(FetchError::NoAuthorities)?
-            }
-        };
-        let failed = |reason: String| FetchError::Authorities { path: path.to_path_buf(), reason };
-        let mut roots = RootCertStore::empty();
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
-        if self.ca.is_none() {
-            // There may be one among the system's that is not to be read. Nobody here can do anything about it.
-            roots.add_parsable_certificates(certificates.filter_map(Result::ok));
-        } else {
-            for certificate in certificates {
-                roots.add(certificate.map_err(|error| failed(error.to_string()))?)?;
-            }
+/// What servers are recognised by: certificates that the authorities in `ca` have signed, or those of the system.
+fn client_config(ca: Option<&Path>) -> Result<Arc<ClientConfig>, FetchError> {
+    let of_system = || SYSTEM_AUTHORITIES.iter().map(Path::new).find(|path| path.is_file());
+    let path = ca.or_else(of_system).ok_or(FetchError::NoAuthorities)?;
+    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+        .with_safe_default_protocol_versions()?
+        .with_root_certificates(authorities(path, ca.is_some())?)
+        .with_no_client_auth();
+    Ok(Arc::new(config))
+}
+
+/// The authorities in a file. There may be one among the system's that is not to be read, and nobody here can do anything
+/// about it; in a file that the configuration names (`is_ours`) it is a mistake.
+fn authorities(path: &Path, is_ours: bool) -> Result<RootCertStore, FetchError> {
+    let failed = |reason: String| FetchError::Authorities { path: path.to_path_buf(), reason };
+    let mut roots = RootCertStore::empty();
+    let certificates = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
+    if is_ours {
+        for certificate in certificates {
+            roots.add(certificate.map_err(|error| failed(error.to_string()))?)?;
         }
-        let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
-            .with_safe_default_protocol_versions()?
-            .with_root_certificates(roots)
-            .with_no_client_auth();
-        Ok(Arc::new(config))
+    } else {
+        roots.add_parsable_certificates(certificates.filter_map(Result::ok));
     }
+    Ok(roots)
 }
 
 async fn speak<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Bytes, FetchError>
@@ -219,6 +226,20 @@ mod tests {
         ] {
             assert_eq!(check_address(address, false).is_ok(), strictly, "{address}");
             assert_eq!(check_address(address, true).is_ok(), with_loopback, "{address}");
+        }
+    }
+
+    #[test]
+    fn an_authority_that_cannot_be_read_is_a_mistake_in_our_file_and_passed_over_in_the_systems() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("authorities.pem");
+        let key = rcgen::KeyPair::generate().expect("a key");
+        let good = rcgen::CertificateParams::default().self_signed(&key).expect("a certificate").pem();
+        let broken = "-----BEGIN CERTIFICATE-----\nMAAA\n-----END CERTIFICATE-----\n";
+        for (text, ours, systems) in [(good.clone(), Some(1), 1), (format!("{broken}{good}"), None, 1)] {
+            std::fs::write(&path, text).expect("written");
+            let count = |is_ours| authorities(&path, is_ours).ok().map(|roots| roots.len());
+            assert_eq!((count(true), count(false)), (ours, Some(systems)));
         }
     }
 }

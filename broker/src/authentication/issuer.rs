@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwapOption;
+use prometheus::IntGauge;
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::sync::{Notify, watch};
@@ -17,7 +18,7 @@ use super::fetch::{Client, FetchError};
 use super::jose::{Claims, JoseError, Keys, KeysError, Token};
 use crate::config::{IssuerConfig, RightsFrom};
 use crate::limits::{KEYS_LIFETIME, KEYS_PATIENCE, KEYS_REFRESH, KEYS_REFRESH_MIN, KEYS_RETRY, NOT_BEFORE_LEEWAY};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, unix_seconds};
 
 /// An issuer, with the keys that it was found to have last.
 pub(super) struct Issuer {
@@ -30,6 +31,8 @@ pub(super) struct Issuer {
     /// Counts how often the issuer was asked.
     asked: watch::Sender<u64>,
     metrics: Metrics,
+    /// When the keys were got.
+    fetched: IntGauge,
 }
 
 struct Fetched {
@@ -86,6 +89,7 @@ impl Issuer {
             keys: ArcSwapOption::empty(),
             wanted: Notify::new(),
             asked: watch::Sender::new(0),
+            fetched: metrics.issuer_keys(&config.issuer),
             config,
             metrics,
         }
@@ -104,6 +108,7 @@ impl Issuer {
                 Ok(keys) => {
                     debug!(issuer, "the issuer's keys are here");
                     self.keys.store(Some(Arc::new(Fetched { keys, at: Instant::now() })));
+                    self.fetched.set(unix_seconds());
                     KEYS_REFRESH
                 }
                 Err(error) => {

@@ -6,6 +6,7 @@ mod issuer;
 mod jose;
 mod passwords;
 mod recent;
+mod secret_files;
 mod service_accounts;
 mod throttle;
 mod trail;
@@ -224,7 +225,7 @@ impl Authentication {
         result
     }
 
-    /// The name of the node's own user, who is not in the topology; none if its file cannot be read.
+    /// The name of the node's own user, who is not in the topology; none if its file could never be read.
     pub(crate) fn node_user(&self, topology: &Topology) -> Option<String> {
         self.passwords.node_user_name(topology)
     }
@@ -232,6 +233,11 @@ impl Authentication {
     /// Whether the configuration names the node's own user, whose place nobody can take then.
     pub(crate) fn configures_node_user(&self) -> bool {
         self.passwords.configures_node_user()
+    }
+
+    /// Whether this is the name of the node's own user as the configuration has it: no user of the topology is made with it.
+    pub(crate) fn is_reserved(&self, user: &str) -> bool {
+        self.configures_node_user() && self.node_user(&self.topology.load()).is_some_and(|name| name == user)
     }
 
     /// The hash that a user with this new password is made with. It takes tens of milliseconds, and waits for others.
@@ -337,3 +343,6 @@ impl Authentication {
         })));
     }
 }
+
+#[cfg(test)]
+mod tests;

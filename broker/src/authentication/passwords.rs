@@ -1,8 +1,7 @@
 //! User and password: those of the node's own user, and those of the topology's users.
 
 use std::net::IpAddr;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -14,6 +13,7 @@ use warren_core::topology::{HashingAlgorithm, Identity, PasswordHash, Topology};
 use super::LoginError;
 use super::hashing::{self, Expected, equal};
 use super::recent::Recent;
+use super::secret_files::{SecretFiles, read_secret};
 use super::throttle::Throttle;
 use crate::config::DefaultUser;
 use crate::limits::{HASHES_AT_ONCE, VERIFIED_PASSWORDS};
@@ -27,10 +27,17 @@ const GUEST: &str = "guest";
 ///
 /// The node's own user is `guest` if the configuration names none, until the topology has a user: it is never there again.
 pub(super) struct Passwords {
-    default_user: Option<DefaultUser>,
+    configured: Option<Configured>,
     /// A hash takes 19 MiB and a core's time: so many are computed at once.
     hashing: Semaphore,
     verified: Mutex<Verified>,
+}
+
+/// The node's own user, whom the configuration names by files.
+struct Configured {
+    files: SecretFiles,
+    /// The name that was read last. It is nobody else's while the files cannot be read.
+    name: Mutex<Vec<u8>>,
 }
 
 /// Passwords that were right a while ago, so that a client that comes again does not cost a hash again. What is kept of one
@@ -70,7 +77,12 @@ impl Passwords {
         let mut key = [0; 32];
         key.as_chunks_mut::<16>().0.iter_mut().for_each(|half| *half = random().to_ne_bytes());
         let verified = Mutex::new(Verified { key, digests: Recent::new(VERIFIED_PASSWORDS) });
-        Self { default_user, hashing: Semaphore::new(HASHES_AT_ONCE), verified }
+        // The node starts, and nobody waits for it yet.
+        let configured = default_user.map(|DefaultUser { name_file, password_file }| Configured {
+            name: Mutex::new(read_secret(&name_file).unwrap_or_default()),
+            files: SecretFiles::new([name_file, password_file]),
+        });
+        Self { configured, hashing: Semaphore::new(HASHES_AT_ONCE), verified }
     }
 
     /// Who it is if the password is right. The node's own user's files are read at every login, so that a password changed
@@ -82,7 +94,7 @@ impl Passwords {
         peer: IpAddr,
         throttle: &Throttle,
     ) -> Result<Found, LoginError> {
-        let Candidate { expected, is_node, unreadable } = self.candidate(topology, login);
+        let Candidate { expected, is_node, unreadable } = self.candidate(topology, login).await;
         let digest = self.verified(|verified| verified.digest(login, &expected));
         let mut rehashed = None;
         if !self.is_verified(&digest) {
@@ -138,31 +150,35 @@ impl Passwords {
     /// Whether the user may log in from there: `guest` may from this host only, whoever else there is, unless the files of the
     /// node's own user name just that one.
     pub(super) fn check_origin(&self, user: &str, is_node: bool, peer: IpAddr) -> Result<(), LoginError> {
-        let is_configured = is_node && self.default_user.is_some();
+        let is_configured = is_node && self.configured.is_some();
         let is_from_afar = user == GUEST && !is_configured && !peer.to_canonical().is_loopback();
         if is_from_afar { Err(LoginError::GuestFromAfar) } else { Ok(()) }
     }
 
-    /// The name of the node's own user; none if its file cannot be read, or is no text.
+    /// The name of the node's own user, as it was read last; none if it never was, or is no text.
     pub(super) fn node_user_name(&self, topology: &Topology) -> Option<String> {
-        String::from_utf8(self.node_user(topology).ok()??.name).ok()
+        match &self.configured {
+            Some(configured) => String::from_utf8(configured.name()).ok().filter(|name| !name.is_empty()),
+            None if topology.has_had_users() => None,
+            None => Some(GUEST.to_owned()),
+        }
     }
 
     /// Whether the configuration names that user.
     pub(super) fn configures_node_user(&self) -> bool {
-        self.default_user.is_some()
+        self.configured.is_some()
     }
 
     fn verified<T>(&self, with: impl FnOnce(&mut Verified) -> T) -> T {
         with(&mut self.verified.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn candidate(&self, topology: &Topology, login: &Login) -> Candidate {
-        let (node, unreadable) = match self.node_user(topology) {
-            Ok(node) => (node, None),
-            Err(error) => (None, Some(error)),
+    async fn candidate(&self, topology: &Topology, login: &Login) -> Candidate {
+        let (NodeUser { name, password }, unreadable) = match &self.configured {
+            Some(configured) => configured.read().await,
+            None if topology.has_had_users() => (NodeUser::default(), None),
+            None => (NodeUser { name: GUEST.into(), password: GUEST.into() }, None),
         };
-        let NodeUser { name, password } = node.unwrap_or_default();
         let is_node = !name.is_empty() & bool::from(equal(&name, login.user.as_bytes()));
         let hash = topology.user(&login.user).and_then(|user| user.password.clone());
         // Whoever has the name of the node's own user is that one, and no other.
@@ -170,16 +186,26 @@ impl Passwords {
             if is_node { Expected { plain: password, hash: None } } else { Expected { plain: Vec::new(), hash } };
         Candidate { expected, is_node, unreadable }
     }
+}
 
-    fn node_user(&self, topology: &Topology) -> Result<Option<NodeUser>, LoginError> {
-        match &self.default_user {
-            Some(user) => {
-                let (name, password) = (read_secret(&user.name_file)?, read_secret(&user.password_file)?);
-                Ok(Some(NodeUser { name, password }))
-            }
-            None if topology.has_had_users() => Ok(None),
-            None => Ok(Some(NodeUser { name: GUEST.into(), password: GUEST.into() })),
-        }
+impl Configured {
+    /// What the files say. If they cannot be read, the name is the one that was read last, and nobody has the password.
+    async fn read(&self) -> (NodeUser, Option<LoginError>) {
+        let mut secrets = match self.files.read().await {
+            Ok(secrets) => secrets.into_iter(),
+            Err(error) => return (NodeUser { name: self.name(), password: Vec::new() }, Some(error)),
+        };
+        let [name, password] = [(); 2].map(|()| secrets.next().unwrap_or_default());
+        self.last_name().clone_from(&name);
+        (NodeUser { name, password }, None)
+    }
+
+    fn name(&self) -> Vec<u8> {
+        self.last_name().clone()
+    }
+
+    fn last_name(&self) -> MutexGuard<'_, Vec<u8>> {
+        self.name.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -212,16 +238,6 @@ async fn compare(
 /// Whether the files of a user can be read.
 pub(crate) fn readable(user: &DefaultUser) -> Result<(), LoginError> {
     read_secret(&user.name_file).and_then(|_| read_secret(&user.password_file)).map(drop)
-}
-
-/// A secret's file without the line end that editors put behind it.
-pub(super) fn read_secret(path: &Path) -> Result<Vec<u8>, LoginError> {
-    let mut secret =
-        std::fs::read(path).map_err(|source| LoginError::Secret { path: path.display().to_string(), source })?;
-    while matches!(secret.last(), Some(b'\n' | b'\r')) {
-        secret.pop();
-    }
-    Ok(secret)
 }
 
 #[cfg(test)]
@@ -295,6 +311,9 @@ mod tests {
         assert!(check("app", "second").await.is_ok());
         std::fs::remove_file(&password_file).expect("removed");
         assert!(matches!(check("app", "").await, Err(LoginError::Secret { .. })));
+        let other = check("app", "secret").await;
+        assert!(matches!(other, Err(LoginError::Secret { .. })), "the name is the node's own user's still: {other:?}");
+        assert_eq!(users.node_user_name(&topology).as_deref(), Some("app"));
         assert_eq!(check("bob", "secret").await.expect("others go on"), Identity::User("bob".into()));
     }
 

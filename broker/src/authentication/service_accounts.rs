@@ -17,8 +17,8 @@ use warren_core::limits::NAME_BYTES;
 
 use super::fetch::{Client, FetchError};
 use super::jose::Token;
-use super::passwords::read_secret;
 use super::recent::Recent;
+use super::secret_files::SecretFiles;
 use crate::config::KubernetesConfig;
 use crate::limits::{REVIEW_LIFETIME, REVIEW_LIFETIME_REFUSED, REVIEWS, REVIEWS_AT_ONCE};
 
@@ -28,6 +28,8 @@ const PREFIX: &str = "system:serviceaccount:";
 /// Asks the API server about tokens, and remembers for a while what it has said.
 pub(super) struct ServiceAccounts {
     config: KubernetesConfig,
+    /// Our own token.
+    own: SecretFiles,
     client: Client,
     /// By the digest of the token. Who holds the lock of an entry is the one who asks.
     reviews: Mutex<Recent<[u8; 32], Entry>>,
@@ -84,7 +86,8 @@ impl ServiceAccounts {
     pub(super) fn new(config: KubernetesConfig) -> Self {
         let client = Client { ca: Some(config.ca.clone()), allow_http_on_loopback: false };
         let reviews = Mutex::new(Recent::new(REVIEWS));
-        Self { config, client, reviews, asking: Semaphore::new(REVIEWS_AT_ONCE) }
+        let own = SecretFiles::new([config.token_file.clone()]);
+        Self { config, own, client, reviews, asking: Semaphore::new(REVIEWS_AT_ONCE) }
     }
 
     /// When it runs out. What a token says of itself is only believed where it speaks against it: that spares a question.
@@ -135,7 +138,7 @@ impl ServiceAccounts {
             warn!(reason, "the API server of Kubernetes cannot be asked about a token");
             ReviewError::Unavailable(reason)
         };
-        let own = read_secret(&self.config.token_file).map_err(|error| unavailable(error.to_string()))?;
+        let own = self.own.read().await.map_err(|error| unavailable(error.to_string()))?.concat();
         let own = String::from_utf8(own).map_err(|_| unavailable("our own token is not text".into()))?;
         // A token is three parts of base64, which was looked at before.
         let token = String::from_utf8_lossy(token);

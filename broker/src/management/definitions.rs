@@ -181,13 +181,21 @@ async fn import(mut call: Call) -> Answer {
     let body = call.body.clone();
     // A large file takes a while to read.
     let read = tokio::task::spawn_blocking(move || definitions::read(&body, vhost.as_ref()));
-    let definitions = read.await.map_err(|_| Failure::stopping())??;
+    let mut definitions = read.await.map_err(|_| Failure::stopping())??;
     let makes_users = |definition: &Definition| {
         matches!(&definition.request.action, Action::Administer(Administration::PutUser { .. }))
     };
     if definitions.iter().any(makes_users) {
         call.keep_built_in().await?;
     }
+    let mut refused = Vec::new();
+    definitions.retain(|definition| match definition.reserved(&call.shared.authentication) {
+        Some(refusal) => {
+            refused.push(definition.left_out(&refusal));
+            false
+        }
+        None => true,
+    });
     let ask = |mut definition: Definition| {
         // The tag was asked for: what is in the definitions takes no further rights, as in RabbitMQ and from a file. The log
         // of changes has the caller's name.
@@ -197,7 +205,6 @@ async fn import(mut call: Call) -> Answer {
     };
     // All are sent before the first is waited for, so that many become durable together.
     let asked: Vec<_> = definitions.into_iter().map(ask).collect();
-    let mut refused = Vec::new();
     for (definition, answer) in asked {
         match answer.await.map_err(|_| Failure::stopping())? {
             Ok(_) => {}

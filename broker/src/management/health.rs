@@ -7,6 +7,7 @@ use super::answer::{Answer, Failure, Reply};
 use super::call::Call;
 use super::route::Handle::Now;
 use super::route::{Needs, Route, get};
+use crate::metrics::unix_seconds;
 use crate::node;
 
 pub(super) const ROUTES: &[Route] = &[
@@ -95,8 +96,7 @@ fn certificate_expiration(call: &Call) -> Answer {
     };
     let within: i64 = call.name("within").parse().map_err(|_| Failure::bad_request("Invalid expiration value."))?;
     let not_after = call.shared.metrics.tls.certificate_not_after.get();
-    let now = i64::try_from(call.shared.clock.unix_millis() / 1_000).unwrap_or(i64::MAX);
-    let ends = not_after <= now.saturating_add(within.saturating_mul(days * 86_400));
+    let ends = not_after <= unix_seconds().saturating_add(within.saturating_mul(days * 86_400));
     let listeners = call.shared.listening.iter().filter(|listener| is_tls(listener.protocol) && ends);
     let expired: Vec<_> = listeners
         .map(|listener| {

@@ -1,6 +1,7 @@
 //! The API on a real node, asked through its router.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use axum::Router;
@@ -54,10 +55,15 @@ impl World {
     }
 
     async fn start_with_rate(requests_per_second: u32) -> Self {
+        Self::start_with(requests_per_second, |_| Config::default()).await
+    }
+
+    /// `config` makes the settings, for which it may put files in a folder.
+    async fn start_with(requests_per_second: u32, config: impl FnOnce(&Path) -> Config) -> Self {
         let folder = tempfile::tempdir().expect("a folder for the data");
         let free: SocketAddr = (Ipv4Addr::LOCALHOST, 0).into();
         let listeners = Listeners { amqp: vec![free], metrics: free, management: free, ..Listeners::default() };
-        let config = Config { data_dir: folder.path().to_path_buf(), listeners, ..Config::default() };
+        let config = Config { data_dir: folder.path().to_path_buf(), listeners, ..config(folder.path()) };
         let node = Node::start(config).await.expect("it starts");
         let router = super::router(Arc::clone(node.shared()), requests_per_second);
         Self { node, router, _folder: folder }

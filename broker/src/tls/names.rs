@@ -19,8 +19,8 @@ pub(crate) struct CertificateNames {
     pub(crate) subject: String,
     /// Who has signed it, written likewise.
     pub(crate) issuer: String,
-    /// The subject's common names.
-    common_names: Vec<String>,
+    /// The subject's common names; those that are no UTF-8 are not known.
+    common_names: Vec<Option<String>>,
     /// The subject's alternative names of the kinds that can be users' names, in the certificate's order.
     alternative: Vec<AlternativeName>,
 }
@@ -71,7 +71,7 @@ impl CertificateNames {
         Ok(Self {
             subject: distinguished_name(certificate.subject()),
             issuer: distinguished_name(certificate.issuer()),
-            common_names: common_names.filter_map(|name| name.as_str().ok()).map(str::to_owned).collect(),
+            common_names: common_names.map(|name| name.as_str().ok().map(str::to_owned)).collect(),
             alternative,
         })
     }
@@ -87,7 +87,7 @@ impl CertificateNames {
             CertificateLogin::SanDns => self.first(|name| matches!(name, AlternativeName::Dns(_))),
             CertificateLogin::SanEmail => self.first(|name| matches!(name, AlternativeName::Email(_))),
             CertificateLogin::CommonName if self.common_names.len() > 1 => return Err(NameError::Ambiguous),
-            CertificateLogin::CommonName => self.common_names.first().map(String::as_str),
+            CertificateLogin::CommonName => self.common_names.first().and_then(Option::as_deref),
             CertificateLogin::DistinguishedName => Some(self.subject.as_str()),
         };
         let name = name.filter(|name| !name.is_empty()).ok_or(NameError::Missing(from))?;
@@ -222,6 +222,28 @@ mod tests {
         ] {
             assert_eq!(names.user(from), Ok(expected));
         }
+    }
+
+    #[test]
+    fn a_second_common_name_counts_also_if_it_cannot_be_read() {
+        let of = |second: &str| {
+            let common_name = DnType::CustomDnType(vec![2, 5, 4, 3]);
+            let names = read(|params| {
+                params.distinguished_name.push(DnType::CommonName, "alice");
+                params.distinguished_name.push(common_name, DnValue::BmpString(second.try_into().expect("UCS-2")));
+            });
+            names.user(CertificateLogin::CommonName).map(str::to_owned)
+        };
+        assert_eq!(of("bob"), Err(NameError::Ambiguous));
+        let alone = read(|params| {
+            let unreadable = DnValue::BmpString("bob".try_into().expect("UCS-2"));
+            params.distinguished_name.push(DnType::CommonName, unreadable);
+        });
+        assert_eq!(
+            alone.user(CertificateLogin::CommonName),
+            Err(NameError::Missing(CertificateLogin::CommonName)),
+            "it is nobody's"
+        );
     }
 
     #[test]

@@ -214,6 +214,13 @@ fn an_issuer_that_answers_nonsense_or_nothing_changes_nothing() -> Result<()> {
         let failures = metrics.lines().find_map(|line| line.strip_prefix("warren_issuer_refresh_failures_total "));
         Ok(failures.and_then(|count| count.parse().ok()) >= Some(answers.len()))
     })?;
+    let (_, metrics) = broker.http("/metrics")?;
+    let ages =
+        metrics.lines().filter_map(|line| line.strip_prefix("warren_issuer_keys_timestamp_seconds{")?.split_once("} "));
+    let now = std::time::UNIX_EPOCH.elapsed()?.as_secs_f64();
+    let fetched: Vec<f64> = ages.map(|(_, at)| at.parse()).collect::<Result<_, _>>()?;
+    ensure!(fetched.len() == answers.len(), "one of each issuer: {fetched:?}");
+    ensure!(fetched.iter().all(|at| (now - 600.0..=now).contains(at)), "when the good ones were fetched: {fetched:?}");
     for (provider, answer) in providers.iter().zip(&answers) {
         ensure!(provider.asked() > 1, "{answer:?} was not asked for");
         by_token(&broker, &key.token(&provider.claims(HOUR, ALL))?).with_context(|| format!("after {answer:?}"))?;

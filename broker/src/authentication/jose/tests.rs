@@ -180,6 +180,13 @@ fn a_key_is_used_for_its_own_algorithm_only() {
     let mut encrypting = rsa.public("e");
     encrypting["use"] = json!("enc");
     assert!(matches!(Keys::parse(&document(&[encrypting])), Err(KeysError::NoneUsable)));
+    for (operations, is_usable) in
+        [(json!(["verify"]), true), (json!(["sign", "verify"]), true), (json!(["sign"]), false), (json!([]), false)]
+    {
+        let mut limited = rsa.public("o");
+        limited["key_ops"] = operations;
+        assert_eq!(Keys::parse(&document(&[limited.clone()])).is_ok(), is_usable, "{limited}");
+    }
     let allowed = Token::parse(elliptic.token("k", &claims).as_bytes())
         .expect("well-formed")
         .verify(&keys(&[elliptic.public("k")]), &[SignatureAlgorithm::RS256])
@@ -200,8 +207,10 @@ fn a_head_names_a_key_of_the_issuer_and_brings_none_along() {
         "x5u": "https://127.0.0.1/chain", "x5c": ["MIIB"],
     });
     assert_eq!(check(&mallory.token_with(&head, &json!({})), &keys), Err(JoseError::UnknownKey));
-    let head = json!({"alg": "ES256", "kid": "k", "crit": ["exp"]});
-    assert_eq!(check(&signer.token_with(&head, &json!({})), &keys), Err(JoseError::Critical));
+    for critical in [json!(["exp"]), json!([]), json!(null), json!("")] {
+        let head = json!({"alg": "ES256", "kid": "k", "crit": critical});
+        assert_eq!(check(&signer.token_with(&head, &json!({})), &keys), Err(JoseError::Critical), "{critical}");
+    }
     let nameless = signer.token_with(&json!({"alg": "ES256"}), &json!({}));
     assert_eq!(check(&nameless, &keys), Err(JoseError::UnknownKey), "two keys might be meant");
     let alone = Keys(vec![Key::read(signer.public("k")).expect("a key")]);
@@ -231,6 +240,25 @@ fn what_is_no_token_is_refused_whatever_it_looks_like() {
     }
     for octets in [&b"\xff.\xff.\xff"[..], b"eyJ.\0.\n"] {
         assert_eq!(Token::parse(octets).err(), Some(JoseError::Malformed));
+    }
+}
+
+#[test]
+fn a_password_is_a_token_if_it_has_three_parts_of_which_the_first_is_an_object() {
+    let part = |text: &str| BASE64_URL_SAFE_NO_PAD.encode(text);
+    for (password, is_token) in [
+        (format!("{}.a.b", part(r#"{"alg":"RS256"}"#)), true),
+        (format!("{}.a.b", part(r#"{ "alg": "RS256" }"#)), true),
+        (format!("{}.a.b", part("\n{}")), true),
+        (format!("{}.a", part("{}")), false),
+        (format!("{}.a.b.c", part("{}")), false),
+        (format!("{}.a.b", part("[]")), false),
+        (format!("{}.a.b", part("{")), false),
+        ("eyJ.is.mine".to_owned(), false),
+        ("correct.horse.battery".to_owned(), false),
+        (String::new(), false),
+    ] {
+        assert_eq!(looks_like_a_token(password.as_bytes()), is_token, "{password}");
     }
 }
 

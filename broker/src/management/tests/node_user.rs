@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 use serde_json::json;
 
 use super::World;
+use crate::config::{Config, DefaultUser};
 
 #[tokio::test]
 async fn the_nodes_own_user_is_among_the_users_with_rights_everywhere() {
@@ -85,4 +86,27 @@ async fn who_takes_the_place_of_the_built_in_user_may_do_what_that_could() {
     assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
     let rights = world.ask_as(("guest", "other"), super::Method::Get, "/permissions", json!(null)).await;
     assert_eq!(rights.body.as_array().map(Vec::len), Some(2), "{rights:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nobody_is_made_with_the_name_of_a_configured_node_user_by_definitions_either() {
+    let world = World::start_with(0, |folder| {
+        let [name_file, password_file] = ["username", "password"].map(|name| folder.join(name));
+        for file in [&name_file, &password_file] {
+            std::fs::write(file, "guest").expect("written");
+        }
+        Config { default_user: Some(DefaultUser { name_file, password_file }), ..Config::default() }
+    });
+    let world = world.await;
+    let user = |name: &str| json!({"name": name, "password_hash": "", "tags": ["administrator"]});
+    let answered = world.post("/definitions", json!({"users": [user("guest"), user("bob")]})).await;
+    assert_eq!(answered.status, StatusCode::BAD_REQUEST);
+    assert!(answered.reason().contains("user 'guest' is the node's own, whom [default_user] names"), "{answered:?}");
+    let shared = world.node.shared();
+    assert!(shared.topology.load().user("guest").is_none() && shared.topology.load().user("bob").is_some());
+    // The node's own user is shown while its files cannot be read, and its name stays its own.
+    std::fs::remove_file(world._folder.path().join("username")).expect("removed");
+    assert!(shared.authentication.is_reserved("guest"));
+    let refused = world.ask(super::Method::Get, "/whoami", json!(null)).await;
+    assert_eq!(refused.status, StatusCode::UNAUTHORIZED);
 }

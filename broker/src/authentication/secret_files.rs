@@ -1,0 +1,102 @@
+//! Files with secrets, which others may change at any time: a volume of Kubernetes.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::Mutex;
+use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::time::timeout;
+
+use super::LoginError;
+use crate::limits::SECRET_TIMEOUT;
+
+/// Files that are read together. A volume that does not answer holds one thread, and those who wait for it not for longer than
+/// [`SECRET_TIMEOUT`].
+pub(super) struct SecretFiles {
+    paths: Arc<[PathBuf]>,
+    /// A reading that somebody has begun and not waited for to its end.
+    reading: Mutex<Option<JoinHandle<Secrets>>>,
+}
+
+/// What files hold, in their order.
+type Secrets = Result<Vec<Vec<u8>>, LoginError>;
+
+impl SecretFiles {
+    pub(super) fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
+        Self { paths: paths.into_iter().collect(), reading: Mutex::new(None) }
+    }
+
+    /// What is in them now, in their order.
+    ///
+    /// # Errors
+    /// One of them cannot be read, or not in time.
+    pub(super) async fn read(&self) -> Secrets {
+        let read = async {
+            let mut reading = self.reading.lock().await;
+            if let Some(earlier) = &mut *reading {
+                // It may have seen what the files were like before.
+                let _ = earlier.await;
+            }
+            let paths = Arc::clone(&self.paths);
+            let read = reading.insert(spawn_blocking(move || paths.iter().map(|path| read_secret(path)).collect()));
+            let secrets = read.await;
+            *reading = None;
+            secrets
+        };
+        let trouble = |source| LoginError::Secret { path: self.paths[0].display().to_string(), source };
+        let late = |_| trouble(io::Error::new(io::ErrorKind::TimedOut, "the volume does not answer"));
+        timeout(SECRET_TIMEOUT, read).await.map_err(late)?.map_err(|error| trouble(io::Error::other(error)))?
+    }
+}
+
+/// A secret's file without the line end that editors put behind it.
+pub(super) fn read_secret(path: &Path) -> Result<Vec<u8>, LoginError> {
+    let mut secret =
+        std::fs::read(path).map_err(|source| LoginError::Secret { path: path.display().to_string(), source })?;
+    while matches!(secret.last(), Some(b'\n' | b'\r')) {
+        secret.pop();
+    }
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn files_are_read_as_they_are_at_that_time() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let paths = ["name", "password"].map(|name| folder.path().join(name));
+        let files = SecretFiles::new(paths.clone());
+        for text in ["first", "second"] {
+            paths.iter().for_each(|path| std::fs::write(path, format!("{text}\r\n")).expect("written"));
+            assert_eq!(files.read().await.expect("there"), [text, text].map(|text| text.as_bytes().to_vec()));
+        }
+        std::fs::remove_file(&paths[1]).expect("removed");
+        assert!(matches!(files.read().await, Err(LoginError::Secret { path, .. }) if path.ends_with("password")));
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_volume_that_does_not_answer_holds_nobody_for_long() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("pipe");
+        // Whoever reads it waits until somebody writes.
+        mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).expect("a pipe");
+        let files = SecretFiles::new([path.clone()]);
+        let reads = futures::future::join_all((0..20).map(|_| files.read())).await;
+        assert!(reads.iter().all(|read| matches!(read, Err(LoginError::Secret { .. }))), "{reads:?}");
+        // It answers again, and what is read is what it says then, not what the one who waited got.
+        let next = folder.path().join("next");
+        std::fs::write(&next, "now").expect("written");
+        let mut pipe = std::fs::OpenOptions::new().write(true).open(&path).expect("somebody reads it still");
+        std::fs::rename(&next, &path).expect("renamed");
+        pipe.write_all(b"earlier").expect("written");
+        drop(pipe);
+        assert_eq!(files.read().await.expect("it answers"), [b"now".to_vec()]);
+    }
+}
