@@ -9,7 +9,7 @@
 //! | `mechanism` | of a login: how it was tried |
 //! | `vhost`, `object` | what the action concerns, if that is something |
 //! | `reason` | why it was refused, or why a connection was closed |
-//! | `peer`, `connection_id` | where it came from: fields of the span that the event is in |
+//! | `peer`, `connection_id` | where it came from: fields of the span that the event is in. Without them it is the node itself that acts, as `definitions` (its file) or `authentication` (a better hash), whatever users have these names |
 //!
 //! Logins over HTTP are one for each request: of a user and a source one is told every ten minutes. Of refused logins of one source
 //! sixty a minute are told one by one, and of those that are not looked at the first; of the others a line says, when the minute

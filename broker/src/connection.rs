@@ -14,12 +14,13 @@ use futures::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{debug, error, info};
 use warren_amqp::ReplyCode;
 use warren_core::queue::ShardInput;
 use warren_core::session::{Claim, LoggedIn, MetadataRequest, Notice, Session, SessionOutput, World};
 use warren_core::topology::{Action, Identity, Request};
-use warren_core::{ConnectionId, Exception};
+use warren_core::{ConnectionId, Exception, Secret};
 
 use crate::alarms::AlarmSet;
 use crate::audit;
@@ -76,6 +77,8 @@ struct Connection<S> {
     mailbox: Mailbox,
     answer: Option<oneshot::Receiver<Answer>>,
     login: Option<BoxFuture<'static, Result<Authenticated, LoginError>>>,
+    /// Closes the connection if its token is taken back.
+    watch: Option<AbortOnDropHandle<()>>,
     /// Who the client says it is, while that is not known to be so.
     user: Option<Box<str>>,
     stopping: watch::Receiver<bool>,
@@ -132,6 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             mailbox,
             answer: None,
             login: None,
+            watch: None,
             user: None,
             output: SessionOutput::default(),
             partial: Vec::new(),
@@ -430,11 +434,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if authenticated.is_some() {
             self.user = None;
         }
-        let login = authenticated.map(|Authenticated { identity, expires }| LoggedIn {
+        self.watch = authenticated.as_ref().and_then(|login| Some(self.watch(login.revocable.clone()?)));
+        let login = authenticated.map(|Authenticated { identity, expires, .. }| LoggedIn {
             identity,
             expires: expires.map(|expires| self.shared.machine_time(expires)),
         });
         self.session.login_checked(login, &self.shared.topology.load(), &mut self.output);
+    }
+
+    /// Looks from time to time whether the token still is one.
+    fn watch(&self, token: Secret) -> AbortOnDropHandle<()> {
+        let (shared, id) = (Arc::clone(&self.shared), self.facts.id);
+        let watch = async move {
+            shared.authentication.revoked(&token).await;
+            let reason = "the token is not valid any more: its pod or its ServiceAccount is gone";
+            shared.connections.order(id, Order::Close(reason.to_owned()));
+        };
+        AbortOnDropHandle::new(tokio::spawn(watch))
     }
 
     /// Begins to ask who it is. The answer may take a while, and the connection's deadline goes on.

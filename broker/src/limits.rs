@@ -274,6 +274,9 @@ pub(crate) const UNVERIFIED_WAITERS_OF_SOURCE: usize = 32;
 /// Questions to the API server at once; further logins by such tokens wait.
 pub(crate) const REVIEWS_AT_ONCE: usize = 8;
 
+/// How often the API server is asked again about the token of a connection that is open.
+pub(crate) const REVIEW_INTERVAL: Duration = Duration::from_secs(300);
+
 /// How long an answer of the API server counts, if the token is known and if not.
 pub(crate) const REVIEW_LIFETIME: Duration = Duration::from_secs(60);
 pub(crate) const REVIEW_LIFETIME_REFUSED: Duration = Duration::from_secs(5);

@@ -190,12 +190,16 @@ impl Issuer {
         }
         let name = self.user_name(claims).ok_or(TokenError::NoName)?;
         if self.config.rights == RightsFrom::User {
-            return Ok(Authenticated { identity: Identity::User(Arc::from(name)), expires: Some(expires) });
+            return Ok(Authenticated {
+                identity: Identity::User(Arc::from(name)),
+                expires: Some(expires),
+                revocable: None,
+            });
         }
         let scopes = self.scopes(claims);
         let meant = scopes.iter().filter_map(|scope| scope.strip_prefix(&self.prefix));
         let identity = TokenIdentity::new(name, meant)?;
-        Ok(Authenticated { identity: Identity::Token(Arc::new(identity)), expires: Some(expires) })
+        Ok(Authenticated { identity: Identity::Token(Arc::new(identity)), expires: Some(expires), revocable: None })
     }
 
     /// The first claim that is there has to do: another one may be somebody else's to choose.

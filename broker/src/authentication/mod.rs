@@ -19,7 +19,7 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use tokio::time::{Instant, sleep_until};
-use tracing::info;
+use tracing::{Span, info};
 use warren_core::session::{Login, MetadataRequest};
 use warren_core::topology::{Action, Administration, DEFAULT_VHOST, Identity, PasswordHash, Request, Topology};
 use warren_core::{ConnectionId, Secret};
@@ -110,6 +110,8 @@ pub(crate) struct Authenticated {
     pub(crate) identity: Identity,
     /// When the credentials run out; never, if there is none.
     pub(crate) expires: Option<SystemTime>,
+    /// The token, if somebody may take it back before that: see [`Authentication::revoked`].
+    pub(crate) revocable: Option<Secret>,
 }
 
 /// Why a login was refused; for the log, never for the client.
@@ -225,6 +227,14 @@ impl Authentication {
         result
     }
 
+    /// Waits until a token that was taken is none any more: its pod or its account is gone.
+    pub(crate) async fn revoked(&self, token: &Secret) {
+        match &self.service_accounts {
+            Some(accounts) => accounts.revoked(token.expose()).await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// The name of the node's own user, who is not in the topology; none if its file could never be read.
     pub(crate) fn node_user(&self, topology: &Topology) -> Option<String> {
         self.passwords.node_user_name(topology)
@@ -254,7 +264,7 @@ impl Authentication {
         if self.is_token(password) {
             return self.check_token(password, peer, Throttled::Yes).await;
         }
-        Ok(Authenticated { identity: self.check_password(login, peer).await?, expires: None })
+        Ok(Authenticated { identity: self.check_password(login, peer).await?, expires: None, revocable: None })
     }
 
     /// Nobody guesses a signature, so that no token waits because others have failed. What costs somebody else something is
@@ -281,7 +291,8 @@ impl Authentication {
                     Some(known) => known?,
                     None => self.review(accounts, (octets, &token), peer, throttled).await?,
                 };
-                Ok(Authenticated { identity: Identity::User(name), expires: Some(expires) })
+                let revocable = Some(Secret::from(octets));
+                Ok(Authenticated { identity: Identity::User(name), expires: Some(expires), revocable })
             }
             (None, None) => Err(LoginError::NoIssuer),
         }
@@ -318,7 +329,7 @@ impl Authentication {
         self.passwords.check_origin(user, false, peer)?;
         let topology = self.topology.load();
         let record = topology.user(user).ok_or(LoginError::UnknownCertificate)?;
-        Ok(Authenticated { identity: Identity::User(Arc::clone(&record.name)), expires: None })
+        Ok(Authenticated { identity: Identity::User(Arc::clone(&record.name)), expires: None, revocable: None })
     }
 
     async fn check_password(&self, login: &Login, peer: IpAddr) -> Result<Identity, LoginError> {
@@ -335,12 +346,14 @@ impl Authentication {
     fn rehash(&self, user: &str, old: PasswordHash, new: PasswordHash) {
         info!(user, "the password gets a better hash");
         let asked = Administration::RehashPassword { user: user.to_owned(), old, new };
-        drop(self.metadata.request(MetadataRequest::Topology(Request {
+        let request = Request {
             connection: ConnectionId::FORWARDER,
             identity: Identity::Node(Arc::from("authentication")),
             vhost: Arc::from(DEFAULT_VHOST),
             action: Action::Administer(asked),
-        })));
+        };
+        // It is the node that does so, and not whoever logs in: see `audit`.
+        Span::none().in_scope(|| drop(self.metadata.request(MetadataRequest::Topology(request))));
     }
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use tracing::warn;
 use warren_core::limits::NAME_BYTES;
 
@@ -20,7 +20,7 @@ use super::jose::Token;
 use super::recent::Recent;
 use super::secret_files::SecretFiles;
 use crate::config::KubernetesConfig;
-use crate::limits::{REVIEW_LIFETIME, REVIEW_LIFETIME_REFUSED, REVIEWS, REVIEWS_AT_ONCE};
+use crate::limits::{REVIEW_INTERVAL, REVIEW_LIFETIME, REVIEW_LIFETIME_REFUSED, REVIEWS, REVIEWS_AT_ONCE};
 
 /// What the names of all ServiceAccounts begin with.
 const PREFIX: &str = "system:serviceaccount:";
@@ -131,6 +131,16 @@ impl ServiceAccounts {
         outcome
     }
 
+    /// Waits until the API server says that the token is none any more. While it cannot be asked, nothing is known against it.
+    pub(super) async fn revoked(&self, octets: &[u8]) {
+        loop {
+            sleep(REVIEW_INTERVAL).await;
+            if self.review(octets).await == Err(ReviewError::Unauthenticated) {
+                return;
+            }
+        }
+    }
+
     async fn ask(&self, token: &[u8]) -> Result<Arc<str>, ReviewError> {
         // Nobody closes the semaphore.
         let _permit = self.asking.acquire().await.map_err(|error| ReviewError::Unavailable(error.to_string()))?;
@@ -172,10 +182,33 @@ impl ServiceAccounts {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::timeout;
+
     use super::*;
 
     fn service_accounts() -> ServiceAccounts {
         ServiceAccounts::new(toml::from_str("audience = 'warren'").expect("settings"))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_token_that_kubernetes_does_not_know_any_more_is_revoked_and_an_outage_revokes_none() {
+        let accounts = service_accounts();
+        let unavailable = ReviewError::Unavailable("down".into());
+        let said = async |outcome: Result<Arc<str>, ReviewError>| {
+            let review = Review { outcome, until: Instant::now() + Duration::from_secs(7_200) };
+            *accounts.entry(b"token").lock().await = Some(review);
+        };
+        for outcome in [Ok(Arc::from("system:serviceaccount:shop:billing")), Err(unavailable)] {
+            said(outcome).await;
+            let revoked = timeout(Duration::from_secs(3_600), accounts.revoked(b"token")).await;
+            assert!(revoked.is_err(), "it is not");
+        }
+        said(Err(ReviewError::Unauthenticated)).await;
+        let begin = Instant::now();
+        accounts.revoked(b"token").await;
+        assert_eq!(begin.elapsed(), REVIEW_INTERVAL);
     }
 
     #[test]

@@ -36,7 +36,7 @@ impl Caller {
         let credentials = credentials(headers).ok_or_else(Failure::not_authenticated)?;
         let authenticated = shared.authentication.authenticate(&credentials, Door::Http, peer).await;
         // Why is in the log; whoever asks is told no more than that.
-        let Authenticated { identity, expires } = authenticated.map_err(|_| Failure::not_authenticated())?;
+        let Authenticated { identity, expires, .. } = authenticated.map_err(|_| Failure::not_authenticated())?;
         let tags = shared.topology.load().tags(&identity);
         Ok(Self { identity, tags, expires })
     }

@@ -255,7 +255,7 @@ fn connect(call: &Call) -> Result<DuplexStream, Failure> {
     let id = ConnectionId(shared.last_connection.fetch_add(1, Ordering::Relaxed) + 1);
     let connected_at_ms = shared.clock.unix_millis();
     let Caller { identity, expires, .. } = &call.caller;
-    let inside = Some(Authenticated { identity: identity.clone(), expires: *expires });
+    let inside = Some(Authenticated { identity: identity.clone(), expires: *expires, revocable: None });
     let facts = ConnectionFacts { inside, ..ConnectionFacts::new(id, (call.peer, local), connected_at_ms) };
     let span = error_span!("connection", connection_id = id.0, peer = %call.peer);
     shared.tasks.spawn(connection::serve(facts, theirs, handshake).instrument(span));
