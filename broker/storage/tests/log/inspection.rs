@@ -241,8 +241,8 @@ fn what_is_written_over_or_behind_what_is_being_read_is_no_damage() {
                         log.sync().unwrap();
                     }
                     for index in (24..36).filter(|_| given_up) {
-                    log.append(&large(index)).unwrap();
-                }
+                        log.append(&large(index)).unwrap();
+                    }
                 }
             },
         );
