@@ -14,7 +14,7 @@ use super::*;
 const PEER: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
 
 /// Not one hash less is computed for who does not exist: a test of `hashing` counts them. Here a clock says the same of all that
-/// a login does. The best of many is compared, which other programs of this machine cannot make worse.
+/// a login does: the best of many times is compared.
 #[tokio::test]
 async fn the_time_of_a_refused_login_does_not_tell_who_exists() {
     let mut topology = Topology::new(NonZeroU16::MIN, TopologyLimits::default());
@@ -27,7 +27,8 @@ async fn the_time_of_a_refused_login_does_not_tell_who_exists() {
     let names = HashingAlgorithm::ALL.map(HashingAlgorithm::name);
     let mut best: Vec<_> =
         names.into_iter().chain(["without a password", "nobody"]).map(|name| (Duration::MAX, name)).collect();
-    for _ in 0..10 {
+    // What it takes at least is found sooner or later, however busy the machine is; most often at once.
+    for _ in 0..100 {
         for (best, name) in &mut best {
             let login = Login { user: (*name).into(), password: b"wrong"[..].into() };
             let begin = std::time::Instant::now();
@@ -35,10 +36,12 @@ async fn the_time_of_a_refused_login_does_not_tell_who_exists() {
             *best = begin.elapsed().min(*best);
             assert!(matches!(refused, Err(LoginError::Credentials)), "{name}");
         }
+        let times = || best.iter().map(|(time, _)| *time);
+        if times().max() < times().min().map(|quickest| quickest * 5 / 4) {
+            return;
+        }
     }
-    best.sort_unstable();
-    let (quickest, slowest) = (best[0].0, best[best.len() - 1].0);
-    assert!(slowest < quickest * 3 / 2, "{best:?}");
+    panic!("some take longer than others: {best:?}");
 }
 
 /// What a panic says is written to the log as it is. Whatever of a login it shows, the secret is not in it.

@@ -54,7 +54,7 @@ macro_rules! families {
 }
 
 /// One sample each.
-pub(super) const NODE: [NodeFamily; 31] = families! {
+pub(super) const NODE: [NodeFamily; 32] = families! {
     Counter "connection_churn_metrics" NONE "connections_opened_total", |it| it.connections_opened as f64,
         "Connections accepted";
     Counter "connection_churn_metrics" NONE "connections_closed_total", |it| it.connections_closed as f64,
@@ -96,6 +96,9 @@ pub(super) const NODE: [NodeFamily; 31] = families! {
         "1 while publishers wait because memory is short";
     Gauge "alarm_metrics" NONE "alarms_free_disk_space_watermark", |it| it.disk_alarm as f64,
         "1 while publishers wait because the volume is short of space";
+    Gauge "alarm_metrics" NONE "alarms_file_descriptor_limit",
+        |it| f64::from(u8::from(it.report.files_open >= it.report.files_max)),
+        "1 while as many files and sockets are open as may be";
     Counter "" AMQP "global_messages_received_total", |it| it.traffic.published as f64, "Messages published by clients";
     Counter "" AMQP "global_messages_received_confirm_total", |it| it.traffic.published_with_confirm as f64,
         "Messages published on channels with confirms";
