@@ -42,7 +42,8 @@ enum Message {
 }
 
 /// How others reach the metadata task. The channel is unbounded, what goes through it is not: a connection asks one
-/// question at a time.
+/// question at a time, and so does a request to the management API, but for definitions, which ask
+/// [`METADATA_REQUESTS_AT_ONCE`], a few imports at a time.
 #[derive(Debug, Clone)]
 pub(crate) struct MetadataHandle {
     messages: mpsc::UnboundedSender<Message>,

@@ -370,6 +370,9 @@ async fn define(mut definitions: Vec<Definition>, shared: &Shared) {
     }
 }
 
+/// The release of RabbitMQ whose management API and metrics these are, as far as they go. Tools decide by it what to ask for.
+pub(crate) const RABBITMQ_VERSION: &str = "4.3.6";
+
 /// The node's name, as RabbitMQ forms it: of the program and of the host.
 pub(crate) fn name() -> &'static str {
     static NAME: LazyLock<String> = LazyLock::new(|| {

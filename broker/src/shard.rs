@@ -178,7 +178,7 @@ impl ShardTask {
             // Whoever asked may have stopped waiting.
             LogSignal::Summary(reply) => drop(reply.send(self.report())),
             LogSignal::Statistics(filter, reply) => {
-                drop(reply.send(self.shard.statistics(&filter, &mut self.bodies)));
+                drop(reply.send(self.shard.statistics(&filter)));
             }
             LogSignal::Sample(reply) => {
                 self.tick(output);

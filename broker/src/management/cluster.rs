@@ -10,7 +10,7 @@ use super::answer::{Answer, Failure, Reply};
 use super::call::Call;
 use super::route::Handle::{Later, Now};
 use super::route::{Needs, Route, delete, get, put};
-use crate::node;
+use crate::node::{self, RABBITMQ_VERSION};
 
 pub(super) const ROUTES: &[Route] = &[
     get("/api/cluster-name", Needs::Management, "The cluster's name.", Now(show_cluster_name)),
@@ -35,9 +35,6 @@ pub(super) const ROUTES: &[Route] = &[
     get("/api/deprecated-features", Needs::Management, "Deprecated features: none.", Now(nothing)),
     get("/api/deprecated-features/used", Needs::Management, "Deprecated features in use: none.", Now(nothing)),
 ];
-
-/// The release of RabbitMQ whose API this is, as far as it goes. Tools decide by it what to ask for.
-pub(super) const RABBITMQ_VERSION: &str = "4.3.6";
 
 /// Who we are, where RabbitMQ says the same of itself.
 pub(super) const PRODUCT_NAME: &str = "Warren";

@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use serde_json::{Value as Json, json};
-use tracing::warn;
+use tracing::{Instrument, warn};
 use warren_core::session::MetadataRequest;
 use warren_core::topology::{Action, Administration, ExchangeRecord, Identity, QueueRecord, Vhost};
 
 use super::answer::{Answer, Failure, Reply};
 use super::bindings;
 use super::call::Call;
-use super::cluster::{self, RABBITMQ_VERSION};
+use super::cluster;
 use super::json::of_table;
 use super::route::Handle::{Later, Now};
 use super::route::{Needs, Route, get, post};
 use super::{limits, parameters, permissions, policies, queues, users, vhosts};
 use crate::definitions::{self, Definition};
+use crate::limits::METADATA_REQUESTS_AT_ONCE;
+use crate::node::{RABBITMQ_VERSION, Shared};
 
 pub(super) const ROUTES: &[Route] = &[
     get("/api/definitions", Needs::Administrator, "Everything that was declared, for an import.", Now(export)),
@@ -176,45 +178,68 @@ async fn import(mut call: Call) -> Answer {
         true => None,
         false => Some(call.target_vhost()?.name().clone()),
     };
-    let inside = Arc::clone(&call.inside);
-    let _permit = inside.acquire().await.map_err(|_| Failure::stopping())?;
+    let permit = Arc::clone(&call.inside).acquire_owned().await.map_err(|_| Failure::stopping())?;
     let body = call.body.clone();
     // A large file takes a while to read.
     let read = tokio::task::spawn_blocking(move || definitions::read(&body, vhost.as_ref()));
-    let mut definitions = read.await.map_err(|_| Failure::stopping())??;
+    let definitions = read.await.map_err(|_| Failure::stopping())??;
     let makes_users = |definition: &Definition| {
         matches!(&definition.request.action, Action::Administer(Administration::PutUser { .. }))
     };
     if definitions.iter().any(makes_users) {
         call.keep_built_in().await?;
     }
+    let (shared, caller) = (Arc::clone(&call.shared), Arc::clone(call.caller.identity.name()));
+    let work = async move {
+        let _permit = permit;
+        carry_out(&shared, &caller, definitions).await
+    };
+    // If whoever asked goes away, all of it is made and not a part.
+    let refused = tokio::spawn(work.in_current_span()).await.map_err(|_| Failure::stopping())??;
+    match refused.first() {
+        None => Ok(Reply::Done),
+        Some(first) if refused.len() == 1 => Err(Failure::bad_request(first)),
+        Some(first) => Err(Failure::bad_request(format!("{first}; and {} more", refused.len() - 1))),
+    }
+}
+
+/// Makes what was read; answers what was refused, and why.
+async fn carry_out(
+    shared: &Shared,
+    caller: &Arc<str>,
+    mut definitions: Vec<Definition>,
+) -> Result<Vec<String>, Failure> {
+    let ask = |mut definition: Definition| {
+        // The tag was asked for: what is in the definitions takes no further rights, as in RabbitMQ and from a file. The log
+        // of changes has the caller's name.
+        definition.request.identity = Identity::Node(Arc::clone(caller));
+        let answer = shared.metadata.request(MetadataRequest::Topology(definition.request.clone()));
+        (definition, answer)
+    };
     let mut refused = Vec::new();
-    definitions.retain(|definition| match definition.reserved(&call.shared.authentication) {
+    definitions.retain(|definition| match definition.reserved(&shared.authentication) {
         Some(refusal) => {
             refused.push(definition.left_out(&refusal));
             false
         }
         None => true,
     });
-    let ask = |mut definition: Definition| {
-        // The tag was asked for: what is in the definitions takes no further rights, as in RabbitMQ and from a file. The log
-        // of changes has the caller's name.
-        definition.request.identity = Identity::Node(Arc::clone(call.caller.identity.name()));
-        let answer = call.shared.metadata.request(MetadataRequest::Topology(definition.request.clone()));
-        (definition, answer)
-    };
-    // All are sent before the first is waited for, so that many become durable together.
-    let asked: Vec<_> = definitions.into_iter().map(ask).collect();
-    for (definition, answer) in asked {
-        match answer.await.map_err(|_| Failure::stopping())? {
-            Ok(_) => {}
-            Err(refusal) if definitions::is_there_and_different(&refusal) => warn!("{}", definition.left_out(&refusal)),
-            Err(refusal) => refused.push(definition.left_out(&refusal)),
+    let mut definitions = definitions.into_iter();
+    // Many are sent before the first is waited for, so that they become durable together.
+    loop {
+        let asked: Vec<_> = definitions.by_ref().take(METADATA_REQUESTS_AT_ONCE).map(ask).collect();
+        if asked.is_empty() {
+            break;
+        }
+        for (definition, answer) in asked {
+            match answer.await.map_err(|_| Failure::stopping())? {
+                Ok(_) => {}
+                Err(refusal) if definitions::is_there_and_different(&refusal) => {
+                    warn!("{}", definition.left_out(&refusal));
+                }
+                Err(refusal) => refused.push(definition.left_out(&refusal)),
+            }
         }
     }
-    match refused.first() {
-        None => Ok(Reply::Done),
-        Some(first) if refused.len() == 1 => Err(Failure::bad_request(first)),
-        Some(first) => Err(Failure::bad_request(format!("{first}; and {} more", refused.len() - 1))),
-    }
+    Ok(refused)
 }

@@ -1,21 +1,21 @@
 //! The node: what it is, what it runs on, and how it fares. There is one.
 
 use serde_json::{Value as Json, json};
+use tokio::task::spawn_blocking;
 use warren_core::queue::QueueFilter;
 use warren_core::topology::ExchangeKind;
 
 use super::answer::{Answer, Failure, Reply};
 use super::call::Call;
-use super::cluster::RABBITMQ_VERSION;
 use super::reports::Fields;
 use super::route::Handle::{Later, Now};
 use super::route::{Needs, Route, get, post};
 use crate::authentication::Door;
-use crate::node;
+use crate::node::{self, RABBITMQ_VERSION};
 
 pub(super) const ROUTES: &[Route] = &[
-    get("/api/nodes", Needs::Monitoring, "The nodes: there is one.", Now(list)),
-    get("/api/nodes/{node}", Needs::Monitoring, "One node.", Now(one)),
+    get("/api/nodes", Needs::Monitoring, "The nodes: there is one.", Later(|call| Box::pin(list(call)))),
+    get("/api/nodes/{node}", Needs::Monitoring, "One node.", Later(|call| Box::pin(one(call)))),
     get(
         "/api/nodes/{node}/memory",
         Needs::Monitoring,
@@ -36,13 +36,13 @@ pub(super) const ROUTES: &[Route] = &[
     ),
 ];
 
-fn list(call: &Call) -> Answer {
-    call.list(vec![shape(call)])
+async fn list(call: Call) -> Answer {
+    call.list(vec![shape(&call).await])
 }
 
-fn one(call: &Call) -> Answer {
-    check_name(call)?;
-    Ok(Reply::Json(shape(call)))
+async fn one(call: Call) -> Answer {
+    check_name(&call)?;
+    Ok(Reply::Json(shape(&call).await))
 }
 
 fn attempts(call: &Call) -> Answer {
@@ -68,11 +68,13 @@ pub(super) fn check_name(call: &Call) -> Result<(), Failure> {
     if call.name("node") == node::name() { Ok(()) } else { Err(Failure::not_found()) }
 }
 
-fn shape(call: &Call) -> Json {
-    let uptime = u64::try_from(call.shared.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+async fn shape(call: &Call) -> Json {
+    let probe = call.shared.statistics.probe();
+    let report = spawn_blocking(move || probe.look()).await.unwrap_or_default();
+    let uptime = u64::try_from(report.uptime.as_millis()).unwrap_or(u64::MAX);
     let mechanism = |name: &str| json!({"name": name, "description": format!("SASL {name}"), "enabled": true});
     let mechanisms: Json = ["PLAIN", "AMQPLAIN"].into_iter().map(mechanism).collect();
-    let fd_total = rustix::process::getrlimit(rustix::process::Resource::Nofile).current.unwrap_or(u64::MAX);
+    let fd_total = report.files_max;
     let (memory, disk) = (call.shared.alarms.memory(), call.shared.alarms.volume());
     let alarms = call.shared.alarms.current();
     let tasks = tokio::runtime::Handle::current().metrics();
@@ -87,7 +89,7 @@ fn shape(call: &Call) -> Json {
         "processors": std::thread::available_parallelism().map_or(1, usize::from),
         "rates_mode": "basic",
         "fd_total": fd_total,
-        "fd_used": open_files(),
+        "fd_used": report.files_open,
         "sockets_total": fd_total,
         "sockets_used": call.shared.connections.all().len(),
         "proc_total": fd_total,
@@ -152,11 +154,6 @@ const NO_SUCH_MEMORY: [&str; 19] = [
     "code",
     "atom",
 ];
-
-/// How many descriptors the process has open.
-fn open_files() -> usize {
-    std::fs::read_dir("/proc/self/fd").map_or(0, Iterator::count)
-}
 
 /// The types that exchanges may be declared with.
 pub(super) fn exchange_types() -> Json {

@@ -8,14 +8,14 @@ use warren_core::session::ChannelCounters;
 
 use super::answer::{Answer, Reply};
 use super::call::Call;
-use super::cluster::{PRODUCT_NAME, PRODUCT_VERSION, RABBITMQ_VERSION, cluster_name};
+use super::cluster::{PRODUCT_NAME, PRODUCT_VERSION, cluster_name};
 use super::connections;
 use super::nodes::exchange_types;
 use super::queues;
 use super::reports::{Fields, MessageStats, put_depth, rated};
 use super::route::Handle::Later;
 use super::route::{Needs, Route, get};
-use crate::node;
+use crate::node::{self, RABBITMQ_VERSION};
 use crate::statistics::{QueueReport, Rates};
 
 pub(super) const ROUTES: &[Route] =

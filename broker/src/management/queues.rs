@@ -180,7 +180,7 @@ async fn one(call: Call) -> Answer {
     let (vhost, record) = (call.vhost()?, named(&call)?);
     let mut out = shape(&call, vhost, record);
     let statistics = &call.shared.statistics;
-    let filter = QueueFilter { queues: Some([record.id].into()), consumers: true, reads_heads: true };
+    let filter = QueueFilter { queues: Some([record.id].into()), consumers: true };
     let reports = statistics.queues(&call.topology, &filter).await;
     let Some(report) = reports.first() else { return Ok(Reply::Json(Json::Object(out))) };
     reports::put_queue(&mut out, report, &statistics.rates());

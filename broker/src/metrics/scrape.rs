@@ -21,15 +21,12 @@ use super::queues::{COUNTERS, GAUGES, GLOBAL, KINDS, QueueFamily};
 use super::selection::Selection;
 use super::text::{Family, Text};
 use crate::limits::SCRAPE_PIECE_BYTES;
-use crate::node::{Shared, name};
+use crate::node::{RABBITMQ_VERSION, Shared, name};
 use crate::statistics::{self, ShardReport};
 
 const PREFIX: &str = "rabbitmq_";
 const DETAILED_PREFIX: &str = "rabbitmq_detailed_";
 const CLUSTER_PREFIX: &str = "rabbitmq_cluster_";
-
-/// The release of RabbitMQ whose metrics these are, as far as they go.
-const RABBITMQ_VERSION: &str = "4.3.6";
 
 const IDENTITY: Family = Family::gauge("identity_info", "Who says this: the node, its cluster and the page");
 const BUILD: Family =

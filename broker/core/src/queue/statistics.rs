@@ -6,11 +6,10 @@ use alloc::vec::Vec;
 use warren_amqp::Header;
 
 use super::activity::{DeathCounts, QueueCounters, QueueSample};
-use super::deal::Source;
+use super::recent::Recent;
 use super::store::Body;
 use super::{Queue, QueueKind, Shard};
 use crate::identity::{ConsumerKey, QueueId};
-use crate::location::Bodies;
 use crate::message::Message;
 
 /// Which queues are asked about, and how thoroughly.
@@ -20,9 +19,6 @@ pub struct QueueFilter {
     pub queues: Option<BTreeSet<QueueId>>,
     /// With their consumers.
     pub consumers: bool,
-    /// The head's timestamp even if that has to be read from the log. Otherwise it is told if the message is in memory,
-    /// as RabbitMQ does for all.
-    pub reads_heads: bool,
 }
 
 /// What a queue is like now.
@@ -183,9 +179,9 @@ impl Shard {
     }
 
     /// What its queues are like now, ascending by id.
-    pub fn statistics(&mut self, filter: &QueueFilter, bodies: &mut dyn Bodies) -> Vec<QueueStatistics> {
-        let mut source = Source { recent: &mut self.recent, bodies };
-        let mut statistics = |queue: &mut Queue| queue.statistics(filter, &mut source);
+    pub fn statistics(&mut self, filter: &QueueFilter) -> Vec<QueueStatistics> {
+        let recent = &mut self.recent;
+        let mut statistics = |queue: &mut Queue| queue.statistics(filter, recent);
         match &filter.queues {
             None => self.queues.values_mut().map(|queue| statistics(queue)).collect(),
             Some(asked) => asked.iter().filter_map(|id| Some(statistics(self.queues.get_mut(id)?))).collect(),
@@ -213,7 +209,7 @@ impl Queue {
         summary.kinds[self.settings.kind as usize].add(&self.activity.counters());
     }
 
-    fn statistics(&mut self, filter: &QueueFilter, source: &mut Source<'_>) -> QueueStatistics {
+    fn statistics(&mut self, filter: &QueueFilter, recent: &mut Recent) -> QueueStatistics {
         let consumer_count = self.holders.consumer_count() as u64;
         let in_memory = self.store.in_memory();
         let (ready, unacked) = (self.ready(), self.unacked());
@@ -232,24 +228,21 @@ impl Queue {
             has_capacity: consumer_count > 0 && !self.is_stalled(),
             single_active: self.holders.single_active(),
             exclusive_consumer: self.holders.exclusive_consumer(),
-            head_timestamp: self.head_timestamp(filter.reads_heads, source),
+            head_timestamp: self.head_timestamp(recent),
             worked_ms: self.activity.worked_ms(),
             counters: self.activity.counters(),
             consumers: if filter.consumers { self.holders.statistics().collect() } else { Vec::new() },
         }
     }
 
-    fn head_timestamp(&mut self, reads: bool, source: &mut Source<'_>) -> Option<u64> {
+    /// As in RabbitMQ it is told if the message is in memory: nobody who asks has the shard wait for its disk.
+    fn head_timestamp(&mut self, recent: &mut Recent) -> Option<u64> {
         if self.settings.kind == QueueKind::Delayed {
             return None;
         }
         let message = match self.store.head_body()? {
             Body::Memory(message) => message,
-            Body::Log { location, .. } => match source.recent.message(location) {
-                Some(message) => message,
-                None if reads => source.bodies.read(location),
-                None => return None,
-            },
+            Body::Log { location, .. } => recent.message(location)?,
         };
         timestamp(&message)
     }

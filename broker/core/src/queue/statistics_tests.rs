@@ -10,7 +10,7 @@ use crate::ConnectionId;
 
 fn statistics(world: &mut World) -> QueueStatistics {
     let filter = QueueFilter { consumers: true, ..QueueFilter::default() };
-    let mut all = world.shard.statistics(&filter, &mut world.log);
+    let mut all = world.shard.statistics(&filter);
     assert_eq!(all.len(), 1);
     all.remove(0)
 }
@@ -146,7 +146,7 @@ fn only_the_queues_that_were_asked_for_answer() {
     let mut world = World::with_queue(false, false);
     let mut asked = |ids: &[u32]| {
         let queues = Some(ids.iter().copied().map(QueueId).collect::<BTreeSet<_>>());
-        world.shard.statistics(&QueueFilter { queues, ..QueueFilter::default() }, &mut world.log).len()
+        world.shard.statistics(&QueueFilter { queues, ..QueueFilter::default() }).len()
     };
     assert_eq!((asked(&[]), asked(&[QUEUE.0]), asked(&[QUEUE.0 + 1])), (0, 1, 0));
 }
