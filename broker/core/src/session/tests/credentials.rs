@@ -4,11 +4,13 @@ use std::format;
 use std::sync::Arc;
 use std::vec::Vec;
 
-use warren_amqp::{ToClient, ToServer, basic, connection};
+use warren_amqp::{ReplyCode, ToClient, ToServer, basic, connection};
 
 use super::world::*;
+use crate::session::handshake::Handshake;
+use crate::session::{LoggedIn, SessionOutput, State, Waiting};
 use crate::time::Instant;
-use crate::topology::Administration;
+use crate::topology::{Administration, Identity};
 
 const ALL: &str = "read:*/* write:*/* configure:*/*";
 const UPDATE: (u16, u16) = connection::UpdateSecret::ID;
@@ -33,6 +35,21 @@ fn is_updated(world: &mut World, client: usize) {
     let heard = world.heard(client);
     assert_eq!(heard[0].method(), ToClient::ConnectionUpdateSecretOk(connection::UpdateSecretOk));
     assert_eq!(heard.len(), 1);
+}
+
+/// Somebody was told to go while it was found out who it is: what is found then lets nobody in.
+#[test]
+fn a_login_that_ends_after_the_connection_lets_nobody_in() {
+    let mut world = World::new();
+    let client = world.connect();
+    let topology = world.topology.clone();
+    let session = world.session(client);
+    (session.state, session.waiting) = (State::Opening(Handshake::StartOk), Some(Waiting::Login));
+    let mut out = SessionOutput::default();
+    session.shut_down(ReplyCode::ConnectionForced, "the node stops", &mut out);
+    let login = LoggedIn { identity: Identity::User("alice".into()), expires: None };
+    session.login_checked(Some(login), &topology, &mut out);
+    assert!(session.is_closed() && out.octets.is_empty(), "{:?}", out.octets);
 }
 
 #[test]
