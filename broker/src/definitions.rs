@@ -151,7 +151,7 @@ fn requests(file: File) -> Result<Vec<Definition>, Problem> {
 }
 
 /// Keys of the file that are for people.
-const PASSED_OVER: [&str; 8] = [
+const PASSED_OVER: [&str; 9] = [
     "rabbit_version",
     "rabbitmq_version",
     "product_name",
@@ -159,8 +159,9 @@ const PASSED_OVER: [&str; 8] = [
     "explanation",
     "rabbitmq_definition_format",
     "original_cluster_name",
-    // Of a single virtual host; it is in the metadata too.
+    // Of a single virtual host; these are in the metadata too.
     "description",
+    "default_queue_type",
 ];
 
 /// How parameters begin by which RabbitMQ's plugin for MQTT finds virtual hosts.

@@ -56,10 +56,6 @@ const LEFT_OUT: &[Exception] = &[
         reason: "looks for samples: a rate is of the last five seconds here",
     },
     Exception { case: "GET /queues/{vhost} with arguments", reason: "looks for samples too" },
-    Exception { case: "certificate-expiration", reason: "not among our health checks" },
-    Exception { case: "Set cluster name", reason: "the cluster is called as its node" },
-    Exception { case: "Global parameters", reason: "there are none" },
-    Exception { case: "exported global parameters", reason: "there are none" },
     Exception { case: "when there are no runtime parameters", reason: "deletes parameters of federation first" },
     Exception { case: "returns all global parameters", reason: "counts the parameters of an older RabbitMQ" },
 ];

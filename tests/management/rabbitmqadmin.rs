@@ -44,16 +44,11 @@ const FEDERATION: Exception =
 const SHOVEL: Exception =
     Exception { case: "shovel", reason: "shovels are a plugin of RabbitMQ, and not enabled there by default" };
 
-const ATTEMPTS: Exception = Exception { case: "auth_attempts", reason: "logins are counted in /metrics, and not here" };
 const FLAGS: Exception =
     Exception { case: "feature_flag", reason: "looks for RabbitMQ's own feature flags; there are none" };
 const DEPRECATED: Exception =
     Exception { case: "deprecated_feature", reason: "looks for what RabbitMQ deprecates; there is nothing" };
 const PLUGINS: Exception = Exception { case: "plugins", reason: "looks for RabbitMQ's plugins" };
-const PROTECTION: Exception =
-    Exception { case: "deletion_protect", reason: "a virtual host cannot be protected from deletion" };
-const PROTECTED: Exception =
-    Exception { case: "protected_vhost", reason: "a virtual host cannot be protected from deletion" };
 const GUEST: Exception = Exception {
     case: "export_cluster_wide_definitions",
     reason: "looks for guest among the users, who is of the configuration as long as nobody changes it",
@@ -63,19 +58,12 @@ const LEFT_OUT_OF_TOOL: &[Exception] = &[
     FEDERATION,
     SHOVEL,
     Exception { case: "runtime_parameters_tests", reason: "all of them set parameters of federation" },
-    ATTEMPTS,
     FLAGS,
     DEPRECATED,
     PLUGINS,
-    PROTECTION,
-    PROTECTED,
     Exception { case: "test_list_nodes", reason: "looks for a node that is called rabbit@" },
     Exception { case: "policy_validation_error", reason: "looks for RabbitMQ's words in the reason" },
     Exception { case: "vhosts_tests::test_vhosts_create", reason: "asks for tracing, which is refused" },
-    Exception {
-        case: "test_import_vhost_definitions",
-        reason: "has a virtual host's default queue type, which is refused",
-    },
     GUEST,
 ];
 
@@ -85,12 +73,9 @@ const LEFT_OUT_OF_LIBRARY: &[Exception] = &[
     Exception { case: "list_stream_", reason: "of the plugin for RabbitMQ's stream protocol" },
     Exception { case: "list_virtual_host_stream_", reason: "of the plugin for RabbitMQ's stream protocol" },
     Exception { case: "health_check_protocol_listener_succeeds", reason: "asks for RabbitMQ's stream protocol too" },
-    ATTEMPTS,
     FLAGS,
     DEPRECATED,
     PLUGINS,
-    PROTECTION,
-    PROTECTED,
     GUEST,
     Exception { case: "list_node_plugins", reason: "looks for RabbitMQ's plugins" },
     Exception { case: "_list_nodes", reason: "looks for a node that is called rabbit@, or for the version of Erlang" },
@@ -98,8 +83,7 @@ const LEFT_OUT_OF_LIBRARY: &[Exception] = &[
     Exception { case: "get_node_memory_footprint", reason: "wants Erlang to take some of the memory" },
     Exception { case: "crypto_lib_version", reason: "looks for the version of Erlang's library" },
     Exception { case: "policy_validation_error", reason: "looks for RabbitMQ's words in the reason" },
-    Exception { case: "cluster_name", reason: "the cluster is called as its node, and cannot be called otherwise" },
-    Exception { case: "set_cluster_tags", reason: "a global parameter, and there are none" },
+    Exception { case: "cluster_name", reason: "looks for a cluster whose name begins with rabbit" },
     Exception { case: "runtime_parameter_tests", reason: "sets parameters of federation, or global ones" },
     Exception { case: "create_vhost", reason: "asks for tracing, which is refused" },
     Exception { case: "update_vhost", reason: "asks for tracing, which is refused" },

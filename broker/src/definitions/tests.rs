@@ -88,7 +88,7 @@ fn an_export_of_a_cluster_makes_everything_in_it_and_a_second_time_nothing() {
 #[test]
 fn an_export_of_one_virtual_host_goes_where_it_came_from() {
     let text = r#"{"rabbitmq_definition_format": "single_virtual_host", "original_vhost_name": "v", "description": "d",
-        "metadata": {"description": "d", "tags": [], "default_queue_type": "classic"}, "limits": {"max-queues": 7},
+        "default_queue_type": "classic", "metadata": {"description": "d", "tags": [], "default_queue_type": "classic"}, "limits": {"max-queues": 7},
         "queues": [{"name": "q", "type": "classic", "durable": true, "auto_delete": false, "arguments": {}}],
         "exchanges": [], "bindings": [{"source": "amq.fanout", "destination": "q", "destination_type": "queue", "routing_key": "", "arguments": {}}],
         "policies": [{"name": "p", "pattern": "", "definition": {"expires": 1000}}], "parameters": []}"#;
