@@ -37,6 +37,7 @@ use crate::rate::Rate;
 use crate::scratch::{self, with_scratch};
 use crate::shard::ShardMessage;
 use crate::statistics::connection::ConnectionFacts;
+use crate::telemetry::traces::Tracer;
 use presence::Presence;
 use socket::{Passed, Socket};
 
@@ -99,6 +100,8 @@ struct Connection<S> {
     /// When the publish came, or may have come, whose confirm is waited for.
     watched_at: Instant,
     presence: Presence,
+    /// What is under way of traces, if anybody wants to know.
+    tracer: Option<Box<Tracer>>,
 }
 
 /// Why the task woke.
@@ -126,8 +129,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             publishes: false,
             session: Session::new(facts.id, handshake.accepted)
                 .with_message_bytes(shared.message_bytes)
+                .with_tracing(shared.traces.as_ref().map(|traces| traces.one_in))
                 .with_certified_user(facts.tls.as_ref().and_then(|tls| tls.certified_user.clone())),
             presence: Presence::new(handshake, Arc::clone(&facts)),
+            tracer: shared.traces.clone().map(|traces| Box::new(Tracer::new(traces))),
             stopping: shared.stopping(),
             socket: Socket::new(stream),
             facts,
@@ -392,6 +397,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Does what the session wants done.
     async fn carry_out(&mut self) {
         self.go_on();
+        self.trace();
         self.post_replies();
         self.hand_over().await;
         if let Some(login) = self.output.login.take() {
@@ -401,6 +407,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             self.answer = Some(self.shared.metadata.request(request));
         }
         self.count();
+    }
+
+    /// Notes what has become of messages that belong to traces.
+    fn trace(&mut self) {
+        if let Some(tracer) = self.tracer.as_mut().filter(|_| !self.output.traces.is_empty()) {
+            tracer.take(&mut self.output.traces, &self.shared.topology.load());
+        }
     }
 
     /// Sends replies to their connections.
@@ -516,6 +529,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.count_exchanges();
         let client_closes = self.session.has_client_left();
         self.session.disconnect(&mut self.output);
+        self.trace();
         self.hand_over().await;
         if let Some(request) = self.output.request.take() {
             drop(self.shared.metadata.request(request));

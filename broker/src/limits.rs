@@ -314,3 +314,15 @@ pub(crate) const IMPORT_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Octets of each message's body that a look at the log shows at most; more are a mistake in its usage.
 pub const INSPECTED_BODY_BYTES: u64 = 1 << 20;
+
+/// Finished spans that wait to be sent; one more is dropped and counted.
+pub(crate) const SPANS_WAITING: usize = 2_048;
+
+/// Spans in one request to the collector; more go with the next.
+pub(crate) const SPANS_AT_ONCE: usize = 512;
+
+/// How long a span waits for others to be sent with it.
+pub(crate) const SPANS_DELAY: Duration = Duration::from_secs(1);
+
+/// How long a node that stops waits for its last spans to be sent; those that are left then are lost.
+pub(crate) const TRACES_FAREWELL: Duration = Duration::from_secs(2);

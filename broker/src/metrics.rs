@@ -76,6 +76,8 @@ pub(crate) struct Metrics {
     pub(crate) tls: TlsMetrics,
     /// Connections that were not wanted.
     pub(crate) accepting: AcceptMetrics,
+    /// What became of spans.
+    pub(crate) traces: TraceMetrics,
 }
 
 /// Logins, by what they came in by.
@@ -124,6 +126,19 @@ pub(crate) struct AcceptMetrics {
     pub(crate) refused_by_rate: IntCounter,
     /// Those that had not logged in when others needed their places.
     pub(crate) shed: IntCounter,
+}
+
+/// What became of spans.
+#[derive(Debug, Clone)]
+pub(crate) struct TraceMetrics {
+    /// Those that the collector has taken.
+    pub(crate) exported: IntCounter,
+    /// Those that found no place in the queue.
+    pub(crate) dropped_full: IntCounter,
+    /// Those of connections that had too many under way.
+    pub(crate) dropped_under_way: IntCounter,
+    /// Those that the collector did not take.
+    pub(crate) dropped_refused: IntCounter,
 }
 
 /// What became of the files for TLS.
@@ -214,6 +229,7 @@ impl Metrics {
             )?,
             tls: TlsMetrics::new(&registry)?,
             accepting: AcceptMetrics::new(&registry)?,
+            traces: TraceMetrics::new(&registry)?,
             registry,
         })
     }
@@ -313,6 +329,23 @@ impl AcceptMetrics {
         registry.register(Box::new(dropped.clone()))?;
         let of = |reason| dropped.with_label_values(&[reason]);
         Ok(Self { refused_by_rate: of("source_rate"), shed: of("half_open") })
+    }
+}
+
+impl TraceMetrics {
+    fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
+        let dropped = IntCounterVec::new(
+            Opts::new("warren_trace_spans_dropped_total", "Spans that no collector has, by why"),
+            &["reason"],
+        )?;
+        registry.register(Box::new(dropped.clone()))?;
+        let of = |reason| dropped.with_label_values(&[reason]);
+        Ok(Self {
+            exported: counter(registry, "warren_trace_spans_exported_total", "Spans that the collector has taken")?,
+            dropped_full: of("queue_full"),
+            dropped_under_way: of("under_way"),
+            dropped_refused: of("collector"),
+        })
     }
 }
 

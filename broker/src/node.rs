@@ -43,6 +43,7 @@ use crate::shard::{ShardMessage, ShardTask};
 use crate::statistics::node::NodeProbe;
 use crate::statistics::{self, Statistics};
 use crate::telemetry;
+use crate::telemetry::traces::Traces;
 use crate::tls::TlsFiles;
 
 /// How many shards hold queues. Each queue's record names its shard, so this may grow and must not shrink.
@@ -76,6 +77,8 @@ pub(crate) struct Shared {
     stopping: watch::Sender<bool>,
     /// What the node is short of.
     pub(crate) alarms: Arc<Alarms>,
+    /// Where spans go, if they go anywhere.
+    pub(crate) traces: Option<Traces>,
 }
 
 impl Shared {
@@ -188,6 +191,9 @@ impl Node {
         if tokio::time::timeout_at(end, self.drain()).await.is_err() {
             warn!("the log did not take everything in time; some messages will be delivered again");
         }
+        if let Some(traces) = &self.shared.traces {
+            traces.flush(end).await;
+        }
         for task in self.servers.amqp.into_iter().chain(self.tls) {
             task.abort();
         }
@@ -250,6 +256,7 @@ fn start_machines(
     let signals_of_all = log.signals.clone();
     let statistics =
         Arc::new(Statistics::new(topology.clone(), connections.clone(), signals_of_all, probe, metrics.clone()));
+    let traces = config.telemetry.traces.map(|traces| Traces::start(traces, metrics.traces.clone()));
     let shared = Arc::new(Shared {
         topology,
         shards: senders,
@@ -267,6 +274,7 @@ fn start_machines(
         listening,
         stopping: watch::Sender::new(false),
         alarms,
+        traces,
     });
     let group = |shard: ShardId| {
         Group::lead_alone(shard, NODE, &restored.get(&shard).copied().unwrap_or_default(), log.writer.handle())

@@ -16,6 +16,7 @@ mod strangers;
 mod tls;
 mod tls_reload;
 mod tls_versions;
+mod traces;
 
 use std::io::{ErrorKind, Read, Write};
 use std::thread;

@@ -48,6 +48,12 @@ pub const STREAM_CONSUMERS: u32 = 1 << 16;
 /// others have had their turn.
 pub const STREAM_SCAN: u32 = 1 << 14;
 
+/// Messages of traces that a connection follows at once, until they are confirmed or settled; of one more nothing is told.
+pub const TRACED_UNDER_WAY: usize = 1_024;
+
+/// Octets of a message's header `tracestate` that are told; of a longer one nothing is (W3C Trace Context §3.3.1.5).
+pub const TRACESTATE_BYTES: usize = 512;
+
 /// Octets of unfinished bodies on one connection, over all its channels, or those of the largest message if that is more;
 /// one more closes it with 506.
 pub const UNFINISHED_BYTES: u64 = 64 << 20;

@@ -50,7 +50,7 @@ pub(crate) enum AddressError {
 
 /// Why there is no answer. No text that the server has sent is in it.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum FetchError {
+pub(crate) enum FetchError {
     #[error(transparent)]
     Address(#[from] AddressError),
     #[error("cannot read the authorities in {path}: {reason}")]
@@ -71,6 +71,24 @@ pub(super) enum FetchError {
     Timeout,
 }
 
+/// Where plain HTTP may be spoken.
+#[derive(Debug, Clone, Copy)]
+enum Http {
+    Never,
+    OnLoopback,
+    Everywhere,
+}
+
+impl Http {
+    fn on_loopback(allowed: bool) -> Self {
+        if allowed { Self::OnLoopback } else { Self::Never }
+    }
+
+    fn everywhere(allowed: bool) -> Self {
+        if allowed { Self::Everywhere } else { Self::Never }
+    }
+}
+
 /// The parts of an address that is all right.
 struct Address {
     uri: Uri,
@@ -80,7 +98,7 @@ struct Address {
 }
 
 impl Address {
-    fn parse(text: &str, allow_http_on_loopback: bool) -> Result<Self, AddressError> {
+    fn parse(text: &str, http: Http) -> Result<Self, AddressError> {
         let uri: Uri = text.parse().map_err(|_| AddressError::Malformed)?;
         let authority = uri.authority().ok_or(AddressError::Malformed)?;
         if authority.as_str().contains('@') {
@@ -89,7 +107,12 @@ impl Address {
         let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
         let is_loopback = host == "localhost" || host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
         let tls = uri.scheme() == Some(&Scheme::HTTPS);
-        let is_allowed_http = uri.scheme() == Some(&Scheme::HTTP) && is_loopback && allow_http_on_loopback;
+        let is_allowed_http = uri.scheme() == Some(&Scheme::HTTP)
+            && match http {
+                Http::Never => false,
+                Http::OnLoopback => is_loopback,
+                Http::Everywhere => true,
+            };
         if !tls && !is_allowed_http {
             return Err(AddressError::NotHttps);
         }
@@ -103,13 +126,36 @@ impl Address {
 /// # Errors
 /// It is not an address, or not one of HTTPS.
 pub(crate) fn check_address(text: &str, allow_http_on_loopback: bool) -> Result<(), AddressError> {
-    Address::parse(text, allow_http_on_loopback).map(drop)
+    Address::parse(text, Http::on_loopback(allow_http_on_loopback)).map(drop)
+}
+
+/// Whether a server at this address can be asked, if plain HTTP may be spoken everywhere or nowhere.
+///
+/// # Errors
+/// It is not an address, or not one of HTTPS.
+pub(crate) fn check_endpoint(text: &str, allow_http: bool) -> Result<(), AddressError> {
+    Address::parse(text, Http::everywhere(allow_http)).map(drop)
+}
+
+/// Sends a document of JSON to a server that need not know who sends it. `ca`: as [`Client::ca`].
+///
+/// # Errors
+/// The server cannot be reached, or does not take it.
+pub(crate) async fn send_json(
+    address: &str,
+    ca: Option<PathBuf>,
+    allow_http: bool,
+    document: Vec<u8>,
+) -> Result<(), FetchError> {
+    let address = Address::parse(address, Http::everywhere(allow_http))?;
+    let request = Request::post("/").header(header::CONTENT_TYPE, "application/json").body(Full::from(document));
+    Client { ca, allow_http_on_loopback: false }.ask(address, request).await.map(drop)
 }
 
 impl Client {
     /// What is at an address.
     pub(super) async fn get(&self, address: &str) -> Result<Bytes, FetchError> {
-        self.ask(address, Request::get("/").body(Full::default())).await
+        self.ask(self.address(address)?, Request::get("/").body(Full::default())).await
     }
 
     /// What is answered to a document of JSON. `bearer`: the token that says who asks.
@@ -117,15 +163,18 @@ impl Client {
         let request = Request::post("/")
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::AUTHORIZATION, format!("Bearer {bearer}"));
-        self.ask(address, request.body(Full::from(document))).await
+        self.ask(self.address(address)?, request.body(Full::from(document))).await
+    }
+
+    fn address(&self, text: &str) -> Result<Address, AddressError> {
+        Address::parse(text, Http::on_loopback(self.allow_http_on_loopback))
     }
 
     async fn ask(
         &self,
-        address: &str,
+        address: Address,
         request: Result<Request<Full<Bytes>>, axum::http::Error>,
     ) -> Result<Bytes, FetchError> {
-        let address = Address::parse(address, self.allow_http_on_loopback)?;
         let mut request = request.map_err(|_| AddressError::Malformed)?;
         *request.uri_mut() = address.uri.path_and_query().map_or("/", |path| path.as_str()).parse().unwrap_or_default();
         let host = address.uri.authority().map_or("", |authority| authority.as_str());

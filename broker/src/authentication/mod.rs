@@ -24,7 +24,7 @@ use warren_core::session::{Login, MetadataRequest};
 use warren_core::topology::{Action, Administration, DEFAULT_VHOST, Identity, PasswordHash, Request, Topology};
 use warren_core::{ConnectionId, Secret};
 
-pub(crate) use fetch::check_address;
+pub(crate) use fetch::{check_address, check_endpoint, send_json};
 pub use hashing::password_hash;
 pub use jose::SignatureAlgorithm;
 pub(crate) use passwords::readable;

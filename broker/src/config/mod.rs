@@ -22,6 +22,7 @@ mod shutdown;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod traces;
 
 use std::path::PathBuf;
 
@@ -42,6 +43,7 @@ pub use memory::{Memory, Watermark};
 pub use origin::Origin;
 pub use shutdown::Shutdown;
 pub use tls::{CertificateLogin, ClientCertificates, TlsConfig, TlsVersion};
+pub use traces::{Telemetry, TracesConfig};
 
 /// The settings. What the file leaves out has the default written here.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
@@ -77,6 +79,8 @@ pub struct Config {
     pub authentication: AuthenticationConfig,
     /// How much one user or virtual host may use.
     pub limits: LimitsConfig,
+    /// What the node tells others about what it does.
+    pub telemetry: Telemetry,
 }
 
 impl Default for Config {
@@ -96,6 +100,7 @@ impl Default for Config {
             default_user: None,
             authentication: AuthenticationConfig::default(),
             limits: LimitsConfig::default(),
+            telemetry: Telemetry::default(),
         }
     }
 }
@@ -118,6 +123,7 @@ impl Config {
             default_user: _,
             authentication,
             limits,
+            telemetry,
         } = self;
         if data_dir.as_os_str().is_empty() {
             mistakes.add("data_dir", "it is empty: name a folder");
@@ -136,6 +142,7 @@ impl Config {
         shutdown.check(mistakes);
         authentication.check(mistakes);
         limits.check(mistakes);
+        telemetry.check(mistakes);
     }
 }
 

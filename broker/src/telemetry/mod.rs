@@ -3,6 +3,7 @@
 
 mod line;
 mod stderr;
+pub(crate) mod traces;
 
 use std::io::{self, IsTerminal};
 use std::time::Duration;

@@ -51,6 +51,21 @@ impl Session {
         settlement: Settlement,
         out: &mut SessionOutput,
     ) -> Result<u64, Exception> {
+        let settled = self.settle_held(origin, tag, multiple, settlement, out)?;
+        if let Some(tracing) = &mut self.tracing {
+            tracing.settled(origin.channel, tag, multiple, settlement, out);
+        }
+        Ok(settled)
+    }
+
+    fn settle_held(
+        &mut self,
+        origin: Origin,
+        tag: u64,
+        multiple: bool,
+        settlement: Settlement,
+        out: &mut SessionOutput,
+    ) -> Result<u64, Exception> {
         let holder = self.key_of(origin.channel);
         let channel = self.open_channel(origin)?;
         if channel.transaction.is_some() {
@@ -81,6 +96,9 @@ impl Session {
         }
         let holder = self.key_of(origin.channel);
         self.open_channel(origin)?.unacked.settle_up_to(holder, 0, Settlement::Requeue, out);
+        if let Some(tracing) = &mut self.tracing {
+            tracing.settled(origin.channel, 0, true, Settlement::Requeue, out);
+        }
         if answered {
             out.send(origin.channel, &ToClient::BasicRecoverOk(basic::RecoverOk));
         }

@@ -218,6 +218,9 @@ impl Session {
         };
         out.counts.channels_closed += 1;
         self.confirm_watch.forget(number);
+        if let Some(tracing) = &mut self.tracing {
+            tracing.abandon(Some(number), out);
+        }
         self.publishers -= usize::from(channel.counters.published > 0);
         self.unfinished_bytes -= channel.assembly.unfinished_bytes();
         self.unconfirmed -= channel.confirms.as_ref().map_or(0, Confirms::outstanding);

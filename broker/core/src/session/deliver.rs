@@ -10,6 +10,7 @@ use super::channel::Channel;
 use super::consume::{Consumer, count_field};
 use super::declare::Reply;
 use super::prefetch::Aside;
+use super::trace::{Seen, Tracing};
 use super::unacked::{Held, Holder};
 use super::{Origin, Session, SessionOutput, Waiting};
 use crate::error::Exception;
@@ -45,6 +46,9 @@ impl Session {
         let content = Content { header_payload: &header, body: message.body() };
         out.count_get(delivery.redelivered, no_ack, &mut channel.counters);
         encode_get_ok(number, &method, content, frame_max, &mut out.octets);
+        if let Some(tracing) = &mut self.tracing {
+            tracing.sent(number, queue.id, Seen::sent(message), (!no_ack).then_some(delivery_tag), out);
+        }
         Ok(())
     }
 
@@ -67,7 +71,7 @@ impl Session {
         if waits {
             aside.set_time(consumer, self.id, false, out);
             channel.aside.push_back(aside);
-        } else if send(&aside, consumer, channel, self.frame_max, out) {
+        } else if send(&aside, (consumer, channel), self.frame_max, self.tracing.as_deref_mut(), out) {
             self.grants_due.push(serial);
         }
     }
@@ -100,7 +104,7 @@ impl Session {
             // What was put aside goes with its consumer.
             let Some(consumer) = self.consumers.get_mut(aside.serial) else { continue };
             aside.set_time(consumer, self.id, true, out);
-            if send(&aside, consumer, channel, self.frame_max, out) {
+            if send(&aside, (consumer, channel), self.frame_max, self.tracing.as_deref_mut(), out) {
                 self.grants_due.push(aside.serial);
             }
         }
@@ -187,9 +191,9 @@ impl Session {
 #[inline]
 fn send(
     aside: &Aside,
-    consumer: &mut Consumer,
-    channel: &mut Channel,
+    (consumer, channel): (&mut Consumer, &mut Channel),
     frame_max: u32,
+    tracing: Option<&mut Tracing>,
     out: &mut SessionOutput,
 ) -> bool {
     let Aside { shard, serial, delivery } = aside;
@@ -206,6 +210,10 @@ fn send(
     let content = Content { header_payload: &header, body: message.body() };
     out.count_delivery(*redelivered, consumer.no_ack, &mut channel.counters);
     encode_deliver(consumer.channel, &method, content, frame_max, &mut out.octets);
+    if let Some(tracing) = tracing {
+        let tag = (!consumer.no_ack).then_some(method.delivery_tag);
+        tracing.sent(consumer.channel, *queue, Seen::sent(message), tag, out);
+    }
     consumer.sent(message.size())
 }
 

@@ -33,6 +33,7 @@ mod sender_selected;
 mod statistics;
 mod subscription;
 mod touched;
+mod trace;
 mod transaction;
 mod unacked;
 
@@ -44,6 +45,7 @@ use alloc::format;
 use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
+use core::num::NonZeroU32;
 
 use warren_amqp::limits::{FRAME_OVERHEAD, SHORT_STRING_MAX};
 use warren_amqp::spec::method_name;
@@ -59,6 +61,8 @@ pub use statistics::{
     ChannelCounters, ChannelStatistics, ConnectionState, ExchangeCounts, SessionStatistics, SubscriberStatistics,
 };
 
+pub use trace::{TraceContext, TraceEvent, TraceOutcome, TracedMessage};
+
 use crate::error::Exception;
 use crate::identity::{ChannelKey, ConnectionId, ShardId};
 use crate::limits::{CLOSE_MILLIS, FRAME_MAX_BEFORE_OPEN, HANDSHAKE_MILLIS, MESSAGE_BYTES, UNCONFIRMED_PUBLISHES};
@@ -73,6 +77,7 @@ use consume::Consumer;
 use handshake::Handshake;
 use routing::RouteMemory;
 use touched::Touched;
+use trace::Tracing;
 
 /// What a session sees of the world while it reads.
 pub struct World<'a> {
@@ -194,6 +199,8 @@ pub struct Session {
     publishers: usize,
     confirm_watch: ConfirmWatch,
     routes: RouteMemory,
+    /// Messages that belong to traces; `None`: nobody asks.
+    tracing: Option<Box<Tracing>>,
 }
 
 impl Session {
@@ -232,6 +239,7 @@ impl Session {
             publishers: 0,
             confirm_watch: ConfirmWatch::Off,
             routes: RouteMemory::new(),
+            tracing: None,
         }
     }
 
@@ -256,6 +264,13 @@ impl Session {
     #[must_use]
     pub fn with_certified_user(self, user: Option<Arc<str>>) -> Self {
         Self { certified_user: user, ..self }
+    }
+
+    /// The same session, which tells by [`SessionOutput::traces`] what becomes of messages that belong to traces, of one in so
+    /// many traces. By default it does not.
+    #[must_use]
+    pub fn with_tracing(self, one_in: Option<NonZeroU32>) -> Self {
+        Self { tracing: one_in.map(|one_in| Box::new(Tracing::new(one_in))), ..self }
     }
 
     /// True while it reads no frames because an answer is due.
@@ -566,6 +581,9 @@ impl Session {
                 channel.counters.confirmed += confirmed;
                 let next = channel.confirms.as_ref().map_or(0, Confirms::oldest);
                 self.confirm_watch.answered(number, next);
+                if let Some(tracing) = &mut self.tracing {
+                    tracing.answered(number, next, answer.refused, out);
+                }
                 self.unconfirmed -= answer.count;
                 out.send(number, &answer.method());
             }
@@ -652,6 +670,9 @@ impl Session {
             out.tell(shard, ShardInput::Detach { connection: self.id, queue });
         }
         out.counts.channels_closed += self.channels.iter().filter(|(_, channel)| channel.is_open()).count() as u64;
+        if let Some(tracing) = &mut self.tracing {
+            tracing.abandon(None, out);
+        }
         self.channels.clear();
         self.publishers = 0;
         self.confirm_watch = ConfirmWatch::Off;

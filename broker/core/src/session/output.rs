@@ -8,6 +8,7 @@ use warren_amqp::{ReplyCode, ToClient};
 
 use super::ChannelCounters;
 use super::direct_reply::{DirectReply, ReplyAddress};
+use super::trace::TraceEvent;
 use crate::batch::ShardBatches;
 use crate::identity::{ConnectionId, ShardId};
 use crate::queue::ShardInput;
@@ -140,6 +141,8 @@ pub struct SessionOutput {
     /// Addresses of this connection where somebody waits for replies from now on, or (false) does not any more. The end
     /// of the connection ends all of them without saying so.
     pub reply_addresses: Vec<(ReplyAddress, bool)>,
+    /// What became of messages that belong to traces, if the session tells ([`super::Session::with_tracing`]).
+    pub traces: Vec<TraceEvent>,
     pub(super) shards: ShardBatches,
 }
 

@@ -12,6 +12,7 @@ use super::confirm::{ConfirmWatch, Confirms};
 use super::direct_reply::send_replies;
 use super::properties::{Checked, check_size, kept_header};
 use super::routing::{Names, Publisher, Traits};
+use super::trace::Seen;
 use super::{ChannelCounters, Origin, Session, SessionOutput, World};
 use crate::batch::{Parts, RunKind};
 use crate::error::Exception;
@@ -290,12 +291,19 @@ impl Session {
             transaction.publish(published, content, routes, receipt(0), surroundings, uncommitted)?;
             self.publishers += usize::from(channel.counters.published == 1);
             self.routes.count(content.has_copies(), published.exchange, copies);
+            if let Some(tracing) = &mut self.tracing {
+                tracing.published(number, published.seen(content), None, out);
+            }
             return Ok(());
         }
         let receipt = channel.confirms.as_ref().map(Confirms::next).map(receipt);
         let runs = published.hand_over(content, routes, receipt, surroundings, out);
         self.publishers += usize::from(channel.counters.published == 1);
         self.routes.count(content.has_copies(), published.exchange, copies);
+        if let Some(tracing) = &mut self.tracing {
+            let confirm = channel.confirms.as_ref().map(Confirms::next);
+            tracing.published(number, published.seen(content), confirm, out);
+        }
         if let Some(confirms) = &mut channel.confirms {
             out.counts.received_confirm += 1;
             if self.confirm_watch == ConfirmWatch::Wanted {
@@ -334,6 +342,11 @@ impl<'a> Published<'a> {
     #[inline]
     fn names(&self) -> Names<'a> {
         Names { exchange: self.exchange, routing_key: self.routing_key }
+    }
+
+    fn seen(&self, content: &Checked<'a>) -> Seen<'a> {
+        let Self { exchange, routing_key, body, .. } = *self;
+        Seen { exchange, routing_key, headers: content.traits.headers, body_bytes: body.len() }
     }
 
     /// Octets of names, header and body.

@@ -18,5 +18,6 @@ mod statistics;
 mod stream;
 mod time;
 mod timeout;
+mod trace;
 mod transaction;
 mod world;

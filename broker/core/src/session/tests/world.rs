@@ -41,7 +41,7 @@ pub(super) struct World {
     pub(super) topology: Topology,
     /// False: what is to be logged waits for [`World::commit`].
     pub(super) commits: bool,
-    clients: Vec<Client>,
+    pub(super) clients: Vec<Client>,
     /// False: requests wait.
     metadata_answers: bool,
     /// Requests that wait, with who asked.
@@ -57,10 +57,10 @@ pub(super) struct World {
     told: Vec<ShardInput>,
 }
 
-struct Client {
+pub(super) struct Client {
     id: ConnectionId,
-    session: Session,
-    output: SessionOutput,
+    pub(super) session: Session,
+    pub(super) output: SessionOutput,
     /// Sent and not taken by the session yet.
     unread: Vec<u8>,
     events: VecDeque<(ShardId, Vec<Event>)>,
