@@ -179,6 +179,13 @@ pub(crate) const HTTP_CONNECTIONS: usize = 512;
 /// See [`HTTP_CONNECTIONS`].
 pub(crate) const HTTP_PLACE_TIME: Duration = Duration::from_secs(5);
 
+/// How long an HTTP client may take in all to read an answer that is longer than [`HTTP_SHORT_ANSWER`], or whose length is not
+/// known; then its connection is closed. A short answer holds little, and those who read nothing of it have [`SEND_TIMEOUT`].
+pub(crate) const HTTP_READ_TIME: Duration = Duration::from_secs(120);
+
+/// See [`HTTP_READ_TIME`]; octets.
+pub(crate) const HTTP_SHORT_ANSWER: u64 = 64 << 10;
+
 /// Octets of an HTTP request's head; a longer one is answered by 431.
 pub(crate) const HTTP_HEADER_BYTES: usize = 16 << 10;
 

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use hyper::body::{Body, Frame, SizeHint};
-use tokio::time::Instant;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits::HTTP_PLACE_TIME;
+use crate::limits::{HTTP_PLACE_TIME, HTTP_READ_TIME, HTTP_SHORT_ANSWER};
 
 /// So many connections as there may be. One that waits for a request of its client can be shed for a new one, the longest
 /// waiting first; while none waits, the one that has been answered for longest, if that is longer than [`HTTP_PLACE_TIME`]:
@@ -47,6 +48,8 @@ pub(super) struct InAnswer(Arc<Slot>);
 #[derive(Debug)]
 pub(super) struct InUse<B> {
     body: B,
+    /// Ends the connection if that takes too long.
+    timer: Option<AbortHandle>,
     _answer: InAnswer,
 }
 
@@ -116,6 +119,16 @@ impl Slot {
         InAnswer(slot)
     }
 
+    /// Ends its connection, whoever needs the place.
+    fn cut_off(&self) {
+        let mut state = self.slots.state();
+        if !self.shed.is_cancelled() {
+            state.remove(*self.number.lock().unwrap_or_else(PoisonError::into_inner));
+            state.taken -= 1;
+            self.shed.cancel();
+        }
+    }
+
     fn set_waiting(&self, waits: bool) {
         let mut state = self.slots.state();
         let mut number = self.number.lock().unwrap_or_else(PoisonError::into_inner);
@@ -144,9 +157,29 @@ impl Drop for InAnswer {
     }
 }
 
-impl<B> InUse<B> {
+impl<B: Body> InUse<B> {
+    /// Of a long answer its client has to have read all within [`HTTP_READ_TIME`].
     pub(super) fn new(body: B, answer: InAnswer) -> Self {
-        Self { body, _answer: answer }
+        let is_long = body.size_hint().upper().is_none_or(|most| most > HTTP_SHORT_ANSWER);
+        let timer = is_long.then(|| {
+            let slot = Arc::downgrade(&answer.0);
+            let cut_off = async move {
+                sleep(HTTP_READ_TIME).await;
+                if let Some(slot) = slot.upgrade() {
+                    slot.cut_off();
+                }
+            };
+            tokio::spawn(cut_off).abort_handle()
+        });
+        Self { body, timer, _answer: answer }
+    }
+}
+
+impl<B> Drop for InUse<B> {
+    fn drop(&mut self) {
+        if let Some(timer) = &self.timer {
+            timer.abort();
+        }
     }
 }
 
@@ -174,6 +207,8 @@ impl<B: Body + Unpin> Body for InUse<B> {
 mod tests {
     use std::time::Duration;
 
+    use bytes::Bytes;
+    use http_body_util::Full;
     use tokio::time::{advance, pause};
 
     use super::*;
@@ -210,6 +245,26 @@ mod tests {
         advance(Duration::from_millis(1)).await;
         let place = Slots::enter(&slots);
         assert!(place.is_some() && slow.shed().is_cancelled() && !other.shed().is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn who_does_not_read_a_long_answer_within_two_minutes_is_cut_off_and_his_place_is_free() {
+        pause();
+        let slots = Arc::new(Slots::new(3));
+        let most = usize::try_from(HTTP_SHORT_ANSWER).expect("it fits");
+        let answer = |octets: usize| {
+            let slot = Arc::new(Slots::enter(&slots).expect("room"));
+            let body = InUse::new(Full::new(Bytes::from(vec![0; octets])), Slot::begin(Arc::clone(&slot)));
+            (slot, body)
+        };
+        let [(short, _short_body), (read, read_body), (unread, _unread_body)] = [most, most + 1, most + 1].map(answer);
+        sleep(HTTP_READ_TIME - Duration::from_millis(1)).await;
+        drop(read_body);
+        assert!(![&short, &read, &unread].iter().any(|slot| slot.shed().is_cancelled()));
+        sleep(Duration::from_millis(2)).await;
+        assert!(unread.shed().is_cancelled(), "it was not read");
+        assert!(!short.shed().is_cancelled() && !read.shed().is_cancelled());
+        assert_eq!(slots.state().taken, 2);
     }
 
     #[test]
