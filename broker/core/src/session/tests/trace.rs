@@ -5,7 +5,7 @@ use std::string::String;
 use std::vec::Vec;
 use std::{format, vec};
 
-use warren_amqp::{BasicProperties, Table, TableBuilder, ToServer, basic, channel, tx};
+use warren_amqp::{BasicProperties, Table, TableBuilder, ToServer, basic, channel, queue, tx};
 
 use super::world::*;
 use crate::identity::ConnectionId;
@@ -157,4 +157,58 @@ fn so_many_are_followed_at_once_and_one_more_is_not() {
     assert_eq!(told(&mut world).len(), TRACED_UNDER_WAY, "all of those are confirmed");
     publish(&mut world, SAMPLED);
     assert!(told(&mut world)[0].starts_with('+'), "there is room again");
+}
+
+#[test]
+fn channels_are_told_apart() {
+    let mut world = tracing(1);
+    world.open_channel(ME, 2);
+    world.confirms(ME, 1);
+    world.confirms(ME, 2);
+    world.commits = false;
+    publish(&mut world, SAMPLED);
+    // Nobody has a queue of this name, so it is confirmed at once.
+    world.publish_on(ME, 2, "nowhere", "body");
+    assert!(world.heard(ME).iter().any(|said| said.channel == 2), "a confirm");
+    assert_eq!(told(&mut world), ["+1"]);
+    world.commit();
+    assert_eq!(told(&mut world), ["1 Confirmed"]);
+    publish(&mut world, SAMPLED);
+    told(&mut world);
+    for number in [1, 2] {
+        world.send(ME, number, ToServer::BasicGet(basic::Get { queue: "q", no_ack: false }));
+    }
+    assert_eq!(told(&mut world), ["+3 sent", "+4 sent"]);
+    world.send(ME, 2, ToServer::BasicAck(basic::Ack { delivery_tag: 1, multiple: true }));
+    assert_eq!(told(&mut world), ["4 Done"]);
+}
+
+#[test]
+fn what_is_under_way_is_abandoned_with_its_connection() {
+    let mut world = tracing(1);
+    publish(&mut world, SAMPLED);
+    world.send(ME, 1, ToServer::BasicGet(basic::Get { queue: "q", no_ack: false }));
+    told(&mut world);
+    let client = &mut world.clients[ME];
+    client.session.disconnect(&mut client.output);
+    assert_eq!(told(&mut world), ["2 Abandoned"]);
+}
+
+#[test]
+fn a_publish_that_its_queue_refuses_ends_as_refused() {
+    let mut world = tracing(1);
+    let arguments = TableBuilder::build(|table| {
+        table.put("x-max-length", 0);
+        table.put("x-overflow", "reject-publish");
+    });
+    let full = queue::Declare { arguments: Table::new(&arguments), ..declare("full") };
+    world.call(ME, 1, ToServer::QueueDeclare(full));
+    world.confirms(ME, 1);
+    let headers = TableBuilder::build(|table| {
+        table.put("traceparent", SAMPLED);
+    });
+    let properties = BasicProperties { headers: Some(Table::new(&headers)), ..BasicProperties::default() };
+    world.publish_with(ME, to_queue("full"), &properties, "body");
+    let told: Vec<_> = world.clients[ME].output.traces.drain(..).collect();
+    assert_eq!(told[1], TraceEvent::Ended { span: 1, outcome: TraceOutcome::Refused });
 }
