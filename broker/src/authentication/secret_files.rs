@@ -17,6 +17,8 @@ pub(super) struct SecretFiles {
     paths: Arc<[PathBuf]>,
     /// A reading that somebody has begun and not waited for to its end.
     reading: Mutex<Option<JoinHandle<Secrets>>>,
+    #[cfg(test)]
+    begun: std::sync::atomic::AtomicUsize,
 }
 
 /// What files hold, in their order.
@@ -24,7 +26,12 @@ type Secrets = Result<Vec<Vec<u8>>, LoginError>;
 
 impl SecretFiles {
     pub(super) fn new(paths: impl IntoIterator<Item = PathBuf>) -> Self {
-        Self { paths: paths.into_iter().collect(), reading: Mutex::new(None) }
+        Self {
+            paths: paths.into_iter().collect(),
+            reading: Mutex::new(None),
+            #[cfg(test)]
+            begun: Default::default(),
+        }
     }
 
     /// What is in them now, in their order.
@@ -35,9 +42,11 @@ impl SecretFiles {
         let read = async {
             let mut reading = self.reading.lock().await;
             if let Some(earlier) = &mut *reading {
-                // It may have seen what the files were like before.
+                // It may have seen what the files were like before; until it ends there is no use in another one.
                 let _ = earlier.await;
             }
+            #[cfg(test)]
+            self.begun.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
             let paths = Arc::clone(&self.paths);
             let read = reading.insert(spawn_blocking(move || paths.iter().map(|path| read_secret(path)).collect()));
             let secrets = read.await;
@@ -82,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_volume_that_does_not_answer_holds_nobody_for_long() {
+    async fn a_volume_that_does_not_answer_holds_nobody_for_long_and_one_thread() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("pipe");
         // Whoever reads it waits until somebody writes.
@@ -90,6 +99,8 @@ mod tests {
         let files = SecretFiles::new([path.clone()]);
         let reads = futures::future::join_all((0..20).map(|_| files.read())).await;
         assert!(reads.iter().all(|read| matches!(read, Err(LoginError::Secret { .. }))), "{reads:?}");
+        assert!(files.read().await.is_err(), "nor does it later");
+        assert_eq!(files.begun.load(std::sync::atomic::Ordering::Relaxed), 1, "one thread waits for it");
         // It answers again, and what is read is what it says then, not what the one who waited got.
         let next = folder.path().join("next");
         std::fs::write(&next, "now").expect("written");

@@ -319,3 +319,19 @@ fn a_users_connections_end_with_it_and_a_consumer_that_is_there_outlives_its_rig
     ensure!(refusal(Connection::open_as(broker.address, "bob", "secret", "/"))?.contains("Login was refused"));
     Ok(())
 }
+
+#[test]
+fn a_token_of_16_kib_publishes_over_http() -> Result<()> {
+    let key = Key::ed25519("k")?;
+    let provider = Provider::start(&[&key])?;
+    let (_folder, broker) = trusting(&[&provider], "")?;
+    let mut claims = provider.claims(HOUR, &format!("{ALL} rabbitmq.tag:management"));
+    claims["groups"] = json!("g".repeat(11_000));
+    let token = key.token(&claims)?;
+    ensure!(token.len() > 14_000, "{}", token.len());
+    let message = r#"{"routing_key": "q", "payload": "x", "payload_encoding": "string", "properties": {}}"#;
+    let publish = "POST /api/exchanges/%2F/amq.default/publish";
+    let answer = ask(broker.management, publish, &format!("Bearer {token}"), message)?;
+    ensure!(answer.starts_with("HTTP/1.1 200") && answer.ends_with(r#"{"routed":false}"#), "{answer}");
+    Ok(())
+}
