@@ -1,6 +1,7 @@
 //! Names and registration of the broker's metrics. RabbitMQ's names where it has one, ours under `warren_`.
 
 mod clients;
+mod log;
 mod node;
 pub(crate) mod page;
 mod queues;
@@ -21,16 +22,12 @@ use crate::authentication::Door;
 use crate::limits::SCRAPES;
 use crate::statistics::connection::Metered;
 use crate::telemetry;
+use log::LogMetrics;
 use traffic::SharedTraffic;
 pub(crate) use traffic::Traffic;
 
 /// Upper bounds of sync times in seconds: from a fast local disk to one that stalls.
 const SYNC_SECONDS: [f64; 12] = [0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5];
-
-/// Upper bounds of what one sync writes: in records, and in octets.
-const BATCH_RECORDS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
-/// See [`BATCH_RECORDS`].
-const BATCH_BYTES: [f64; 8] = [512.0, 4_096.0, 32_768.0, 131_072.0, 524_288.0, 2_097_152.0, 8_388_608.0, 33_554_432.0];
 
 /// Counters and gauges of one node that are not read from elsewhere when somebody asks. Cloning shares them.
 #[derive(Debug, Clone)]
@@ -41,17 +38,8 @@ pub(crate) struct Metrics {
     forwarded: IntCounter,
     dead_letters_arrived: IntCounter,
     forwarded_dropped: IntCounter,
-    log_sync_seconds: Histogram,
-    log_batch_records: Histogram,
-    log_batch_bytes: Histogram,
-    log_bytes: IntCounter,
-    log_records: IntCounter,
-    entry_commit_seconds: Histogram,
+    log: LogMetrics,
     confirm_seconds: Histogram,
-    checkpoints: IntCounter,
-    checkpoint_seconds: IntGauge,
-    log_size_bytes: IntGauge,
-    log_segments: IntGauge,
     /// Pages that may be written at once; those of `/metrics` take none of these places.
     pub(crate) scrapes: Arc<Semaphore>,
     /// Connections accepted.
@@ -164,7 +152,6 @@ impl Metrics {
     pub(crate) fn new() -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
         registry.register(Box::new(telemetry::dropped_lines()))?;
-        let histogram = |name: &str, help: &str, bounds: &[f64]| histogram(&registry, name, help, bounds);
         Ok(Self {
             traffic: Arc::default(),
             forwarded: counter(
@@ -178,41 +165,13 @@ impl Metrics {
                 "warren_messages_forwarded_dropped_total",
                 "Dead letters and delayed messages that no queue took",
             )?,
-            log_sync_seconds: histogram(
-                "warren_log_sync_duration_seconds",
-                "Time of one fdatasync of the log",
-                &SYNC_SECONDS,
-            )?,
-            log_batch_records: histogram(
-                "warren_log_sync_records",
-                "Records that one fdatasync made durable",
-                &BATCH_RECORDS,
-            )?,
-            log_batch_bytes: histogram(
-                "warren_log_sync_bytes",
-                "Octets that one fdatasync made durable",
-                &BATCH_BYTES,
-            )?,
-            log_bytes: counter(&registry, "warren_log_written_bytes_total", "Octets written to the log")?,
-            log_records: counter(&registry, "warren_log_records_total", "Records written to the log")?,
-            entry_commit_seconds: histogram(
-                "warren_entry_commit_duration_seconds",
-                "Time from an entry's proposal to its commit",
-                &SYNC_SECONDS,
-            )?,
+            log: LogMetrics::new(&registry)?,
             confirm_seconds: histogram(
+                &registry,
                 "warren_confirm_duration_seconds",
                 "Time from a publish to its confirm, of one publish of each connection at a time",
                 &SYNC_SECONDS,
             )?,
-            checkpoints: counter(&registry, "warren_checkpoints_total", "Checkpoints made")?,
-            checkpoint_seconds: gauge(
-                &registry,
-                "warren_checkpoint_timestamp_seconds",
-                "When the last checkpoint was made, in seconds since 1970; 0: not since the process started",
-            )?,
-            log_size_bytes: gauge(&registry, "warren_log_size_bytes", "Size of the log's files")?,
-            log_segments: gauge(&registry, "warren_log_segments", "Files of the log")?,
             scrapes: Arc::new(Semaphore::new(SCRAPES)),
             connections_opened: IntCounter::new("connections_opened", "see node.rs")?,
             connections_closed: IntCounter::new("connections_closed", "see node.rs")?,
@@ -236,16 +195,12 @@ impl Metrics {
 
     /// One sync of the log is done.
     pub(crate) fn log_synced(&self, records: usize, bytes: u64, duration: Duration) {
-        self.log_records.inc_by(records as u64);
-        self.log_bytes.inc_by(bytes);
-        self.log_batch_records.observe(records as f64);
-        self.log_batch_bytes.observe(bytes as f64);
-        self.log_sync_seconds.observe(duration.as_secs_f64());
+        self.log.synced(records, bytes, duration);
     }
 
     /// An entry took so long to be committed.
     pub(crate) fn entry_committed(&self, latency: Duration) {
-        self.entry_commit_seconds.observe(latency.as_secs_f64());
+        self.log.committed(latency);
     }
 
     /// A publish took so long to be confirmed.
@@ -255,8 +210,7 @@ impl Metrics {
 
     /// A checkpoint has been made.
     pub(crate) fn checkpoint_made(&self) {
-        self.checkpoints.inc();
-        self.checkpoint_seconds.set(unix_seconds());
+        self.log.checkpoint_made();
     }
 
     /// When the keys of that issuer were fetched: 0 until that is said.
@@ -314,8 +268,7 @@ impl Metrics {
     /// # Errors
     /// A metric cannot be written as text, which is a defect.
     fn render(&self, segments: u64, bytes: u64) -> Result<String, prometheus::Error> {
-        self.log_segments.set(segments.cast_signed());
-        self.log_size_bytes.set(bytes.cast_signed());
+        self.log.set_size(segments, bytes);
         prometheus::TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }
