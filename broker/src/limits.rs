@@ -57,7 +57,7 @@ pub(crate) const SCRAPE_PIECE_BYTES: usize = 64 << 10;
 /// Pages of metrics of single objects that are written at once; one more is answered with 503.
 pub(crate) const SCRAPES: usize = 2;
 
-/// How long such a page may take to be written and read; then it is cut off.
+/// For how long, all in all, the reader of such a page is waited for; then it is cut off. The time to write it does not count.
 pub(crate) const SCRAPE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// For how long one page of sums over everything is what all who ask are answered.

@@ -2,6 +2,7 @@
 //! it is read.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use futures::stream;
@@ -33,29 +34,50 @@ impl Sums {
     }
 }
 
-/// Whoever was to read the page has gone.
+/// Whoever was to read the page has gone, or does not read it.
 #[derive(Debug)]
 pub(super) struct Gone;
 
 /// Where a page's pieces go that is written while it is sent.
-pub(super) type Pieces = mpsc::Sender<Bytes>;
+#[derive(Debug)]
+pub(super) struct Pieces {
+    sender: mpsc::Sender<Bytes>,
+    /// For how long the reader may yet be waited for.
+    patience: Duration,
+}
+
+impl Pieces {
+    /// Sends a piece when the reader has room for it.
+    ///
+    /// # Errors
+    /// The reader has gone, or was waited for long enough.
+    pub(super) async fn send(&mut self, piece: Bytes) -> Result<(), Gone> {
+        let begin = Instant::now();
+        let sent = timeout(self.patience, self.sender.send(piece)).await;
+        self.patience = self.patience.saturating_sub(begin.elapsed());
+        if let Ok(Ok(())) = sent { Ok(()) } else { Err(Gone) }
+    }
+}
 
 /// A page was not read in time.
 #[derive(Debug, Error)]
 #[error("the page was not read in time")]
 struct CutOff;
 
-/// A page that `write` writes while it is sent; until it is read, or [`SCRAPE_TIMEOUT`] is over, it holds `permit`.
+/// A page that `write` writes while it is sent; until it is written, or its reader was waited for [`SCRAPE_TIMEOUT`] in all, it
+/// holds `permit`.
 pub(super) fn piecewise<W>(permit: OwnedSemaphorePermit, write: impl FnOnce(Pieces) -> W) -> Body
 where
     W: Future<Output = Result<(), Gone>> + Send + 'static,
 {
-    let (pieces, mut received) = mpsc::channel(1);
+    let (sender, mut received) = mpsc::channel(1);
     let (whole, mut is_whole) = oneshot::channel();
-    let write = write(pieces);
+    // The page ends for its reader when this one is gone too: not before it is known whether it is whole.
+    let open = sender.clone();
+    let write = write(Pieces { sender, patience: SCRAPE_TIMEOUT });
     tokio::spawn(async move {
-        let _permit = permit;
-        if let Ok(Ok(())) = timeout(SCRAPE_TIMEOUT, write).await {
+        let _held = (permit, open);
+        if write.await.is_ok() {
             // Nobody may be left to know.
             let _ = whole.send(());
         }
@@ -73,7 +95,6 @@ where
 mod tests {
     use std::convert::Infallible;
     use std::sync::atomic::{AtomicUsize, Ordering};
-    use std::time::Duration;
 
     use axum::body::to_bytes;
     use futures::future::join_all;
@@ -82,9 +103,9 @@ mod tests {
 
     use super::*;
 
-    async fn numbered(pieces: Pieces, count: u8) -> Result<(), Gone> {
+    async fn numbered(mut pieces: Pieces, count: u8) -> Result<(), Gone> {
         for piece in 0..count {
-            pieces.send(Bytes::from(vec![piece])).await.map_err(|_| Gone)?;
+            pieces.send(Bytes::from(vec![piece])).await?;
         }
         Ok(())
     }
@@ -112,6 +133,19 @@ mod tests {
         sleep(Duration::from_millis(2)).await;
         assert_eq!(permits.available_permits(), 1);
         assert!(to_bytes(page, 100).await.is_err(), "half a page does not look like a whole one");
+    }
+
+    #[tokio::test]
+    async fn a_page_that_takes_long_to_make_is_not_cut_off() {
+        pause();
+        let permits = Arc::new(Semaphore::new(1));
+        let page = piecewise(permit(&permits), |mut pieces| async move {
+            sleep(SCRAPE_TIMEOUT * 2).await;
+            numbered(Pieces { sender: pieces.sender.clone(), patience: pieces.patience }, 1).await?;
+            sleep(SCRAPE_TIMEOUT * 2).await;
+            pieces.send(Bytes::from_static(&[1])).await
+        });
+        assert_eq!(to_bytes(page, 100).await.expect("whole"), [0, 1][..]);
     }
 
     #[tokio::test]

@@ -382,6 +382,6 @@ impl Scrape {
 
     async fn flush(&mut self) -> Result<(), Gone> {
         let piece = Bytes::from(self.text.take());
-        self.pieces.send(piece).await.map_err(|_| Gone)
+        self.pieces.send(piece).await
     }
 }
