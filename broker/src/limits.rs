@@ -273,13 +273,21 @@ pub(crate) const GET_BYTES: usize = 16 << 20;
 /// that were not used for longest.
 pub(crate) const REVIEWS: usize = 4_096;
 
-/// Logins by tokens at once that wait for somebody else: for a key that is missing, or for the API server; in all and of one
-/// source. One more is refused at once.
+/// Logins by tokens at once that wait for a key that is missing, in all and of one source. One more does not wait for it.
 pub(crate) const UNVERIFIED_WAITERS: usize = 128;
 pub(crate) const UNVERIFIED_WAITERS_OF_SOURCE: usize = 32;
 
-/// Questions to the API server at once; further logins by such tokens wait.
+/// Questions to the API server at once; further logins by such tokens wait for [`REVIEW_PATIENCE`].
 pub(crate) const REVIEWS_AT_ONCE: usize = 8;
+
+/// The same about tokens of one source: half of all, so that no source keeps the others from being asked about.
+pub(crate) const REVIEWS_OF_SOURCE_AT_ONCE: usize = 4;
+
+/// How long a login waits until the API server may be asked about its token; then it is refused. A connection gives up as soon.
+pub(crate) const REVIEW_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long the API server may take to answer; less than a connection may take to log in, so that its client is answered.
+pub(crate) const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often the API server is asked again about the token of a connection that is open.
 pub(crate) const REVIEW_INTERVAL: Duration = Duration::from_secs(300);

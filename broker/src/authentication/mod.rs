@@ -5,7 +5,9 @@ mod hashing;
 mod issuer;
 mod jose;
 mod passwords;
+mod places;
 mod recent;
+mod reviews;
 mod secret_files;
 mod service_accounts;
 mod throttle;
@@ -18,7 +20,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 use tracing::{Span, info};
 use warren_core::session::{Login, MetadataRequest};
 use warren_core::topology::{Action, Administration, DEFAULT_VHOST, Identity, PasswordHash, Request, Topology};
@@ -36,6 +38,7 @@ use crate::metrics::Metrics;
 use issuer::{Issuer, TokenError};
 use jose::{Token, looks_like_a_token};
 use passwords::{Found, Passwords};
+use reviews::{Holder, Reviews};
 use service_accounts::{ReviewError, ServiceAccounts};
 use throttle::Throttle;
 use trail::Trail;
@@ -45,12 +48,10 @@ use waiters::Waiters;
 pub(crate) struct Authentication {
     passwords: Passwords,
     throttle: Throttle,
-    /// Of tokens that the API server of Kubernetes is asked about.
-    reviews: Throttle,
     waiters: Waiters,
     trail: Arc<Trail>,
     issuers: Vec<Arc<Issuer>>,
-    service_accounts: Option<ServiceAccounts>,
+    service_accounts: Option<Arc<Reviews>>,
     topology: Arc<ArcSwap<Topology>>,
     metadata: MetadataHandle,
     metrics: Metrics,
@@ -155,11 +156,10 @@ impl Authentication {
         Self {
             passwords: Passwords::new(default_user),
             throttle: Throttle::new(),
-            reviews: Throttle::new(),
             waiters: Waiters::default(),
             trail,
             issuers,
-            service_accounts: config.kubernetes.map(ServiceAccounts::new),
+            service_accounts: config.kubernetes.map(|config| Arc::new(Reviews::new(ServiceAccounts::new(config)))),
             topology,
             metadata,
             metrics,
@@ -230,7 +230,7 @@ impl Authentication {
     /// Waits until a token that was taken is none any more: its pod or its account is gone.
     pub(crate) async fn revoked(&self, token: &Secret) {
         match &self.service_accounts {
-            Some(accounts) => accounts.revoked(token.expose()).await,
+            Some(reviews) => reviews.revoked(token.expose()).await,
             None => std::future::pending().await,
         }
     }
@@ -285,38 +285,14 @@ impl Authentication {
                 }
                 Ok(authenticated)
             }
-            (None, Some(accounts)) => {
-                let expires = accounts.expiry(&token)?;
-                let name = match accounts.known(octets) {
-                    Some(known) => known?,
-                    None => self.review(accounts, (octets, &token), peer, throttled).await?,
-                };
+            (None, Some(reviews)) => {
+                let expires = reviews.accounts.expiry(&token)?;
+                let name = reviews.login(Holder { octets, token: &token, peer }, throttled).await?;
                 let revocable = Some(Secret::from(octets));
                 Ok(Authenticated { identity: Identity::User(name), expires: Some(expires), revocable })
             }
             (None, None) => Err(LoginError::NoIssuer),
         }
-    }
-
-    /// Asks the API server of Kubernetes, when it is their turn who ask. What it refuses counts, from the moment that it is asked.
-    async fn review(
-        &self,
-        accounts: &ServiceAccounts,
-        (octets, token): (&[u8], &Token<'_>),
-        peer: IpAddr,
-        throttled: Throttled,
-    ) -> Result<Arc<str>, LoginError> {
-        let _waiting = self.waiters.enter(peer).ok_or(LoginError::TooManyFailures)?;
-        let account = token.unverified().get("sub").and_then(serde_json::Value::as_str).unwrap_or_default();
-        if throttled == Throttled::Yes {
-            let turn = self.reviews.attempt(account, peer, Instant::now()).ok_or(LoginError::TooManyFailures)?;
-            sleep_until(turn).await;
-        }
-        let result = accounts.review(octets).await;
-        if throttled == Throttled::Yes && !matches!(result, Err(ReviewError::Unauthenticated)) {
-            self.reviews.forgive(account, peer, Instant::now());
-        }
-        Ok(result?)
     }
 
     fn is_token(&self, password: &[u8]) -> bool {

@@ -4,45 +4,30 @@
 //! The holder is the user of the topology that is called as Kubernetes calls the account,
 //! `system:serviceaccount:<namespace>:<name>`; what it may do is written down there and nowhere else.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde::Deserialize;
 use serde_json::json;
-use sha2::{Digest, Sha256};
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep};
+use tokio::time::timeout;
 use tracing::warn;
 use warren_core::limits::NAME_BYTES;
 
-use super::fetch::{Client, FetchError};
+use super::fetch::Client;
 use super::jose::Token;
-use super::recent::Recent;
 use super::secret_files::SecretFiles;
 use crate::config::KubernetesConfig;
-use crate::limits::{REVIEW_INTERVAL, REVIEW_LIFETIME, REVIEW_LIFETIME_REFUSED, REVIEWS, REVIEWS_AT_ONCE};
+use crate::limits::REVIEW_TIMEOUT;
 
 /// What the names of all ServiceAccounts begin with.
 const PREFIX: &str = "system:serviceaccount:";
 
-/// Asks the API server about tokens, and remembers for a while what it has said.
+/// Asks the API server about tokens.
 pub(super) struct ServiceAccounts {
     config: KubernetesConfig,
     /// Our own token.
     own: SecretFiles,
     client: Client,
-    /// By the digest of the token. Who holds the lock of an entry is the one who asks.
-    reviews: Mutex<Recent<[u8; 32], Entry>>,
-    asking: Semaphore,
-}
-
-type Entry = Arc<tokio::sync::Mutex<Option<Review>>>;
-
-/// What was said about a token.
-#[derive(Clone)]
-struct Review {
-    outcome: Result<Arc<str>, ReviewError>,
-    until: Instant,
 }
 
 /// Why a token of a ServiceAccount is not taken; for the log, so that nothing of the token is in it.
@@ -85,9 +70,16 @@ struct User {
 impl ServiceAccounts {
     pub(super) fn new(config: KubernetesConfig) -> Self {
         let client = Client { ca: Some(config.ca.clone()), allow_http_on_loopback: false };
-        let reviews = Mutex::new(Recent::new(REVIEWS));
         let own = SecretFiles::new([config.token_file.clone()]);
-        Self { config, own, client, reviews, asking: Semaphore::new(REVIEWS_AT_ONCE) }
+        Self { config, own, client }
+    }
+
+    /// The same, asking a server of a test, which speaks no TLS.
+    #[cfg(test)]
+    pub(super) fn without_tls(config: KubernetesConfig) -> Self {
+        let mut accounts = Self::new(config);
+        accounts.client.allow_http_on_loopback = true;
+        accounts
     }
 
     /// When it runs out. What a token says of itself is only believed where it speaks against it: that spares a question.
@@ -100,56 +92,20 @@ impl ServiceAccounts {
         expires.ok_or(ReviewError::Expired)
     }
 
-    /// Whose token it is, if that was asked a while ago. `octets`: the token as it was shown.
-    pub(super) fn known(&self, octets: &[u8]) -> Option<Result<Arc<str>, ReviewError>> {
-        let entry = self.entry(octets);
-        let review = entry.try_lock().ok()?;
-        review.as_ref().filter(|known| known.until > Instant::now()).map(|known| known.outcome.clone())
-    }
-
-    fn entry(&self, octets: &[u8]) -> Entry {
-        let key = Sha256::digest(octets).into();
-        let mut reviews = self.reviews.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = reviews.get(&key) {
-            return Arc::clone(entry);
-        }
-        let entry = Entry::default();
-        reviews.insert(key, Arc::clone(&entry));
-        entry
-    }
-
-    /// Whose token it is. Many who come at once with one token wait for the first of them.
-    pub(super) async fn review(&self, octets: &[u8]) -> Result<Arc<str>, ReviewError> {
-        let entry = self.entry(octets);
-        let mut review = entry.lock().await;
-        if let Some(known) = review.as_ref().filter(|known| known.until > Instant::now()) {
-            return known.outcome.clone();
-        }
-        let outcome = self.ask(octets).await;
-        let lifetime = if outcome.is_ok() { REVIEW_LIFETIME } else { REVIEW_LIFETIME_REFUSED };
-        *review = Some(Review { outcome: outcome.clone(), until: Instant::now() + lifetime });
-        outcome
-    }
-
-    /// Waits until the API server says that the token is none any more. While it cannot be asked, nothing is known against it.
-    pub(super) async fn revoked(&self, octets: &[u8]) {
-        loop {
-            sleep(REVIEW_INTERVAL).await;
-            if self.review(octets).await == Err(ReviewError::Unauthenticated) {
-                return;
-            }
-        }
-    }
-
-    async fn ask(&self, token: &[u8]) -> Result<Arc<str>, ReviewError> {
-        // Nobody closes the semaphore.
-        let _permit = self.asking.acquire().await.map_err(|error| ReviewError::Unavailable(error.to_string()))?;
-        let unavailable = |reason: String| {
+    /// Whose token it is, as the API server says. It says so within [`REVIEW_TIMEOUT`], or cannot be asked.
+    pub(super) async fn ask(&self, token: &[u8]) -> Result<Arc<str>, ReviewError> {
+        let late = |_| Err(format!("it did not answer within {} s", REVIEW_TIMEOUT.as_secs()));
+        let answer = timeout(REVIEW_TIMEOUT, self.exchange(token)).await.unwrap_or_else(late);
+        self.read(answer.map_err(|reason| {
             warn!(reason, "the API server of Kubernetes cannot be asked about a token");
             ReviewError::Unavailable(reason)
-        };
-        let own = self.own.read().await.map_err(|error| unavailable(error.to_string()))?.concat();
-        let own = String::from_utf8(own).map_err(|_| unavailable("our own token is not text".into()))?;
+        })?)
+    }
+
+    /// What it answers, or why it does not.
+    async fn exchange(&self, token: &[u8]) -> Result<TokenReview, String> {
+        let own = self.own.read().await.map_err(|error| error.to_string())?.concat();
+        let own = String::from_utf8(own).map_err(|_| "our own token is not text")?;
         // A token is three parts of base64, which was looked at before.
         let token = String::from_utf8_lossy(token);
         let question = json!({
@@ -160,10 +116,8 @@ impl ServiceAccounts {
         let address =
             format!("{}/apis/authentication.k8s.io/v1/tokenreviews", self.config.api_server.trim_end_matches('/'));
         let answer = self.client.post(&address, &own, question.to_string().into_bytes()).await;
-        let answer = answer.map_err(|error: FetchError| unavailable(error.to_string()))?;
-        let review: TokenReview =
-            serde_json::from_slice(&answer).map_err(|_| unavailable("its answer is not a TokenReview".into()))?;
-        self.read(review)
+        let answer = answer.map_err(|error| error.to_string())?;
+        Ok(serde_json::from_slice(&answer).map_err(|_| "its answer is not a TokenReview")?)
     }
 
     fn read(&self, review: TokenReview) -> Result<Arc<str>, ReviewError> {
@@ -182,33 +136,10 @@ impl ServiceAccounts {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use tokio::time::timeout;
-
     use super::*;
 
     fn service_accounts() -> ServiceAccounts {
         ServiceAccounts::new(toml::from_str("audience = 'warren'").expect("settings"))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_token_that_kubernetes_does_not_know_any_more_is_revoked_and_an_outage_revokes_none() {
-        let accounts = service_accounts();
-        let unavailable = ReviewError::Unavailable("down".into());
-        let said = async |outcome: Result<Arc<str>, ReviewError>| {
-            let review = Review { outcome, until: Instant::now() + Duration::from_secs(7_200) };
-            *accounts.entry(b"token").lock().await = Some(review);
-        };
-        for outcome in [Ok(Arc::from("system:serviceaccount:shop:billing")), Err(unavailable)] {
-            said(outcome).await;
-            let revoked = timeout(Duration::from_secs(3_600), accounts.revoked(b"token")).await;
-            assert!(revoked.is_err(), "it is not");
-        }
-        said(Err(ReviewError::Unauthenticated)).await;
-        let begin = Instant::now();
-        accounts.revoked(b"token").await;
-        assert_eq!(begin.elapsed(), REVIEW_INTERVAL);
     }
 
     #[test]

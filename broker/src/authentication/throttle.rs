@@ -71,23 +71,6 @@ impl Throttle {
         }
     }
 
-    /// As [`Throttle::turn`], and counts the attempt as one that has failed, until it is known that it has not.
-    pub(super) fn attempt(&self, user: &str, peer: IpAddr, now: Instant) -> Option<Instant> {
-        let turn = self.turn(user, peer, now)?;
-        self.failed(user, peer, now);
-        Some(turn)
-    }
-
-    /// An attempt was none that counts.
-    pub(super) fn forgive(&self, user: &str, peer: IpAddr, now: Instant) {
-        let mut all = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
-        for (key, free) in self.keys(user, peer) {
-            if let Some(failures) = all.get(&key) {
-                (failures.count, failures.since) = ((failures.count(free, now) - 1.0).max(0.0), now);
-            }
-        }
-    }
-
     /// What a login counts against, with the failures that are free in a minute.
     fn keys(&self, user: &str, peer: IpAddr) -> [(Key, f64); 2] {
         let source = source(peer);
@@ -189,18 +172,6 @@ mod tests {
         let later = now + FAILURE_PAUSE_MAX;
         throttle.failed("bob", PEER, later);
         assert_eq!(throttle.turn("bob", PEER, later), Some(later + FAILURE_PAUSE_MIN), "one after the other again");
-    }
-
-    #[test]
-    fn attempts_count_before_they_end_and_those_that_were_right_do_not() {
-        let (throttle, now) = (Throttle::new(), Instant::now());
-        let at_once = std::iter::from_fn(|| throttle.attempt("bob", PEER, now)).take(1_000).count();
-        assert_eq!(at_once, 8, "none has ended yet");
-        let throttle = Throttle::new();
-        for _ in 0..1_000 {
-            assert_eq!(throttle.attempt("bob", PEER, now), Some(now));
-            throttle.forgive("bob", PEER, now);
-        }
     }
 
     #[test]
