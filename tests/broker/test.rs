@@ -23,6 +23,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use warren_amqp::content::encode_header;
 use warren_amqp::frame::PROTOCOL_HEADER;
 use warren_amqp::{BasicProperties, Frame, ToClient, ToServer, basic, connection};
@@ -342,6 +343,28 @@ fn a_node_that_stops_says_so_to_its_probes_while_it_waits_for_its_clients() -> R
     let status = broker.wait()?;
     ensure!(status.code() == Some(0), "{status}");
     ensure!(begin.elapsed() < Duration::from_secs(10), "it took {:?}", begin.elapsed());
+    Ok(())
+}
+
+#[test]
+fn a_volume_that_does_not_answer_does_not_keep_a_node_from_ending() -> Result<()> {
+    let folder = DataFolder::new()?;
+    let [name, password, pipe] = ["name", "password", "pipe"].map(|file| folder.path().join(file));
+    std::fs::write(&name, "operator")?;
+    std::fs::write(&password, "secret")?;
+    let config =
+        format!("[default_user]\nname_file = {name:?}\npassword_file = {password:?}\n[shutdown]\ngrace_seconds = 2\n");
+    let broker = Broker::start_with(&folder, Settings { config: &config, ..Settings::default() })?;
+    Connection::open_as(broker.address, "operator", "secret", "/")?;
+    // Who reads the password from now on waits until somebody writes.
+    mknodat(CWD, &pipe, FileType::Fifo, Mode::RWXU, 0)?;
+    std::fs::rename(&pipe, &password)?;
+    ensure!(Connection::open_as(broker.address, "operator", "secret", "/").is_err());
+    let begin = Instant::now();
+    broker.terminate()?;
+    let status = broker.wait()?;
+    ensure!(status.code() == Some(0), "{status}");
+    ensure!(begin.elapsed() < Duration::from_secs(4), "it took {:?}", begin.elapsed());
     Ok(())
 }
 

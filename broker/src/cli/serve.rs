@@ -25,7 +25,7 @@ pub(super) fn run(flags: &SettingsFlags) -> anyhow::Result<()> {
         warn!(variable, "there is no such setting; the variable is ignored");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start threads")?;
-    runtime.block_on(async {
+    let ran = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let grace = settings.config.shutdown.grace();
@@ -37,7 +37,10 @@ pub(super) fn run(flags: &SettingsFlags) -> anyhow::Result<()> {
         tokio::spawn(end_in_any_case(grace, terminate, interrupt));
         node.stop().await;
         Ok(())
-    })
+    });
+    // A thread that reads from a volume that does not answer has nothing that anybody waits for any more.
+    runtime.shutdown_timeout(LAST_THREADS);
+    ran
 }
 
 /// Ends the process when somebody asks a second time, or when the node has not stopped in time: a disk that does not answer
@@ -53,6 +56,9 @@ async fn end_in_any_case(grace: Duration, mut terminate: Signal, mut interrupt: 
     telemetry::flush();
     std::process::exit(code);
 }
+
+/// How long threads that read or compute may go on when the node has stopped.
+const LAST_THREADS: Duration = Duration::from_millis(500);
 
 const FAILED: i32 = 1;
 const INTERRUPTED: i32 = 130;
