@@ -90,12 +90,23 @@ mod tests {
         assert!(matches!(files.read().await, Err(LoginError::Secret { path, .. }) if path.ends_with("password")));
     }
 
+    /// Lets go who waits for a pipe, also when the test fails: the runtime waits for its threads.
+    struct Pipe(PathBuf);
+
+    impl Drop for Pipe {
+        fn drop(&mut self) {
+            // Whoever opens both ends waits for nobody.
+            let _ = std::fs::OpenOptions::new().read(true).write(true).open(&self.0);
+        }
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn a_volume_that_does_not_answer_holds_nobody_for_long_and_one_thread() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("pipe");
         // Whoever reads it waits until somebody writes.
         mknodat(CWD, &path, FileType::Fifo, Mode::RWXU, 0).expect("a pipe");
+        let _pipe = Pipe(path.clone());
         let files = SecretFiles::new([path.clone()]);
         let reads = futures::future::join_all((0..20).map(|_| files.read())).await;
         assert!(reads.iter().all(|read| matches!(read, Err(LoginError::Secret { .. }))), "{reads:?}");
