@@ -283,13 +283,17 @@ pub(crate) const REVIEWS_AT_ONCE: usize = 8;
 /// The same about tokens of one source: half of all, so that no source keeps the others from being asked about.
 pub(crate) const REVIEWS_OF_SOURCE_AT_ONCE: usize = 4;
 
+/// The same about tokens of connections that are open; they wait for one another, so that logins do not wait for all of them.
+pub(crate) const REVIEWS_AGAIN_AT_ONCE: usize = 2;
+
 /// How long a login waits until the API server may be asked about its token; then it is refused. A connection gives up as soon.
 pub(crate) const REVIEW_PATIENCE: Duration = Duration::from_secs(10);
 
 /// How long the API server may take to answer; less than a connection may take to log in, so that its client is answered.
 pub(crate) const REVIEW_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often the API server is asked again about the token of a connection that is open.
+/// How often the API server is asked again about the token of a connection that is open; for the first time at a random time
+/// within that, so that those that came together do not ask together.
 pub(crate) const REVIEW_INTERVAL: Duration = Duration::from_secs(300);
 
 /// How long an answer of the API server counts, if the token is known and if not.

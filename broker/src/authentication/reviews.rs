@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
@@ -16,8 +17,10 @@ use super::service_accounts::{ReviewError, ServiceAccounts};
 use super::throttle::Throttle;
 use super::{LoginError, Throttled};
 use crate::limits::{
-    REVIEW_INTERVAL, REVIEW_LIFETIME, REVIEW_LIFETIME_REFUSED, REVIEW_PATIENCE, REVIEWS, REVIEWS_AT_ONCE,
+    REVIEW_INTERVAL, REVIEW_LIFETIME, REVIEW_LIFETIME_REFUSED, REVIEW_PATIENCE, REVIEWS, REVIEWS_AGAIN_AT_ONCE,
+    REVIEWS_AT_ONCE,
 };
+use crate::random::random;
 
 /// Asks about tokens, and remembers for a while what was said.
 pub(super) struct Reviews {
@@ -25,6 +28,8 @@ pub(super) struct Reviews {
     /// By the digest of the token.
     answers: Mutex<Recent<[u8; 32], Answer>>,
     asking: Arc<Semaphore>,
+    /// Of those, the ones about connections that are open.
+    asking_again: Semaphore,
     places: Arc<Places>,
     /// Logins by tokens that the API server does not know.
     refused: Throttle,
@@ -63,6 +68,7 @@ impl Reviews {
             accounts,
             answers: Mutex::new(Recent::new(REVIEWS)),
             asking: Arc::new(Semaphore::new(REVIEWS_AT_ONCE)),
+            asking_again: Semaphore::new(REVIEWS_AGAIN_AT_ONCE),
             places: Arc::default(),
             refused: Throttle::new(),
         }
@@ -144,9 +150,11 @@ impl Reviews {
     }
 
     /// Waits until the API server says that the token is none any more. While it cannot be asked, nothing is known against it.
+    /// Connections that came back together do not ask together: each begins at a time of its own.
     pub(super) async fn revoked(self: &Arc<Self>, octets: &[u8]) {
+        let mut pause = first_pause(random());
         loop {
-            sleep(REVIEW_INTERVAL).await;
+            sleep(std::mem::replace(&mut pause, REVIEW_INTERVAL)).await;
             if self.again(octets).await == Err(ReviewError::Unauthenticated) {
                 return;
             }
@@ -154,6 +162,8 @@ impl Reviews {
     }
 
     async fn again(self: &Arc<Self>, octets: &[u8]) -> Result<Arc<str>, ReviewError> {
+        // Those that log in do not stand behind all of these.
+        let _turn = self.asking_again.acquire().await;
         let answer = match self.answer(&digest(octets)) {
             Some(answer) => answer,
             None => self.begin(octets, Room { _place: None, _permit: self.permit().await? }, None),
@@ -184,6 +194,13 @@ impl Answer {
         let said = self.0.wait_for(Option::is_some).await.ok().and_then(|review| review.clone());
         said.map_or_else(|| Err(ReviewError::Unavailable("nobody asks any more".into())), |review| review.outcome)
     }
+}
+
+/// How long after its login a connection's token is asked about again: when what was said then does not count any more, and not
+/// later than it is asked about from then on.
+fn first_pause(random: u128) -> Duration {
+    let random = random % (REVIEW_INTERVAL - REVIEW_LIFETIME).as_millis();
+    REVIEW_LIFETIME + Duration::from_millis(u64::try_from(random).unwrap_or_default())
 }
 
 fn digest(octets: &[u8]) -> [u8; 32] {

@@ -2,7 +2,6 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use axum::Router;
 use axum::routing::post;
@@ -164,5 +163,31 @@ async fn a_token_that_kubernetes_does_not_know_any_more_is_revoked_and_an_outage
     said(Err(ReviewError::Unauthenticated));
     let begin = Instant::now();
     server.reviews.revoked(b"token").await;
-    assert_eq!(begin.elapsed(), REVIEW_INTERVAL);
+    assert!((REVIEW_LIFETIME..=REVIEW_INTERVAL).contains(&begin.elapsed()));
+}
+
+#[test]
+fn connections_that_came_together_ask_again_at_different_times() {
+    let mut pauses: Vec<_> = (0..1_000).map(|_| first_pause(random())).collect();
+    pauses.sort();
+    assert!(pauses[0] >= REVIEW_LIFETIME && pauses[999] < REVIEW_INTERVAL, "{pauses:?}");
+    // In each tenth of the time there are some.
+    let tenth = (REVIEW_INTERVAL - REVIEW_LIFETIME) / 10;
+    for number in 0..10 {
+        let begin = REVIEW_LIFETIME + tenth * number;
+        assert!(pauses.iter().any(|pause| (begin..begin + tenth).contains(pause)), "none in {begin:?}");
+    }
+}
+
+#[tokio::test]
+async fn few_are_asked_about_again_at_once_and_leave_room_for_logins() {
+    // Both of those and the login are answered together, and not before.
+    let server = ApiServer::answering(REVIEWS_AGAIN_AT_ONCE + 1).await;
+    let tokens: Vec<_> = (0..REVIEWS_AT_ONCE + REVIEWS_AGAIN_AT_ONCE).map(|number| token(number, true)).collect();
+    let again = join_all(tokens.iter().map(|token| server.reviews.again(token.as_bytes())));
+    let login = token(1_000, true);
+    tokio::select! {
+        _ = again => panic!("the server waits for the login"),
+        login = server.login(&login) => assert_eq!(&*login.expect("it is valid"), BILLING),
+    }
 }
