@@ -11,6 +11,7 @@ pub mod api;
 pub mod apply;
 pub mod backoff;
 pub mod build;
+pub mod certificates;
 pub mod config;
 pub mod controller;
 pub mod credentials;
