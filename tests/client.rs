@@ -1,8 +1,9 @@
 //! Python programs that talk to a broker by pika: in a pod, as applications of the cluster do, or on this machine.
 //!
-//! A program finds where to connect in the environment variable `AMQP_URI`.
+//! A program finds where to connect in the environment variable `AMQP_URI`, and whom to trust where OpenSSL looks for it: in the
+//! file that `SSL_CERT_FILE` names. So it need not know that connections are encrypted.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 
 use crate::cluster::Cluster;
 use crate::command::output_of;
@@ -18,6 +20,9 @@ use crate::programs::{Lock, cache_folder, install_missing};
 
 /// How long a line of a program may take: longer than a broker needs to come back after it was killed.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Where OpenSSL, and so Python, looks for authorities to trust.
+const TRUSTED: &str = "SSL_CERT_FILE";
 
 /// Version of pika on this machine; the one in pods is Debian's.
 const PIKA: &str = "pika==1.3.2";
@@ -31,6 +36,22 @@ pub struct Program<'a> {
     pub source: &'a str,
     /// What comes after its name on the command line.
     pub arguments: &'a [&'a str],
+}
+
+/// How a broker is reached from this machine.
+#[derive(Debug)]
+pub struct Access {
+    /// Where to connect, as whom.
+    pub uri: String,
+    /// The certificates of those who may vouch for the broker, in PEM, if that is encrypted.
+    authorities: Option<NamedTempFile>,
+}
+
+impl Access {
+    /// Without TLS.
+    pub fn plain(uri: String) -> Self {
+        Self { uri, authorities: None }
+    }
 }
 
 /// A program that runs. It is stopped when the value is dropped.
@@ -70,9 +91,12 @@ impl<'a> Client<'a> {
     ///
     /// # Errors
     /// There is no Python with pika and none can be installed.
-    pub fn here(uri: &str, program: Program<'_>) -> Result<Self> {
+    pub fn here(access: &Access, program: Program<'_>) -> Result<Self> {
         let mut python = Command::new(python()?);
-        python.args(["-c", program.source]).args(program.arguments).env("AMQP_URI", uri);
+        python.args(["-c", program.source]).args(program.arguments).env("AMQP_URI", &access.uri);
+        if let Some(authorities) = &access.authorities {
+            python.env(TRUSTED, authorities.path());
+        }
         Self::start(program.name, &mut python, None)
     }
 
@@ -167,11 +191,19 @@ fn manifest(pod: &Pod<'_>, binding: &str, program: Program<'_>) -> Value {
             "restartPolicy": "Never",
             "automountServiceAccountToken": false,
             "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+            "volumes": [{
+                "name": "broker",
+                "secret": {"secretName": binding, "items": [{"key": "ca.crt", "path": "ca.crt"}]},
+            }],
             "containers": [{
                 "name": "python",
                 "image": pika::NAME,
                 "args": arguments,
-                "env": [{"name": "AMQP_URI", "valueFrom": {"secretKeyRef": {"name": binding, "key": "uri"}}}],
+                "env": [
+                    {"name": "AMQP_URI", "valueFrom": {"secretKeyRef": {"name": binding, "key": "uri"}}},
+                    {"name": TRUSTED, "value": "/etc/broker/ca.crt"},
+                ],
+                "volumeMounts": [{"name": "broker", "mountPath": "/etc/broker"}],
                 "securityContext": {
                     "allowPrivilegeEscalation": false,
                     "readOnlyRootFilesystem": true,
@@ -195,16 +227,21 @@ fn lines_of(reader: impl Read + Send + 'static) -> Receiver<std::io::Result<Stri
     receiver
 }
 
-/// The URI in the Secret `binding`, with another address in the place of the Service's.
+/// What the Secret `binding` says, with another address in the place of the Service's.
 ///
 /// # Errors
-/// There is no such Secret, or it holds no URI.
-pub fn uri_at(cluster: &Cluster, namespace: &str, binding: &str, address: &str) -> Result<String> {
-    let read = |template: &str| cluster.kubectl(&["-n", namespace, "get", "secret", binding, "-o", template]);
-    let uri = read("go-template={{.data.uri | base64decode}}")?;
+/// There is no such Secret, or it lacks an entry.
+pub fn access_at(cluster: &Cluster, namespace: &str, binding: &str, address: &str) -> Result<Access> {
+    let read = |entry: &str| {
+        let template = format!("go-template={{{{index .data \"{entry}\" | base64decode}}}}");
+        cluster.kubectl(&["-n", namespace, "get", "secret", binding, "-o", &template])
+    };
+    let uri = read("uri")?;
+    let mut authorities = NamedTempFile::new().context("make a file for certificates")?;
+    authorities.write_all(read("ca.crt")?.as_bytes()).context("write certificates")?;
     let (credentials, rest) = uri.rsplit_once('@').context("the URI of a binding has credentials")?;
     let (_, virtual_host) = rest.rsplit_once('/').context("the URI of a binding has a virtual host")?;
-    Ok(format!("{credentials}@{address}/{virtual_host}"))
+    Ok(Access { uri: format!("{credentials}@{address}/{virtual_host}"), authorities: Some(authorities) })
 }
 
 /// A Python that can `import pika`: one in the cache with pika from PyPI, else Debian's.

@@ -3,11 +3,14 @@
 //! The types here are the only definition. `crds/` and the chart's copy are printed from them, and a test compares.
 
 mod message_queue;
+mod tls;
 
 pub use message_queue::{
-    Binding, DeletionPolicy, ImagePullPolicy, MessageQueue, MessageQueueSpec, MessageQueueStatus, ResourceAmounts,
-    Resources, Service, ServiceType, Storage,
+    Binding, CertificateAuthority, DeletionPolicy, ImagePullPolicy, MessageQueue, MessageQueueSpec, MessageQueueStatus,
+    ResourceAmounts, Resources, Service, ServiceType, Storage,
 };
+
+pub use tls::{Tls, TlsMode};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

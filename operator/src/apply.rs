@@ -89,7 +89,21 @@ impl<'a> Writer<'a> {
         observed: &ObservedObjects,
     ) -> Result<Option<StatefulSet>, ApplyError> {
         // Destructured whole, so that a new kind of object cannot be forgotten here.
-        let Objects { default_user, config, nodes_service, client_service, disruption_budget, stateful_set } = wanted;
+        let Objects {
+            default_user,
+            config,
+            authority_secret,
+            certificate_secret,
+            authorities,
+            nodes_service,
+            client_service,
+            disruption_budget,
+            stateful_set,
+        } = wanted;
+        // The authority before what it signs: a certificate whose authority was lost would have to be made again.
+        self.apply_if_wanted(authority_secret.as_ref(), observed.authority_secret.as_ref()).await?;
+        self.apply_if_wanted(authorities.as_ref(), observed.authorities.as_ref()).await?;
+        self.apply_if_wanted(certificate_secret.as_ref(), observed.certificate_secret.as_ref()).await?;
         self.apply_one(default_user, observed.default_user.as_ref()).await?;
         self.apply_one(config, observed.config.as_ref()).await?;
         self.apply_one(nodes_service, observed.nodes_service.as_ref()).await?;
@@ -97,6 +111,17 @@ impl<'a> Writer<'a> {
         self.apply_one(disruption_budget, observed.disruption_budget.as_ref()).await?;
         let applied = self.apply_one(stateful_set, observed.stateful_set.as_ref()).await?;
         Ok(applied.or_else(|| observed.stateful_set.clone()))
+    }
+
+    async fn apply_if_wanted<K>(&mut self, wanted: Option<&K>, observed: Option<&K>) -> Result<(), ApplyError>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + std::fmt::Debug + Serialize + DeserializeOwned,
+    {
+        match wanted {
+            Some(wanted) => self.apply_one(wanted, observed).await.map(drop),
+            None => Ok(()),
+        }
     }
 
     /// Deletes objects that belong to the MessageQueue and that it needs no longer. One that is gone already is fine.

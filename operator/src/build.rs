@@ -3,6 +3,7 @@
 //! Nothing here reads the cluster, the clock or chance: the same plan always gives the same objects, which is what lets a
 //! reconcile without changes write nothing.
 
+mod certificates;
 mod config_map;
 mod pod_disruption_budget;
 mod secret;
@@ -19,6 +20,15 @@ use crate::validate::Plan;
 /// Port of AMQP 0-9-1 without TLS (IANA `amqp`).
 pub const AMQP_PORT: i32 = 5672;
 
+/// Port of AMQP 0-9-1 over TLS (IANA `amqps`).
+pub const AMQPS_PORT: i32 = 5671;
+
+/// Port of the broker's management API over TLS.
+pub const MANAGEMENT_TLS_PORT: i32 = 15671;
+
+/// Port of the broker's management API without TLS.
+pub const MANAGEMENT_PORT: i32 = 15672;
+
 /// Port of the broker's health checks and Prometheus metrics.
 pub const METRICS_PORT: i32 = 15692;
 
@@ -30,6 +40,7 @@ mod paths {
     pub(super) const DATA: &str = "/var/lib/warren";
     pub(super) const CONFIG_FOLDER: &str = "/etc/warren";
     pub(super) const CONFIG_FILE: &str = "warren.toml";
+    pub(super) const TLS_FOLDER: &str = "/etc/warren-tls";
     /// Below [`CONFIG_FOLDER`].
     pub(super) const DEFAULT_USER_FOLDER: &str = "default-user";
 }
@@ -41,6 +52,12 @@ pub struct Objects {
     pub default_user: Secret,
     /// The broker's configuration file.
     pub config: ConfigMap,
+    /// The authorities of our own certificates, if it has such.
+    pub authority_secret: Option<Secret>,
+    /// The brokers' certificate, if it is ours.
+    pub certificate_secret: Option<Secret>,
+    /// Whom clients are to trust, if that is known.
+    pub authorities: Option<ConfigMap>,
     /// Headless Service that gives each broker node a stable host name.
     pub nodes_service: Service,
     /// The Service that clients connect to.
@@ -56,6 +73,9 @@ pub fn build(plan: &Plan) -> Objects {
     let config = config_map::config_map(plan);
     Objects {
         default_user: secret::default_user(plan),
+        authority_secret: certificates::authority_secret(plan),
+        certificate_secret: certificates::certificate_secret(plan),
+        authorities: certificates::authorities(plan),
         nodes_service: service::nodes_service(plan),
         client_service: service::client_service(plan),
         disruption_budget: pod_disruption_budget::pod_disruption_budget(plan),

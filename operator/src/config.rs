@@ -21,6 +21,10 @@ pub struct Config {
     #[arg(long, env = "WARREN_BROKER_IMAGE", value_name = "IMAGE", default_value = DEFAULT_BROKER_IMAGE)]
     pub broker_image: String,
 
+    /// Domain of the cluster's Services; certificates carry it.
+    #[arg(long, env = "WARREN_CLUSTER_DOMAIN", value_name = "DOMAIN", default_value = "cluster.local")]
+    pub cluster_domain: String,
+
     /// Address on which /livez, /readyz and /metrics are served by HTTP.
     #[arg(long, env = "WARREN_LISTEN", value_name = "ADDRESS", default_value_t = default_listen())]
     pub listen: SocketAddr,

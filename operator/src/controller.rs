@@ -25,7 +25,7 @@ use crate::api::MessageQueue;
 use crate::backoff::{Backoff, jittered};
 use crate::names::{FIELD_MANAGER, INSTANCE_LABEL, MANAGED_BY_LABEL};
 use crate::owned::Owned;
-use crate::reconcile::{Context, Outcome, ReconcileError, reconcile};
+use crate::reconcile::{Context, Outcome, ReconcileError, Reconciled, reconcile};
 
 /// Reconciles that run at the same time, per watched namespace (or for all, if all are watched).
 const CONCURRENCY_MAX: u16 = 16;
@@ -35,6 +35,9 @@ const RESYNC_PERIOD: Duration = Duration::from_secs(300);
 
 /// How soon a MessageQueue that is still changing is read again, for states that no watched object reports.
 const PROGRESS_PERIOD: Duration = Duration::from_secs(15);
+
+/// Certificates are due at a whole second.
+const DUE_MARGIN: Duration = Duration::from_secs(1);
 
 /// How soon a refused MessageQueue is read again: what it was refused for may not be watched.
 const REFUSED_PERIOD: Duration = Duration::from_secs(30);
@@ -115,20 +118,23 @@ async fn run_one(queue: Arc<QueueMeta>, shelf: Arc<Shelf>) -> Result<Action, Rec
     let timer = metrics.reconcile_duration.start_timer();
     let result = reconcile(&shelf.context, &namespace, &name).await;
     timer.observe_duration();
-    let label = result.as_ref().map_or("error", |outcome| outcome.label());
+    let label = result.as_ref().map_or("error", |reconciled| reconciled.outcome.label());
     metrics.reconciles.with_label_values(&[label]).inc();
-    let outcome = result?;
+    let reconciled = result?;
     shelf.backoff.succeeded(&namespace, &name);
-    Ok(next_look(outcome))
+    Ok(next_look(&reconciled))
 }
 
-fn next_look(outcome: Outcome) -> Action {
-    match outcome {
-        Outcome::Settled => Action::requeue(jittered(RESYNC_PERIOD)),
-        Outcome::Progressing => Action::requeue(jittered(PROGRESS_PERIOD)),
-        Outcome::Refused => Action::requeue(jittered(REFUSED_PERIOD)),
-        Outcome::Gone => Action::await_change(),
-    }
+fn next_look(reconciled: &Reconciled) -> Action {
+    let period = match reconciled.outcome {
+        Outcome::Settled => RESYNC_PERIOD,
+        Outcome::Progressing => PROGRESS_PERIOD,
+        Outcome::Refused => REFUSED_PERIOD,
+        Outcome::Gone => return Action::await_change(),
+    };
+    // What is due in no time was not done because of a refusal, and is no reason to hurry.
+    let due = reconciled.due_in.filter(|due| !due.is_zero()).unwrap_or(period);
+    Action::requeue(jittered(period).min(due + DUE_MARGIN))
 }
 
 fn retry(queue: Arc<QueueMeta>, error: &ReconcileError, shelf: Arc<Shelf>) -> Action {

@@ -29,6 +29,9 @@ pub struct Names {
     pub config: String,
     pub default_user: String,
     pub disruption_budget: String,
+    pub authority_secret: String,
+    pub certificate_secret: String,
+    pub authorities: String,
 }
 
 impl Names {
@@ -43,6 +46,9 @@ impl Names {
             config: format!("{queue}-config"),
             default_user: format!("{queue}-default-user"),
             disruption_budget: queue.into(),
+            authority_secret: format!("{queue}-ca"),
+            certificate_secret: format!("{queue}-tls"),
+            authorities: format!("{queue}-ca"),
         }
     }
 
@@ -59,6 +65,22 @@ impl Names {
     /// Host name of the Service that clients connect to, valid in every namespace of the cluster.
     pub fn client_host(&self) -> String {
         format!("{}.{}.svc", self.client_service, self.namespace)
+    }
+
+    /// Every name by which clients and the operator reach the brokers, if the cluster's domain is `domain`.
+    pub fn broker_names(&self, domain: &str) -> Vec<String> {
+        let Self { namespace, client_service, nodes_service, .. } = self;
+        vec![
+            self.client_host(),
+            client_service.clone(),
+            format!("{client_service}.{namespace}"),
+            format!("{client_service}.{namespace}.svc.{domain}"),
+            format!("*.{nodes_service}.{namespace}.svc"),
+            format!("*.{nodes_service}.{namespace}.svc.{domain}"),
+            // For who forwards a port.
+            "localhost".to_owned(),
+            "127.0.0.1".to_owned(),
+        ]
     }
 
     /// Labels that select the pods of this queue. They never change: a StatefulSet's selector is immutable.

@@ -3,19 +3,25 @@
 //! Objects are read from the API server and not from a cache: a cache lags behind our own writes, and a reconcile that
 //! believed it would write what is already there.
 
+use std::net::IpAddr;
+
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use crate::api::MessageQueue;
+use crate::api::{MessageQueue, TlsMode};
+use crate::certificates::{Authorities, CertificateError, Certificates, Pair, Request, Stored, renew};
 use crate::credentials::Credentials;
 use crate::names::Names;
 use crate::server_error::said;
+
+/// Annotation of a MessageQueue that asks for another authority: each new value asks once.
+pub const ROTATE_ANNOTATION: &str = "warrenmq.dev/rotate-ca";
 
 /// Why the state of the world could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +47,9 @@ pub enum ObserveError {
     /// The operating system gave no randomness for a password.
     #[error("the operating system gives no randomness for the default user's password")]
     Randomness,
+    /// No certificate can be made.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
 }
 
 /// What exists for one MessageQueue, under the names that its objects have.
@@ -55,6 +64,19 @@ pub struct Observed {
     pub volume_claim: Option<PersistentVolumeClaim>,
     /// The default user: the one in the Secret, or one drawn just now for a Secret that has none.
     pub credentials: Credentials,
+    /// What encrypts connections.
+    pub tls: ObservedTls,
+}
+
+/// What there is for TLS.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ObservedTls {
+    /// It is disabled.
+    Disabled,
+    /// Our own certificates: those that are stored, or those that were made just now where some are due.
+    Managed(Box<Certificates>),
+    /// The Secret that the MessageQueue names, if it exists.
+    Secret(Option<Box<Secret>>),
 }
 
 /// The objects of [`crate::build::Objects`] as the API server has them; `None` is an object that does not exist.
@@ -66,6 +88,9 @@ pub struct ObservedObjects {
     pub nodes_service: Option<Service>,
     pub client_service: Option<Service>,
     pub disruption_budget: Option<PodDisruptionBudget>,
+    pub authority_secret: Option<Secret>,
+    pub certificate_secret: Option<Secret>,
+    pub authorities: Option<ConfigMap>,
     pub stateful_set: Option<StatefulSet>,
 }
 
@@ -73,7 +98,14 @@ pub struct ObservedObjects {
 ///
 /// # Errors
 /// See [`ObserveError`].
-pub async fn observe(client: &Client, namespace: &str, name: &str) -> Result<Option<Observed>, ObserveError> {
+///
+/// `domain` is the cluster's; `now`: seconds since 1970.
+pub async fn observe(
+    client: &Client,
+    (namespace, name): (&str, &str),
+    domain: &str,
+    now: i64,
+) -> Result<Option<Observed>, ObserveError> {
     let Some(queue) = read_queue(client, namespace, name).await? else { return Ok(None) };
     if queue.metadata.deletion_timestamp.is_some() {
         return Ok(None);
@@ -85,6 +117,9 @@ pub async fn observe(client: &Client, namespace: &str, name: &str) -> Result<Opt
         nodes_service: read(client, namespace, &names.nodes_service).await?,
         client_service: read(client, namespace, &names.client_service).await?,
         disruption_budget: read(client, namespace, &names.disruption_budget).await?,
+        authority_secret: read(client, namespace, &names.authority_secret).await?,
+        certificate_secret: read(client, namespace, &names.certificate_secret).await?,
+        authorities: read(client, namespace, &names.authorities).await?,
         stateful_set: read(client, namespace, &names.stateful_set).await?,
     };
     let volume_claim = read(client, namespace, &names.volume_claim(0)).await?;
@@ -92,7 +127,34 @@ pub async fn observe(client: &Client, namespace: &str, name: &str) -> Result<Opt
         Some(stored) => stored,
         None => Credentials::generate().map_err(|_| ObserveError::Randomness)?,
     };
-    Ok(Some(Observed { queue, objects, volume_claim, credentials }))
+    let tls = match queue.spec.tls.mode {
+        TlsMode::Disabled => ObservedTls::Disabled,
+        TlsMode::Secret => {
+            let name = queue.spec.tls.secret_name.clone().unwrap_or_default();
+            ObservedTls::Secret(read(client, namespace, &name).await?.map(Box::new))
+        }
+        TlsMode::Managed => {
+            ObservedTls::Managed(Box::new(certificates(&queue, &objects, &names.broker_names(domain), now)?))
+        }
+    };
+    Ok(Some(Observed { queue, objects, volume_claim, credentials, tls }))
+}
+
+/// The certificates that are stored, renewed where that is due.
+fn certificates(
+    queue: &MessageQueue,
+    objects: &ObservedObjects,
+    names: &[String],
+    now: i64,
+) -> Result<Certificates, ObserveError> {
+    let tls = &queue.spec.tls;
+    // An address has several spellings, and a certificate one.
+    let address = |text: &String| text.parse().map_or_else(|_| text.clone(), |address: IpAddr| address.to_string());
+    let addresses: Vec<String> = tls.ip_addresses.iter().map(address).collect();
+    let names = [names, &tls.dns_names, &addresses].concat();
+    let rotate = queue.annotations().get(ROTATE_ANNOTATION).map(String::as_str);
+    let request = Request { names: &names, terms: tls.terms(), rotate, now };
+    Ok(renew(&stored_certificates(objects), &request)?)
 }
 
 /// Reads the pods of the StatefulSet that exist, in the order of their ordinals.
@@ -133,9 +195,28 @@ fn unreadable<K: Resource<DynamicType = ()>>(name: &str, source: kube::Error) ->
 }
 
 fn stored_credentials(secret: &Secret) -> Option<Credentials> {
-    let text = |key: &str| {
-        let octets = &secret.data.as_ref()?.get(key)?.0;
-        String::from_utf8(octets.clone()).ok().filter(|text| !text.is_empty())
+    Some(Credentials { username: text(secret, "username")?, password: text(secret, "password")? })
+}
+
+/// What [`crate::build`] has written into the two Secrets.
+fn stored_certificates(objects: &ObservedObjects) -> Stored {
+    let pair = |secret: &Secret, certificate: &str, key: &str| {
+        Some(Pair { certificate: text(secret, certificate)?, key: text(secret, key)? })
     };
-    Some(Credentials { username: text("username")?, password: text("password")? })
+    let authorities = objects.authority_secret.as_ref().and_then(|secret| {
+        Some(Authorities {
+            active: pair(secret, "tls.crt", "tls.key")?,
+            next: pair(secret, "next.crt", "next.key"),
+            old: text(secret, "old.crt"),
+            rotated_for: text(secret, "rotated-for"),
+        })
+    });
+    let leaf = objects.certificate_secret.as_ref().and_then(|secret| pair(secret, "tls.crt", "tls.key"));
+    Stored { authorities, leaf }
+}
+
+/// An entry of a Secret that is text, and not empty.
+pub(crate) fn text(secret: &Secret, key: &str) -> Option<String> {
+    let octets = &secret.data.as_ref()?.get(key)?.0;
+    String::from_utf8(octets.clone()).ok().filter(|text| !text.is_empty())
 }

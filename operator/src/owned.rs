@@ -27,12 +27,15 @@ pub struct Owned {
 
 impl Owned {
     /// Objects that belong to the MessageQueue with this uid, and whose names are not among the wanted ones.
-    pub fn leftovers(&self, owner_uid: &str, wanted: &Names) -> Vec<Leftover> {
+    /// `has_authorities`: the ConfigMap with those is wanted too.
+    pub fn leftovers(&self, owner_uid: &str, wanted: &Names, has_authorities: bool) -> Vec<Leftover> {
         let mut found = Vec::new();
         collect(&self.stateful_sets, owner_uid, &wanted.namespace, &[&wanted.stateful_set], &mut found);
         let services: &[&str] = &[&wanted.nodes_service, &wanted.client_service];
         collect(&self.services, owner_uid, &wanted.namespace, services, &mut found);
-        collect(&self.config_maps, owner_uid, &wanted.namespace, &[&wanted.config], &mut found);
+        let authorities = has_authorities.then_some(wanted.authorities.as_str());
+        let config_maps: Vec<&str> = std::iter::once(wanted.config.as_str()).chain(authorities).collect();
+        collect(&self.config_maps, owner_uid, &wanted.namespace, &config_maps, &mut found);
         collect(&self.disruption_budgets, owner_uid, &wanted.namespace, &[&wanted.disruption_budget], &mut found);
         found
     }

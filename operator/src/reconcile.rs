@@ -3,6 +3,8 @@
 //! Each run starts from what is in the cluster and from nothing else, so it does not matter at which point the one before
 //! was interrupted.
 
+use std::time::Duration;
+
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::events::Recorder;
@@ -17,7 +19,7 @@ use crate::names::Names;
 use crate::observe::{ObserveError, Observed, observe, observe_pods};
 use crate::owned::Owned;
 use crate::status::{Problem, Situation, assess, is_progressing};
-use crate::validate::{Plan, belongs_to, validate};
+use crate::validate::{Plan, PlannedTls, belongs_to, validate};
 
 /// What a reconcile works with.
 pub struct Context {
@@ -29,6 +31,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// What the watches know about the operator's objects.
     pub owned: Owned,
+    /// The domain of the cluster's Services.
+    pub cluster_domain: String,
     /// The broker's image for MessageQueues that name none.
     pub broker_image: String,
 }
@@ -56,6 +60,15 @@ impl Outcome {
             Self::Gone => "gone",
         }
     }
+}
+
+/// What came of a reconcile, and when there is something to do again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reconciled {
+    /// How it ended.
+    pub outcome: Outcome,
+    /// After so long a certificate is due.
+    pub due_in: Option<Duration>,
 }
 
 /// Why a reconcile failed: one variant per step that does IO.
@@ -102,6 +115,8 @@ struct Attempt {
     stateful_set: Option<StatefulSet>,
     changes: Changes,
     provisioned: bool,
+    /// What encrypts connections, if that is known.
+    tls: Option<PlannedTls>,
     problem: Option<Problem>,
     failure: Option<ReconcileError>,
 }
@@ -110,10 +125,12 @@ struct Attempt {
 ///
 /// # Errors
 /// See [`ReconcileError`]. The caller tries again later.
-pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Outcome, ReconcileError> {
-    let observed = match observe(&context.client, namespace, name).await {
+pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Reconciled, ReconcileError> {
+    let now = Timestamp::now();
+    let place = (namespace, name);
+    let observed = match observe(&context.client, place, &context.cluster_domain, now.as_second()).await {
         Ok(Some(observed)) => observed,
-        Ok(None) => return Ok(Outcome::Gone),
+        Ok(None) => return Ok(Reconciled { outcome: Outcome::Gone, due_in: None }),
         Err(error) => {
             report_malformed(context, &error).await;
             return Err(error.into());
@@ -136,17 +153,18 @@ async fn carry_out(context: &Context, plan: &Plan, observed: &Observed) -> Attem
     let applied = writer.apply(&build(plan), &observed.objects).await.map_err(ReconcileError::Apply);
     let result = match applied {
         Ok(stateful_set) => {
-            let leftovers = context.owned.leftovers(&plan.owner.uid, &plan.names);
+            let leftovers = context.owned.leftovers(&plan.owner.uid, &plan.names, plan.tls.authorities().is_some());
             writer.prune(&leftovers).await.map_err(ReconcileError::Prune).map(|()| stateful_set)
         }
         Err(error) => Err(error),
     };
     let changes = writer.into_changes();
+    let tls = Some(plan.tls.clone());
     match result {
-        Ok(stateful_set) => Attempt { stateful_set, changes, provisioned: true, problem: None, failure: None },
+        Ok(stateful_set) => Attempt { stateful_set, changes, provisioned: true, tls, problem: None, failure: None },
         Err(failure) => {
             let problem = failure.problem();
-            Attempt { changes, problem, failure: Some(failure), ..standing(observed) }
+            Attempt { changes, tls, problem, failure: Some(failure), ..standing(observed) }
         }
     }
 }
@@ -165,13 +183,14 @@ fn standing(observed: &Observed) -> Attempt {
         changes: Changes::default(),
         provisioned: objects.default_user.as_ref().is_some_and(|secret| belongs_to(secret, &uid))
             && objects.client_service.as_ref().is_some_and(|service| belongs_to(service, &uid)),
+        tls: None,
         problem: None,
         failure: None,
     }
 }
 
 /// Writes the status and publishes Events.
-async fn conclude(context: &Context, observed: &Observed, attempt: Attempt) -> Result<Outcome, ReconcileError> {
+async fn conclude(context: &Context, observed: &Observed, attempt: Attempt) -> Result<Reconciled, ReconcileError> {
     let queue = &observed.queue;
     let names = Names::of(&queue.namespace().unwrap_or_default(), &queue.name_any());
     let pods = match &attempt.stateful_set {
@@ -185,6 +204,7 @@ async fn conclude(context: &Context, observed: &Observed, attempt: Attempt) -> R
         pods: &pods,
         volume_claim: observed.volume_claim.as_ref(),
         problem: attempt.problem,
+        tls: attempt.tls.as_ref(),
         provisioned: attempt.provisioned,
         now: whole_second(Timestamp::now()),
     });
@@ -197,12 +217,17 @@ async fn conclude(context: &Context, observed: &Observed, attempt: Attempt) -> R
     }
     let notices = events::notices(queue.status.as_ref(), &status, &attempt.changes);
     events::publish(&context.recorder, &events::about(&queue.metadata), &notices).await;
-    match attempt.failure {
-        Some(failure) => Err(failure),
-        None if refused => Ok(Outcome::Refused),
-        None if is_progressing(&status) => Ok(Outcome::Progressing),
-        None => Ok(Outcome::Settled),
-    }
+    let outcome = match attempt.failure {
+        Some(failure) => return Err(failure),
+        None if refused => Outcome::Refused,
+        None if is_progressing(&status) => Outcome::Progressing,
+        None => Outcome::Settled,
+    };
+    let due_in = match &attempt.tls {
+        Some(PlannedTls::Managed(certificates)) => Some(certificates.due_in),
+        _ => None,
+    };
+    Ok(Reconciled { outcome, due_in })
 }
 
 /// Whether all pods of the set are ready, so that there is nothing to learn from them.

@@ -46,7 +46,7 @@ pub enum RunError {
 /// # Errors
 /// See [`RunError`].
 pub async fn run(config: Config) -> Result<(), RunError> {
-    let Config { watch_namespaces, broker_image, listen, log_format: _, log: _ } = config;
+    let Config { watch_namespaces, broker_image, cluster_domain, listen, log_format: _, log: _ } = config;
     let shutdown = shutdown_signal()?;
     let client = Client::try_default().await.map_err(|error| RunError::Connect(Box::new(error)))?;
     let scopes = scopes(&watch_namespaces);
@@ -62,6 +62,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
             recorder: recorder.clone(),
             owned,
             broker_image: broker_image.clone(),
+            cluster_domain: cluster_domain.clone(),
         };
         control(&client, scope, context, || health.synced(), shutdown.clone())
     }));

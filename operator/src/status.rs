@@ -10,9 +10,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use crate::api::{Binding, MessageQueue, MessageQueueStatus};
-use crate::build::{AMQP_PORT, BROKER_CONTAINER};
+use crate::api::{Binding, CertificateAuthority, MessageQueue, MessageQueueStatus};
+use crate::build::BROKER_CONTAINER;
 use crate::names::Names;
+use crate::validate::PlannedTls;
 
 mod volume;
 
@@ -24,6 +25,9 @@ pub const AVAILABLE: &str = "Available";
 pub const PROGRESSING: &str = "Progressing";
 /// Condition type: something needs a person.
 pub const DEGRADED: &str = "Degraded";
+
+/// Condition type: connections are encrypted.
+pub const TLS_READY: &str = "TLSReady";
 
 /// How long a pod may wait for a node before it counts as trouble. A new volume makes every first pod wait a moment.
 const UNSCHEDULABLE_GRACE: SignedDuration = SignedDuration::from_secs(15);
@@ -52,6 +56,8 @@ pub struct Situation<'a> {
     pub volume_claim: Option<&'a PersistentVolumeClaim>,
     /// What keeps the operator from doing what the MessageQueue asks for.
     pub problem: Option<Problem>,
+    /// What encrypts connections; `None` if that could not be found out.
+    pub tls: Option<&'a PlannedTls>,
     /// Whether the Services and the Secret exist.
     pub provisioned: bool,
     /// The time of a condition that flips now.
@@ -82,10 +88,20 @@ pub fn assess(situation: &Situation<'_>) -> MessageQueueStatus {
         observed_generation: queue.metadata.generation,
         replicas: reported.replicas,
         ready_replicas: reported.ready_replicas.unwrap_or(0),
-        address: situation.provisioned.then(|| format!("{}:{AMQP_PORT}", names.client_host())),
+        address: address(situation, &names),
         binding: situation.provisioned.then(|| Binding { name: names.default_user.clone() }),
+        certificate_authority: situation
+            .tls
+            .filter(|tls| situation.provisioned && tls.authorities().is_some())
+            .map(|_| CertificateAuthority { name: names.authorities.clone() }),
         conditions: conditions(situation, rollout, reported.ready_replicas.unwrap_or(0)),
     }
+}
+
+/// Where clients connect. What is not known stays as it was said before.
+fn address(situation: &Situation<'_>, names: &Names) -> Option<String> {
+    let Some(tls) = situation.tls else { return situation.queue.status.as_ref()?.address.clone() };
+    situation.provisioned.then(|| format!("{}:{}", names.client_host(), tls.port()))
 }
 
 /// Whether the queue is on its way to another state, so that it is worth another look soon.
@@ -142,7 +158,26 @@ fn conditions(situation: &Situation<'_>, rollout: Rollout, ready: i32) -> Vec<Co
             fault.is_some(),
             fault.as_ref().map_or(("AsExpected", "nothing is wrong"), |fault| (fault.reason, fault.message.as_str())),
         ),
+        encryption(situation),
     ]
+}
+
+fn encryption(situation: &Situation<'_>) -> Condition {
+    let (holds, reason, message) = match situation.tls {
+        Some(PlannedTls::Managed(certificates)) => {
+            let until = Timestamp::from_second(certificates.leaf_not_after).unwrap_or(Timestamp::MAX);
+            (true, "Managed", format!("the certificate is valid until {until} and is renewed before"))
+        }
+        Some(PlannedTls::Secret { name, .. }) => (true, "Secret", format!("the certificate is in Secret {name}")),
+        Some(PlannedTls::Disabled) => {
+            (false, "Disabled", "spec.tls.mode is Disabled: passwords and messages can be read on their way".to_owned())
+        }
+        None => match &situation.problem {
+            Some(problem) => (false, problem.reason, problem.message.clone()),
+            None => (false, "Unknown", "nothing is known about certificates yet".to_owned()),
+        },
+    };
+    condition(situation, TLS_READY, holds, (reason, &message))
 }
 
 fn describe(rollout: Rollout) -> (&'static str, &'static str) {

@@ -6,10 +6,12 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
-use crate::api::MessageQueueSpec;
+use crate::api::{MessageQueueSpec, Tls};
+use crate::build::{AMQP_PORT, AMQPS_PORT};
+use crate::certificates::Certificates;
 use crate::credentials::Credentials;
 use crate::names::Names;
-use crate::observe::{Observed, ObservedObjects};
+use crate::observe::{Observed, ObservedObjects, ObservedTls, text};
 
 /// Everything that the objects of one MessageQueue are built from.
 #[derive(Clone, Debug)]
@@ -24,6 +26,40 @@ pub struct Plan {
     pub image: String,
     /// The broker's first user.
     pub credentials: Credentials,
+    /// What encrypts connections.
+    pub tls: PlannedTls,
+}
+
+/// Certificates that can be used.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PlannedTls {
+    /// None.
+    Disabled,
+    /// Our own.
+    Managed(Box<Certificates>),
+    /// Those of another Secret.
+    Secret {
+        /// Its name.
+        name: String,
+        /// Whom clients are to trust, in PEM, if it says so.
+        authorities: Option<String>,
+    },
+}
+
+impl PlannedTls {
+    /// The certificates of the authorities that clients are to trust.
+    pub fn authorities(&self) -> Option<String> {
+        match self {
+            Self::Disabled => None,
+            Self::Managed(certificates) => Some(certificates.authorities.bundle()),
+            Self::Secret { authorities, .. } => authorities.clone(),
+        }
+    }
+
+    /// The port that clients connect to.
+    pub fn port(&self) -> i32 {
+        if *self == Self::Disabled { AMQP_PORT } else { AMQPS_PORT }
+    }
 }
 
 /// Why a MessageQueue cannot be made what it asks for. It stays as it is until a person changes something.
@@ -46,6 +82,16 @@ pub enum Refusal {
         /// Its name.
         name: String,
     },
+    /// The Secret with the certificate is not there, or not complete.
+    #[error(
+        "Secret {name} has no {entry}: spec.tls.mode Secret takes certificate and key from there; the broker stays as it is until it has"
+    )]
+    NoCertificate {
+        /// The Secret.
+        name: String,
+        /// What it lacks.
+        entry: &'static str,
+    },
     /// The MessageQueue was not read from an API server.
     #[error("the MessageQueue has no name, namespace or uid")]
     Incomplete,
@@ -57,6 +103,7 @@ impl Refusal {
         match self {
             Self::Replicas { .. } | Self::Incomplete => "InvalidSpec",
             Self::Foreign { .. } => "ForeignObject",
+            Self::NoCertificate { .. } => "CertificateMissing",
         }
     }
 }
@@ -79,15 +126,42 @@ pub fn validate(observed: &Observed, default_image: &str) -> Result<Plan, Refusa
         names: Names::of(&namespace, &queue.name_any()),
         owner,
         image: spec.image.clone().unwrap_or_else(|| default_image.to_owned()),
+        tls: planned_tls(&observed.tls, &spec.tls)?,
         spec,
         credentials: observed.credentials.clone(),
     })
 }
 
+fn planned_tls(observed: &ObservedTls, spec: &Tls) -> Result<PlannedTls, Refusal> {
+    let secret = match observed {
+        ObservedTls::Disabled => return Ok(PlannedTls::Disabled),
+        ObservedTls::Managed(certificates) => return Ok(PlannedTls::Managed(certificates.clone())),
+        ObservedTls::Secret(secret) => secret,
+    };
+    let name = spec.secret_name.clone().unwrap_or_default();
+    let entry = |entry: &str| secret.as_ref().and_then(|secret| text(secret, entry));
+    match ["tls.crt", "tls.key"].into_iter().find(|key| entry(key).is_none()) {
+        Some(missing) => Err(Refusal::NoCertificate { name, entry: missing }),
+        None => Ok(PlannedTls::Secret { authorities: entry("ca.crt"), name }),
+    }
+}
+
 fn refuse_foreign(objects: &ObservedObjects, owner_uid: &str) -> Result<(), Refusal> {
     // Destructured whole, so that a new kind of object cannot be forgotten here.
-    let ObservedObjects { default_user, config, nodes_service, client_service, disruption_budget, stateful_set } =
-        objects;
+    let ObservedObjects {
+        default_user,
+        config,
+        nodes_service,
+        client_service,
+        disruption_budget,
+        authority_secret,
+        certificate_secret,
+        authorities,
+        stateful_set,
+    } = objects;
+    check_owner(authority_secret.as_ref(), owner_uid)?;
+    check_owner(certificate_secret.as_ref(), owner_uid)?;
+    check_owner(authorities.as_ref(), owner_uid)?;
     check_owner(default_user.as_ref(), owner_uid)?;
     check_owner(config.as_ref(), owner_uid)?;
     check_owner(nodes_service.as_ref(), owner_uid)?;
@@ -122,7 +196,7 @@ mod tests {
         queue.metadata.namespace = Some("default".into());
         queue.metadata.uid = Some("ours".into());
         let credentials = Credentials { username: "u".into(), password: "p".into() };
-        Observed { queue, objects, volume_claim: None, credentials }
+        Observed { queue, objects, volume_claim: None, credentials, tls: ObservedTls::Disabled }
     }
 
     fn service_of(owner_uid: &str, controller: bool) -> ObservedObjects {

@@ -32,7 +32,7 @@ use warren_operator::controller::{Scope, control};
 use warren_operator::metrics::Metrics;
 use warren_operator::owned::Owned;
 use warren_operator::reconcile::{Context, Outcome, reconcile};
-use warren_operator::status::{DEGRADED, READY, find};
+use warren_operator::status::{DEGRADED, READY, TLS_READY, find};
 
 const IMAGE: &str = "localhost:1/warren/nowhere:test";
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -73,7 +73,7 @@ impl World {
     }
 
     async fn reconcile(&self, name: &str) -> Outcome {
-        reconcile(&self.context, &self.namespace, name).await.unwrap()
+        reconcile(&self.context, &self.namespace, name).await.unwrap().outcome
     }
 
     /// Write requests of one reconcile.
@@ -129,6 +129,7 @@ async fn install_definition(client: &Client) {
 
 fn context(client: Client, owned: Owned) -> Context {
     Context {
+        cluster_domain: "cluster.local".into(),
         recorder: Recorder::new(client.clone(), "warren-operator".into()),
         metrics: Arc::new(Metrics::new().unwrap()),
         client,
@@ -190,7 +191,7 @@ async fn a_message_queue_becomes_its_objects() {
     let config = world.api::<ConfigMap>().get("hello-config").await.unwrap().data.unwrap();
     assert!(config["warren.toml"].contains("data_dir"));
     let status = world.status("hello").await;
-    assert_eq!(status.address, Some(format!("hello.{}.svc:5672", world.namespace)));
+    assert_eq!(status.address, Some(format!("hello.{}.svc:5671", world.namespace)));
     assert_eq!(status.binding.unwrap().name, "hello-default-user");
     assert_eq!(status.observed_generation, Some(1));
     world.end().await;
@@ -256,7 +257,30 @@ async fn the_api_server_refuses_a_bad_specification_and_says_why() {
         ),
         ("hello", json!({"tolerations": [{"operator": "Exist"}]}), "tolerations: operator must be Exists or Equal"),
         ("hello", json!({"storage": {"deletionPolicy": "Keep"}}), "supported values: \"Retain\", \"Delete\""),
-        ("hello", json!({"tls": {}}), "tls"),
+        ("hello", json!({"tlss": {}}), "tlss"),
+        ("hello", json!({"tls": {"mode": "Off"}}), "supported values: \"Managed\", \"Secret\", \"Disabled\""),
+        ("hello", json!({"tls": {"mode": "Secret"}}), "tls.secretName names the Secret of mode Secret"),
+        ("hello", json!({"tls": {"secretName": "s"}}), "tls.secretName names the Secret of mode Secret"),
+        ("hello", json!({"tls": {"dnsNames": ["Orders"]}}), "tls.dnsNames must be DNS names in lower case"),
+        ("hello", json!({"tls": {"ipAddresses": ["10.0.0"]}}), "tls.ipAddresses must be IP addresses"),
+        (
+            "hello",
+            json!({"tls": {"certificateDuration": "90d"}}),
+            "tls.certificateDuration must be a time of at least 10m",
+        ),
+        (
+            "hello",
+            json!({"tls": {"certificateDuration": "9m"}}),
+            "tls.certificateDuration must be a time of at least 10m",
+        ),
+        ("hello", json!({"tls": {"caDuration": "1s"}}), "tls.caDuration must be a time of at least 10m"),
+        ("hello", json!({"tls": {"caOverlap": "59s"}}), "tls.caOverlap must be a time of at least 1m"),
+        ("hello", json!({"tls": {"caOverlap": "6571h"}}), "tls.caDuration must be at least four times tls.caOverlap"),
+        (
+            "hello",
+            json!({"tls": {"caDuration": "2159h", "caOverlap": "1h"}}),
+            "tls.caDuration must not be less than tls.certificateDuration",
+        ),
         (&"a".repeat(53), json!({}), "metadata.name must have at most 52 characters"),
         ("9lives", json!({}), "metadata.name must start with a letter"),
         ("a.b", json!({}), "metadata.name must start with a letter"),
@@ -268,6 +292,7 @@ async fn the_api_server_refuses_a_bad_specification_and_says_why() {
         "replicas": 0,
         "storage": {"size": 67_108_864},
         "resources": {"requests": {"cpu": 1, "memory": "1G"}, "limits": {"cpu": "1000m", "memory": "1Gi"}},
+        "tls": {"dnsNames": ["*.mq.example.com", "mq"], "ipAddresses": ["::1"], "caOverlap": "1h30m"},
         "tolerations": [{"operator": "Exists"}, {"key": "a", "operator": "Equal", "value": "b"}, {"key": "c"}],
     });
     world.apply(&"a".repeat(52), allowed).await.unwrap();
@@ -347,22 +372,92 @@ async fn an_operator_killed_at_any_write_converges() {
         }
         writes += 1;
     }
-    // Six objects and the status. A lost Event does not fail a reconcile.
-    assert_eq!(writes, 7);
+    // Nine objects and the status. A lost Event does not fail a reconcile.
+    assert_eq!(writes, 10);
     world.end().await;
 }
 
-/// After an interruption, the next reconciles reach the same end, with the default user that was made before it.
+/// After an interruption, the next reconciles reach the same end, with the default user and authority that were made before
+/// it.
 async fn check_convergence(world: &World, name: &str, cut: Cut) {
     let secrets = world.api::<Secret>();
-    let secret = format!("{name}-default-user");
-    let before = secrets.get_opt(&secret).await.unwrap();
+    let made = [format!("{name}-default-user"), format!("{name}-ca")];
+    let mut before = Vec::new();
+    for secret in &made {
+        before.push(secrets.get_opt(secret).await.unwrap());
+    }
     world.reconcile(name).await;
     world.await_stateful_set(name, 0).await;
     world.reconcile(name).await;
     assert_eq!(world.writes_of_reconcile(name).await, 0, "{cut:?}");
-    let after = secrets.get(&secret).await.unwrap();
-    assert!(before.is_none_or(|before| before.data == after.data), "{cut:?} changed the default user");
+    for (secret, before) in made.iter().zip(before) {
+        let after = secrets.get(secret).await.unwrap();
+        // The binding tells whom to trust: its user is what must stay.
+        let kept = |secret: &Secret| {
+            let data = secret.data.clone().unwrap_or_default();
+            ["username", "password", "tls.crt", "tls.key"].map(|key| data.get(key).cloned())
+        };
+        assert!(before.is_none_or(|before| kept(&before) == kept(&after)), "{cut:?} changed {secret}");
+    }
+}
+
+#[tokio::test]
+async fn another_authority_is_announced_before_it_signs_when_a_person_asks_for_it() {
+    let world = World::new("rotation").await;
+    let (secrets, config_maps) = (world.api::<Secret>(), world.api::<ConfigMap>());
+    world.apply("hello", json!({"replicas": 0})).await.unwrap();
+    world.reconcile("hello").await;
+    let trusted = async || config_maps.get("hello-ca").await.unwrap().data.unwrap().remove("ca.crt").unwrap();
+    let first = trusted().await;
+    let leaf = secrets.get("hello-tls").await.unwrap().data.unwrap();
+    assert_eq!(world.status("hello").await.certificate_authority.unwrap().name, "hello-ca");
+    assert_eq!(find(&world.status("hello").await, TLS_READY).unwrap().reason, "Managed");
+
+    let asked = json!({"metadata": {"annotations": {"warrenmq.dev/rotate-ca": "today"}}});
+    world.api::<MessageQueue>().patch("hello", &PatchParams::default(), &Patch::Merge(asked)).await.unwrap();
+    world.reconcile("hello").await;
+    let both = trusted().await;
+    assert!(both.starts_with(&first) && both.matches("BEGIN CERTIFICATE").count() == 2, "{both}");
+    let binding = secrets.get("hello-default-user").await.unwrap().data.unwrap();
+    assert_eq!(binding["ca.crt"].0, both.as_bytes());
+    let after = secrets.get("hello-tls").await.unwrap().data.unwrap();
+    assert_eq!((&after["tls.crt"], &after["tls.key"]), (&leaf["tls.crt"], &leaf["tls.key"]), "it does not sign yet");
+    assert_eq!(world.writes_of_reconcile("hello").await, 0);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn a_certificate_of_somebody_else_is_waited_for_and_its_authority_told() {
+    let world = World::new("theirs").await;
+    let tls = json!({"mode": "Secret", "secretName": "theirs"});
+    world.apply("hello", json!({"replicas": 0, "tls": tls})).await.unwrap();
+    assert_eq!(world.reconcile("hello").await, Outcome::Refused);
+    let degraded = find(&world.status("hello").await, DEGRADED).unwrap().clone();
+    assert_eq!(degraded.reason, "CertificateMissing");
+    assert!(degraded.message.starts_with("Secret theirs has no tls.crt"), "{}", degraded.message);
+    let entries = json!({"tls.crt": "certificate", "tls.key": "key", "ca.crt": "authority"});
+    let secret = json!({"metadata": {"name": "theirs"}, "stringData": entries});
+    let secret: Secret = serde_json::from_value(secret).unwrap();
+    world.api::<Secret>().create(&PostParams::default(), &secret).await.unwrap();
+    assert_ne!(world.reconcile("hello").await, Outcome::Refused);
+    let told = world.api::<ConfigMap>().get("hello-ca").await.unwrap().data.unwrap();
+    assert_eq!(told["ca.crt"], "authority");
+    assert_eq!(world.api::<Secret>().get_opt("hello-ca").await.unwrap(), None);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn without_tls_it_is_said_that_there_is_none() {
+    let world = World::new("disabled").await;
+    world.apply("hello", json!({"replicas": 0, "tls": {"mode": "Disabled"}})).await.unwrap();
+    world.reconcile("hello").await;
+    let status = world.status("hello").await;
+    let condition = find(&status, TLS_READY).unwrap();
+    assert_eq!((condition.status.as_str(), condition.reason.as_str()), ("False", "Disabled"));
+    assert_eq!(find(&status, DEGRADED).unwrap().status, "False");
+    assert_eq!(status.certificate_authority, None);
+    assert_eq!(status.address, Some(format!("hello.{}.svc:5672", world.namespace)));
+    world.end().await;
 }
 
 #[tokio::test]
@@ -404,7 +499,7 @@ async fn changes_by_others_are_undone_and_leave_no_trace() {
     world.reconcile("hello").await;
     let another = PatchParams::default();
     let (services, sets) = (world.api::<Service>(), world.api::<StatefulSet>());
-    let port = json!({"spec": {"ports": [{"name": "amqp", "port": 1234}]}});
+    let port = json!({"spec": {"ports": [{"name": "amqps", "port": 1234}]}});
     services.patch("hello", &another, &Patch::Merge(port)).await.unwrap();
     let intruder = json!({"spec": {"template": {"spec": {"containers": [{"name": "intruder", "image": "x"}]}}}});
     sets.patch("hello", &another, &Patch::Strategic(intruder)).await.unwrap();
@@ -412,7 +507,7 @@ async fn changes_by_others_are_undone_and_leave_no_trace() {
 
     world.reconcile("hello").await;
     let ports = services.get("hello").await.unwrap().spec.unwrap().ports.unwrap();
-    assert_eq!(ports.iter().map(|port| port.port).collect::<Vec<_>>(), [5672]);
+    assert_eq!(ports.iter().map(|port| port.port).collect::<Vec<_>>(), [5671]);
     let containers = world.pod("hello").await.containers;
     assert_eq!(containers.iter().map(|container| container.name.as_str()).collect::<Vec<_>>(), ["broker"]);
 

@@ -47,6 +47,7 @@ async fn a_message_queue_of_another_definition_is_reported_and_left_alone() {
     });
     let client = server_with(queue, Arc::clone(&written));
     let context = Context {
+        cluster_domain: "cluster.local".into(),
         recorder: Recorder::new(client.clone(), "warren-operator".into()),
         metrics: Arc::new(Metrics::new().unwrap()),
         client,

@@ -27,7 +27,7 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use warren_amqp::content::encode_header;
 use warren_amqp::frame::PROTOCOL_HEADER;
 use warren_amqp::{BasicProperties, Frame, ToClient, ToServer, basic, connection};
-use warren_tests::client::{Client, Program};
+use warren_tests::client::{Access, Client, Program};
 use warren_tests::harness::{Broker, Connection, DataFolder, Event, Settings};
 
 const MIB: u64 = 1 << 20;
@@ -436,7 +436,7 @@ fn configuration_mistakes_are_named_with_file_and_key() -> Result<()> {
 
 /// Runs a Python program against the broker and answers with the lines it printed.
 fn pika(broker: &Broker, source: &str) -> Result<Vec<String>> {
-    Client::here(&uri(broker), Program { name: "pika", source, arguments: &[] })?.finish()
+    Client::here(&Access::plain(uri(broker)), Program { name: "pika", source, arguments: &[] })?.finish()
 }
 
 fn uri(broker: &Broker) -> String {
@@ -448,7 +448,7 @@ const CONSUMER: &str = include_str!("../demo/consumer.py");
 const FORGETFUL_CONSUMER: &str = include_str!("../demo/forgetful_consumer.py");
 
 fn consumer(broker: &Broker, source: &str) -> Result<Client<'static>> {
-    Client::here(&uri(broker), Program { name: "consumer", source, arguments: &[] })
+    Client::here(&Access::plain(uri(broker)), Program { name: "consumer", source, arguments: &[] })
 }
 
 /// The next ten lines of a consumer, without what tells one run of the producer from another.

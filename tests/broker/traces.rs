@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
-use warren_tests::client::{Client, Program};
+use warren_tests::client::{Access, Client, Program};
 use warren_tests::harness::{Broker, DataFolder, Settings, wait_until};
 
 const TRACE: &str = "0af7651916cd43dd8448eb211c80319c";
@@ -112,7 +112,7 @@ fn counted(broker: &Broker, sample: &str) -> Result<u64> {
 
 fn publish_and_consume(broker: &Broker) -> Result<Vec<String>> {
     let uri = format!("amqp://guest:guest@{}", broker.address);
-    Client::here(&uri, Program { name: "traced", source: PROGRAM, arguments: &[] })?.finish()
+    Client::here(&Access::plain(uri), Program { name: "traced", source: PROGRAM, arguments: &[] })?.finish()
 }
 
 #[test]

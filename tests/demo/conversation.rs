@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use warren_tests::client::{Client, Program};
+use warren_tests::client::{Access, Client, Program};
 use warren_tests::cluster::Cluster;
 
 const PRODUCER: Program<'_> = program("producer", include_str!("producer.py"));
@@ -19,8 +19,8 @@ const fn program(name: &'static str, source: &'static str) -> Program<'static> {
 pub(crate) enum Place<'a> {
     /// Each in a pod of its own, with the URI from this Secret.
     Pod { cluster: &'a Cluster, namespace: &'a str, binding: &'a str },
-    /// On this machine, outside the cluster, with this URI.
-    Outside { uri: &'a str },
+    /// On this machine, outside the cluster.
+    Outside { access: &'a Access },
 }
 
 /// What was counted.
@@ -34,7 +34,7 @@ impl Place<'_> {
     fn start(&self, program: Program<'_>) -> Result<Client<'_>> {
         match self {
             Self::Pod { cluster, namespace, binding } => Client::in_pod(cluster, namespace, binding, program),
-            Self::Outside { uri } => Client::here(uri, program),
+            Self::Outside { access } => Client::here(access, program),
         }
         .with_context(|| format!("start the {}", program.name))
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use conversation::{Place, Tally, converse};
-use warren_tests::client::{PortForward, python, uri_at};
+use warren_tests::client::{PortForward, access_at, python};
 use warren_tests::cluster::{Cluster, DEFAULT_NAME, Options};
 use warren_tests::image::pika;
 use warren_tests::installation::{install, wait_until_ready};
@@ -90,9 +90,9 @@ fn demonstrate(name: &str, start: Instant) -> Result<Tally> {
     let place = Place::Pod { cluster: &cluster, namespace: NAMESPACE, binding: BINDING };
     let inside = step("Python in pods sends and receives", || summary(converse(place)?))?;
     let outside = step("Python on this machine does the same, through kubectl port-forward", || {
-        let forward = PortForward::to(&cluster, NAMESPACE, QUEUE, 5672)?;
-        let uri = uri_at(&cluster, NAMESPACE, BINDING, &forward.address)?;
-        summary(converse(Place::Outside { uri: &uri })?)
+        let forward = PortForward::to(&cluster, NAMESPACE, QUEUE, 5671)?;
+        let access = access_at(&cluster, NAMESPACE, BINDING, &forward.address)?;
+        summary(converse(Place::Outside { access: &access })?)
     })?;
     step(&format!("kubectl get --raw {METRICS}"), || Ok((metrics(&cluster)?, ())))?;
     farewell(&cluster, start.elapsed());
@@ -173,7 +173,7 @@ Try next, after these two lines:
   kubectl describe mq {QUEUE}                        its conditions and Events
   kubectl explain mq.spec                          everything that can be asked for
   kubectl get secret {BINDING} -o jsonpath='{{.data.uri}}' | base64 -d    how programs connect
-  kubectl port-forward service/{QUEUE} 5672          the broker at localhost:5672
+  kubectl port-forward service/{QUEUE} 5671          the broker at localhost:5671
   kubectl get --raw {METRICS}    all metrics
   kubectl delete pod {QUEUE}-0                       a new broker comes, with all durable queues
   kubectl patch mq {QUEUE} --type=merge -p '{{\"spec\":{{\"replicas\":0}}}}'    stop the broker and keep its volume

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use warren_tests::client::{Client, Program, uri_at};
+use warren_tests::client::{Access, Client, Program, access_at};
 use warren_tests::cluster::Cluster;
 use warren_tests::installation::wait_until_ready;
 
@@ -23,7 +23,9 @@ impl<'a> Orders<'a> {
     /// Applies the MessageQueue, waits until it is Ready, and returns how long that took.
     pub(crate) fn apply(self) -> Result<Duration> {
         let start = Instant::now();
-        self.0.apply(&manifest("orders", json!({"storage": {"size": "1Gi"}, "service": {"type": "NodePort"}})))?;
+        let tls = json!({"ipAddresses": [self.0.node_address()?]});
+        let spec = json!({"storage": {"size": "1Gi"}, "service": {"type": "NodePort"}, "tls": tls});
+        self.0.apply(&manifest("orders", spec))?;
         self.wait_until_ready()?;
         Ok(start.elapsed())
     }
@@ -53,7 +55,7 @@ impl<'a> Orders<'a> {
         let publisher = |arguments| Program { name: "publisher", source: include_str!("publish.py"), arguments };
         let publishers = [
             Client::in_pod(self.0, NAMESPACE, BINDING, publisher(&["inside", COUNT]))?,
-            Client::here(&self.uri()?, publisher(&["outside", COUNT]))?,
+            Client::here(&self.access()?, publisher(&["outside", COUNT]))?,
         ];
         let mut ledger = Ledger::default();
         for publisher in &publishers {
@@ -77,7 +79,7 @@ impl<'a> Orders<'a> {
 
     /// The messages of the queue, read from outside, where they stay.
     pub(crate) fn messages(self) -> Result<Vec<String>> {
-        found(Client::here(&self.uri()?, reader(&["keep"]))?)
+        found(Client::here(&self.access()?, reader(&["keep"]))?)
     }
 
     /// The messages of the queue, taken away by a pod.
@@ -86,9 +88,9 @@ impl<'a> Orders<'a> {
     }
 
     /// How programs outside the cluster connect, by the Service's port of every node.
-    fn uri(self) -> Result<String> {
+    fn access(self) -> Result<Access> {
         let port = self.field("service/orders", "{.spec.ports[0].nodePort}")?;
-        uri_at(self.0, NAMESPACE, BINDING, &format!("{}:{port}", self.0.node_address()?))
+        access_at(self.0, NAMESPACE, BINDING, &format!("{}:{port}", self.0.node_address()?))
     }
 }
 

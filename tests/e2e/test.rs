@@ -130,7 +130,7 @@ fn becomes_ready_and_says_so(orders: Orders<'_>) -> Result<()> {
     let rows: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
     let [header, row] = rows.as_slice() else { bail!("not one MessageQueue: {table}") };
     assert_eq!(header[..], ["NAME", "REPLICAS", "READY", "STATUS", "ADDRESS", "AGE"]);
-    assert_eq!(row[..5], ["orders", "1", "1", "Ready", "orders.shop.svc:5672"]);
+    assert_eq!(row[..5], ["orders", "1", "1", "Ready", "orders.shop.svc:5671"]);
     let grown = orders.patch(&json!({"storage": {"size": "2Gi"}}));
     is_refused(grown, "spec.storage.size: Invalid value", "storage.size cannot be changed")
 }

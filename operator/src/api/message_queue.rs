@@ -17,6 +17,8 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::tls::Tls;
+
 /// What a MessageQueue should be.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[kube(
@@ -97,6 +99,10 @@ pub struct MessageQueueSpec {
     #[serde(default)]
     pub service: Service,
 
+    /// How connections are encrypted.
+    #[serde(default)]
+    pub tls: Tls,
+
     /// Processor and memory of the broker's container. Default: neither reserved nor limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
@@ -133,6 +139,7 @@ impl Default for MessageQueueSpec {
             image_pull_secrets: Vec::new(),
             storage: Storage::default(),
             service: Service::default(),
+            tls: Tls::default(),
             resources: None,
             node_selector: BTreeMap::new(),
             tolerations: Vec::new(),
@@ -311,8 +318,12 @@ pub struct MessageQueueStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub binding: Option<Binding>,
 
+    /// The ConfigMap with the authorities that clients are to trust, in `ca.crt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub certificate_authority: Option<CertificateAuthority>,
+
     /// Ready: clients can connect and the broker is as specified. Available: at least one broker node serves clients.
-    /// Progressing: a change is on its way. Degraded: something needs a person.
+    /// Progressing: a change is on its way. Degraded: something needs a person. TLSReady: connections are encrypted.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,
@@ -322,6 +333,13 @@ pub struct MessageQueueStatus {
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct Binding {
     /// Name of the Secret in the namespace of the MessageQueue.
+    pub name: String,
+}
+
+/// A reference to the ConfigMap with the authorities of the brokers' certificates.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+pub struct CertificateAuthority {
+    /// Name of the ConfigMap in the namespace of the MessageQueue.
     pub name: String,
 }
 

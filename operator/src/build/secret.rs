@@ -8,8 +8,9 @@ use std::collections::BTreeMap;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 
-use super::{AMQP_PORT, metadata};
-use crate::validate::Plan;
+use super::certificates::AUTHORITIES_ENTRY;
+use super::metadata;
+use crate::validate::{Plan, PlannedTls};
 
 const BINDING_TYPE: &str = "rabbitmq";
 const PROVIDER: &str = "warren";
@@ -17,8 +18,10 @@ const VIRTUAL_HOST: &str = "/";
 
 pub(super) fn default_user(plan: &Plan) -> Secret {
     let (host, user) = (plan.names.client_host(), &plan.credentials);
+    let port = plan.tls.port();
+    let scheme = if plan.tls == PlannedTls::Disabled { "amqp" } else { "amqps" };
     let uri = format!(
-        "amqp://{}:{}@{host}:{AMQP_PORT}/{}",
+        "{scheme}://{}:{}@{host}:{port}/{}",
         percent_encode(&user.username),
         percent_encode(&user.password),
         percent_encode(VIRTUAL_HOST)
@@ -27,19 +30,21 @@ pub(super) fn default_user(plan: &Plan) -> Secret {
         ("type", BINDING_TYPE.to_owned()),
         ("provider", PROVIDER.to_owned()),
         ("host", host),
-        ("port", AMQP_PORT.to_string()),
+        ("port", port.to_string()),
         ("username", user.username.clone()),
         ("password", user.password.clone()),
         ("virtual-host", VIRTUAL_HOST.to_owned()),
         ("uri", uri),
     ];
+    let authorities = plan.tls.authorities().map(|authorities| (AUTHORITIES_ENTRY, authorities));
     Secret {
         metadata: metadata(plan, &plan.names.default_user),
         type_: Some(format!("servicebinding.io/{BINDING_TYPE}")),
         data: Some(
             entries
-                .map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes())))
                 .into_iter()
+                .chain(authorities)
+                .map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes())))
                 .collect::<BTreeMap<_, _>>(),
         ),
         ..Secret::default()

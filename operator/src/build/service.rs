@@ -3,8 +3,8 @@
 use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{AMQP_PORT, METRICS_PORT, metadata};
-use crate::validate::Plan;
+use super::{MANAGEMENT_PORT, MANAGEMENT_TLS_PORT, METRICS_PORT, metadata};
+use crate::validate::{Plan, PlannedTls};
 
 /// The Service that clients connect to. It carries AMQP only, so that a LoadBalancer never publishes the metrics.
 pub(super) fn client_service(plan: &Plan) -> Service {
@@ -16,7 +16,7 @@ pub(super) fn client_service(plan: &Plan) -> Service {
         spec: Some(ServiceSpec {
             type_: Some(plan.spec.service.type_.as_str().into()),
             selector: Some(plan.names.selector()),
-            ports: Some(vec![port("amqp", AMQP_PORT)]),
+            ports: Some(vec![amqp(plan)]),
             ..ServiceSpec::default()
         }),
         status: None,
@@ -31,10 +31,21 @@ pub(super) fn nodes_service(plan: &Plan) -> Service {
             cluster_ip: Some("None".into()),
             publish_not_ready_addresses: Some(true),
             selector: Some(plan.names.selector()),
-            ports: Some(vec![port("amqp", AMQP_PORT), port("metrics", METRICS_PORT)]),
+            ports: Some(vec![amqp(plan), management(plan), port("metrics", METRICS_PORT)]),
             ..ServiceSpec::default()
         }),
         status: None,
+    }
+}
+
+fn amqp(plan: &Plan) -> ServicePort {
+    port(if plan.tls == PlannedTls::Disabled { "amqp" } else { "amqps" }, plan.tls.port())
+}
+
+fn management(plan: &Plan) -> ServicePort {
+    match plan.tls {
+        PlannedTls::Disabled => port("management", MANAGEMENT_PORT),
+        PlannedTls::Managed(_) | PlannedTls::Secret { .. } => port("management-tls", MANAGEMENT_TLS_PORT),
     }
 }
 

@@ -18,11 +18,13 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::{AMQP_PORT, BROKER_CONTAINER, METRICS_PORT, metadata, paths};
+use super::{
+    AMQP_PORT, AMQPS_PORT, BROKER_CONTAINER, MANAGEMENT_PORT, MANAGEMENT_TLS_PORT, METRICS_PORT, metadata, paths,
+};
 use crate::api::{DeletionPolicy, ResourceAmounts, Resources};
 use crate::fingerprint::fingerprint;
 use crate::names::DATA_VOLUME;
-use crate::validate::Plan;
+use crate::validate::{Plan, PlannedTls};
 
 /// Annotation of the pod template that changes with the broker's configuration and default user. A new value rolls the pods.
 const CONFIG_HASH_ANNOTATION: &str = "warrenmq.dev/config-hash";
@@ -37,6 +39,7 @@ const TERMINATION_GRACE_PERIOD_SECS: i64 = 30;
 const STARTUP_PROBES: i32 = 600;
 
 const CONFIG_VOLUME: &str = "config";
+const TLS_VOLUME: &str = "tls";
 
 pub(super) fn stateful_set(plan: &Plan, config: &ConfigMap) -> StatefulSet {
     StatefulSet {
@@ -104,7 +107,7 @@ fn pod_template(plan: &Plan, config: &ConfigMap) -> PodTemplateSpec {
         }),
         spec: Some(PodSpec {
             containers: vec![broker(plan)],
-            volumes: Some(vec![config_volume(plan)]),
+            volumes: Some(std::iter::once(config_volume(plan)).chain(tls_volume(plan)).collect()),
             security_context: Some(pod_security_context()),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
@@ -133,9 +136,9 @@ fn broker(plan: &Plan) -> Container {
         image_pull_policy: plan.spec.image_pull_policy.map(|policy| policy.as_str().into()),
         command: Some(vec!["/warren-broker".into()]),
         args: Some(vec!["serve".into(), "--config".into(), format!("{}/{}", paths::CONFIG_FOLDER, paths::CONFIG_FILE)]),
-        ports: Some(vec![container_port("amqp", AMQP_PORT), container_port("metrics", METRICS_PORT)]),
+        ports: Some(ports(plan)),
         resources: plan.spec.resources.as_ref().map(resource_requirements),
-        volume_mounts: Some(volume_mounts()),
+        volume_mounts: Some(volume_mounts(plan)),
         security_context: Some(container_security_context()),
         startup_probe: Some(probe("/livez", 1, STARTUP_PROBES)),
         liveness_probe: Some(probe("/livez", 10, 3)),
@@ -153,14 +156,30 @@ fn container_port(name: &str, number: i32) -> ContainerPort {
     }
 }
 
-fn volume_mounts() -> Vec<VolumeMount> {
+fn ports(plan: &Plan) -> Vec<ContainerPort> {
+    let metrics = container_port("metrics", METRICS_PORT);
+    match plan.tls {
+        PlannedTls::Disabled => {
+            vec![container_port("amqp", AMQP_PORT), container_port("management", MANAGEMENT_PORT), metrics]
+        }
+        PlannedTls::Managed(_) | PlannedTls::Secret { .. } => {
+            vec![container_port("amqps", AMQPS_PORT), container_port("management-tls", MANAGEMENT_TLS_PORT), metrics]
+        }
+    }
+}
+
+fn volume_mounts(plan: &Plan) -> Vec<VolumeMount> {
     let mount = |name: &str, path: &str, read_only: bool| VolumeMount {
         name: name.into(),
         mount_path: path.into(),
         read_only: read_only.then_some(true),
         ..VolumeMount::default()
     };
-    vec![mount(DATA_VOLUME, paths::DATA, false), mount(CONFIG_VOLUME, paths::CONFIG_FOLDER, true)]
+    let mut mounts = vec![mount(DATA_VOLUME, paths::DATA, false), mount(CONFIG_VOLUME, paths::CONFIG_FOLDER, true)];
+    if plan.tls != PlannedTls::Disabled {
+        mounts.push(mount(TLS_VOLUME, paths::TLS_FOLDER, true));
+    }
+    mounts
 }
 
 /// One folder with the configuration file and, below it, the default user's name and password as a file each.
@@ -190,6 +209,29 @@ fn config_volume(plan: &Plan) -> Volume {
         projected: Some(ProjectedVolumeSource { sources: Some(sources), default_mode: None }),
         ..Volume::default()
     }
+}
+
+/// The brokers' certificate. It is renewed in the running pod, and so stands for nothing in the pod's template.
+fn tls_volume(plan: &Plan) -> Option<Volume> {
+    let name = match &plan.tls {
+        PlannedTls::Disabled => return None,
+        PlannedTls::Managed(_) => &plan.names.certificate_secret,
+        PlannedTls::Secret { name, .. } => name,
+    };
+    let file = |key: &str| KeyToPath { key: key.into(), path: key.into(), mode: Some(0o440) };
+    let source = VolumeProjection {
+        secret: Some(SecretProjection {
+            name: name.clone(),
+            items: Some(vec![file("tls.crt"), file("tls.key")]),
+            ..SecretProjection::default()
+        }),
+        ..VolumeProjection::default()
+    };
+    Some(Volume {
+        name: TLS_VOLUME.into(),
+        projected: Some(ProjectedVolumeSource { sources: Some(vec![source]), default_mode: None }),
+        ..Volume::default()
+    })
 }
 
 fn pod_security_context() -> PodSecurityContext {

@@ -4,9 +4,10 @@ use k8s_openapi::api::core::v1::PodSpec;
 use serde::Serialize;
 
 use super::*;
-use crate::api::{MessageQueue, MessageQueueSpec};
+use crate::api::{MessageQueue, MessageQueueSpec, Tls, TlsMode};
+use crate::certificates::{Authorities, Certificates, Pair};
 use crate::credentials::Credentials;
-use crate::observe::{Observed, ObservedObjects};
+use crate::observe::{Observed, ObservedObjects, ObservedTls};
 use crate::validate::validate;
 
 /// The plan for a MessageQueue in YAML, as if the API server had taken it.
@@ -15,8 +16,35 @@ fn plan_of(manifest: &str) -> Plan {
     queue.metadata.namespace = Some("default".into());
     queue.metadata.uid = Some("0b7e4b4e-2f7c-4b8f-9a53-2d1c7f3e6a10".into());
     let credentials = Credentials { username: "default_user_x".into(), password: "open/sesame".into() };
-    let observed = Observed { queue, objects: ObservedObjects::default(), volume_claim: None, credentials };
+    let tls = match (queue.spec.tls.mode, &queue.spec.tls.secret_name) {
+        (TlsMode::Managed, _) => ObservedTls::Managed(Box::new(certificates())),
+        (TlsMode::Secret, name) => ObservedTls::Secret(name.as_ref().map(|_| Box::new(tls_secret()))),
+        (TlsMode::Disabled, _) => ObservedTls::Disabled,
+    };
+    let observed = Observed { queue, objects: ObservedObjects::default(), volume_claim: None, credentials, tls };
     validate(&observed, "warrenmq/broker:test").unwrap()
+}
+
+/// In the middle of a rotation.
+fn certificates() -> Certificates {
+    let pair = |of: &str| Pair { certificate: format!("certificate {of}\n"), key: format!("key {of}\n") };
+    Certificates {
+        authorities: Authorities {
+            active: pair("active"),
+            next: Some(pair("next")),
+            old: Some("certificate old\n".into()),
+            rotated_for: Some("monday".into()),
+        },
+        leaf: pair("leaf"),
+        due_in: std::time::Duration::from_secs(60),
+        leaf_not_after: 0,
+        authority_not_after: 0,
+    }
+}
+
+fn tls_secret() -> Secret {
+    let entry = |key: &str| (key.to_owned(), k8s_openapi::ByteString(format!("{key} of somebody else\n").into_bytes()));
+    Secret { data: Some(["tls.crt", "tls.key", "ca.crt"].map(entry).into()), ..Secret::default() }
 }
 
 fn plan(spec: MessageQueueSpec) -> Plan {
@@ -25,16 +53,23 @@ fn plan(spec: MessageQueueSpec) -> Plan {
 
 /// Compares objects with a file below `tests/objects/`. With `WARREN_UPDATE` set, the file is written instead.
 fn check_objects(plan: &Plan, file: &str) {
-    let Objects { default_user, config, nodes_service, client_service, disruption_budget, stateful_set } = build(plan);
-    let text = [
-        yaml(&default_user),
-        yaml(&config),
-        yaml(&nodes_service),
-        yaml(&client_service),
-        yaml(&disruption_budget),
-        yaml(&stateful_set),
-    ]
-    .join("---\n");
+    let Objects {
+        default_user,
+        config,
+        authority_secret,
+        certificate_secret,
+        authorities,
+        nodes_service,
+        client_service,
+        disruption_budget,
+        stateful_set,
+    } = build(plan);
+    let optional =
+        [authority_secret.as_ref().map(yaml), certificate_secret.as_ref().map(yaml), authorities.as_ref().map(yaml)];
+    let mut text = vec![yaml(&default_user), yaml(&config)];
+    text.extend(optional.into_iter().flatten());
+    text.extend([yaml(&nodes_service), yaml(&client_service), yaml(&disruption_budget), yaml(&stateful_set)]);
+    let text = text.join("---\n");
     let path = format!("{}/tests/objects/{file}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("WARREN_UPDATE").is_some() {
         std::fs::write(&path, &text).unwrap();
@@ -110,6 +145,43 @@ fn pods_restart_for_another_user_and_not_for_another_password() {
     let user = before.credentials.username.as_str();
     assert_eq!(config_hash(&before), config_hash(&with(user, "another")));
     assert_ne!(config_hash(&before), config_hash(&with("another", "open/sesame")));
+}
+
+#[test]
+fn pods_do_not_restart_for_another_certificate() {
+    let before = plan(MessageQueueSpec::default());
+    let mut renewed = certificates();
+    renewed.leaf.certificate = "certificate renewed\n".into();
+    renewed.authorities.next = None;
+    let after = Plan { tls: crate::validate::PlannedTls::Managed(Box::new(renewed)), ..before.clone() };
+    assert_ne!(build(&before).certificate_secret, build(&after).certificate_secret);
+    assert_eq!(build(&before).stateful_set, build(&after).stateful_set);
+}
+
+#[test]
+fn without_tls_clients_connect_to_the_other_port_and_nothing_is_mounted() {
+    let tls = Tls { mode: TlsMode::Disabled, ..Tls::default() };
+    let manifest = "{apiVersion: warrenmq.dev/v1alpha1, kind: MessageQueue, metadata: {name: hello}, spec: {tls: {mode: Disabled}}}";
+    let plan = plan_of(manifest);
+    assert_eq!(plan.spec.tls, tls);
+    let objects = build(&plan);
+    assert_eq!((objects.authority_secret.as_ref(), objects.authorities.as_ref()), (None, None));
+    assert_eq!(objects.client_service.spec.clone().unwrap().ports.unwrap()[0].port, AMQP_PORT);
+    assert_eq!(pod(&objects).volumes.unwrap().len(), 1);
+    let uri = objects.default_user.data.unwrap()["uri"].0.clone();
+    assert!(uri.starts_with(b"amqp://") && uri.ends_with(b":5672/%2F"));
+}
+
+#[test]
+fn a_certificate_of_somebody_else_is_mounted_and_its_authority_told() {
+    let plan = plan_of(
+        "{apiVersion: warrenmq.dev/v1alpha1, kind: MessageQueue, metadata: {name: hello}, spec: {tls: {mode: Secret, secretName: theirs}}}",
+    );
+    let objects = build(&plan);
+    assert_eq!((objects.authority_secret.as_ref(), objects.certificate_secret.as_ref()), (None, None));
+    assert_eq!(objects.authorities.clone().unwrap().data.unwrap()["ca.crt"], "ca.crt of somebody else\n");
+    let text = yaml(&pod(&objects).volumes);
+    assert!(text.contains("name: theirs"), "{text}");
 }
 
 #[test]

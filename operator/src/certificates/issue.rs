@@ -1,5 +1,6 @@
 //! Keys and certificates: read, judged and made.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use rcgen::{
@@ -25,7 +26,7 @@ pub struct CertificateError(#[from] rcgen::Error);
 /// What certificates are to be.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
-    /// DNS names of the brokers, all of them; the first also names the authority.
+    /// DNS names and IP addresses of the brokers, all of them; the first also names the authority.
     pub names: &'a [String],
     /// How long they are valid.
     pub terms: Terms,
@@ -82,7 +83,7 @@ fn advance(
     match authority_step(&state(authorities, leaf, request), &request.terms, request.now) {
         Step::Announce => {
             authorities.next = Some(new_authority(request)?);
-            authorities.rotated_for = request.rotate.map(str::to_owned).or(authorities.rotated_for.take());
+            authorities.rotated_for = request.rotate.map(str::to_owned).or_else(|| authorities.rotated_for.take());
         }
         Step::Promote => {
             if let Some(next) = authorities.next.take() {
@@ -125,7 +126,10 @@ fn new_leaf(authority: &Pair, request: &Request<'_>) -> Result<(Pair, Validity),
     let mut params = params(request, request.terms.certificate)?;
     params.distinguished_name.push(DnType::CommonName, common_name(request, 0));
     for name in request.names {
-        params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
+        params.subject_alt_names.push(match name.parse() {
+            Ok(address) => SanType::IpAddress(address),
+            Err(_) => SanType::DnsName(name.as_str().try_into()?),
+        });
     }
     params.use_authority_key_identifier_extension = true;
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
@@ -173,13 +177,24 @@ fn leaf_by(leaf: &Pair, authority: &Pair, request: &Request<'_>) -> Option<Valid
     // An authority's name has a part of its key in it.
     let is_by = certificate.issuer().as_raw() == authority.subject().as_raw();
     let has_key = certificate.public_key().subject_public_key.data.as_ref() == rcgen::PublicKeyData::der_bytes(&key);
-    let is_for_names = dns_names(&certificate)? == request.names.iter().map(String::as_str).collect::<Vec<_>>();
+    let is_for_names = names_of(&certificate)? == request.names;
     (is_by && has_key && is_for_names).then(|| validity(&certificate))
 }
 
-fn dns_names<'a>(certificate: &'a X509Certificate<'_>) -> Option<Vec<&'a str>> {
+/// Names and addresses of a certificate; `None` if it has other ones too.
+fn names_of(certificate: &X509Certificate<'_>) -> Option<Vec<String>> {
     let names = &certificate.subject_alternative_name().ok()??.value.general_names;
-    names.iter().map(|name| if let GeneralName::DNSName(name) = name { Some(*name) } else { None }).collect()
+    let names = names.iter().map(|name| match name {
+        GeneralName::DNSName(name) => Some((*name).to_owned()),
+        GeneralName::IPAddress(octets) => address(octets).map(|address| address.to_string()),
+        _ => None,
+    });
+    names.collect()
+}
+
+fn address(octets: &[u8]) -> Option<IpAddr> {
+    let v4 = <[u8; 4]>::try_from(octets).map(IpAddr::from);
+    v4.or_else(|_| <[u8; 16]>::try_from(octets).map(IpAddr::from)).ok()
 }
 
 fn validity_of(certificate: &str) -> Option<Validity> {

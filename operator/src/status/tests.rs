@@ -93,7 +93,16 @@ fn assess_with(
     problem: Option<Problem>,
 ) -> MessageQueueStatus {
     let now = Timestamp::from_second(NOW).unwrap();
-    assess(&Situation { queue, stateful_set: set, pods, volume_claim: None, problem, provisioned: true, now })
+    assess(&Situation {
+        queue,
+        stateful_set: set,
+        pods,
+        volume_claim: None,
+        tls: Some(&PlannedTls::Disabled),
+        problem,
+        provisioned: true,
+        now,
+    })
 }
 
 /// `Ready Available Progressing Degraded` as `T` or `F`, and the reason of Ready.
@@ -151,6 +160,7 @@ fn nothing_is_promised_before_it_exists() {
     let now = Timestamp::from_second(NOW).unwrap();
     let queue = queue(1);
     let status = assess(&Situation {
+        tls: Some(&PlannedTls::Disabled),
         queue: &queue,
         stateful_set: None,
         pods: &[],
@@ -241,6 +251,7 @@ fn a_volume_other_than_asked_for_degrades_a_queue_that_serves() {
     let set = set(1, 1, 1);
     let situation = |claim: &PersistentVolumeClaim| {
         assess(&Situation {
+            tls: Some(&PlannedTls::Disabled),
             queue: &queue,
             stateful_set: Some(&set),
             pods: &[],
@@ -277,6 +288,7 @@ fn a_state_that_stays_gives_the_same_status() {
     let later = Timestamp::from_second(NOW + 60).unwrap();
     let set = set(1, 1, 1);
     let again = assess(&Situation {
+        tls: Some(&PlannedTls::Disabled),
         queue: &queue,
         stateful_set: Some(&set),
         pods: &[],
