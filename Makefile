@@ -48,4 +48,4 @@ chart: ## Check the Helm chart and compare what is generated in it
 	@$(SUITE) chart
 
 crds: ## Write crds/ and the chart's copy from the Rust types
-	@cargo run --quiet -p warren-operator -- crds
+	@WARREN_UPDATE=1 cargo test --quiet -p warren-operator --test generated

@@ -6,6 +6,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
@@ -39,12 +40,12 @@ pub struct Program<'a> {
 }
 
 /// How a broker is reached from this machine.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Access {
     /// Where to connect, as whom.
     pub uri: String,
     /// The certificates of those who may vouch for the broker, in PEM, if that is encrypted.
-    authorities: Option<NamedTempFile>,
+    authorities: Option<Arc<NamedTempFile>>,
 }
 
 impl Access {
@@ -62,6 +63,8 @@ pub struct Client<'a> {
     process: Child,
     lines: Receiver<std::io::Result<String>>,
     pod: Option<Pod<'a>>,
+    /// What it reads as long as it runs.
+    _access: Option<Access>,
 }
 
 /// A pod that runs one program to its end.
@@ -84,7 +87,7 @@ impl<'a> Client<'a> {
         pod.wait_until("{.status.containerStatuses[0].containerID}")?;
         let mut kubectl = pod.cluster.client("kubectl");
         kubectl.args(["-n", &pod.namespace, "logs", "--follow", &pod.name]);
-        Self::start(program.name, &mut kubectl, Some(pod))
+        Self::start(program.name, &mut kubectl, Some(pod), None)
     }
 
     /// Runs `program` on this machine, outside the cluster.
@@ -97,10 +100,10 @@ impl<'a> Client<'a> {
         if let Some(authorities) = &access.authorities {
             python.env(TRUSTED, authorities.path());
         }
-        Self::start(program.name, &mut python, None)
+        Self::start(program.name, &mut python, None, Some(access.clone()))
     }
 
-    fn start(name: &str, command: &mut Command, pod: Option<Pod<'a>>) -> Result<Self> {
+    fn start(name: &str, command: &mut Command, pod: Option<Pod<'a>>, access: Option<Access>) -> Result<Self> {
         let (reader, writer) = std::io::pipe().context("make a pipe")?;
         let errors = writer.try_clone().context("make a pipe")?;
         let process = command
@@ -111,7 +114,7 @@ impl<'a> Client<'a> {
             .with_context(|| format!("cannot start {}", command.get_program().display()))?;
         // The command holds the writing end; the output ends when the process has the only other one.
         command.stdout(Stdio::null()).stderr(Stdio::null());
-        Ok(Self { name: name.to_owned(), process, lines: lines_of(reader), pod })
+        Ok(Self { name: name.to_owned(), process, lines: lines_of(reader), pod, _access: access })
     }
 
     /// The next line that the program prints, or none after it has ended.
@@ -241,7 +244,7 @@ pub fn access_at(cluster: &Cluster, namespace: &str, binding: &str, address: &st
     authorities.write_all(read("ca.crt")?.as_bytes()).context("write certificates")?;
     let (credentials, rest) = uri.rsplit_once('@').context("the URI of a binding has credentials")?;
     let (_, virtual_host) = rest.rsplit_once('/').context("the URI of a binding has a virtual host")?;
-    Ok(Access { uri: format!("{credentials}@{address}/{virtual_host}"), authorities: Some(authorities) })
+    Ok(Access { uri: format!("{credentials}@{address}/{virtual_host}"), authorities: Some(Arc::new(authorities)) })
 }
 
 /// A Python that can `import pika`: one in the cache with pika from PyPI, else Debian's.
@@ -328,7 +331,7 @@ mod tests {
     use super::*;
 
     fn shell(script: &str) -> Client<'static> {
-        Client::start("shell", Command::new("sh").args(["-c", script]), None).unwrap()
+        Client::start("shell", Command::new("sh").args(["-c", script]), None, None).unwrap()
     }
 
     #[test]
