@@ -14,6 +14,7 @@ use core::num::NonZeroU32;
 use warren_amqp::{Header, Table, Value};
 
 use super::SessionOutput;
+use super::direct_reply::DIRECT_REPLY_TO;
 use crate::identity::QueueId;
 use crate::limits::{TRACED_UNDER_WAY, TRACESTATE_BYTES};
 use crate::queue::Settlement;
@@ -59,7 +60,7 @@ pub struct TracedMessage {
     pub queue: Option<QueueId>,
     /// The exchange it was published to.
     pub exchange: String,
-    /// Its routing key.
+    /// Its routing key; of a direct reply without its secret part.
     pub routing_key: String,
     /// Octets of its body.
     pub body_bytes: usize,
@@ -165,7 +166,7 @@ impl Tracing {
             return None;
         }
         let text = |octets| String::from_utf8_lossy(octets).into_owned();
-        let (exchange, routing_key) = (text(message.exchange), text(message.routing_key));
+        let (exchange, routing_key) = (text(message.exchange), text(shown_key(message.routing_key)));
         let message = TracedMessage { context, queue, exchange, routing_key, body_bytes: message.body_bytes };
         self.last += 1;
         out.traces.push(TraceEvent::Begun { span: self.last, message });
@@ -199,6 +200,15 @@ impl Tracing {
         let is_it = |each: &UnderWay| channel.is_none_or(|channel| each.channel == channel);
         end(&mut self.publishes, is_it, TraceOutcome::Abandoned, out);
         end(&mut self.deliveries, is_it, TraceOutcome::Abandoned, out);
+    }
+}
+
+/// A routing key as others may see it: who knows the whole address of somebody who waits for replies can send some.
+fn shown_key(routing_key: &[u8]) -> &[u8] {
+    let pseudo_queue = DIRECT_REPLY_TO.as_bytes();
+    match routing_key.strip_prefix(pseudo_queue) {
+        Some([b'.', ..]) => pseudo_queue,
+        _ => routing_key,
     }
 }
 

@@ -212,3 +212,25 @@ fn a_publish_that_its_queue_refuses_ends_as_refused() {
     let told: Vec<_> = world.clients[ME].output.traces.drain(..).collect();
     assert_eq!(told[1], TraceEvent::Ended { span: 1, outcome: TraceOutcome::Refused });
 }
+
+#[test]
+fn a_span_does_not_tell_the_key_with_which_replies_are_sent() {
+    const KEY: &str = "amq.rabbitmq.reply-to.canary";
+    let mut world = tracing(1);
+    let bind =
+        queue::Bind { queue: "q", exchange: "amq.fanout", routing_key: "", no_wait: false, arguments: NO_ARGUMENTS };
+    world.call(ME, 1, ToServer::QueueBind(bind));
+    let headers = TableBuilder::build(|table| {
+        table.put("traceparent", SAMPLED);
+    });
+    let properties = BasicProperties { headers: Some(Table::new(&headers)), ..BasicProperties::default() };
+    world.publish_with(ME, to_queue(KEY), &properties, "body");
+    world.publish_with(ME, basic::Publish { exchange: "amq.fanout", ..to_queue(KEY) }, &properties, "body");
+    world.send(ME, 1, ToServer::BasicGet(basic::Get { queue: "q", no_ack: true }));
+    let told: Vec<_> = world.clients[ME].output.traces.drain(..).collect();
+    let keys = told.iter().filter_map(|event| match event {
+        TraceEvent::Begun { message, .. } => Some(message.routing_key.as_str()),
+        _ => None,
+    });
+    assert_eq!(keys.collect::<Vec<_>>(), ["amq.rabbitmq.reply-to"; 3]);
+}
