@@ -48,7 +48,8 @@ pub const STREAM_CONSUMERS: u32 = 1 << 16;
 /// others have had their turn.
 pub const STREAM_SCAN: u32 = 1 << 14;
 
-/// Messages of traces that a connection follows at once, until they are confirmed or settled; of one more nothing is told.
+/// Publishes of traces that a connection follows at once, until they are confirmed, and as many deliveries, until they are
+/// settled; of one more nothing is told.
 pub const TRACED_UNDER_WAY: usize = 1_024;
 
 /// Octets of a message's header `tracestate` that are told; of a longer one nothing is (W3C Trace Context §3.3.1.5).

@@ -7,9 +7,10 @@
 //! A session that does not trace pays a branch for each message; one that does looks for the header in messages that have
 //! headers, and remembers only messages that belong to a trace.
 
+use alloc::collections::BTreeMap;
 use alloc::string::String;
-use alloc::vec::Vec;
 use core::num::NonZeroU32;
+use core::ops::RangeBounds;
 
 use warren_amqp::{Header, Table, Value};
 
@@ -89,19 +90,14 @@ pub(super) struct Tracing {
     /// One in so many traces is followed.
     one_in: NonZeroU32,
     last: u64,
-    /// Publishes that wait for their confirms, oldest first in each channel.
-    publishes: Vec<UnderWay>,
-    /// Messages that the client has not settled, oldest first in each channel.
-    deliveries: Vec<UnderWay>,
+    /// Publishes that wait for their confirms.
+    publishes: UnderWay,
+    /// Messages that the client has not settled.
+    deliveries: UnderWay,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct UnderWay {
-    channel: u16,
-    /// The confirm's number, or the delivery tag.
-    number: u64,
-    span: u64,
-}
+/// Spans that have not ended, by channel, and the confirm's number or the delivery tag.
+type UnderWay = BTreeMap<(u16, u64), u64>;
 
 /// A message as a client sees it.
 #[derive(Debug, Clone, Copy)]
@@ -128,14 +124,14 @@ impl<'a> Seen<'a> {
 
 impl Tracing {
     pub(super) fn new(one_in: NonZeroU32) -> Self {
-        Self { one_in, last: 0, publishes: Vec::new(), deliveries: Vec::new() }
+        Self { one_in, last: 0, publishes: UnderWay::new(), deliveries: UnderWay::new() }
     }
 
     /// A message was taken in. `confirm`: the number of the confirm that it waits for.
     pub(super) fn published(&mut self, channel: u16, message: Seen<'_>, confirm: Option<u64>, out: &mut SessionOutput) {
         if let Some(span) = self.begin(message, None, out) {
             match confirm {
-                Some(number) => self.publishes.push(UnderWay { channel, number, span }),
+                Some(number) => drop(self.publishes.insert((channel, number), span)),
                 None => out.traces.push(TraceEvent::Ended { span, outcome: TraceOutcome::Taken }),
             }
         }
@@ -152,7 +148,7 @@ impl Tracing {
     ) {
         if let Some(span) = self.begin(message, Some(queue), out) {
             match tag {
-                Some(number) => self.deliveries.push(UnderWay { channel, number, span }),
+                Some(number) => drop(self.deliveries.insert((channel, number), span)),
                 None => out.traces.push(TraceEvent::Ended { span, outcome: TraceOutcome::Sent }),
             }
         }
@@ -161,7 +157,8 @@ impl Tracing {
     /// Begins a span, if the message belongs to a trace that is followed.
     fn begin(&mut self, message: Seen<'_>, queue: Option<QueueId>, out: &mut SessionOutput) -> Option<u64> {
         let context = TraceContext::of(message.headers?, self.one_in)?;
-        if self.publishes.len() + self.deliveries.len() >= TRACED_UNDER_WAY {
+        let under_way = if queue.is_none() { &self.publishes } else { &self.deliveries };
+        if under_way.len() >= TRACED_UNDER_WAY {
             out.traces.push(TraceEvent::Missed);
             return None;
         }
@@ -176,7 +173,7 @@ impl Tracing {
     /// The channel's publishes before the confirm `next` have been answered.
     pub(super) fn answered(&mut self, channel: u16, next: u64, refused: bool, out: &mut SessionOutput) {
         let outcome = if refused { TraceOutcome::Refused } else { TraceOutcome::Confirmed };
-        end(&mut self.publishes, |publish| publish.channel == channel && publish.number < next, outcome, out);
+        end(&mut self.publishes, (channel, 0)..(channel, next), outcome, out);
     }
 
     /// The client has settled a delivery, or all up to it, 0 being the last (AMQP 0-9-1 `basic.ack`).
@@ -188,18 +185,17 @@ impl Tracing {
         settlement: Settlement,
         out: &mut SessionOutput,
     ) {
-        let is_it = |delivery: &UnderWay| {
-            let numbered = if multiple { tag == 0 || delivery.number <= tag } else { delivery.number == tag };
-            delivery.channel == channel && numbered
-        };
-        end(&mut self.deliveries, is_it, TraceOutcome::Settled(settlement), out);
+        let first = if multiple { 0 } else { tag };
+        let last = if multiple && tag == 0 { u64::MAX } else { tag };
+        end(&mut self.deliveries, (channel, first)..=(channel, last), TraceOutcome::Settled(settlement), out);
     }
 
     /// A channel has ended, or all of them.
     pub(super) fn abandon(&mut self, channel: Option<u16>, out: &mut SessionOutput) {
-        let is_it = |each: &UnderWay| channel.is_none_or(|channel| each.channel == channel);
-        end(&mut self.publishes, is_it, TraceOutcome::Abandoned, out);
-        end(&mut self.deliveries, is_it, TraceOutcome::Abandoned, out);
+        let (first, last) = channel.map_or((0, u16::MAX), |channel| (channel, channel));
+        for under_way in [&mut self.publishes, &mut self.deliveries] {
+            end(under_way, (first, 0)..=(last, u64::MAX), TraceOutcome::Abandoned, out);
+        }
     }
 }
 
@@ -212,17 +208,10 @@ fn shown_key(routing_key: &[u8]) -> &[u8] {
     }
 }
 
-fn end(
-    under_way: &mut Vec<UnderWay>,
-    is_it: impl Fn(&UnderWay) -> bool,
-    outcome: TraceOutcome,
-    out: &mut SessionOutput,
-) {
-    if under_way.is_empty() {
-        return;
-    }
-    let ended = under_way.extract_if(.., |each| is_it(each));
-    out.traces.extend(ended.map(|each| TraceEvent::Ended { span: each.span, outcome }));
+/// Ends those spans, oldest first in each channel.
+fn end(under_way: &mut UnderWay, ended: impl RangeBounds<(u16, u64)>, outcome: TraceOutcome, out: &mut SessionOutput) {
+    let ended = under_way.extract_if(ended, |_, _| true);
+    out.traces.extend(ended.map(|(_, span)| TraceEvent::Ended { span, outcome }));
 }
 
 impl TraceContext {

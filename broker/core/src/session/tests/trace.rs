@@ -234,3 +234,14 @@ fn a_span_does_not_tell_the_key_with_which_replies_are_sent() {
     });
     assert_eq!(keys.collect::<Vec<_>>(), ["amq.rabbitmq.reply-to"; 3]);
 }
+
+#[test]
+fn messages_that_nobody_settles_take_no_room_from_publishes() {
+    let mut world = tracing(1);
+    world.consume(ME, "q", "t");
+    (0..=TRACED_UNDER_WAY).for_each(|_| publish(&mut world, SAMPLED));
+    let told_first = told(&mut world);
+    assert_eq!(told_first.iter().filter(|line| line.ends_with("sent")).count(), TRACED_UNDER_WAY);
+    assert_eq!(told_first.iter().filter(|line| *line == "missed").count(), 1);
+    assert_eq!(told_first.iter().filter(|line| line.ends_with("Taken")).count(), TRACED_UNDER_WAY + 1);
+}
