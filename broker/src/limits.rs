@@ -266,7 +266,8 @@ pub(crate) const INSIDE_PIPE_BYTES: usize = 64 << 10;
 /// Messages that one request to the management API gets; more are refused with 400.
 pub(crate) const GET_MESSAGES: usize = 1_000;
 
-/// Octets of messages that one request to the management API gets; the message that reaches it is the last.
+/// Octets of messages, with their headers, that one request to the management API gets, as long as they are in its answer;
+/// the message that reaches it is the last.
 pub(crate) const GET_BYTES: usize = 16 << 20;
 
 /// Tokens of ServiceAccounts of which is remembered what the API server said, to twice as many; it is asked again about those

@@ -83,6 +83,11 @@ impl Failure {
         Self::new(StatusCode::UNAUTHORIZED, "not_authorized", "Not_Authorized")
     }
 
+    /// 500: a defect of the broker.
+    pub(super) fn defect() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "a defect")
+    }
+
     /// 503: the node is stopping.
     pub(super) fn stopping() -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "the node is stopping; try again")

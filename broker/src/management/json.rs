@@ -34,6 +34,33 @@ pub(super) fn of_value(value: Value<'_>) -> Json {
     }
 }
 
+/// About how many octets [`of_table`] and its text take.
+pub(super) fn cost_of_table(table: Table<'_>) -> usize {
+    table.iter().map_while(Result::ok).map(|(name, value)| shown_length(name.as_bytes()) + cost(value)).sum()
+}
+
+fn cost(value: Value<'_>) -> usize {
+    // What a value takes that is nothing but there: its place in a tree that is half empty.
+    const PLACE: usize = 96;
+    PLACE
+        + match value {
+            Value::LongString(text) | Value::Binary(text) => shown_length(text),
+            Value::Array(elements) => elements.iter().map_while(Result::ok).map(cost).sum(),
+            Value::Table(entries) => cost_of_table(entries),
+            _ => 0,
+        }
+}
+
+/// About how many octets a text takes in JSON: control characters take six, what is no UTF-8 three.
+pub(super) fn shown_length(text: &[u8]) -> usize {
+    let length = |octet: &u8| match octet {
+        _ if octet.is_ascii_control() => 6,
+        _ if octet.is_ascii() => 2,
+        _ => 3,
+    };
+    text.iter().map(length).sum()
+}
+
 /// Names or tags as a list.
 pub(super) fn texts(texts: &[Arc<str>]) -> Json {
     texts.iter().map(|text| Json::from(&**text)).collect()

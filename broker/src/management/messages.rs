@@ -7,6 +7,7 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use warren_amqp::{BasicProperties, Header, Table};
 use warren_core::topology::{Action, QueueDeclaration};
@@ -14,7 +15,7 @@ use warren_core::topology::{Action, QueueDeclaration};
 use super::answer::{Answer, Failure, Reply};
 use super::call::Call;
 use super::client::{Client, Got, Settle};
-use super::json::{integer, of_table};
+use super::json::{cost_of_table, integer, of_table, shown_length};
 use super::queues;
 use super::route::Handle::Later;
 use super::route::{Needs, Route, delete, get, post};
@@ -205,7 +206,9 @@ async fn get_messages(call: Call) -> Answer {
         return Err(Failure::missing("queue_not_found"));
     }
     let messages = with_client(&call, async |client| take(client, name, count, settle).await).await?;
-    Ok(Reply::Json(messages.iter().map(|got| shape(got, base64, truncate)).collect()))
+    // Others wait on this thread.
+    let shaped = spawn_blocking(move || messages.iter().map(|got| shape(got, base64, truncate)).collect());
+    shaped.await.map(Reply::Json).map_err(|_| Failure::defect())
 }
 
 /// Takes messages until there are so many, none is left, or they are more than an answer should hold; then settles them.
@@ -213,7 +216,7 @@ async fn take(client: &mut Client, queue: &str, count: usize, settle: Settle) ->
     let (mut messages, mut octets) = (Vec::new(), 0);
     while messages.len() < count && octets < GET_BYTES {
         let Some(got) = client.get(queue).await? else { break };
-        octets += shown_length(&got.body);
+        octets += shown_length(&got.body) + cost(&got);
         messages.push(got);
     }
     if let Some(last) = messages.last() {
@@ -222,9 +225,12 @@ async fn take(client: &mut Client, queue: &str, count: usize, settle: Settle) ->
     Ok(messages)
 }
 
-/// About how long a payload is in JSON: control characters take six octets.
-fn shown_length(payload: &[u8]) -> usize {
-    payload.iter().map(|octet| if octet.is_ascii_control() { 6 } else { 2 }).sum()
+/// About how many octets a message takes in an answer, beside its payload.
+fn cost(got: &Got) -> usize {
+    let header = Header::decode(&got.header).and_then(|header| header.properties.headers());
+    let names = [got.exchange.as_bytes(), got.routing_key.as_bytes()].map(shown_length);
+    // The properties beside the headers are few and short.
+    names.iter().sum::<usize>() + header.ok().flatten().map_or(0, cost_of_table)
 }
 
 fn shape(got: &Got, base64: bool, truncate: Option<usize>) -> Json {

@@ -224,7 +224,7 @@ async fn handle(route: &'static Route, call: Call) -> Answer {
         Handle::Now(handle) if is_large(route) => {
             let work =
                 tokio::task::spawn_blocking(move || handle(&call).map(|reply| chosen(reply, call.columns.as_deref())));
-            work.await.map_err(|_| Failure::new(StatusCode::INTERNAL_SERVER_ERROR, "internal_error", "a defect"))?
+            work.await.map_err(|_| Failure::defect())?
         }
         Handle::Now(handle) => handle(&call).map(|reply| chosen(reply, call.columns.as_deref())),
         Handle::Later(handle) => {

@@ -1,7 +1,7 @@
 //! Messages that are published, got and purged.
 
 use super::*;
-use crate::limits::GET_MESSAGES;
+use crate::limits::{GET_BYTES, GET_MESSAGES};
 
 async fn publish(world: &World, queue: &str, payload: &str) -> Answered {
     let body = json!({"routing_key": queue, "payload": payload, "payload_encoding": "string", "properties": {}});
@@ -142,6 +142,29 @@ async fn mistakes_in_messages_are_told() {
     for count in [json!(GET_MESSAGES), json!("5"), json!(0), json!(-1)] {
         let (path, body) = get("count", count);
         assert_eq!(world.post(path, body).await.body, json!([]));
+    }
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_counts_the_headers_of_its_messages() {
+    const OCTETS: usize = 60_000;
+    const VALUES: usize = 1_000;
+    let world = World::start().await;
+    world.put("/queues/%2F/q", json!({})).await;
+    // A text of characters that take six octets each, and values that take a place each.
+    let headers = [(json!("\u{1}".repeat(OCTETS)), 6 * OCTETS), (json!(vec![Json::Null; VALUES]), 96 * VALUES)];
+    for (header, cost) in headers {
+        let properties = json!({"headers": {"a": header}});
+        let body = json!({"routing_key": "q", "payload": "", "payload_encoding": "string", "properties": properties});
+        let expected = GET_BYTES.div_ceil(cost);
+        for _ in 0..=expected {
+            let answered = world.post("/exchanges/%2F/amq.default/publish", body.clone()).await;
+            assert_eq!(answered.status, StatusCode::OK, "{answered:?}");
+        }
+        let got = get(&world, "q", GET_MESSAGES, "ack_requeue_false").await;
+        assert_eq!(got.as_array().map(Vec::len), Some(expected));
+        assert_eq!(get(&world, "q", GET_MESSAGES, "ack_requeue_false").await.as_array().map(Vec::len), Some(1));
     }
     world.stop().await;
 }
