@@ -313,9 +313,12 @@ pub(crate) const CERTIFICATE_USER_BYTES: usize = 255;
 /// Octets a second that a user may be limited to at least; a lower limit is refused, for it would hold back heartbeats.
 pub(crate) const PUBLISH_RATE_MIN: u64 = 64 << 10;
 
-/// Answers of the management API that grow with what there is, and are made or read at once; more wait for
-/// [`ANSWER_PATIENCE`], and are then answered by 503.
+/// Lists of the management API, with those of messages, that are made or read at once; one user has half of the places. More
+/// wait for [`ANSWER_PATIENCE`], and are then answered by 503.
 pub(crate) const ANSWERS_AT_ONCE: usize = 4;
+
+/// The same for answers about single objects, which have lists of what belongs to them: consumers of a queue.
+pub(crate) const OBJECTS_AT_ONCE: usize = 16;
 
 /// See [`ANSWERS_AT_ONCE`].
 pub(crate) const ANSWER_PATIENCE: Duration = Duration::from_secs(10);

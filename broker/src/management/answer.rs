@@ -8,10 +8,10 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use hyper::body::Body as _;
 use serde_json::{Value as Json, json};
-use tokio::sync::OwnedSemaphorePermit;
 use warren_amqp::ReplyCode;
 use warren_core::Exception;
 
+use super::room::Room;
 use crate::definitions::Problem;
 
 /// RabbitMQ's word for a right that is missing.
@@ -146,22 +146,22 @@ impl IntoResponse for Failure {
     }
 }
 
-/// Gives `permit` back when the answer has been taken. What is short is given back at once.
-pub(super) fn hold(response: Response, permit: Option<OwnedSemaphorePermit>) -> Response {
+/// Gives the room back when the answer has been taken; of what is short at once.
+pub(super) fn hold(response: Response, room: Option<Room>) -> Response {
     let is_long = response.body().size_hint().exact().is_none_or(|octets| octets > ANSWER_PART as u64);
-    let Some(permit) = permit.filter(|_| is_long) else { return response };
+    let Some(room) = room.filter(|_| is_long) else { return response };
     // The server takes a part when there is room for it, so what it holds itself is little.
     response.map(|body| {
-        let state = (body.into_data_stream(), Bytes::new(), permit);
-        Body::from_stream(stream::unfold(state, |(mut body, mut rest, permit)| async move {
+        let state = (body.into_data_stream(), Bytes::new(), room);
+        Body::from_stream(stream::unfold(state, |(mut body, mut rest, room)| async move {
             if rest.is_empty() {
                 match body.next().await? {
                     Ok(more) => rest = more,
-                    Err(error) => return Some((Err(error), (body, rest, permit))),
+                    Err(error) => return Some((Err(error), (body, rest, room))),
                 }
             }
             let part = rest.split_to(rest.len().min(ANSWER_PART));
-            Some((Ok(part), (body, rest, permit)))
+            Some((Ok(part), (body, rest, room)))
         }))
     })
 }

@@ -27,6 +27,7 @@ mod policies;
 mod queues;
 mod rate;
 mod reports;
+mod room;
 mod route;
 #[cfg(test)]
 mod tests;
@@ -47,15 +48,16 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::on;
 use bytes::Bytes;
 use http_body_util::LengthLimitError;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tower::Service;
 
 use crate::audit;
 use crate::http::server::Peer;
 use crate::limits::{
-    ANSWER_PATIENCE, ANSWERS_AT_ONCE, BODY_BYTES, BODY_TIMEOUT, DEFINITIONS_BYTES, HANDLER_TIMEOUT, IMPORT_TIMEOUT,
-    INSIDE_AT_ONCE,
+    ANSWERS_AT_ONCE, BODY_BYTES, BODY_TIMEOUT, DEFINITIONS_BYTES, HANDLER_TIMEOUT, IMPORT_TIMEOUT, INSIDE_AT_ONCE,
+    OBJECTS_AT_ONCE,
 };
 use crate::node::Shared;
 use answer::{Answer, Failure, NOT_AUTHORISED, Reply};
@@ -63,6 +65,7 @@ use call::{Call, Query};
 use caller::Caller;
 use listing::Columns;
 use rate::Rates;
+use room::{Room, Rooms};
 use route::{Handle, Method, Needs, Route};
 
 /// Every route there is.
@@ -95,8 +98,9 @@ struct Api {
     rates: Rates,
     /// So many requests use an AMQP client inside at once.
     inside: Arc<Semaphore>,
-    /// So many large answers are made or read at once.
-    answers: Arc<Semaphore>,
+    /// For answers that grow with what there is: lists, and single objects.
+    lists: Rooms,
+    objects: Rooms,
 }
 
 /// The router of the API.
@@ -129,7 +133,8 @@ fn by_path(shared: Arc<Shared>, requests_per_second: u32) -> Router {
         shared,
         rates: Rates::new(requests_per_second),
         inside: Arc::new(Semaphore::new(INSIDE_AT_ONCE)),
-        answers: Arc::new(Semaphore::new(ANSWERS_AT_ONCE)),
+        lists: Rooms::new(ANSWERS_AT_ONCE),
+        objects: Rooms::new(OBJECTS_AT_ONCE),
     });
     let with = |router: Router, route: &'static Route| {
         let api = Arc::clone(&api);
@@ -139,21 +144,16 @@ fn by_path(shared: Arc<Shared>, requests_per_second: u32) -> Router {
 }
 
 async fn serve(api: Arc<Api>, route: &'static Route, request: Request<Body>) -> Response {
-    let mut permit = None;
-    let response = match answer(&api, route, request, &mut permit).await {
+    let mut room = None;
+    let response = match answer(&api, route, request, &mut room).await {
         Ok(reply) => reply.into_response(),
         Err(failure) => failure.into_response(),
     };
-    answer::hold(response, permit)
+    answer::hold(response, room)
 }
 
-/// `permit`: taken for answers that may be large, and held until the client has them.
-async fn answer(
-    api: &Api,
-    route: &'static Route,
-    request: Request<Body>,
-    permit: &mut Option<OwnedSemaphorePermit>,
-) -> Answer {
+/// `room`: taken for answers that may be large, and held until the client has them.
+async fn answer(api: &Api, route: &'static Route, request: Request<Body>, room: &mut Option<Room>) -> Answer {
     let (parts, body) = request.into_parts();
     refuse_other_sites(route.method, &parts)?;
     let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.address);
@@ -161,7 +161,7 @@ async fn answer(
     let caller = Caller::of(&parts.headers, peer.ip(), &api.shared).await?;
     api.rates.count(caller.identity.name(), Instant::now())?;
     let caller_name = Arc::clone(caller.identity.name());
-    let result = work(api, route, (parts, body), (caller, peer), permit).await;
+    let result = work(api, route, (parts, body), (caller, peer), room).await;
     if let Err(failure) = &result
         && failure.error == NOT_AUTHORISED
     {
@@ -177,7 +177,7 @@ async fn work(
     route: &'static Route,
     (mut parts, body): (Parts, Body),
     (caller, peer): (Caller, SocketAddr),
-    permit: &mut Option<OwnedSemaphorePermit>,
+    room: &mut Option<Room>,
 ) -> Answer {
     caller.check(route.needs)?;
     let path = RawPathParams::from_request_parts(&mut parts, &()).await;
@@ -207,24 +207,33 @@ async fn work(
             call.vhost().map_err(missing)?;
         }
     }
-    if is_large(route) {
-        *permit = Some(room(api).await?);
+    let rooms = match Size::of(route) {
+        Size::Fixed => None,
+        Size::Object => Some(&api.objects),
+        Size::List => Some(&api.lists),
+    };
+    if let Some(rooms) = rooms {
+        *room = Some(rooms.take(call.caller.identity.name()).await?);
     }
     let late = |_| {
         let reason = "it takes too long; look whether an alarm is in effect";
         Failure::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", reason)
     };
     let most = if route.path.starts_with("/api/definitions") { IMPORT_TIMEOUT } else { HANDLER_TIMEOUT };
-    timeout(most, handle(route, call)).await.map_err(late)?
+    timeout(most, handle(route, call, room)).await.map_err(late)?
 }
 
-async fn handle(route: &'static Route, call: Call) -> Answer {
+async fn handle(route: &'static Route, call: Call, room: &mut Option<Room>) -> Answer {
     match route.handle {
-        // Its answer may take a while to put together, and others wait on this thread.
-        Handle::Now(handle) if is_large(route) => {
+        // Its answer may take a while to put together, and others wait on this thread. It goes on when nobody waits for it any
+        // more, and has its place until then.
+        Handle::Now(handle) if room.is_some() => {
+            let taken = room.take();
             let work =
-                tokio::task::spawn_blocking(move || handle(&call).map(|reply| chosen(reply, call.columns.as_deref())));
-            work.await.map_err(|_| Failure::defect())?
+                spawn_blocking(move || (handle(&call).map(|reply| chosen(reply, call.columns.as_deref())), taken));
+            let (answer, taken) = work.await.map_err(|_| Failure::defect())?;
+            *room = taken;
+            answer
         }
         Handle::Now(handle) => handle(&call).map(|reply| chosen(reply, call.columns.as_deref())),
         Handle::Later(handle) => {
@@ -242,20 +251,52 @@ fn chosen(reply: Reply, columns: Option<&Columns>) -> Reply {
     }
 }
 
-/// Whether its answer grows with what there is.
-fn is_large(route: &Route) -> bool {
-    let is_health = route.path.starts_with("/api/health");
-    (route.method == Method::Get && !is_health) || route.path.ends_with("/get")
+/// What an answer grows with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Size {
+    /// With nothing.
+    Fixed,
+    /// With what a single object has, such as the consumers of a queue.
+    Object,
+    /// With all objects, or the messages of a queue.
+    List,
 }
 
-/// Waits until there is room for one more large answer.
-async fn room(api: &Api) -> Result<OwnedSemaphorePermit, Failure> {
-    let busy = || {
-        let reason = "too many large answers are being read; try again";
-        Failure::new(StatusCode::SERVICE_UNAVAILABLE, "busy", reason)
-    };
-    let room = timeout(ANSWER_PATIENCE, Arc::clone(&api.answers).acquire_owned());
-    room.await.map_err(|_| busy())?.map_err(|_| Failure::stopping())
+impl Size {
+    const FIXED: [&str; 12] = [
+        "/api/auth/attempts/{node}",
+        "/api/cluster-name",
+        "/api/deprecated-features",
+        "/api/deprecated-features/used",
+        "/api/extensions",
+        "/api/feature-flags",
+        "/api/nodes",
+        "/api/nodes/{node}",
+        "/api/nodes/{node}/memory",
+        "/api/overview",
+        "/api/version",
+        "/api/whoami",
+    ];
+    const OBJECTS: [&str; 6] = [
+        "/api/channels/{channel}",
+        "/api/connections/{connection}",
+        "/api/exchanges/{vhost}/{exchange}",
+        "/api/queues/{vhost}/{queue}",
+        "/api/users/{user}",
+        "/api/vhosts/{vhost}",
+    ];
+
+    fn of(route: &Route) -> Self {
+        let path = route.path;
+        if path.ends_with("/get") {
+            return Self::List;
+        }
+        let is_small = path.starts_with("/api/health") || path.starts_with("/api/aliveness-test");
+        if route.method != Method::Get || is_small || Self::FIXED.contains(&path) {
+            return Self::Fixed;
+        }
+        if Self::OBJECTS.contains(&path) { Self::Object } else { Self::List }
+    }
 }
 
 /// A browser sends along the passwords that it remembers, whatever page asks it to. It also says which site that page is

@@ -1,7 +1,19 @@
 //! What one caller can take of the node, and what it learns of others.
 
+use std::sync::Barrier;
+
+use bytes::Bytes;
+use futures::FutureExt;
+use tokio::sync::Semaphore;
+
 use super::*;
 use crate::limits::{ANSWERS_AT_ONCE, COLUMNS, LIST_PART};
+use crate::management::answer::{Answer, Reply};
+use crate::management::call::{Call, Query};
+use crate::management::caller::Caller;
+use crate::management::room::Rooms;
+use crate::management::route::{Handle, Needs, Route, get};
+use crate::management::{Size, handle};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_list_that_is_sent_in_parts_is_whole_sorted_and_has_the_columns_that_are_asked_for() {
@@ -98,22 +110,78 @@ async fn a_key_names_one_binding_also_where_it_is_the_routing_key_of_another() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn so_many_long_answers_are_held_until_they_are_read_and_short_ones_are_not() {
+async fn so_many_long_answers_are_held_until_they_are_read_and_what_is_short_is_answered() {
     let world = World::start().await;
     world.put("/queues/%2F/q", json!({})).await;
     let payload = "x".repeat(200_000);
     let message = json!({"routing_key": "q", "payload": payload, "payload_encoding": "string", "properties": {}});
     assert_eq!(world.post("/exchanges/%2F/amq.default/publish", message).await.body, json!({"routed": true}));
     let got = json!({"count": 1, "ackmode": "ack_requeue_true", "encoding": "auto"});
-    let request = || world.request(("guest", "guest"), Method::Post, "/queues/%2F/q/get", got.clone());
+    assert_eq!(world.put("/users/other", json!({"password": "secret", "tags": "administrator"})).await.as_u16(), 201);
+    let rights = json!({"configure": ".*", "write": ".*", "read": ".*"});
+    assert_eq!(world.put("/permissions/%2F/other", rights).await, StatusCode::CREATED);
+    let (guest, other) = (("guest", "guest"), ("other", "secret"));
+    let ask =
+        |login| world.router.clone().oneshot(world.request(login, Method::Post, "/queues/%2F/q/get", got.clone()));
     let mut unread = Vec::new();
-    for _ in 0..ANSWERS_AT_ONCE {
-        unread.push(world.router.clone().oneshot(request()).await.expect("it cannot fail"));
+    for _ in 0..ANSWERS_AT_ONCE / 2 {
+        unread.push(ask(guest).await.expect("it cannot fail"));
     }
-    let next = tokio::spawn(world.router.clone().oneshot(request()));
-    assert_eq!(world.get("/health/checks/virtual-hosts").await, json!({"status": "ok"}), "others are served");
+    let next = tokio::spawn(ask(guest));
+    for _ in 0..ANSWERS_AT_ONCE / 2 {
+        let answered = ask(other).await.expect("it cannot fail");
+        assert_eq!(answered.status(), StatusCode::OK, "one user leaves half of the places to others");
+        unread.push(answered);
+    }
+    for path in ["/health/checks/virtual-hosts", "/overview", "/whoami", "/nodes", "/queues/%2F/q"] {
+        assert_ne!(world.get(path).await, Json::Null, "others are served");
+    }
     assert!(!next.is_finished(), "it waits");
-    drop(unread.pop());
+    unread.remove(0);
     assert_eq!(next.await.expect("no panic").expect("it cannot fail").status(), StatusCode::OK);
+    world.stop().await;
+}
+
+#[test]
+fn what_an_answer_grows_with_is_said_of_routes_that_are_there() {
+    for path in Size::FIXED.iter().chain(&Size::OBJECTS) {
+        assert!(routes().any(|route| route.path == *path && route.method == Method::Get), "{path}");
+    }
+}
+
+/// Two meet there: the test, and the handler that it asked.
+static MEETING: Barrier = Barrier::new(2);
+
+static SLOW: Route = get("/api/slow", Needs::Login, "It takes its time.", Handle::Now(slow));
+
+fn slow(_: &Call) -> Answer {
+    MEETING.wait();
+    Ok(Reply::Done)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_nobody_waits_for_has_its_place_until_it_is_made() {
+    let world = World::start().await;
+    let (parts, _) = world.request(("guest", "guest"), Method::Get, "/slow", Json::Null).into_parts();
+    let shared = Arc::clone(world.node.shared());
+    let call = Call {
+        topology: shared.topology.load_full(),
+        caller: Caller::of(&parts.headers, Ipv4Addr::LOCALHOST.into(), &shared).await.expect("it logs in"),
+        path: vec![],
+        query: Query::parse(""),
+        body: Bytes::new(),
+        reason: None,
+        columns: None,
+        peer: (Ipv4Addr::LOCALHOST, 50_000).into(),
+        inside: Arc::new(Semaphore::new(1)),
+        shared,
+    };
+    let (rooms, user) = (Rooms::new(2), Arc::from("guest"));
+    let mut room = Some(rooms.take(&user).await.expect("there is room"));
+    assert!(handle(&SLOW, call, &mut room).now_or_never().is_none(), "it is being made");
+    drop(room);
+    assert!(rooms.take(&user).now_or_never().is_none(), "it has its place");
+    tokio::task::spawn_blocking(|| MEETING.wait()).await.expect("no panic");
+    rooms.take(&user).await.expect("there is room again");
     world.stop().await;
 }
