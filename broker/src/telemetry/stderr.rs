@@ -1,7 +1,7 @@
 //! Standard error, written by a thread of its own: whoever reads it may stop reading, and then lines are dropped and
 //! counted instead of clients waiting for it.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::sync::{Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -57,7 +57,8 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Writes what is put in. If the stream is closed there is nobody to tell.
+    /// Writes what is put in. What the stream does not take is dropped: it may be closed, or somebody else has made it one that
+    /// does not wait.
     pub(super) fn write_to(&self, mut stream: impl Write) -> ! {
         loop {
             let waiting = self.changed.wait_while(self.lock(), |waiting| waiting.lines.is_empty());
@@ -65,8 +66,12 @@ impl Queue {
             waiting.is_writing = true;
             let (lines, dropped) = (std::mem::take(&mut waiting.lines), std::mem::take(&mut waiting.dropped));
             drop(waiting);
-            let _ = stream.write_all(lines.as_bytes()).and_then(|()| stream.flush());
-            if dropped > 0 {
+            let lost = write_lines(&mut stream, &lines);
+            if lost > 0 {
+                // It is told when something can be written again: now that would be lost as well.
+                self.dropped.inc_by(lost);
+                self.lock().dropped += dropped + lost;
+            } else if dropped > 0 {
                 warn!(dropped, "standard error was not read; lines were dropped");
             }
             self.lock().is_writing = false;
@@ -85,9 +90,24 @@ impl Queue {
     }
 }
 
+/// Answers how many of the lines could not be written to their end.
+fn write_lines(stream: &mut impl Write, lines: &str) -> u64 {
+    let mut rest = lines.as_bytes();
+    while !rest.is_empty() {
+        match stream.write(rest) {
+            Ok(written @ 1..) => rest = &rest[written..],
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            _ => break,
+        }
+    }
+    let _ = stream.flush();
+    rest.iter().filter(|octet| **octet == b'\n').count() as u64
+}
+
 #[cfg(test)]
 mod tests {
     use std::io;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use std::sync::{Arc, mpsc};
     use std::thread;
 
@@ -147,5 +167,53 @@ mod tests {
         assert!(told.contains("lines were dropped dropped=1") && told.lines().count() == 1, "{told}");
         queue.flush(Duration::from_secs(60));
         assert!(queue.lock().lines.is_empty() && queue.dropped.get() == 1);
+    }
+
+    /// A stream that takes five octets and then nothing until it is opened.
+    struct Full {
+        opened: Arc<AtomicBool>,
+        room: usize,
+        written: mpsc::Sender<String>,
+    }
+
+    impl Write for Full {
+        fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+            let room = if self.opened.load(Ordering::Acquire) { octets.len() } else { self.room.min(octets.len()) };
+            if room == 0 {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            self.room -= room.min(self.room);
+            let text = String::from_utf8(octets[..room].to_vec()).map_err(io::Error::other)?;
+            self.written.send(text).map_err(io::Error::other)?;
+            Ok(room)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_the_stream_does_not_take_are_counted_and_told_when_it_takes_some_again() {
+        let (written, lines) = mpsc::channel();
+        let (queue, opened) = (Arc::new(Queue::new()), Arc::new(AtomicBool::new(false)));
+        let (of_thread, of_layer) = (Arc::clone(&queue), Arc::clone(&queue));
+        let stream = Full { opened: Arc::clone(&opened), room: 5, written };
+        queue.push("one\ntwo\nthree\n");
+        thread::spawn(move || {
+            let layer = Lines::new(Style::Text, move |line: &str| of_layer.push(line));
+            tracing::subscriber::with_default(Registry::default().with(layer), || of_thread.write_to(stream))
+        });
+        assert_eq!(lines.recv().expect("a part"), "one\nt");
+        queue.flush(Duration::from_secs(60));
+        assert_eq!(queue.dropped.get(), 2);
+        queue.push("four\n");
+        queue.flush(Duration::from_secs(60));
+        assert_eq!(queue.dropped.get(), 3, "it takes nothing, and nothing is told");
+        opened.store(true, Ordering::Release);
+        queue.push("five\n");
+        assert_eq!(lines.recv().expect("a line"), "five\n");
+        let told = lines.recv().expect("a line");
+        assert!(told.contains("lines were dropped dropped=3") && told.lines().count() == 1, "{told}");
     }
 }
