@@ -27,14 +27,17 @@ pub(super) struct Sessions {
 #[derive(Debug)]
 struct Known {
     asked: Instant,
+    /// Whether it answered then.
+    answered: bool,
     /// What it said then, or before if it did not answer.
     said: Option<Arc<SessionStatistics>>,
 }
 
 impl Known {
-    /// Whether it need not be asked again. Who is just logging in will be another in a moment.
+    /// Whether it need not be asked again. Who is just logging in will be another in a moment, unless it does not answer: that
+    /// takes everybody's time.
     fn is_recent(&self, now: Instant) -> bool {
-        let starts = self.said.as_ref().is_some_and(|said| said.state == ConnectionState::Starting);
+        let starts = self.answered && self.said.as_ref().is_some_and(|said| said.state == ConnectionState::Starting);
         !starts && now.duration_since(self.asked) < DESCRIPTION_LIFETIME
     }
 }
@@ -86,8 +89,8 @@ impl Sessions {
                 Err(_) => None,
             };
             let mut known = self.known();
-            let known = known.entry(id).or_insert(Known { asked: begin, said: None });
-            known.asked = begin;
+            let known = known.entry(id).or_insert(Known { asked: begin, answered: false, said: None });
+            (known.asked, known.answered) = (begin, said.is_some());
             if let Some(said) = said {
                 known.said = Some(Arc::clone(&said));
                 all.insert(id, said);
@@ -165,6 +168,26 @@ mod tests {
         let begin = Instant::now();
         let all = futures::future::join_all((0..100).map(|_| sessions.recent([id]))).await;
         assert!(all.iter().all(HashMap::is_empty));
+        assert!(begin.elapsed() < DESCRIBE_TIMEOUT * 2, "{:?}", begin.elapsed());
+    }
+
+    #[tokio::test]
+    async fn one_that_was_logging_in_and_answers_no_more_holds_up_one_who_asks_and_not_all() {
+        pause();
+        let connections = Arc::new(Connections::default());
+        let sessions = Sessions::new(Arc::clone(&connections));
+        let (id, mailbox) = connect(&connections, 1);
+        let answered = async {
+            for order in poll_fn(|context| mailbox.orders.poll_take(context)).await {
+                let Order::Describe(reply) = order else { continue };
+                let _ = reply.send(Session::new(id, warren_core::Instant(0)).statistics());
+            }
+        };
+        let (first, ()) = futures::future::join(sessions.recent([id]), answered).await;
+        assert_eq!(first[&id].state, ConnectionState::Starting);
+        let begin = Instant::now();
+        let all = futures::future::join_all((0..100).map(|_| sessions.recent([id]))).await;
+        assert!(all.iter().all(|answers| answers.contains_key(&id)), "what it said before");
         assert!(begin.elapsed() < DESCRIBE_TIMEOUT * 2, "{:?}", begin.elapsed());
     }
 
