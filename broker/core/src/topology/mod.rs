@@ -89,7 +89,7 @@ pub struct Topology {
     queues: Trie<QueueId, Arc<QueueRecord>>,
     exclusive: RedBlackTreeMapSync<ConnectionId, RedBlackTreeSetSync<QueueId>>,
     /// Queues that hand nothing out.
-    paused: RedBlackTreeSetSync<QueueId>,
+    paused: Arc<RedBlackTreeSetSync<QueueId>>,
     /// JSON by name.
     global_parameters: RedBlackTreeMapSync<Arc<str>, Arc<str>>,
     /// Queues in each shard; the first is shard 1.
@@ -111,7 +111,7 @@ impl Topology {
             users: Users::new(),
             queues: Trie::new(),
             exclusive: RedBlackTreeMapSync::new_sync(),
-            paused: RedBlackTreeSetSync::new_sync(),
+            paused: Arc::new(RedBlackTreeSetSync::new_sync()),
             global_parameters: RedBlackTreeMapSync::new_sync(),
             loads: (0..shards.get()).map(|_| 0).collect(),
             next_logged_id: 1,
@@ -210,9 +210,9 @@ impl Topology {
             Change::QueueIds { next } => self.next_logged_id = self.next_logged_id.max(*next),
             Change::PauseQueue { id, paused, .. } => {
                 if *paused && self.queue_by_id(*id).is_some() {
-                    self.paused.insert_mut(*id);
+                    Arc::make_mut(&mut self.paused).insert_mut(*id);
                 } else {
-                    self.paused.remove_mut(id);
+                    self.resume(*id);
                 }
             }
             Change::Administration(change) => self.apply_administration(change),
@@ -290,12 +290,18 @@ impl Topology {
         }
     }
 
+    fn resume(&mut self, id: QueueId) {
+        if self.is_paused(id) {
+            Arc::make_mut(&mut self.paused).remove_mut(&id);
+        }
+    }
+
     fn delete_queue(&mut self, id: QueueId) {
         let Some(record) = self.queue_by_id(id).map(Arc::clone) else {
             return;
         };
         self.queues.remove(&id);
-        self.paused.remove_mut(&id);
+        self.resume(id);
         self.change_vhost(&record.vhost, |vhost| vhost.remove_queue(&record));
         if let Some(owner) = record.exclusive_owner
             && let Some(queues) = self.exclusive.get_mut(&owner)

@@ -458,7 +458,9 @@ impl Topology {
         let differs = |queue: &&Arc<QueueRecord>| {
             before.queue_by_id(queue.id).is_some_and(|earlier| before.settings(earlier) != self.settings(queue))
         };
-        let both = self.paused.iter().chain(before.paused.iter());
+        // Mostly they are the same, and there may be many.
+        let is_same = Arc::ptr_eq(&self.paused, &before.paused);
+        let both = self.paused.iter().chain(before.paused.iter()).filter(|_| !is_same);
         let toggled = both.filter(|id| self.is_paused(**id) != before.is_paused(**id));
         let toggled = toggled.filter_map(|id| self.queue_by_id(*id));
         queues.filter(differs).chain(toggled).map(Arc::clone).collect()
