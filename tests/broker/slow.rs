@@ -180,8 +180,11 @@ fn p99(bystander: &mut Connection) -> Result<Duration> {
     Ok(percentile(served).0)
 }
 
+/// What a client does not notice: a round trip within one data centre is as long.
+const NOTICED: Duration = Duration::from_millis(3);
+
 /// As many half-open connections as a broker keeps cost others nothing that a client would notice: its 99th percentile is at most
-/// doubled. Both are measured in turn, several times, and the best of each is compared: other programs of this machine can only
+/// doubled, or below [`NOTICED`]. Both are measured in turn, several times, and the best of each is compared: other programs of this machine can only
 /// make them worse. While thousands connect it is the machine that is short, whoever they connect to; that is printed above.
 #[test]
 fn who_is_logged_in_waits_at_most_twice_as_long_while_thousands_are_half_open() -> Result<()> {
@@ -202,7 +205,7 @@ fn who_is_logged_in_waits_at_most_twice_as_long_while_thousands_are_half_open() 
     }
     println!("p99 in each round: {calm:?} alone, {held:?} beside {HANDSHAKES} half-open connections");
     let (calm, held) = (calm.iter().min().context("rounds")?, held.iter().min().context("rounds")?);
-    ensure!(*held <= *calm * 2, "{held:?} instead of {calm:?}");
+    ensure!(*held <= NOTICED.max(*calm * 2), "{held:?} instead of {calm:?}");
     Ok(())
 }
 
@@ -303,7 +306,8 @@ fn a_source_that_connects_too_often_is_closed_and_a_thousand_that_come_back_at_o
         Ok(refused > 0)
     })
     .context("nobody who comes too often is closed")?;
-    ensure!(broker.has_said("accept.per_second_and_source"), "the log says which setting it is");
+    wait_until(Duration::from_secs(10), || Ok(broker.has_said("accept.per_second_and_source")))
+        .context("the log says which setting it is")?;
     // The thousand are served, and there is room again for one who waits.
     drop(clients);
     wait_until(Duration::from_secs(10), || Ok(Connection::open(broker.address).is_ok()))

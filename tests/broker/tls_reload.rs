@@ -199,7 +199,8 @@ fn an_expired_certificate_does_not_keep_a_broker_from_starting_and_is_told() -> 
     let renewed = authority.sign(|_| ())?;
     let volume = Volume::new(&Files::serving(&authority, &expired)?.list())?;
     let (_folder, broker) = start(&volume, "")?;
-    ensure!(broker.has_said("clients that check will not come in by TLS"));
+    wait_until(PATIENCE, || Ok(broker.has_said("clients that check will not come in by TLS")))
+        .context("it did not say so")?;
     ensure!(metric(&broker, "warren_tls_material_refused")? == 1.0);
     ensure!(metric(&broker, "warren_tls_certificate_not_after_seconds")? == 1_577_836_800.0);
     ensure!(shown(&broker, &authority).is_err(), "a client that checks does not come in");
