@@ -199,6 +199,8 @@ impl Node {
         }
         // Until now they have answered that the node is stopping.
         join_all(self.servers.http.into_iter().map(HttpServer::stop)).await;
+        // Nobody logs in any more.
+        self.shared.authentication.tell_the_rest();
         // Blocks for one sync at most; nothing else is left to run.
         self.writer.close();
         info!("stopped");

@@ -95,6 +95,25 @@ fn a_refused_login_is_told_with_the_users_name_in_every_line() -> Result<()> {
     Ok(())
 }
 
+#[test]
+fn refused_logins_that_were_counted_are_told_before_the_end() -> Result<()> {
+    /// So many of a source are told one by one in a minute.
+    const TOLD: usize = 60;
+    let folder = DataFolder::new()?;
+    let broker = Broker::start(&folder)?;
+    for _ in 0..TOLD + 7 {
+        let answer = ask(broker.management, "GET /api/whoami", "Bearer none", "")?;
+        ensure!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    }
+    broker.terminate()?;
+    let (_, said) = broker.wait_for_last_words()?;
+    let lines: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let refused = lines.iter().filter(|line| has(line, &[("action", "login"), ("outcome", "refused")]));
+    let (together, single): (Vec<_>, Vec<_>) = refused.partition(|line| line["count"].is_u64());
+    ensure!(single.len() == TOLD && together.len() == 1 && together[0]["count"] == 7, "{together:?}");
+    Ok(())
+}
+
 /// Standard error is a pipe that nobody reads any more: in Kubernetes, a container runtime that hangs.
 #[test]
 fn a_log_that_nobody_reads_stops_nobody_and_what_is_lost_is_counted() -> Result<()> {

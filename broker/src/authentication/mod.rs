@@ -235,6 +235,11 @@ impl Authentication {
         }
     }
 
+    /// Tells what of refused logins was counted and not told yet: the node stops.
+    pub(crate) fn tell_the_rest(&self) {
+        self.trail.tell_now();
+    }
+
     /// The name of the node's own user, who is not in the topology; none if its file could never be read.
     pub(crate) fn node_user(&self, topology: &Topology) -> Option<String> {
         self.passwords.node_user_name(topology)

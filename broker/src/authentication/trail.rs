@@ -87,9 +87,14 @@ impl Trail {
     pub(super) async fn tell(self: Arc<Self>) {
         loop {
             sleep(LOGINS_TOLD_INTERVAL).await;
-            for (source, count) in self.take() {
-                audit::logins_refused(source, count);
-            }
+            self.tell_now();
+        }
+    }
+
+    /// The same at once, for what has been counted so far.
+    pub(super) fn tell_now(&self) {
+        for (source, count) in self.take() {
+            audit::logins_refused(source, count);
         }
     }
 
