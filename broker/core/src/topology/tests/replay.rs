@@ -280,3 +280,22 @@ fn a_queue_of_a_shard_that_is_not_used_any_more_is_kept() {
     smaller.topology.apply(&Change::DeleteQueue { id: QueueId(1), logged: true });
     assert!(smaller.topology.queue("/", "q").is_none());
 }
+
+#[test]
+fn only_a_pause_changes_what_is_known_of_paused_queues() {
+    let mut world = World::new();
+    let (paused, other) = (world.queue("paused"), world.queue("other"));
+    let pause = |paused| Administration::PauseQueue { name: String::from("paused"), paused };
+    let before = world.topology.clone();
+    world.administer("/", pause(true));
+    let toggled = world.topology.reconfigured(&before);
+    assert_eq!(toggled.iter().map(|queue| queue.id).collect::<Vec<_>>(), [paused.id]);
+    // All of them are looked at where the set is another.
+    let before = world.topology.clone();
+    world.queue("third");
+    world.topology.apply(&Change::DeleteQueue { id: other.id, logged: false });
+    assert!(Arc::ptr_eq(&world.topology.paused, &before.paused));
+    world.administer("/", pause(false));
+    let toggled = world.topology.reconfigured(&before);
+    assert_eq!(toggled.iter().map(|queue| queue.id).collect::<Vec<_>>(), [paused.id]);
+}
