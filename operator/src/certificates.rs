@@ -10,7 +10,7 @@
 //!                   ├──── overlap ───┼────── overlap ────────┤
 //! ```
 //!
-//! [`schedule`] decides what is due, from what is stored and the time alone; [`issue`] makes it.
+//! `schedule.rs` decides what is due, from what is stored and the time alone; `issue.rs` makes it.
 
 mod issue;
 mod schedule;
