@@ -22,6 +22,9 @@ use crate::server_error::said;
 /// The field manager of repairs that server-side apply cannot do.
 const REPAIR_MANAGER: &str = "warren-operator-repair";
 
+/// How often ownership of a repair is given up before the whole is left for the next reconcile.
+const RELEASE_TRIES: usize = 5;
+
 /// Why an object could not be written.
 #[derive(Debug, thiserror::Error)]
 pub enum ApplyError {
@@ -219,11 +222,21 @@ where
     K: Resource + Clone + std::fmt::Debug + DeserializeOwned,
 {
     let parameters = PatchParams { field_manager: Some(REPAIR_MANAGER.into()), ..PatchParams::default() };
-    let merged = api.patch(name, &parameters, &Patch::Merge(manifest)).await?;
-    let is_kept = |entry: &&ManagedFieldsEntry| entry.manager.as_deref() != Some(REPAIR_MANAGER);
-    let kept: Vec<_> = merged.managed_fields().iter().filter(is_kept).collect();
-    let release = json!({"metadata": {"managedFields": kept, "resourceVersion": merged.resource_version()}});
-    api.patch(name, &parameters, &Patch::Merge(release)).await
+    let mut latest = api.patch(name, &parameters, &Patch::Merge(manifest)).await?;
+    let mut tries = 1;
+    loop {
+        let is_kept = |entry: &&ManagedFieldsEntry| entry.manager.as_deref() != Some(REPAIR_MANAGER);
+        let kept: Vec<_> = latest.managed_fields().iter().filter(is_kept).collect();
+        let release = json!({"metadata": {"managedFields": kept, "resourceVersion": latest.resource_version()}});
+        match api.patch(name, &parameters, &Patch::Merge(release)).await {
+            // Its controller has written the status meanwhile.
+            Err(kube::Error::Api(status)) if status.code == 409 && tries < RELEASE_TRIES => {
+                tries += 1;
+                latest = api.get(name).await?;
+            }
+            released => return released,
+        }
+    }
 }
 
 /// Writes the status of `queue`, unless it has it already.
