@@ -166,55 +166,71 @@ fn five_thousand_half_open_connections_keep_nobody_out_and_are_gone_after_ten_se
     Ok(())
 }
 
-/// Times that a client waits, with and without others who are half open.
+/// Times that somebody is served, with and without others who are half open.
 const SAMPLES: usize = 300;
 
-/// The 99th percentile of how long somebody waits who is logged in.
-fn p99(bystander: &mut Connection) -> Result<Duration> {
-    let mut served = Vec::new();
+/// What it costs to serve somebody who is logged in.
+struct Service {
+    /// Processor time of the broker, for all [`SAMPLES`].
+    work: Duration,
+    /// The 99th percentile of the waits, which is this machine's too.
+    wait: Duration,
+}
+
+fn service(broker: &Broker, bystander: &mut Connection) -> Result<Service> {
+    let (mut waits, before) = (Vec::new(), broker.processor_time()?);
     for _ in 0..SAMPLES {
         let begin = Instant::now();
         is_served(bystander)?;
-        served.push(begin.elapsed());
+        waits.push(begin.elapsed());
     }
-    Ok(percentile(served).0)
+    Ok(Service { work: broker.processor_time()?.saturating_sub(before), wait: percentile(waits).0 })
 }
 
-/// What a client does not notice: a round trip within one data centre is as long.
-const NOTICED: Duration = Duration::from_millis(3);
+/// As many half-open connections as a broker keeps, each of which it has greeted: nothing of them is still to be done. They
+/// have said so much that each of them has its ten seconds.
+fn greeted_strangers(broker: &Broker) -> Result<Vec<TcpStream>> {
+    let words = [&PROTOCOL_HEADER[..], b"\x01\x00\x00\x00\x00\x1f\xf8", &[0; 1_300]].concat();
+    let mut strangers = connect_all(broker.address, HANDSHAKES, slice::from_ref(&words))?;
+    for stranger in &mut strangers {
+        stranger.set_read_timeout(Some(Duration::from_secs(10)))?;
+        stranger.read_exact(&mut [0]).context("a connection is greeted")?;
+    }
+    Ok(strangers)
+}
 
-/// As many half-open connections as a broker keeps cost others nothing that a client would notice: its 99th percentile is at most
-/// doubled, or below [`NOTICED`]. Both are measured in turn, several times, and the best of each is compared: other programs of this machine can only
-/// make them worse. While thousands connect it is the machine that is short, whoever they connect to; that is printed above.
+/// As many half-open connections as a broker keeps make serving others at most twice as much work. Work is processor time of the
+/// broker: how long others wait is printed, because other programs of this machine make it longer as well. Both are measured in
+/// turn, and the least of each is compared. While thousands connect it is the machine that is short, whoever they connect to;
+/// that is printed above.
 #[test]
-fn who_is_logged_in_waits_at_most_twice_as_long_while_thousands_are_half_open() -> Result<()> {
+fn serving_others_is_at_most_twice_the_work_while_thousands_are_half_open() -> Result<()> {
     const ROUNDS: usize = 4;
     let (_folder, broker) = start(AT_ONCE)?;
     let mut bystander = bystander(&broker)?;
-    // So much that each of them has its ten seconds.
-    let words = [&PROTOCOL_HEADER[..], b"\x01\x00\x00\x00\x00\x1f\xf8", &[0; 1_300]].concat();
     let (mut calm, mut held) = (Vec::new(), Vec::new());
     for _ in 0..ROUNDS {
-        calm.push(p99(&mut bystander)?);
-        let mut strangers = connect_all(broker.address, HANDSHAKES, slice::from_ref(&words))?;
-        held.push(p99(&mut bystander)?);
+        calm.push(service(&broker, &mut bystander)?);
+        let mut strangers = greeted_strangers(&broker)?;
+        held.push(service(&broker, &mut bystander)?);
         let ended = strangers.iter_mut().map(has_ended).collect::<Result<Vec<_>>>()?;
         ensure!(ended.iter().filter(|ended| **ended).count() < HANDSHAKES / 10, "they were there all the while");
         drop(strangers);
         wait_until(Duration::from_secs(10), || Ok(metric(&broker, "rabbitmq_connections")? <= 1))?;
     }
-    println!("p99 in each round: {calm:?} alone, {held:?} beside {HANDSHAKES} half-open connections");
-    let (calm, held) = (calm.iter().min().context("rounds")?, held.iter().min().context("rounds")?);
-    ensure!(*held <= NOTICED.max(*calm * 2), "{held:?} instead of {calm:?}");
+    let waits = |all: &[Service]| all.iter().map(|service| service.wait).collect::<Vec<_>>();
+    println!("p99: {:?} alone, {:?} beside {HANDSHAKES} half-open connections", waits(&calm), waits(&held));
+    let least = |all: &[Service]| all.iter().map(|service| service.work).min().context("rounds");
+    let (calm, held) = (least(&calm)?, least(&held)?);
+    println!("{SAMPLES} times served: {calm:?} of processor time alone, {held:?} beside them");
+    ensure!(held <= calm * 2, "{held:?} instead of {calm:?}");
     Ok(())
 }
 
 #[test]
 fn the_oldest_half_open_connection_makes_room_for_one_more() -> Result<()> {
     let (_folder, broker) = start(AT_ONCE)?;
-    // So much that each of them has its ten seconds.
-    let words = [&PROTOCOL_HEADER[..], b"\x01\x00\x00\x00\x00\x1f\xf8", &[0; 1_300]].concat();
-    let mut strangers = connect_all(broker.address, HANDSHAKES, &[words])?;
+    let mut strangers = greeted_strangers(&broker)?;
     let before = strangers.iter_mut().map(has_ended).collect::<Result<Vec<_>>>()?;
     ensure!(before.iter().all(|ended| !ended), "all of them are kept");
     let mut connection = Connection::open(broker.address)?;
