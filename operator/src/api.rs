@@ -7,7 +7,7 @@ mod tls;
 
 pub use message_queue::{
     Binding, CertificateAuthority, DeletionPolicy, ImagePullPolicy, MessageQueue, MessageQueueSpec, MessageQueueStatus,
-    ResourceAmounts, Resources, Service, ServiceType, Storage,
+    PAUSED_ANNOTATION, ResourceAmounts, Resources, Service, ServiceType, Storage,
 };
 
 pub use tls::{Tls, TlsMode};

@@ -127,7 +127,7 @@ async fn run_one(queue: Arc<QueueMeta>, shelf: Arc<Shelf>) -> Result<Action, Rec
 
 fn next_look(reconciled: &Reconciled) -> Action {
     let period = match reconciled.outcome {
-        Outcome::Settled => RESYNC_PERIOD,
+        Outcome::Settled | Outcome::Paused => RESYNC_PERIOD,
         Outcome::Progressing => PROGRESS_PERIOD,
         Outcome::Refused => REFUSED_PERIOD,
         Outcome::Gone => return Action::await_change(),

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::api::{MessageQueue, MessageQueueStatus};
 use crate::apply::Changes;
-use crate::status::{DEGRADED, READY, find};
+use crate::status::{DEGRADED, PAUSED, READY, find};
 
 /// Longest note that the API server takes, in octets (`events.k8s.io/v1` Event, field `note`).
 const NOTE_LENGTH_MAX: usize = 1024;
@@ -26,6 +26,7 @@ pub fn notices(previous: Option<&MessageQueueStatus>, next: &MessageQueueStatus,
             events.push(event(EventType::Normal, reason, &format!("{reason} {}", objects.join(", "))));
         }
     }
+    events.extend(pause_notice(previous, next));
     events.extend(degraded_notice(previous, next));
     events.extend(ready_notice(previous, next));
     events
@@ -54,6 +55,15 @@ pub fn about(metadata: &ObjectMeta) -> ObjectReference {
         name: metadata.name.clone(),
         uid: metadata.uid.clone(),
         ..ObjectReference::default()
+    }
+}
+
+fn pause_notice(previous: Option<&MessageQueueStatus>, next: &MessageQueueStatus) -> Option<Event> {
+    let before = previous.and_then(|status| find(status, PAUSED));
+    match (before, find(next, PAUSED)) {
+        (None, Some(paused)) => Some(event(EventType::Normal, PAUSED, &paused.message)),
+        (Some(_), None) => Some(event(EventType::Normal, "Resumed", "changes are carried out again")),
+        _ => None,
     }
 }
 
@@ -153,6 +163,18 @@ mod tests {
         let first = status(("False", "ImagePullFailed"), ("True", "ImagePullFailed"));
         let second = status(("False", "BrokerFailed"), ("True", "BrokerFailed"));
         assert_eq!(told(Some(&first), &second).len(), 1);
+    }
+
+    #[test]
+    fn a_pause_and_its_end_are_told() {
+        let ready = status(("True", "Ready"), ("False", "AsExpected"));
+        let mut paused = ready.clone();
+        paused.conditions.push(Condition { type_: PAUSED.into(), ..ready.conditions[0].clone() });
+        let reasons =
+            |before, after| told(Some(before), after).into_iter().map(|(_, reason, _)| reason).collect::<Vec<_>>();
+        assert_eq!(reasons(&ready, &paused), ["Paused"]);
+        assert_eq!(reasons(&paused, &paused), Vec::<String>::new());
+        assert_eq!(reasons(&paused, &ready), ["Resumed"]);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, O
 /// All series of the operator. Label values come from closed sets, never from names of objects.
 pub struct Metrics {
     registry: Registry,
-    /// Reconciles that ended, by `result`: `settled`, `progressing`, `refused`, `gone` or `error`.
+    /// Reconciles that ended, by `result`: `settled`, `progressing`, `paused`, `refused`, `gone` or `error`.
     pub reconciles: IntCounterVec,
     /// Reconciles that failed, by the `step` that failed.
     pub reconcile_errors: IntCounterVec,

@@ -44,6 +44,8 @@ pub enum Outcome {
     Settled,
     /// Everything is written, and the cluster is still working on it.
     Progressing,
+    /// A person has asked for everything to stay as it is.
+    Paused,
     /// The MessageQueue cannot be made what it asks for; its status says why.
     Refused,
     /// The MessageQueue does not exist any longer, and Kubernetes takes its objects away.
@@ -56,6 +58,7 @@ impl Outcome {
         match self {
             Self::Settled => "settled",
             Self::Progressing => "progressing",
+            Self::Paused => "paused",
             Self::Refused => "refused",
             Self::Gone => "gone",
         }
@@ -137,6 +140,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         }
     };
     let attempt = match validate(&observed, &context.broker_image) {
+        Ok(_) | Err(_) if observed.queue.is_paused() => standing(&observed),
         Ok(plan) => carry_out(context, &plan, &observed).await,
         Err(refusal) => stand_still(&observed, Problem { reason: refusal.reason(), message: refusal.to_string() }),
     };
@@ -219,6 +223,7 @@ async fn conclude(context: &Context, observed: &Observed, attempt: Attempt) -> R
     events::publish(&context.recorder, &events::about(&queue.metadata), &notices).await;
     let outcome = match attempt.failure {
         Some(failure) => return Err(failure),
+        None if queue.is_paused() => Outcome::Paused,
         None if refused => Outcome::Refused,
         None if is_progressing(&status) => Outcome::Progressing,
         None => Outcome::Settled,

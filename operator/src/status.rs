@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use crate::api::{Binding, CertificateAuthority, MessageQueue, MessageQueueStatus};
+use crate::api::{Binding, CertificateAuthority, MessageQueue, MessageQueueStatus, PAUSED_ANNOTATION};
 use crate::build::BROKER_CONTAINER;
 use crate::names::Names;
 use crate::validate::PlannedTls;
@@ -28,6 +28,9 @@ pub const DEGRADED: &str = "Degraded";
 
 /// Condition type: connections are encrypted.
 pub const TLS_READY: &str = "TLSReady";
+
+/// Condition type, there only while it holds: a person has asked for everything to stay as it is.
+pub const PAUSED: &str = "Paused";
 
 /// How long a pod may wait for a node before it counts as trouble. A new volume makes every first pod wait a moment.
 const UNSCHEDULABLE_GRACE: SignedDuration = SignedDuration::from_secs(15);
@@ -83,17 +86,14 @@ pub fn assess(situation: &Situation<'_>) -> MessageQueueStatus {
     let queue = situation.queue;
     let names = Names::of(&queue.namespace().unwrap_or_default(), &queue.name_any());
     let reported = situation.stateful_set.and_then(|set| set.status.clone()).unwrap_or_default();
-    let rollout = rollout(queue.spec.replicas, situation.stateful_set, &reported);
+    let rollout = rollout(wanted_replicas(situation), situation.stateful_set, &reported);
     MessageQueueStatus {
-        observed_generation: queue.metadata.generation,
+        observed_generation: described_generation(queue),
         replicas: reported.replicas,
         ready_replicas: reported.ready_replicas.unwrap_or(0),
         address: address(situation, &names),
         binding: situation.provisioned.then(|| Binding { name: names.default_user.clone() }),
-        certificate_authority: situation
-            .tls
-            .filter(|tls| situation.provisioned && tls.authorities().is_some())
-            .map(|_| CertificateAuthority { name: names.authorities.clone() }),
+        certificate_authority: certificate_authority(situation, &names),
         conditions: conditions(situation, rollout, reported.ready_replicas.unwrap_or(0)),
     }
 }
@@ -102,6 +102,26 @@ pub fn assess(situation: &Situation<'_>) -> MessageQueueStatus {
 fn address(situation: &Situation<'_>, names: &Names) -> Option<String> {
     let Some(tls) = situation.tls else { return situation.queue.status.as_ref()?.address.clone() };
     situation.provisioned.then(|| format!("{}:{}", names.client_host(), tls.port()))
+}
+
+/// Where it is written whom clients are to trust. What is not known stays as it was said before.
+fn certificate_authority(situation: &Situation<'_>, names: &Names) -> Option<CertificateAuthority> {
+    let Some(tls) = situation.tls else { return situation.queue.status.as_ref()?.certificate_authority.clone() };
+    let is_told = situation.provisioned && tls.authorities().is_some();
+    is_told.then(|| CertificateAuthority { name: names.authorities.clone() })
+}
+
+/// The generation that the status is about. While everything stays as it is, that is the last one that was carried out.
+fn described_generation(queue: &MessageQueue) -> Option<i64> {
+    let described = queue.status.as_ref().and_then(|status| status.observed_generation);
+    if queue.is_paused() { described } else { queue.metadata.generation }
+}
+
+/// The brokers that there should be by now.
+fn wanted_replicas(situation: &Situation<'_>) -> i32 {
+    let carried_out = situation.stateful_set.and_then(|set| set.spec.as_ref()?.replicas);
+    let wanted = situation.queue.spec.replicas;
+    if situation.queue.is_paused() { carried_out.unwrap_or(wanted) } else { wanted }
 }
 
 /// Whether the queue is on its way to another state, so that it is worth another look soon.
@@ -148,7 +168,7 @@ fn conditions(situation: &Situation<'_>, rollout: Rollout, ready: i32) -> Vec<Co
     };
     // A broker on another volume than asked for serves all the same, so this changes nothing about Ready.
     let fault = trouble.clone().or_else(|| volume::difference(situation.queue, situation.volume_claim?));
-    vec![
+    let mut conditions = vec![
         condition(situation, READY, trouble.is_none() && rollout == Rollout::Complete, (reason, message)),
         condition(situation, AVAILABLE, available, availability),
         condition(situation, PROGRESSING, underway, if underway { describe(rollout) } else { (reason, message) }),
@@ -159,7 +179,12 @@ fn conditions(situation: &Situation<'_>, rollout: Rollout, ready: i32) -> Vec<Co
             fault.as_ref().map_or(("AsExpected", "nothing is wrong"), |fault| (fault.reason, fault.message.as_str())),
         ),
         encryption(situation),
-    ]
+    ];
+    if situation.queue.is_paused() {
+        let message = format!("the annotation {PAUSED_ANNOTATION} is \"true\": nothing is changed until it is gone");
+        conditions.push(condition(situation, PAUSED, true, ("Asked", &message)));
+    }
+    conditions
 }
 
 fn encryption(situation: &Situation<'_>) -> Condition {
@@ -172,10 +197,13 @@ fn encryption(situation: &Situation<'_>) -> Condition {
         Some(PlannedTls::Disabled) => {
             (false, "Disabled", "spec.tls.mode is Disabled: passwords and messages can be read on their way".to_owned())
         }
-        None => match &situation.problem {
-            Some(problem) => (false, problem.reason, problem.message.clone()),
-            None => (false, "Unknown", "nothing is known about certificates yet".to_owned()),
-        },
+        None => {
+            match (&situation.problem, situation.queue.status.as_ref().and_then(|status| find(status, TLS_READY))) {
+                (Some(problem), _) => (false, problem.reason, problem.message.clone()),
+                (None, Some(before)) => return before.clone(),
+                (None, None) => (false, "Unknown", "nothing is known about certificates yet".to_owned()),
+            }
+        }
     };
     condition(situation, TLS_READY, holds, (reason, &message))
 }
@@ -201,7 +229,7 @@ fn condition(situation: &Situation<'_>, type_: &str, holds: bool, (reason, messa
         status: status.into(),
         reason: reason.into(),
         message: message.into(),
-        observed_generation: situation.queue.metadata.generation,
+        observed_generation: described_generation(situation.queue),
         last_transition_time: unchanged.map_or(Time(situation.now), |previous| previous.last_transition_time.clone()),
     }
 }

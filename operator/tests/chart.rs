@@ -8,6 +8,8 @@ use std::ffi::OsString;
 use std::fs;
 use std::process::{Command, Output};
 
+use serde_json::Value;
+
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/warren");
 
 fn helm(arguments: &[&str]) -> Output {
@@ -50,6 +52,32 @@ fn defaults_render_these_objects() {
 fn watched_namespaces_get_roles_and_the_cluster_none() {
     let settings = ["--set", "crds.enabled=false,watchNamespaces={orders,billing},log.format=text"];
     check("chart-namespaces.yaml", &settings);
+}
+
+#[test]
+fn the_rights_of_the_operator_are_these() {
+    check("chart-rbac.yaml", &["--show-only", "templates/rbac.yaml"]);
+    check("chart-rbac-namespaces.yaml", &["--show-only", "templates/rbac.yaml", "--set", "watchNamespaces={orders}"]);
+}
+
+#[test]
+fn no_right_has_a_wildcard_and_secrets_are_neither_listed_nor_watched_nor_deleted() {
+    for settings in ["watchNamespaces=[]", r#"watchNamespaces=["orders"]"#] {
+        let rendered = render(&["--show-only", "templates/rbac.yaml", "--set-json", settings]).stdout;
+        let rendered = String::from_utf8(rendered).unwrap();
+        let documents: Vec<Value> = serde_saphyr::from_multiple(&rendered).unwrap();
+        let rules: Vec<&Value> = documents.iter().filter_map(|role| role["rules"].as_array()).flatten().collect();
+        assert!(rules.len() > 5, "{rendered}");
+        for rule in rules {
+            let text = rule.to_string();
+            assert!(!text.contains('*') && !text.contains("escalate") && !text.contains("impersonate"), "{text}");
+            let says = |key: &str, word: &str| rule[key].as_array().unwrap().contains(&Value::from(word));
+            let is_read_whole = ["list", "watch", "delete", "deletecollection"].iter().any(|verb| says("verbs", verb));
+            assert!(!(says("resources", "secrets") && is_read_whole), "{text}");
+            let is_execution = ["pods/exec", "pods/attach", "pods/ephemeralcontainers", "serviceaccounts/token"];
+            assert!(!is_execution.iter().any(|resource| says("resources", resource)), "{text}");
+        }
+    }
 }
 
 #[test]

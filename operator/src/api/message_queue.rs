@@ -129,6 +129,16 @@ pub struct MessageQueueSpec {
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
 }
 
+/// Annotation of a MessageQueue: `true` keeps the operator from writing anything for it but its status.
+pub const PAUSED_ANNOTATION: &str = "warrenmq.dev/paused";
+
+impl MessageQueue {
+    /// Whether a person has asked for everything to stay as it is.
+    pub fn is_paused(&self) -> bool {
+        self.metadata.annotations.iter().flatten().any(|(key, value)| key == PAUSED_ANNOTATION && value == "true")
+    }
+}
+
 impl Default for MessageQueueSpec {
     /// What the API server makes of `spec: {}`.
     fn default() -> Self {
@@ -323,7 +333,8 @@ pub struct MessageQueueStatus {
     pub certificate_authority: Option<CertificateAuthority>,
 
     /// Ready: clients can connect and the broker is as specified. Available: at least one broker node serves clients.
-    /// Progressing: a change is on its way. Degraded: something needs a person. TLSReady: connections are encrypted.
+    /// Progressing: a change is on its way. Degraded: something needs a person. TLSReady: connections are encrypted. Paused: the
+    /// annotation warrenmq.dev/paused keeps the operator from changing anything.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

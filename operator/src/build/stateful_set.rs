@@ -35,7 +35,8 @@ const NONROOT_ID: i64 = 65532;
 /// Time for a broker to close its connections and sync its log after SIGTERM, before it is killed.
 const TERMINATION_GRACE_PERIOD_SECS: i64 = 30;
 
-/// Time for a broker to recover its log before it counts as hung: ten minutes, probed each second.
+/// Time for a broker to recover its log before it counts as hung: ten minutes at least. A probe during which the log is read
+/// takes its whole timeout.
 const STARTUP_PROBES: i32 = 600;
 
 const CONFIG_VOLUME: &str = "config";
@@ -140,7 +141,7 @@ fn broker(plan: &Plan) -> Container {
         resources: plan.spec.resources.as_ref().map(resource_requirements),
         volume_mounts: Some(volume_mounts(plan)),
         security_context: Some(container_security_context()),
-        startup_probe: Some(probe("/livez", 1, STARTUP_PROBES)),
+        startup_probe: Some(probe("/startupz", 1, STARTUP_PROBES)),
         liveness_probe: Some(probe("/livez", 10, 3)),
         readiness_probe: Some(probe("/readyz", 2, 2)),
         ..Container::default()

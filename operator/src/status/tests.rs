@@ -1,5 +1,6 @@
 //! States of the world and the conditions that they deserve.
 
+use k8s_openapi::api::apps::v1::StatefulSetSpec;
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, PodStatus,
 };
@@ -298,4 +299,35 @@ fn a_state_that_stays_gives_the_same_status() {
         now: later,
     });
     assert_eq!(queue.status, Some(again));
+}
+
+#[test]
+fn a_paused_queue_is_told_as_it_was_carried_out_last() {
+    let mut queue = queue(1);
+    let complete =
+        StatefulSet { spec: Some(StatefulSetSpec { replicas: Some(1), ..Default::default() }), ..set(1, 1, 1) };
+    queue.status = Some(assess_with(&queue, Some(&complete), &[], None));
+    queue.metadata.generation = Some(8);
+    queue.spec.replicas = 0;
+    let now = Timestamp::from_second(NOW).unwrap();
+    let told = |queue: &MessageQueue| {
+        assess(&Situation {
+            queue,
+            stateful_set: Some(&complete),
+            pods: &[],
+            volume_claim: None,
+            tls: None,
+            problem: None,
+            provisioned: true,
+            now,
+        })
+    };
+    for (annotation, is_paused) in [("true", true), ("false", false)] {
+        queue.metadata.annotations = Some([(PAUSED_ANNOTATION.to_owned(), annotation.to_owned())].into());
+        let status = told(&queue);
+        assert_eq!(find(&status, PAUSED).is_some(), is_paused, "{annotation}");
+        assert_eq!(status.observed_generation, Some(if is_paused { 7 } else { 8 }));
+        assert_eq!(summary(&status), if is_paused { "TTFF Ready" } else { "FTTF Stopping" });
+        assert_eq!(status.address.as_deref(), Some("hello.default.svc:5672"), "what is not known stays");
+    }
 }

@@ -1,0 +1,170 @@
+//! A namespace for each test, and clients that count and cut.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use http::{Method, Request};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Namespace, PodSpec};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::client::Body;
+use kube::runtime::events::Recorder;
+use kube::runtime::reflector;
+use kube::runtime::wait::{await_condition, conditions};
+use kube::{Api, Client, CustomResourceExt, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use tower::service_fn;
+use warren_operator::api::{MessageQueue, MessageQueueStatus};
+use warren_operator::metrics::Metrics;
+use warren_operator::owned::Owned;
+use warren_operator::reconcile::{Context, Outcome, reconcile};
+
+pub(crate) const IMAGE: &str = "localhost:1/warren/nowhere:test";
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A namespace for one test, and a client that counts its write requests.
+pub(crate) struct World {
+    pub(crate) admin: Client,
+    pub(crate) namespace: String,
+    pub(crate) writes: Arc<AtomicUsize>,
+    pub(crate) context: Context,
+}
+
+impl World {
+    pub(crate) async fn new(test: &str) -> Self {
+        let admin = Client::try_default().await.expect("KUBECONFIG names a cluster");
+        install_definition(&admin).await;
+        let namespace = json!({"metadata": {"generateName": format!("{test}-")}});
+        let namespace: Namespace = serde_json::from_value(namespace).unwrap();
+        let made = Api::all(admin.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+        let writes = Arc::new(AtomicUsize::new(0));
+        let client = metered(&admin, writes.clone(), None);
+        Self { namespace: made.name_any(), writes, context: context(client, unwatched()), admin }
+    }
+
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+    {
+        Api::namespaced(self.admin.clone(), &self.namespace)
+    }
+
+    /// Applies a MessageQueue as a person would.
+    pub(crate) async fn apply(&self, name: &str, spec: Value) -> Result<MessageQueue, kube::Error> {
+        let manifest = json!({
+            "apiVersion": "warrenmq.dev/v1alpha1", "kind": "MessageQueue", "metadata": {"name": name}, "spec": spec,
+        });
+        self.api().patch(name, &PatchParams::apply("person").force(), &Patch::Apply(manifest)).await
+    }
+
+    pub(crate) async fn reconcile(&self, name: &str) -> Outcome {
+        reconcile(&self.context, &self.namespace, name).await.unwrap().outcome
+    }
+
+    /// Write requests of one reconcile.
+    pub(crate) async fn writes_of_reconcile(&self, name: &str) -> usize {
+        let before = self.writes.load(Ordering::SeqCst);
+        self.reconcile(name).await;
+        self.writes.load(Ordering::SeqCst) - before
+    }
+
+    pub(crate) async fn status(&self, name: &str) -> MessageQueueStatus {
+        self.api::<MessageQueue>().get(name).await.unwrap().status.unwrap()
+    }
+
+    /// Waits for the StatefulSet's controller to have seen the newest specification and reached `replicas`.
+    pub(crate) async fn await_stateful_set(&self, name: &str, replicas: i32) {
+        let seen = move |set: Option<&StatefulSet>| {
+            set.is_some_and(|set| {
+                let status = set.status.clone().unwrap_or_default();
+                status.observed_generation == set.metadata.generation && status.replicas == replicas
+            })
+        };
+        within(await_condition(self.api::<StatefulSet>(), name, seen)).await.unwrap();
+    }
+
+    /// What the StatefulSet says about its pods.
+    pub(crate) async fn pod(&self, name: &str) -> PodSpec {
+        self.api::<StatefulSet>().get(name).await.unwrap().spec.unwrap().template.spec.unwrap()
+    }
+
+    pub(crate) async fn await_absence<K>(&self, name: &str)
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+        K: Clone + std::fmt::Debug + DeserializeOwned + Send + 'static,
+    {
+        within(await_condition(self.api::<K>(), name, |object: Option<&K>| object.is_none())).await.unwrap();
+    }
+
+    pub(crate) async fn end(self) {
+        Api::<Namespace>::all(self.admin).delete(&self.namespace, &DeleteParams::background()).await.unwrap();
+    }
+}
+
+pub(crate) async fn within<F: Future>(future: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, future).await.expect("the cluster does it within a minute")
+}
+
+pub(crate) async fn install_definition(client: &Client) {
+    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let (crd, parameters) = (MessageQueue::crd(), PatchParams::apply("warren-tests").force());
+    api.patch(&crd.name_any(), &parameters, &Patch::Apply(&crd)).await.unwrap();
+    within(await_condition(api, &crd.name_any(), conditions::is_crd_established())).await.unwrap();
+}
+
+pub(crate) fn context(client: Client, owned: Owned) -> Context {
+    Context {
+        cluster_domain: "cluster.local".into(),
+        recorder: Recorder::new(client.clone(), "warren-operator".into()),
+        metrics: Arc::new(Metrics::new().unwrap()),
+        client,
+        owned,
+        broker_image: IMAGE.into(),
+    }
+}
+
+/// What watches know before they have started.
+pub(crate) fn unwatched() -> Owned {
+    Owned {
+        stateful_sets: reflector::store().0,
+        services: reflector::store().0,
+        config_maps: reflector::store().0,
+        disruption_budgets: reflector::store().0,
+    }
+}
+
+/// When a client loses its connection for good.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Cut {
+    /// Before the write request with this number reaches the API server.
+    Before(usize),
+    /// After it was carried out, but before the answer arrives.
+    After(usize),
+}
+
+/// A client that counts its write requests, and stops working at `cut`.
+pub(crate) fn metered(inner: &Client, writes: Arc<AtomicUsize>, cut: Option<Cut>) -> Client {
+    let inner = inner.clone();
+    let service = service_fn(move |request: Request<Body>| {
+        let (inner, writes) = (inner.clone(), writes.clone());
+        async move {
+            let lost = || std::io::Error::other("the connection is lost");
+            let is_write = request.method() != Method::GET;
+            let number = if is_write { writes.fetch_add(1, Ordering::SeqCst) } else { writes.load(Ordering::SeqCst) };
+            if matches!(cut, Some(Cut::Before(at)) if number >= at) {
+                return Err(lost());
+            }
+            let answer = inner.send(request).await.map_err(std::io::Error::other)?;
+            match cut {
+                Some(Cut::After(at)) if is_write && number >= at => Err(lost()),
+                _ => Ok(answer),
+            }
+        }
+    });
+    Client::new(service, "default")
+}
