@@ -13,6 +13,7 @@ pub mod backoff;
 pub mod build;
 pub mod certificates;
 pub mod config;
+pub mod consumers;
 pub mod controller;
 pub mod credentials;
 pub mod difference;

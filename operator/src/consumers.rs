@@ -1,0 +1,9 @@
+//! Consumers that are scaled from what their queue has to do.
+//!
+//! [`figures`] is what the broker says, [`rates`] and [`erlang`] what follows from it, [`plan`] how many pods that takes.
+
+pub mod erlang;
+pub mod figures;
+mod history;
+pub mod plan;
+pub mod rates;

@@ -1,0 +1,223 @@
+//! How fast messages come and are worked off, and how many a second one pod can do.
+//!
+//! By Little's law the time for which a message is with a consumer is the growth of `unacked_message_ms` over that of
+//! `acknowledged`, exactly and without a clock beside each message. What a *pod* can do shows only when there is always a
+//! message for it: a pod that waits for messages does no more than come in. So while messages wait the rate of a pod is taken as it is,
+//! and otherwise it is only ever found to be higher.
+
+use super::figures::Figures;
+
+/// Follows a burst.
+const FAST_SECONDS: f64 = 2.0;
+
+/// Remembers what is usual.
+const SLOW_SECONDS: f64 = 30.0;
+
+/// Beyond this part of deliveries, redeliveries say that messages fail: then how long they take says nothing about pods.
+const POISONED_PART: f64 = 0.1;
+
+/// An exponentially weighted mean, for values that hold for different times.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Mean(Option<f64>);
+
+impl Mean {
+    fn add(&mut self, value: f64, seconds: f64, time_constant: f64) {
+        let weight = 1.0 - (-seconds / time_constant).exp();
+        self.0 = Some(self.0.map_or(value, |mean| mean + (value - mean) * weight));
+    }
+}
+
+/// What two and more [`Figures`] of a queue say together.
+#[derive(Clone, Debug, Default)]
+pub struct Rates {
+    last: Option<Figures>,
+    arrivals_fast: Mean,
+    arrivals_slow: Mean,
+    completions: Mean,
+    pod_rate: Mean,
+    service_seconds: Mean,
+}
+
+impl Rates {
+    /// As they are known of earlier, for example from a status.
+    pub fn with_pod_rate(pod_rate: Option<f64>) -> Self {
+        Self { pod_rate: Mean(pod_rate.filter(|rate| rate.is_finite() && *rate > 0.0)), ..Self::default() }
+    }
+
+    /// Messages that come in a second, lately: for growing.
+    pub fn arrivals(&self) -> f64 {
+        self.arrivals_fast.0.unwrap_or(0.0)
+    }
+
+    /// Messages that come in a second, lately or usually, whichever is more: for shrinking.
+    pub fn arrivals_at_most(&self) -> f64 {
+        self.arrivals().max(self.arrivals_slow.0.unwrap_or(0.0))
+    }
+
+    /// Messages that are acknowledged in a second.
+    pub fn completions(&self) -> f64 {
+        self.completions.0.unwrap_or(0.0)
+    }
+
+    /// Messages that one pod can do in a second. `None`: none was seen at work.
+    pub fn pod_rate(&self) -> Option<f64> {
+        self.pod_rate.0
+    }
+
+    /// For how many seconds a consumer has a message.
+    pub fn service_seconds(&self) -> Option<f64> {
+        self.service_seconds.0
+    }
+
+    /// Takes the next figures. Those that are no newer than the last change nothing.
+    pub fn add(&mut self, figures: &Figures) {
+        let Some(last) = self.last.replace(figures.clone()) else { return };
+        if last.since_ms != figures.since_ms {
+            return;
+        }
+        if figures.at_ms <= last.at_ms {
+            self.last = Some(last);
+            return;
+        }
+        self.compare(&last, figures);
+    }
+
+    fn compare(&mut self, last: &Figures, now: &Figures) {
+        let seconds = (now.at_ms - last.at_ms) as f64 / 1000.0;
+        let grown = |count: fn(&Figures) -> u64| count(now).saturating_sub(count(last)) as f64;
+        let arrivals = grown(|figures| figures.published) / seconds;
+        self.arrivals_fast.add(arrivals, seconds, FAST_SECONDS);
+        self.arrivals_slow.add(arrivals, seconds, SLOW_SECONDS);
+        let acknowledged = grown(|figures| figures.acknowledged);
+        self.completions.add(acknowledged / seconds, seconds, FAST_SECONDS);
+        let is_poisoned = grown(|figures| figures.redelivered) > POISONED_PART * grown(|figures| figures.delivered);
+        if acknowledged == 0.0 || is_poisoned {
+            return;
+        }
+        let held_seconds = grown(|figures| figures.unacked_message_ms) / 1000.0;
+        self.service_seconds.add(held_seconds / acknowledged, seconds, SLOW_SECONDS);
+        let busy = (last.busy_peers() + now.busy_peers()) as f64 / 2.0;
+        if last.ready > 0 && now.ready > 0 && busy > 0.0 {
+            self.pod_rate.add(acknowledged / (busy * seconds), seconds, FAST_SECONDS);
+        } else if held_seconds > 0.0 {
+            self.raise_pod_rate(acknowledged / held_seconds);
+        }
+    }
+
+    /// One place for a message does so many in a second, and a pod has one place at least.
+    fn raise_pod_rate(&mut self, rate: f64) {
+        if self.pod_rate.0.is_none_or(|known| rate > known) {
+            self.pod_rate.add(rate, 1.0, FAST_SECONDS);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::figures::Peer;
+    use super::*;
+
+    fn busy(pods: usize) -> Vec<Peer> {
+        let peer = |number| Peer { address: format!("10.0.0.{number}"), consumers: 1, prefetch: 1, unacked: 1 };
+        (0..pods).map(peer).collect()
+    }
+
+    /// `pods` pods work off a queue that is never empty, each a message in `service_ms`, while `arrivals` come in a second.
+    fn saturated(rates: &mut Rates, pods: usize, service_ms: u64, arrivals: u64, seconds: u64) {
+        let first = rates.last.clone().unwrap_or_default();
+        for step in 1..=seconds * 5 {
+            let elapsed = step * 200;
+            let done = pods as u64 * elapsed / service_ms;
+            rates.add(&Figures {
+                at_ms: first.at_ms + elapsed,
+                ready: 1_000,
+                unacked: pods as u64,
+                published: first.published + arrivals * elapsed / 1000,
+                delivered: first.delivered + done,
+                acknowledged: first.acknowledged + done,
+                unacked_message_ms: first.unacked_message_ms + pods as u64 * elapsed,
+                peers: busy(pods),
+                ..Figures::default()
+            });
+        }
+    }
+
+    fn is_near(found: f64, expected: f64) -> bool {
+        (found - expected).abs() <= expected * 0.05
+    }
+
+    #[test]
+    fn what_a_pod_does_is_measured_while_messages_wait() {
+        let mut rates = Rates::default();
+        saturated(&mut rates, 4, 100, 70, 20);
+        assert!(is_near(rates.pod_rate().unwrap(), 10.0), "{rates:?}");
+        assert!(is_near(rates.service_seconds().unwrap(), 0.1), "{rates:?}");
+        assert!(is_near(rates.completions(), 40.0), "{rates:?}");
+        assert!(is_near(rates.arrivals(), 70.0), "{rates:?}");
+    }
+
+    #[test]
+    fn pods_that_become_slower_are_found_out_while_messages_wait() {
+        let mut rates = Rates::default();
+        saturated(&mut rates, 4, 100, 70, 20);
+        saturated(&mut rates, 4, 500, 70, 20);
+        assert!(is_near(rates.pod_rate().unwrap(), 2.0), "{rates:?}");
+    }
+
+    #[test]
+    fn pods_without_work_do_not_seem_slow() {
+        let mut rates = Rates::default();
+        saturated(&mut rates, 4, 100, 70, 20);
+        let last = rates.last.clone().unwrap();
+        for step in 1..=50 {
+            rates.add(&Figures {
+                at_ms: last.at_ms + step * 1_000,
+                ready: 0,
+                unacked: 0,
+                published: last.published + step,
+                delivered: last.delivered + step,
+                acknowledged: last.acknowledged + step,
+                // They keep it for long, because nobody hurries them.
+                unacked_message_ms: last.unacked_message_ms + step * 900,
+                peers: busy(4),
+                ..Figures::default()
+            });
+        }
+        assert!(is_near(rates.pod_rate().unwrap(), 10.0), "{rates:?}");
+        assert!(is_near(rates.arrivals(), 1.0), "{rates:?}");
+        assert!(rates.arrivals_at_most() > 2.0, "it remembers what is usual");
+    }
+
+    #[test]
+    fn messages_that_fail_again_and_again_say_nothing_about_pods() {
+        let mut rates = Rates::default();
+        saturated(&mut rates, 4, 100, 70, 20);
+        let last = rates.last.clone().unwrap();
+        for step in 1..=50 {
+            rates.add(&Figures {
+                at_ms: last.at_ms + step * 1_000,
+                ready: 100,
+                delivered: last.delivered + step * 100,
+                redelivered: last.redelivered + step * 90,
+                acknowledged: last.acknowledged + step,
+                unacked_message_ms: last.unacked_message_ms + step,
+                published: last.published,
+                unacked: 4,
+                peers: busy(4),
+                ..Figures::default()
+            });
+        }
+        assert!(is_near(rates.pod_rate().unwrap(), 10.0), "{rates:?}");
+    }
+
+    #[test]
+    fn a_broker_that_starts_anew_and_figures_out_of_order_change_no_rate() {
+        let mut rates = Rates::default();
+        saturated(&mut rates, 4, 100, 70, 20);
+        let before = (rates.arrivals(), rates.completions(), rates.pod_rate());
+        let last = rates.last.clone().unwrap();
+        rates.add(&Figures { at_ms: last.at_ms - 1, published: 1 << 40, ..last.clone() });
+        rates.add(&Figures { at_ms: last.at_ms + 1_000, since_ms: last.at_ms, published: 3, ..Figures::default() });
+        assert_eq!((rates.arrivals(), rates.completions(), rates.pod_rate()), before);
+    }
+}
