@@ -18,6 +18,11 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
+    /// When the process started: wall-clock milliseconds since the Unix epoch.
+    pub(crate) fn started_ms(&self) -> u64 {
+        self.started_ms
+    }
+
     /// Looks at the wall clock; one that is before the Unix epoch counts as being there.
     pub(crate) fn start() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

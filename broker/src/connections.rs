@@ -3,6 +3,7 @@
 mod orders;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
@@ -141,6 +142,12 @@ impl Connections {
         if let Some(peer) = self.live.read().unwrap_or_else(PoisonError::into_inner).get(&connection) {
             peer.orders.give(order);
         }
+    }
+
+    /// The client's end of a connection; `None`: it is gone, or no client's.
+    pub(crate) fn peer(&self, connection: ConnectionId) -> Option<SocketAddr> {
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        Some(live.get(&connection)?.facts.as_ref()?.peer)
     }
 
     /// Clients' connections, in no order.

@@ -329,6 +329,15 @@ pub(crate) const LIST_PART: usize = 200;
 /// Columns that a request to the management API names; more are refused with 400.
 pub(crate) const COLUMNS: usize = 100;
 
+/// Readers of figures at once; one more is answered with 503.
+pub(crate) const FIGURES_AT_ONCE: usize = 16;
+
+/// Queues that one of them may name; more are refused with 400.
+pub(crate) const FIGURES_QUEUES: usize = 256;
+
+/// For how long figures are told to one request; then they end, and who reads on logs in again.
+pub(crate) const FIGURES_LIFETIME: Duration = Duration::from_secs(600);
+
 /// How long a request to the management API may take to be answered; then it is by 503.
 pub(crate) const HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
 

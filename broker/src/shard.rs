@@ -178,6 +178,7 @@ impl ShardTask {
             // Whoever asked may have stopped waiting.
             LogSignal::Summary(reply) => drop(reply.send(self.report())),
             LogSignal::Statistics(filter, reply) => {
+                self.tick(output);
                 drop(reply.send(self.shard.statistics(&filter)));
             }
             LogSignal::Sample(reply) => {
@@ -262,6 +263,7 @@ impl ShardTask {
         for (request, deleted) in output.deleted.drain(..) {
             self.deletions.answer(request, deleted);
         }
+        self.statistics.tell(self.id);
     }
 }
 

@@ -166,6 +166,10 @@ impl Port {
     }
 }
 
+/// An answer with this extension comes as long as it is read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Endless;
+
 /// Answers one request. Its connection counts as in use until the answer is written.
 fn answer(
     router: Router,
@@ -177,7 +181,9 @@ fn answer(
         let in_use = Slot::begin(slot);
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(ConnectInfo(peer));
-        Ok(router.oneshot(request).await?.map(|body| InUse::new(body, in_use)))
+        let response = router.oneshot(request).await?;
+        let is_endless = response.extensions().get::<Endless>().is_some();
+        Ok(response.map(|body| if is_endless { InUse::endless(body, in_use) } else { InUse::new(body, in_use) }))
     })
 }
 

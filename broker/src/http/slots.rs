@@ -173,6 +173,11 @@ impl<B: Body> InUse<B> {
         });
         Self { body, timer, _answer: answer }
     }
+
+    /// Of an answer that is never read to its end.
+    pub(super) fn endless(body: B, answer: InAnswer) -> Self {
+        Self { body, timer: None, _answer: answer }
+    }
 }
 
 impl<B> Drop for InUse<B> {

@@ -1,5 +1,6 @@
 //! What the API answers: JSON, a status alone, or a failure as RabbitMQ words it.
 
+use axum::Extension;
 use axum::body::Body;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, StatusCode};
@@ -13,6 +14,7 @@ use warren_core::Exception;
 
 use super::room::Room;
 use crate::definitions::Problem;
+use crate::http::server::Endless;
 
 /// RabbitMQ's word for a right that is missing.
 pub(super) const NOT_AUTHORISED: &str = "not_authorised";
@@ -27,6 +29,8 @@ pub(super) enum Reply {
     Json(Json),
     /// 200 with a body of JSON that is made while it is sent.
     Stream(Body),
+    /// 200 with lines of JSON that come as long as they are read.
+    Lines(Body),
     /// 201: it is new.
     Created,
     /// 201 with the place of what is new, relative to the request's.
@@ -121,6 +125,10 @@ impl IntoResponse for Reply {
             Self::Stream(body) => {
                 (StatusCode::OK, [(CONTENT_TYPE, "application/json"), (CACHE_CONTROL, "no-cache")], body)
                     .into_response()
+            }
+            Self::Lines(body) => {
+                let headers = [(CONTENT_TYPE, "application/x-ndjson"), (CACHE_CONTROL, "no-cache")];
+                (StatusCode::OK, headers, Extension(Endless), body).into_response()
             }
             Self::Unwell(body) => with_json(StatusCode::SERVICE_UNAVAILABLE, &body),
             Self::Created => StatusCode::CREATED.into_response(),

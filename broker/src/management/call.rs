@@ -36,6 +36,8 @@ pub(super) struct Call {
     pub(super) peer: SocketAddr,
     /// What is taken as long as an AMQP client inside is used.
     pub(super) inside: Arc<Semaphore>,
+    /// What is taken as long as somebody reads figures.
+    pub(super) figures: Arc<Semaphore>,
 }
 
 impl Call {
@@ -172,6 +174,11 @@ impl Query {
     /// The value of that name; the first one, if there are several.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All values of that name.
+    pub(super) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     /// Whether it says `true` to that name.

@@ -13,6 +13,7 @@ mod cluster;
 mod connections;
 mod definitions;
 mod exchanges;
+mod figures;
 mod health;
 mod json;
 mod limits;
@@ -56,8 +57,8 @@ use tower::Service;
 use crate::audit;
 use crate::http::server::Peer;
 use crate::limits::{
-    ANSWERS_AT_ONCE, BODY_BYTES, BODY_TIMEOUT, DEFINITIONS_BYTES, HANDLER_TIMEOUT, IMPORT_TIMEOUT, INSIDE_AT_ONCE,
-    OBJECTS_AT_ONCE,
+    ANSWERS_AT_ONCE, BODY_BYTES, BODY_TIMEOUT, DEFINITIONS_BYTES, FIGURES_AT_ONCE, HANDLER_TIMEOUT, IMPORT_TIMEOUT,
+    INSIDE_AT_ONCE, OBJECTS_AT_ONCE,
 };
 use crate::node::Shared;
 use answer::{Answer, Failure, NOT_AUTHORISED, Reply};
@@ -70,7 +71,7 @@ use route::{Handle, Method, Needs, Route};
 
 /// Every route there is.
 fn routes() -> impl Iterator<Item = &'static Route> {
-    let all: [&'static [Route]; 17] = [
+    let all: [&'static [Route]; 18] = [
         cluster::ROUTES,
         vhosts::ROUTES,
         users::ROUTES,
@@ -85,6 +86,7 @@ fn routes() -> impl Iterator<Item = &'static Route> {
         nodes::ROUTES,
         overview::ROUTES,
         connections::ROUTES,
+        figures::ROUTES,
         health::ROUTES,
         definitions::ROUTES,
         openapi::ROUTES,
@@ -98,6 +100,8 @@ struct Api {
     rates: Rates,
     /// So many requests use an AMQP client inside at once.
     inside: Arc<Semaphore>,
+    /// So many read figures at once.
+    figures: Arc<Semaphore>,
     /// For answers that grow with what there is: lists, and single objects.
     lists: Rooms,
     objects: Rooms,
@@ -133,6 +137,7 @@ fn by_path(shared: Arc<Shared>, requests_per_second: u32) -> Router {
         shared,
         rates: Rates::new(requests_per_second),
         inside: Arc::new(Semaphore::new(INSIDE_AT_ONCE)),
+        figures: Arc::new(Semaphore::new(FIGURES_AT_ONCE)),
         lists: Rooms::new(ANSWERS_AT_ONCE),
         objects: Rooms::new(OBJECTS_AT_ONCE),
     });
@@ -199,6 +204,7 @@ async fn work(
         columns,
         peer,
         inside: Arc::clone(&api.inside),
+        figures: Arc::clone(&api.figures),
     };
     if route.path.contains("{vhost}") {
         // To whom does not see it, a virtual host that is there is as one that is not.
@@ -291,7 +297,7 @@ impl Size {
         if path.ends_with("/get") {
             return Self::List;
         }
-        let is_small = path.starts_with("/api/health") || path.starts_with("/api/aliveness-test");
+        let is_small = ["/api/health", "/api/aliveness-test", "/api/warren/figures"].iter().any(|small| path.starts_with(small));
         if route.method != Method::Get || is_small || Self::FIXED.contains(&path) {
             return Self::Fixed;
         }

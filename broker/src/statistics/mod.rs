@@ -9,6 +9,7 @@ pub(crate) mod exchange;
 pub(crate) mod node;
 mod rates;
 mod sessions;
+mod watch;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use futures::future::join_all;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 use warren_core::queue::{ConsumerStatistics, QueueFilter, QueueSample, QueueStatistics, ShardSummary};
 use warren_core::session::{ChannelCounters, ChannelStatistics, SessionStatistics, SubscriberStatistics};
 use warren_core::topology::{QueueRecord, Topology};
@@ -35,6 +36,7 @@ use exchange::{ExchangeCounters, ExchangeName, Exchanges};
 use node::NodeProbe;
 pub(crate) use rates::{Rates, sample};
 use sessions::{Descriptions, Sessions};
+use watch::Watchers;
 
 /// Where the node's counts are, and how fast they grow.
 pub(crate) struct Statistics {
@@ -44,6 +46,7 @@ pub(crate) struct Statistics {
     signals: Vec<UnboundedSender<LogSignal>>,
     /// By shard number: it has done something since the last sample.
     busy: Vec<AtomicBool>,
+    watchers: Watchers,
     rates: ArcSwap<Rates>,
     probe: NodeProbe,
     metrics: Metrics,
@@ -135,6 +138,7 @@ impl Statistics {
             sessions: Sessions::new(Arc::clone(&connections)),
             connections,
             busy: signals.iter().map(|_| AtomicBool::new(false)).collect(),
+            watchers: Watchers::new(signals.len()),
             signals,
             rates: ArcSwap::default(),
             probe,
@@ -150,6 +154,16 @@ impl Statistics {
         {
             busy.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// Something has happened in a shard.
+    pub(crate) fn tell(&self, shard: ShardId) {
+        self.watchers.tell(usize::from(shard.0));
+    }
+
+    /// `watcher` is told from now on when something has happened in a shard, as long as it lives.
+    pub(crate) fn watch(&self, shard: ShardId, watcher: &Arc<Notify>) {
+        self.watchers.watch(usize::from(shard.0), watcher);
     }
 
     /// What happened in the last interval.

@@ -123,6 +123,10 @@ struct Figures {
     stalled_ms: u64,
     /// Since when they do; 0: they do not.
     stalled_since: u64,
+    /// For how long clients have held messages until `held_since_ms`, all together: message-milliseconds.
+    held_message_ms: u64,
+    /// When that was added to last; 0: never.
+    held_since_ms: u64,
     /// The shard has noted what it was like.
     is_noted: bool,
 }
@@ -151,6 +155,11 @@ impl Activity {
         self.0.as_ref().map(|figures| figures.worked_ms).filter(|at| *at > 0)
     }
 
+    /// For how long clients have held messages until now, all together, of which they hold so many.
+    pub(super) fn held_message_ms(&self, unacked: u64, now_ms: u64) -> u64 {
+        self.0.as_ref().map_or(0, |figures| figures.held_until(unacked, now_ms))
+    }
+
     /// Octets that it takes beside the queue.
     pub(super) fn memory_bytes(&self) -> u64 {
         self.0.as_ref().map_or(0, |_| size_of::<Figures>() as u64)
@@ -175,6 +184,17 @@ impl Figures {
             self.stalled_ms += now_ms.saturating_sub(self.stalled_since);
             self.stalled_since = 0;
         }
+    }
+
+    /// So many messages were held until now.
+    fn hold(&mut self, unacked: u64, now_ms: u64) {
+        self.held_message_ms = self.held_until(unacked, now_ms);
+        self.held_since_ms = now_ms;
+    }
+
+    fn held_until(&self, unacked: u64, now_ms: u64) -> u64 {
+        let elapsed = if self.held_since_ms == 0 { 0 } else { now_ms.saturating_sub(self.held_since_ms) };
+        self.held_message_ms.saturating_add(unacked.saturating_mul(elapsed))
     }
 
     fn stalled_until(&self, now_ms: u64) -> u64 {
@@ -209,7 +229,9 @@ impl Queue {
     /// It is about to be used: remembers what it was like, if that is the first time since the last sample.
     #[inline]
     pub(super) fn note(&mut self, used: &mut BTreeMap<QueueId, Standing>, now_ms: u64) {
+        let unacked = self.unacked();
         let figures = self.activity.figures();
+        figures.hold(unacked, now_ms);
         if !figures.is_noted {
             figures.is_noted = true;
             used.insert(self.id, self.standing(now_ms));

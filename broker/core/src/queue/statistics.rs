@@ -56,6 +56,10 @@ pub struct QueueStatistics {
     pub worked_ms: Option<u64>,
     /// How often things were done with it.
     pub counters: QueueCounters,
+    /// For how long clients have held its messages since the process started, all together: message-milliseconds, the integral
+    /// of [`Self::unacked`]. What it grew by over what [`QueueCounters::acknowledged`] grew by is how long they have one
+    /// (Little's law).
+    pub unacked_message_ms: u64,
     /// Its consumers, if they were asked for.
     pub consumers: Vec<ConsumerStatistics>,
 }
@@ -180,8 +184,8 @@ impl Shard {
 
     /// What its queues are like now, ascending by id.
     pub fn statistics(&mut self, filter: &QueueFilter) -> Vec<QueueStatistics> {
-        let recent = &mut self.recent;
-        let mut statistics = |queue: &mut Queue| queue.statistics(filter, recent);
+        let (recent, now_ms) = (&mut self.recent, self.now_ms);
+        let mut statistics = |queue: &mut Queue| queue.statistics(filter, recent, now_ms);
         match &filter.queues {
             None => self.queues.values_mut().map(|queue| statistics(queue)).collect(),
             Some(asked) => asked.iter().filter_map(|id| Some(statistics(self.queues.get_mut(id)?))).collect(),
@@ -209,7 +213,7 @@ impl Queue {
         summary.kinds[self.settings.kind as usize].add(&self.activity.counters());
     }
 
-    fn statistics(&mut self, filter: &QueueFilter, recent: &mut Recent) -> QueueStatistics {
+    fn statistics(&mut self, filter: &QueueFilter, recent: &mut Recent, now_ms: u64) -> QueueStatistics {
         let consumer_count = self.holders.consumer_count() as u64;
         let in_memory = self.store.in_memory();
         let (ready, unacked) = (self.ready(), self.unacked());
@@ -231,6 +235,7 @@ impl Queue {
             head_timestamp: self.head_timestamp(recent),
             worked_ms: self.activity.worked_ms(),
             counters: self.activity.counters(),
+            unacked_message_ms: self.activity.held_message_ms(unacked, now_ms),
             consumers: if filter.consumers { self.holders.statistics().collect() } else { Vec::new() },
         }
     }

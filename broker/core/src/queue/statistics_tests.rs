@@ -232,3 +232,22 @@ fn queues_that_were_only_declared_are_in_no_sample() {
     put(&mut world, &["a"], false);
     assert_eq!(world.shard.sample().len(), 1);
 }
+
+#[test]
+fn for_how_long_messages_were_held_follows_from_how_many_were_at_each_time() {
+    let mut world = World::with_queue(true, false);
+    put(&mut world, &["a", "b", "c"], false);
+    let held = |world: &mut World| statistics(world).unacked_message_ms;
+    world.tick(NOW + 500);
+    assert_eq!(held(&mut world), 0, "nobody has them yet");
+    world.subscribe(consumer(1), false, 2);
+    world.tick(NOW + 600);
+    assert_eq!(held(&mut world), 200, "two messages for 100 ms");
+    world.settle(&[0], Settlement::Done);
+    world.tick(NOW + 1_600);
+    assert_eq!(held(&mut world), 2_200, "the third took the place of the first");
+    world.settle(&[1, 2], Settlement::Done);
+    world.tick(NOW + 9_000);
+    assert_eq!(held(&mut world), 2_200);
+    assert_eq!(statistics(&mut world).counters.acknowledged, 3);
+}
