@@ -170,6 +170,7 @@ impl ShardTask {
                 ShardMessage::Drain(reply) => self.draining.push(reply),
             }
         }
+        self.statistics.tell(self.id);
     }
 
     fn signal(&mut self, signal: LogSignal, output: &mut ShardOutput) -> Result<(), ProposeError> {
@@ -197,6 +198,7 @@ impl ShardTask {
                     }
                     self.shard.committed(location(position), &mut self.bodies, output);
                 }
+                self.statistics.tell(self.id);
             }
             LogSignal::Writable => self.group.retry()?,
             LogSignal::Checkpoint(reply) => {
@@ -263,7 +265,6 @@ impl ShardTask {
         for (request, deleted) in output.deleted.drain(..) {
             self.deletions.answer(request, deleted);
         }
-        self.statistics.tell(self.id);
     }
 }
 

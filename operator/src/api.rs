@@ -2,9 +2,12 @@
 //!
 //! The types here are the only definition. `crds/` and the chart's copy are printed from them, and a test compares.
 
+mod consumers;
+mod duration;
 mod message_queue;
 mod tls;
 
+pub use consumers::{Consumer, ConsumerStatus, Target};
 pub use message_queue::{
     Binding, CertificateAuthority, DeletionPolicy, ImagePullPolicy, MessageQueue, MessageQueueSpec, MessageQueueStatus,
     PAUSED_ANNOTATION, ResourceAmounts, Resources, Service, ServiceType, Storage,

@@ -1,9 +1,12 @@
 //! Consumers that are scaled from what their queue has to do.
 //!
-//! [`figures`] is what the broker says, [`rates`] and [`erlang`] what follows from it, [`plan`] how many pods that takes.
+//! [`figures`] is what the broker says, [`rates`] and [`erlang`] what follows from it, [`plan`] how many pods that takes, and
+//! [`scaler`] asks for them.
 
 pub mod erlang;
 pub mod figures;
 mod history;
 pub mod plan;
 pub mod rates;
+mod scale;
+pub mod scaler;

@@ -23,6 +23,7 @@ use tracing::{debug, warn};
 
 use crate::api::MessageQueue;
 use crate::backoff::{Backoff, jittered};
+use crate::consumers::scaler::Scalers;
 use crate::names::{FIELD_MANAGER, INSTANCE_LABEL, MANAGED_BY_LABEL};
 use crate::owned::Owned;
 use crate::reconcile::{Context, Outcome, ReconcileError, Reconciled, reconcile};
@@ -43,7 +44,7 @@ const DUE_MARGIN: Duration = Duration::from_secs(1);
 const REFUSED_PERIOD: Duration = Duration::from_secs(30);
 
 /// A MessageQueue as the watch sees it.
-type QueueMeta = PartialObjectMeta<MessageQueue>;
+pub type QueueMeta = PartialObjectMeta<MessageQueue>;
 
 /// What ends the operator: resolves once, for everybody who holds a clone.
 pub type Shutdown = Shared<BoxFuture<'static, ()>>;
@@ -80,10 +81,14 @@ struct Shelf {
 pub async fn control(
     client: &Client,
     scope: &Scope,
-    context_with: impl FnOnce(Owned) -> Context,
+    context_with: impl FnOnce(Owned, Arc<Scalers>) -> Context,
     synced: impl FnOnce() + Send,
     shutdown: Shutdown,
 ) {
+    // A MessageQueue whose consumers were scaled gets another status.
+    let (changed, mut changes_told) = tokio::sync::mpsc::unbounded_channel();
+    let told = futures::stream::poll_fn(move |context| changes_told.poll_recv(context));
+    let scalers = Arc::new(Scalers::new(client.clone(), changed));
     let (stateful_sets, stateful_set_changes) = watch_owned(scope.api(client));
     let (services, service_changes) = watch_owned(scope.api(client));
     let (config_maps, config_map_changes) = watch_owned(scope.api(client));
@@ -96,9 +101,10 @@ pub async fn control(
         .owns_stream(config_map_changes)
         .owns_stream(disruption_budget_changes)
         .watches_stream(changes(scope.api::<PartialObjectMeta<Pod>>(client)), queue_of_pod)
+        .reconcile_on(told)
         .graceful_shutdown_on(shutdown.clone());
     let ready = all_synced(controller.store(), owned.clone()).map(|()| synced());
-    let shelf = Arc::new(Shelf { context: context_with(owned), backoff: Backoff::default() });
+    let shelf = Arc::new(Shelf { context: context_with(owned, scalers), backoff: Backoff::default() });
     let metrics = shelf.context.metrics.clone();
     let reconciles = controller.run(run_one, retry, shelf).for_each(|ended| {
         if let Err(ControllerError::QueueError(error)) = ended {

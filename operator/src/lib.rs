@@ -10,6 +10,7 @@
 pub mod api;
 pub mod apply;
 pub mod backoff;
+pub mod broker_api;
 pub mod build;
 pub mod certificates;
 pub mod config;

@@ -83,6 +83,11 @@ impl Names {
         ]
     }
 
+    /// Host name of the pod with `ordinal`, ready or not.
+    pub fn node_host(&self, ordinal: i32) -> String {
+        format!("{}.{}.{}.svc", self.pod(ordinal), self.nodes_service, self.namespace)
+    }
+
     /// Labels that select the pods of this queue. They never change: a StatefulSet's selector is immutable.
     pub fn selector(&self) -> BTreeMap<String, String> {
         BTreeMap::from([(NAME_LABEL.into(), "warren-broker".into()), (INSTANCE_LABEL.into(), self.queue.clone())])

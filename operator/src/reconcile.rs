@@ -3,6 +3,7 @@
 //! Each run starts from what is in the cluster and from nothing else, so it does not matter at which point the one before
 //! was interrupted.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -11,8 +12,11 @@ use kube::runtime::events::Recorder;
 use kube::{Client, ResourceExt};
 use tracing::{debug, info};
 
+use crate::api::ConsumerStatus;
 use crate::apply::{ApplyError, Changes, Writer, write_status};
-use crate::build::build;
+use crate::broker_api::Endpoint;
+use crate::build::{MANAGEMENT_PORT, MANAGEMENT_TLS_PORT, build};
+use crate::consumers::scaler::{Scalers, Wish};
 use crate::events;
 use crate::metrics::Metrics;
 use crate::names::Names;
@@ -26,11 +30,13 @@ pub struct Context {
     /// The API server.
     pub client: Client,
     /// The operator's metrics.
-    pub metrics: std::sync::Arc<Metrics>,
+    pub metrics: Arc<Metrics>,
     /// Publishes Events, and remembers those of the last minutes.
     pub recorder: Recorder,
     /// What the watches know about the operator's objects.
     pub owned: Owned,
+    /// Scale consumers.
+    pub scalers: Arc<Scalers>,
     /// The domain of the cluster's Services.
     pub cluster_domain: String,
     /// The broker's image for MessageQueues that name none.
@@ -133,14 +139,20 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let place = (namespace, name);
     let observed = match observe(&context.client, place, &context.cluster_domain, now.as_second()).await {
         Ok(Some(observed)) => observed,
-        Ok(None) => return Ok(Reconciled { outcome: Outcome::Gone, due_in: None }),
+        Ok(None) => {
+            context.scalers.forget(namespace, name);
+            return Ok(Reconciled { outcome: Outcome::Gone, due_in: None });
+        }
         Err(error) => {
             report_malformed(context, &error).await;
             return Err(error.into());
         }
     };
     let attempt = match validate(&observed, &context.broker_image) {
-        Ok(_) | Err(_) if observed.queue.is_paused() => standing(&observed),
+        Ok(_) | Err(_) if observed.queue.is_paused() => {
+            context.scalers.forget(namespace, name);
+            standing(&observed)
+        }
         Ok(plan) => carry_out(context, &plan, &observed).await,
         Err(refusal) => stand_still(&observed, Problem { reason: refusal.reason(), message: refusal.to_string() }),
     };
@@ -163,6 +175,7 @@ async fn carry_out(context: &Context, plan: &Plan, observed: &Observed) -> Attem
         Err(error) => Err(error),
     };
     let changes = writer.into_changes();
+    context.scalers.set(&plan.names.namespace, &plan.names.queue, wish(plan), &known_consumers(observed));
     let tls = Some(plan.tls.clone());
     match result {
         Ok(stateful_set) => Attempt { stateful_set, changes, provisioned: true, tls, problem: None, failure: None },
@@ -171,6 +184,24 @@ async fn carry_out(context: &Context, plan: &Plan, observed: &Observed) -> Attem
             Attempt { changes, tls, problem, failure: Some(failure), ..standing(observed) }
         }
     }
+}
+
+/// What the consumers of the MessageQueue are scaled by.
+fn wish(plan: &Plan) -> Wish {
+    let authorities = plan.tls.authorities();
+    let port = if plan.tls == PlannedTls::Disabled { MANAGEMENT_PORT } else { MANAGEMENT_TLS_PORT };
+    Wish {
+        endpoint: Endpoint {
+            address: format!("{}:{port}", plan.names.node_host(0)),
+            authorities,
+            credentials: plan.credentials.clone(),
+        },
+        consumers: plan.spec.consumers.clone(),
+    }
+}
+
+fn known_consumers(observed: &Observed) -> Vec<ConsumerStatus> {
+    observed.queue.status.as_ref().map(|status| status.consumers.clone()).unwrap_or_default()
 }
 
 /// Leaves everything as it is, because of `problem`.
@@ -209,6 +240,7 @@ async fn conclude(context: &Context, observed: &Observed, attempt: Attempt) -> R
         volume_claim: observed.volume_claim.as_ref(),
         problem: attempt.problem,
         tls: attempt.tls.as_ref(),
+        consumers: context.scalers.statuses(queue, &known_consumers(observed)),
         provisioned: attempt.provisioned,
         now: whole_second(Timestamp::now()),
     });

@@ -56,7 +56,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
     info!(version = env!("CARGO_PKG_VERSION"), %broker_image, ?scopes, %listen, "operator started");
     let controllers = join_all(scopes.iter().map(|scope| {
-        let context = |owned| Context {
+        let context = |owned, scalers| Context {
+            scalers,
             client: client.clone(),
             metrics: metrics.clone(),
             recorder: recorder.clone(),

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
-use crate::api::{Binding, CertificateAuthority, MessageQueue, MessageQueueStatus, PAUSED_ANNOTATION};
+use crate::api::{Binding, CertificateAuthority, ConsumerStatus, MessageQueue, MessageQueueStatus, PAUSED_ANNOTATION};
 use crate::build::BROKER_CONTAINER;
 use crate::names::Names;
 use crate::validate::PlannedTls;
@@ -61,6 +61,8 @@ pub struct Situation<'a> {
     pub problem: Option<Problem>,
     /// What encrypts connections; `None` if that could not be found out.
     pub tls: Option<&'a PlannedTls>,
+    /// What is known of its consumers.
+    pub consumers: Vec<ConsumerStatus>,
     /// Whether the Services and the Secret exist.
     pub provisioned: bool,
     /// The time of a condition that flips now.
@@ -94,6 +96,7 @@ pub fn assess(situation: &Situation<'_>) -> MessageQueueStatus {
         address: address(situation, &names),
         binding: situation.provisioned.then(|| Binding { name: names.default_user.clone() }),
         certificate_authority: certificate_authority(situation, &names),
+        consumers: situation.consumers.clone(),
         conditions: conditions(situation, rollout, reported.ready_replicas.unwrap_or(0)),
     }
 }

@@ -50,7 +50,12 @@ fn defaults_render_these_objects() {
 
 #[test]
 fn watched_namespaces_get_roles_and_the_cluster_none() {
-    let settings = ["--set", "crds.enabled=false,watchNamespaces={orders,billing},log.format=text"];
+    let settings = [
+        "--set",
+        "crds.enabled=false,watchNamespaces={orders,billing},log.format=text",
+        "--set-json",
+        r#"consumers.scaleTargets=[{"apiGroup":"argoproj.io","resource":"rollouts"}]"#,
+    ];
     check("chart-namespaces.yaml", &settings);
 }
 
@@ -95,6 +100,7 @@ fn bad_values_are_refused_by_name() {
     check_refused("image.tagg=1", "tagg");
     check_refused("log.format=xml", "format");
     check_refused("watchNamespaces={Not_A_Name}", "watchNamespaces");
+    check_refused("consumers.scaleTargets[0].resource=*", "scaleTargets");
     check_refused("image.digest=sha256:1", "digest");
 }
 

@@ -10,7 +10,9 @@ use kube::client::Body;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector;
 use serde_json::{Value, json};
+use tokio::sync::mpsc::unbounded_channel;
 use tower::service_fn;
+use warren_operator::consumers::scaler::Scalers;
 use warren_operator::metrics::Metrics;
 use warren_operator::observe::ObserveError;
 use warren_operator::owned::Owned;
@@ -47,6 +49,7 @@ async fn a_message_queue_of_another_definition_is_reported_and_left_alone() {
     });
     let client = server_with(queue, Arc::clone(&written));
     let context = Context {
+        scalers: Arc::new(Scalers::new(client.clone(), unbounded_channel().0)),
         cluster_domain: "cluster.local".into(),
         recorder: Recorder::new(client.clone(), "warren-operator".into()),
         metrics: Arc::new(Metrics::new().unwrap()),

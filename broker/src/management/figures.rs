@@ -163,39 +163,49 @@ struct Teller {
 /// The reader has gone.
 struct Gone;
 
+/// Whether queues were not as they had been told last.
+enum Told {
+    Something,
+    Nothing,
+}
+
 impl Teller {
     /// Runs until nobody reads, or for [`FIGURES_LIFETIME`]: then the reader has to show who it is again.
     async fn run(mut self) {
         let end = Instant::now() + FIGURES_LIFETIME;
         let mut alive = interval(ALIVE);
         alive.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut looked = Instant::now() - PERIOD;
+        // What only waits for the log is not there yet, so that it counts when something was told and not when it was looked.
+        let mut earliest = Instant::now();
         let mut due: Option<Instant> = None;
         loop {
             let told = tokio::select! {
                 () = sleep_until(end) => return,
                 () = self.sender.closed() => return,
                 () = sleep_until(due.unwrap_or(end)), if due.is_some() => {
-                    (due, looked) = (None, Instant::now());
+                    due = None;
                     self.tell().await
                 }
                 () = self.woken.notified(), if due.is_none() => {
-                    due = Some((Instant::now() + TOGETHER).max(looked + PERIOD));
-                    Ok(())
+                    due = Some((Instant::now() + TOGETHER).max(earliest));
+                    Ok(Told::Nothing)
                 }
                 _ = alive.tick() => match self.tell().await {
-                    Ok(()) => self.say(&Line::Alive { at_ms: self.shared.clock.unix_millis() }).await,
+                    Ok(told) => self.say_alive().await.map(|()| told),
                     gone => gone,
                 },
             };
-            if told.is_err() {
-                return;
+            match told {
+                Ok(Told::Something) => earliest = Instant::now() + PERIOD,
+                Ok(Told::Nothing) => {}
+                Err(Gone) => return,
             }
         }
     }
 
     /// Tells of each queue that is not as it was told last.
-    async fn tell(&mut self) -> Result<(), Gone> {
+    async fn tell(&mut self) -> Result<Told, Gone> {
+        let mut told = Told::Nothing;
         let topology = self.shared.topology.load_full();
         let mut works = self.works(&topology).await;
         let (at_ms, since_ms) = (self.shared.clock.unix_millis(), self.shared.clock.started_ms());
@@ -209,9 +219,10 @@ impl Teller {
                 Line::Queue(Figures { vhost: &queue.vhost, name: &queue.name, at_ms, since_ms, work: work.clone() });
             let text = line_of(&line);
             queue.told = Some(work);
+            told = Told::Something;
             self.send(text).await?;
         }
-        Ok(())
+        Ok(told)
     }
 
     /// What the queues that are there have to do, by virtual host and name. Their shards wake this from now on.
@@ -261,8 +272,8 @@ impl Teller {
         peers.into_values().collect()
     }
 
-    async fn say(&self, line: &Line<'_>) -> Result<(), Gone> {
-        self.send(line_of(line)).await
+    async fn say_alive(&self) -> Result<(), Gone> {
+        self.send(line_of(&Line::Alive { at_ms: self.shared.clock.unix_millis() })).await
     }
 
     async fn send(&self, line: Bytes) -> Result<(), Gone> {

@@ -297,7 +297,8 @@ impl Size {
         if path.ends_with("/get") {
             return Self::List;
         }
-        let is_small = ["/api/health", "/api/aliveness-test", "/api/warren/figures"].iter().any(|small| path.starts_with(small));
+        let is_small =
+            ["/api/health", "/api/aliveness-test", "/api/warren/figures"].iter().any(|small| path.starts_with(small));
         if route.method != Method::Get || is_small || Self::FIXED.contains(&path) {
             return Self::Fixed;
         }

@@ -17,6 +17,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::consumers::{Consumer, ConsumerStatus};
 use super::tls::Tls;
 
 /// What a MessageQueue should be.
@@ -103,6 +104,12 @@ pub struct MessageQueueSpec {
     #[serde(default)]
     pub tls: Tls,
 
+    /// Workloads that take messages from queues, and how many pods each of them should have.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub consumers: Vec<Consumer>,
+
     /// Processor and memory of the broker's container. Default: neither reserved nor limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
@@ -150,6 +157,7 @@ impl Default for MessageQueueSpec {
             storage: Storage::default(),
             service: Service::default(),
             tls: Tls::default(),
+            consumers: Vec::new(),
             resources: None,
             node_selector: BTreeMap::new(),
             tolerations: Vec::new(),
@@ -331,6 +339,11 @@ pub struct MessageQueueStatus {
     /// The ConfigMap with the authorities that clients are to trust, in `ca.crt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub certificate_authority: Option<CertificateAuthority>,
+
+    /// What is known of each of `spec.consumers`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
+    pub consumers: Vec<ConsumerStatus>,
 
     /// Ready: clients can connect and the broker is as specified. Available: at least one broker node serves clients.
     /// Progressing: a change is on its way. Degraded: something needs a person. TLSReady: connections are encrypted. Paused: the

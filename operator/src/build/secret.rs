@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::Secret;
 
 use super::certificates::AUTHORITIES_ENTRY;
 use super::metadata;
+use crate::broker_api::encoded;
 use crate::validate::{Plan, PlannedTls};
 
 const BINDING_TYPE: &str = "rabbitmq";
@@ -22,9 +23,9 @@ pub(super) fn default_user(plan: &Plan) -> Secret {
     let scheme = if plan.tls == PlannedTls::Disabled { "amqp" } else { "amqps" };
     let uri = format!(
         "{scheme}://{}:{}@{host}:{port}/{}",
-        percent_encode(&user.username),
-        percent_encode(&user.password),
-        percent_encode(VIRTUAL_HOST)
+        encoded(&user.username),
+        encoded(&user.password),
+        encoded(VIRTUAL_HOST)
     );
     let entries = [
         ("type", BINDING_TYPE.to_owned()),
@@ -51,26 +52,14 @@ pub(super) fn default_user(plan: &Plan) -> Secret {
     }
 }
 
-/// Encodes everything but RFC 3986's unreserved characters, so that any name, password or virtual host fits in a URI.
-fn percent_encode(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut encoded, octet| {
-        if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
-            encoded.push(char::from(octet));
-        } else {
-            encoded.push_str(&format!("%{octet:02X}"));
-        }
-        encoded
-    })
-}
-
 #[cfg(test)]
 mod tests {
-    use super::percent_encode;
+    use super::encoded;
 
     #[test]
     fn reserved_characters_are_percent_encoded() {
-        assert_eq!(percent_encode("/"), "%2F");
-        assert_eq!(percent_encode("a:b@c-_.~"), "a%3Ab%40c-_.~");
-        assert_eq!(percent_encode("ü"), "%C3%BC");
+        assert_eq!(encoded("/"), "%2F");
+        assert_eq!(encoded("a:b@c-_.~"), "a%3Ab%40c-_.~");
+        assert_eq!(encoded("ü"), "%C3%BC");
     }
 }

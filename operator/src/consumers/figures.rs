@@ -1,5 +1,7 @@
 //! What the broker says about one queue at one moment.
 
+use serde::Deserialize;
+
 /// A queue as the broker sees it. The counters only grow, until the broker starts anew.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Figures {
@@ -28,7 +30,7 @@ pub struct Figures {
 }
 
 /// All consumers of a queue that come from one address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 pub struct Peer {
     /// Its IP address, as text.
     pub address: String,

@@ -136,6 +136,8 @@ pub struct Fleet {
     pub rates: Rates,
     history: History,
     figures: Option<Latest>,
+    /// When the broker was heard last, by our clock.
+    heard_ms: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -159,6 +161,7 @@ impl Fleet {
 
     /// Takes what the broker says at `now_ms`, by our clock. `None`: there is no such queue.
     pub fn observe(&mut self, figures: Option<Figures>, rule: &Rule, now_ms: u64) {
+        self.heard_ms = now_ms;
         let Some(figures) = figures else {
             self.figures = Some(Latest::NoQueue);
             self.history.interrupt();
@@ -174,6 +177,15 @@ impl Fleet {
         let needed = self.needed(&figures, rule, now_ms);
         self.history.need(needed.replicas, now_ms);
         self.figures = Some(Latest::Queue(figures));
+    }
+
+    /// The broker says that nothing has changed since what it said last.
+    pub fn unchanged(&mut self, rule: &Rule, now_ms: u64) {
+        if let Some(Latest::Queue(figures)) = &self.figures {
+            let passed = now_ms.saturating_sub(self.heard_ms);
+            let figures = Figures { at_ms: figures.at_ms + passed, ..figures.clone() };
+            self.observe(Some(figures), rule, now_ms);
+        }
     }
 
     /// How many pods there should be at `now_ms`, while `current` are asked for.

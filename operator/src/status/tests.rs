@@ -100,6 +100,7 @@ fn assess_with(
         pods,
         volume_claim: None,
         tls: Some(&PlannedTls::Disabled),
+        consumers: Vec::new(),
         problem,
         provisioned: true,
         now,
@@ -162,6 +163,7 @@ fn nothing_is_promised_before_it_exists() {
     let queue = queue(1);
     let status = assess(&Situation {
         tls: Some(&PlannedTls::Disabled),
+        consumers: Vec::new(),
         queue: &queue,
         stateful_set: None,
         pods: &[],
@@ -253,6 +255,7 @@ fn a_volume_other_than_asked_for_degrades_a_queue_that_serves() {
     let situation = |claim: &PersistentVolumeClaim| {
         assess(&Situation {
             tls: Some(&PlannedTls::Disabled),
+            consumers: Vec::new(),
             queue: &queue,
             stateful_set: Some(&set),
             pods: &[],
@@ -290,6 +293,7 @@ fn a_state_that_stays_gives_the_same_status() {
     let set = set(1, 1, 1);
     let again = assess(&Situation {
         tls: Some(&PlannedTls::Disabled),
+        consumers: Vec::new(),
         queue: &queue,
         stateful_set: Some(&set),
         pods: &[],
@@ -318,6 +322,7 @@ fn a_paused_queue_is_told_as_it_was_carried_out_last() {
             volume_claim: None,
             tls: None,
             problem: None,
+            consumers: Vec::new(),
             provisioned: true,
             now,
         })

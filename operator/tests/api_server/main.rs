@@ -24,7 +24,7 @@ use warren_operator::controller::{Scope, control};
 use warren_operator::reconcile::{Outcome, reconcile};
 use warren_operator::status::{DEGRADED, READY, TLS_READY, find};
 
-use world::{Cut, IMAGE, World, context, metered, unwatched, within};
+use world::{Cut, IMAGE, World, context, metered, scalers, unwatched, within};
 
 #[tokio::test]
 async fn a_message_queue_becomes_its_objects() {
@@ -210,7 +210,8 @@ async fn an_operator_killed_at_any_write_converges() {
         for cut in [Cut::Before(writes), Cut::After(writes)] {
             let name = format!("queue-{}", format!("{cut:?}").to_lowercase().replace(['(', ')'], ""));
             world.apply(&name, json!({"replicas": 0})).await.unwrap();
-            let dying = context(metered(&world.admin, Arc::default(), Some(cut)), unwatched());
+            let client = metered(&world.admin, Arc::default(), Some(cut));
+            let dying = context(client.clone(), unwatched(), scalers(&client));
             completed &= reconcile(&dying, &world.namespace, &name).await.is_ok();
             check_convergence(&world, &name, cut).await;
         }
@@ -431,7 +432,7 @@ async fn the_controller_repairs_prunes_and_ends_when_asked() {
     let controller = tokio::spawn(async move {
         let of = client.clone();
         let synced = || synced.send(()).expect("the test waits for it");
-        control(&client, &scope, move |owned| context(of, owned), synced, shutdown).await;
+        control(&client, &scope, move |owned, scalers| context(of, owned, scalers), synced, shutdown).await;
     });
     within(in_sync).await.unwrap();
 

@@ -18,8 +18,10 @@ use kube::runtime::wait::{await_condition, conditions};
 use kube::{Api, Client, CustomResourceExt, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use tokio::sync::mpsc::unbounded_channel;
 use tower::service_fn;
 use warren_operator::api::{MessageQueue, MessageQueueStatus};
+use warren_operator::consumers::scaler::Scalers;
 use warren_operator::metrics::Metrics;
 use warren_operator::owned::Owned;
 use warren_operator::reconcile::{Context, Outcome, reconcile};
@@ -44,7 +46,12 @@ impl World {
         let made = Api::all(admin.clone()).create(&PostParams::default(), &namespace).await.unwrap();
         let writes = Arc::new(AtomicUsize::new(0));
         let client = metered(&admin, writes.clone(), None);
-        Self { namespace: made.name_any(), writes, context: context(client, unwatched()), admin }
+        Self {
+            namespace: made.name_any(),
+            writes,
+            context: context(client.clone(), unwatched(), scalers(&client)),
+            admin,
+        }
     }
 
     pub(crate) fn api<K>(&self) -> Api<K>
@@ -117,8 +124,14 @@ pub(crate) async fn install_definition(client: &Client) {
     within(await_condition(api, &crd.name_any(), conditions::is_crd_established())).await.unwrap();
 }
 
-pub(crate) fn context(client: Client, owned: Owned) -> Context {
+/// For reconciles of which nobody hears.
+pub(crate) fn scalers(client: &Client) -> Arc<Scalers> {
+    Arc::new(Scalers::new(client.clone(), unbounded_channel().0))
+}
+
+pub(crate) fn context(client: Client, owned: Owned, scalers: Arc<Scalers>) -> Context {
     Context {
+        scalers,
         cluster_domain: "cluster.local".into(),
         recorder: Recorder::new(client.clone(), "warren-operator".into()),
         metrics: Arc::new(Metrics::new().unwrap()),

@@ -174,6 +174,7 @@ async fn an_answer_that_nobody_waits_for_has_its_place_until_it_is_made() {
         columns: None,
         peer: (Ipv4Addr::LOCALHOST, 50_000).into(),
         inside: Arc::new(Semaphore::new(1)),
+        figures: Arc::new(Semaphore::new(1)),
         shared,
     };
     let (rooms, user) = (Rooms::new(2), Arc::from("guest"));

@@ -1,0 +1,227 @@
+//! The brokers' management API, asked as their own user. It is reached by the client that also reaches the API server: TLS,
+//! time limits and the reading of streams are the same.
+
+use std::time::Duration;
+
+use futures::stream::BoxStream;
+use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
+use http::{Request, Uri};
+use kube::config::AuthInfo;
+use kube::{Client, Config};
+use serde::Deserialize;
+use x509_parser::pem::Pem;
+
+use crate::consumers::figures::{Figures, Peer};
+use crate::credentials::Credentials;
+
+/// How long a broker may take to be reached.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Where a broker's management API is, and who asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Host and port.
+    pub address: String,
+    /// The authorities that may vouch for it, in PEM; `None`: it is asked without TLS.
+    pub authorities: Option<String>,
+    /// As whom.
+    pub credentials: Credentials,
+}
+
+/// Why a broker does not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum BrokerError {
+    /// It cannot be reached, or refuses.
+    #[error("{0}")]
+    Refused(#[source] Box<kube::Error>),
+    /// It cannot be asked like this.
+    #[error("the address or an authority of the broker cannot be used: {0}")]
+    Unusable(String),
+    /// What it said breaks off.
+    #[error("the broker's answer broke off: {0}")]
+    BrokenOff(#[source] std::io::Error),
+    /// What it said has another form than this release knows.
+    #[error("the broker says something that this release does not understand: {0}")]
+    Unreadable(#[source] serde_json::Error),
+}
+
+/// What a broker tells of queues that are watched.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Line {
+    /// A queue has changed.
+    Queue {
+        /// Its virtual host.
+        vhost: String,
+        /// Its name.
+        name: String,
+        /// What it has to do; `None`: there is no such queue.
+        figures: Option<Figures>,
+    },
+    /// Nothing else is new.
+    Alive {
+        /// When, by the broker's clock: milliseconds since the Unix epoch.
+        at_ms: u64,
+    },
+}
+
+/// Asks one broker.
+#[derive(Clone)]
+pub struct BrokerApi(Client);
+
+impl BrokerApi {
+    /// Nothing is asked yet.
+    ///
+    /// # Errors
+    /// The endpoint cannot be used.
+    pub fn new(endpoint: &Endpoint) -> Result<Self, BrokerError> {
+        let unusable = |error: &dyn std::fmt::Display| BrokerError::Unusable(error.to_string());
+        let scheme = if endpoint.authorities.is_some() { "https" } else { "http" };
+        let uri: Uri = format!("{scheme}://{}", endpoint.address).parse().map_err(|error| unusable(&error))?;
+        let mut config = Config::new(uri);
+        config.connect_timeout = Some(CONNECT_TIMEOUT);
+        config.read_timeout = None;
+        config.default_retry = false;
+        config.proxy_url = None;
+        if let Some(authorities) = &endpoint.authorities {
+            let der = Pem::iter_from_buffer(authorities.as_bytes()).map(|pem| pem.map(|pem| pem.contents));
+            config.root_cert = Some(der.collect::<Result<_, _>>().map_err(|error| unusable(&error))?);
+        }
+        config.auth_info = AuthInfo {
+            username: Some(endpoint.credentials.username.clone()),
+            password: Some(endpoint.credentials.password.clone().into()),
+            ..AuthInfo::default()
+        };
+        Client::try_from(config).map(Self).map_err(|error| BrokerError::Refused(Box::new(error)))
+    }
+
+    /// What these queues, each a virtual host and a name, have to do, as it changes.
+    ///
+    /// # Errors
+    /// The broker cannot be reached or refuses. The stream's errors are its end.
+    pub async fn figures(
+        &self,
+        queues: &[(&str, &str)],
+    ) -> Result<BoxStream<'static, Result<Line, BrokerError>>, BrokerError> {
+        let queue = |(vhost, name): &(&str, &str)| {
+            format!("queue={}", encoded(&format!("{}/{}", encoded(vhost), encoded(name))))
+        };
+        let query = queues.iter().map(queue).collect::<Vec<_>>().join("&");
+        let request = Request::get(format!("/api/warren/figures?{query}")).body(Vec::new());
+        let request = request.map_err(|error| BrokerError::Unusable(error.to_string()))?;
+        let lines = self.0.request_stream(request).await.map_err(|error| BrokerError::Refused(Box::new(error)))?;
+        let lines = lines.lines().map_err(BrokerError::BrokenOff);
+        Ok(lines
+            .and_then(|line| std::future::ready(read(&line)))
+            .try_filter_map(|line| std::future::ready(Ok(line)))
+            .boxed())
+    }
+}
+
+/// A line as the broker writes it.
+#[derive(Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Written {
+    Queue {
+        vhost: String,
+        name: String,
+        at_ms: u64,
+        since_ms: u64,
+        #[serde(flatten)]
+        work: Option<Work>,
+    },
+    Alive {
+        at_ms: u64,
+    },
+    /// Of a newer release.
+    #[serde(other)]
+    Other,
+}
+
+#[derive(Deserialize)]
+struct Work {
+    ready: u64,
+    unacked: u64,
+    published: u64,
+    delivered: u64,
+    redelivered: u64,
+    acknowledged: u64,
+    unacked_message_ms: u64,
+    single_active_consumer: bool,
+    peers: Vec<Peer>,
+}
+
+/// `None`: a kind of line that this release does not know.
+fn read(line: &str) -> Result<Option<Line>, BrokerError> {
+    Ok(match serde_json::from_str(line).map_err(BrokerError::Unreadable)? {
+        Written::Queue { vhost, name, at_ms, since_ms, work } => {
+            let figures = work.map(|work| Figures {
+                at_ms,
+                since_ms,
+                ready: work.ready,
+                unacked: work.unacked,
+                published: work.published,
+                delivered: work.delivered,
+                redelivered: work.redelivered,
+                acknowledged: work.acknowledged,
+                unacked_message_ms: work.unacked_message_ms,
+                single_active_consumer: work.single_active_consumer,
+                peers: work.peers,
+            });
+            Some(Line::Queue { vhost, name, figures })
+        }
+        Written::Alive { at_ms } => Some(Line::Alive { at_ms }),
+        Written::Other => None,
+    })
+}
+
+/// Everything but RFC 3986's unreserved characters is percent-encoded.
+pub(crate) fn encoded(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut encoded, octet| {
+        if octet.is_ascii_alphanumeric() || b"-._~".contains(&octet) {
+            encoded.push(char::from(octet));
+        } else {
+            encoded.push_str(&format!("%{octet:02X}"));
+        }
+        encoded
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_read_as_the_broker_writes_them() {
+        let queue = r#"{"kind":"queue","vhost":"/","name":"q","at_ms":7,"since_ms":5,"ready":1,"unacked":2,"published":3,
+            "delivered":4,"redelivered":0,"acknowledged":1,"unacked_message_ms":9,"single_active_consumer":false,
+            "peers":[{"address":"10.0.0.7","consumers":1,"prefetch":20,"unacked":2}]}"#;
+        let peer = Peer { address: "10.0.0.7".into(), consumers: 1, prefetch: 20, unacked: 2 };
+        let figures = Figures {
+            at_ms: 7,
+            since_ms: 5,
+            ready: 1,
+            unacked: 2,
+            published: 3,
+            delivered: 4,
+            acknowledged: 1,
+            unacked_message_ms: 9,
+            peers: vec![peer],
+            ..Figures::default()
+        };
+        let (vhost, name) = ("/".to_owned(), "q".to_owned());
+        let expected = Line::Queue { vhost: vhost.clone(), name: name.clone(), figures: Some(figures) };
+        assert_eq!(read(queue).unwrap(), Some(expected));
+        let gone = r#"{"kind":"queue","vhost":"/","name":"q","at_ms":7,"since_ms":5}"#;
+        assert_eq!(read(gone).unwrap(), Some(Line::Queue { vhost, name, figures: None }));
+        assert_eq!(read(r#"{"kind":"alive","at_ms":8}"#).unwrap(), Some(Line::Alive { at_ms: 8 }));
+        assert_eq!(read(r#"{"kind":"weather","at_ms":8}"#).unwrap(), None);
+        assert!(read("{").is_err());
+    }
+
+    #[test]
+    fn an_endpoint_that_cannot_be_used_says_so() {
+        let credentials = Credentials { username: "u".into(), password: "p".into() };
+        let endpoint = Endpoint { address: "a b".into(), authorities: None, credentials };
+        assert!(BrokerApi::new(&endpoint).is_err_and(|error| matches!(error, BrokerError::Unusable(_))));
+    }
+}

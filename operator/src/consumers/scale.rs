@@ -1,0 +1,54 @@
+//! The scale subresource of a target: how many pods it asks for, and how many it should.
+
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
+use kube::core::GroupVersionKind;
+use kube::discovery::pinned_kind;
+use kube::{Api, Client};
+use serde_json::json;
+
+use crate::api::Target;
+use crate::names::FIELD_MANAGER;
+
+/// A target that was found.
+#[derive(Clone)]
+pub(super) struct Scale {
+    api: Api<DynamicObject>,
+    name: String,
+}
+
+impl Scale {
+    /// Looks up how the target's kind is reached.
+    ///
+    /// # Errors
+    /// The API server does not answer, or knows no such kind.
+    pub(super) async fn find(client: &Client, namespace: &str, target: &Target) -> Result<Self, kube::Error> {
+        let (group, version) = target.api_version.split_once('/').unwrap_or(("", &target.api_version));
+        let kind = GroupVersionKind::gvk(group, version, &target.kind);
+        // Those that nearly everybody has need not be asked for.
+        let resource = match (group, target.kind.as_str()) {
+            ("apps", "Deployment" | "StatefulSet" | "ReplicaSet") => ApiResource::from_gvk(&kind),
+            _ => pinned_kind(client, &kind).await?.0,
+        };
+        Ok(Self { api: Api::namespaced_with(client.clone(), namespace, &resource), name: target.name.clone() })
+    }
+
+    /// How many pods it asks for; `None`: it is not there.
+    pub(super) async fn replicas(&self) -> Result<Option<u32>, kube::Error> {
+        match self.api.get_scale(&self.name).await {
+            Ok(scale) => Ok(Some(count(scale.spec.and_then(|spec| spec.replicas)))),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Asks for so many.
+    pub(super) async fn set(&self, replicas: u32) -> Result<(), kube::Error> {
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
+        let patch = json!({"spec": {"replicas": replicas}});
+        self.api.patch_scale(&self.name, &parameters, &Patch::Merge(patch)).await.map(drop)
+    }
+}
+
+fn count(replicas: Option<i32>) -> u32 {
+    u32::try_from(replicas.unwrap_or(0)).unwrap_or(0)
+}
