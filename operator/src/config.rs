@@ -1,6 +1,8 @@
 //! Every knob of `warren-operator run`, as a flag and as an environment variable.
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
 
@@ -25,6 +27,14 @@ pub struct Config {
     #[arg(long, env = "WARREN_CLUSTER_DOMAIN", value_name = "DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
 
+    /// Lease that one of several operators holds while it works. Default: none, and this operator works at once.
+    #[arg(long, env = "WARREN_LEASE", value_name = "NAMESPACE/NAME")]
+    pub lease: Option<LeaseName>,
+
+    /// Name of this operator in the Lease, such as its pod's. Default: drawn at random.
+    #[arg(long, env = "WARREN_IDENTITY", value_name = "NAME")]
+    pub identity: Option<String>,
+
     /// Address on which /livez, /readyz and /metrics are served by HTTP.
     #[arg(long, env = "WARREN_LISTEN", value_name = "ADDRESS", default_value_t = default_listen())]
     pub listen: SocketAddr,
@@ -38,6 +48,34 @@ pub struct Config {
     pub log: String,
 }
 
+/// Where a Lease is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaseName {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl FromStr for LeaseName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('/') {
+            Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() && !name.contains('/') => {
+                Ok(Self { namespace: namespace.into(), name: name.into() })
+            }
+            _ => Err("give its namespace and name, such as warren/warren"),
+        }
+    }
+}
+
+impl fmt::Display for LeaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
 /// The form of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -49,4 +87,19 @@ pub enum LogFormat {
 
 fn default_listen() -> SocketAddr {
     SocketAddr::from((Ipv4Addr::UNSPECIFIED, DEFAULT_PORT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::LeaseName;
+
+    #[test]
+    fn a_lease_has_a_namespace_and_a_name() {
+        let lease = LeaseName { namespace: "a".into(), name: "b".into() };
+        assert_eq!("a/b".parse(), Ok(lease.clone()));
+        assert_eq!(lease.to_string(), "a/b");
+        for text in ["", "a", "a/", "/b", "a/b/c"] {
+            assert!(text.parse::<LeaseName>().is_err(), "{text}");
+        }
+    }
 }

@@ -43,6 +43,9 @@ const DUE_MARGIN: Duration = Duration::from_secs(1);
 /// How soon a refused MessageQueue is read again: what it was refused for may not be watched.
 const REFUSED_PERIOD: Duration = Duration::from_secs(30);
 
+/// How long one reconcile may take. An API server that takes requests and does not answer must not hold up others for longer.
+const RECONCILE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// A MessageQueue as the watch sees it.
 pub type QueueMeta = PartialObjectMeta<MessageQueue>;
 
@@ -103,7 +106,8 @@ pub async fn control(
         .watches_stream(changes(scope.api::<PartialObjectMeta<Pod>>(client)), queue_of_pod)
         .reconcile_on(told)
         .graceful_shutdown_on(shutdown.clone());
-    let ready = all_synced(controller.store(), owned.clone()).map(|()| synced());
+    let queues = controller.store();
+    let ready = all_synced(queues.clone(), owned.clone()).map(|()| synced());
     let shelf = Arc::new(Shelf { context: context_with(owned, scalers), backoff: Backoff::default() });
     let metrics = shelf.context.metrics.clone();
     let reconciles = controller.run(run_one, retry, shelf).for_each(|ended| {
@@ -114,15 +118,28 @@ pub async fn control(
         std::future::ready(())
     });
     // A watch that never starts must not keep the operator from ending.
-    let ready = futures::future::select(Box::pin(ready), shutdown);
-    futures::join!(reconciles, ready);
+    let ready = futures::future::select(Box::pin(ready), shutdown.clone());
+    tokio::select! {
+        _ = async { futures::join!(reconciles, ready) } => {}
+        () = ends_before_it_begins(&queues, shutdown) => {}
+    }
+}
+
+/// Resolves at a shutdown before the first reconcile. The controller, which waits for its watch then, would wait for ever.
+async fn ends_before_it_begins(queues: &Store<QueueMeta>, shutdown: Shutdown) {
+    tokio::select! {
+        biased;
+        _ = queues.wait_until_ready() => std::future::pending().await,
+        () = shutdown => {}
+    }
 }
 
 async fn run_one(queue: Arc<QueueMeta>, shelf: Arc<Shelf>) -> Result<Action, ReconcileError> {
     let (namespace, name) = (queue.namespace().unwrap_or_default(), queue.name_any());
     let metrics = &shelf.context.metrics;
     let timer = metrics.reconcile_duration.start_timer();
-    let result = reconcile(&shelf.context, &namespace, &name).await;
+    let reconciled = tokio::time::timeout(RECONCILE_TIMEOUT, reconcile(&shelf.context, &namespace, &name)).await;
+    let result = reconciled.unwrap_or(Err(ReconcileError::Timeout { after: RECONCILE_TIMEOUT }));
     timer.observe_duration();
     let label = result.as_ref().map_or("error", |reconciled| reconciled.outcome.label());
     metrics.reconciles.with_label_values(&[label]).inc();

@@ -16,14 +16,29 @@ use crate::metrics::Metrics;
 #[derive(Clone)]
 pub struct Health {
     metrics: Arc<Metrics>,
-    /// Controllers whose watches have not yet delivered what exists.
+    /// Controllers whose watches have not yet delivered what exists; [`UNKNOWN`] before the first turn.
     unsynced: Arc<AtomicUsize>,
 }
 
+/// Whether this operator is to work is not known yet.
+const UNKNOWN: usize = usize::MAX;
+
 impl Health {
-    /// Not ready until [`Health::synced`] was called `controllers` times.
-    pub fn new(metrics: Arc<Metrics>, controllers: usize) -> Self {
-        Self { metrics, unsynced: Arc::new(AtomicUsize::new(controllers)) }
+    /// Not ready until it is known who works.
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        Self { metrics, unsynced: Arc::new(AtomicUsize::new(UNKNOWN)) }
+    }
+
+    /// Notes that this operator works, and is ready when [`Health::synced`] was called `controllers` times.
+    pub fn leads(&self, controllers: usize) {
+        self.metrics.leader.set(1);
+        self.unsynced.store(controllers, Ordering::Relaxed);
+    }
+
+    /// Notes that another operator works, and that this one is ready to take over.
+    pub fn follows(&self) {
+        self.metrics.leader.set(0);
+        self.unsynced.store(0, Ordering::Relaxed);
     }
 
     /// Notes that one controller knows everything that exists.
@@ -44,6 +59,7 @@ impl Health {
 async fn readyz(State(health): State<Health>) -> Response {
     match health.unsynced.load(Ordering::Relaxed) {
         0 => "ok".into_response(),
+        UNKNOWN => (StatusCode::SERVICE_UNAVAILABLE, "the API server has not been reached yet").into_response(),
         _ => (StatusCode::SERVICE_UNAVAILABLE, "the watches have not yet delivered what exists").into_response(),
     }
 }
@@ -72,8 +88,10 @@ mod tests {
 
     #[tokio::test]
     async fn the_operator_is_ready_once_every_controller_is_in_sync() {
-        let health = Health::new(Arc::new(Metrics::new().unwrap()), 2);
+        let health = Health::new(Arc::new(Metrics::new().unwrap()));
         assert_eq!(status(&health, "/livez").await, StatusCode::OK);
+        assert_eq!(status(&health, "/readyz").await, StatusCode::SERVICE_UNAVAILABLE);
+        health.leads(2);
         health.synced();
         assert_eq!(status(&health, "/readyz").await, StatusCode::SERVICE_UNAVAILABLE);
         health.synced();
@@ -81,8 +99,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_operator_that_stands_by_is_ready() {
+        let health = Health::new(Arc::new(Metrics::new().unwrap()));
+        health.follows();
+        assert_eq!(status(&health, "/readyz").await, StatusCode::OK);
+        health.leads(1);
+        assert_eq!(status(&health, "/readyz").await, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(health.metrics.leader.get(), 1);
+    }
+
+    #[tokio::test]
     async fn metrics_are_served_and_nothing_else() {
-        let health = Health::new(Arc::new(Metrics::new().unwrap()), 0);
+        let health = Health::new(Arc::new(Metrics::new().unwrap()));
         assert_eq!(status(&health, "/metrics").await, StatusCode::OK);
         assert_eq!(status(&health, "/debug").await, StatusCode::NOT_FOUND);
     }

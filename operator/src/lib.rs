@@ -21,6 +21,7 @@ pub mod difference;
 pub mod events;
 pub mod fingerprint;
 pub mod health;
+pub mod leader;
 pub mod metrics;
 pub mod names;
 pub mod observe;

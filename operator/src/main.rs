@@ -18,7 +18,7 @@ struct Arguments {
 #[derive(Subcommand)]
 enum Command {
     /// Reconcile MessageQueues until SIGTERM or SIGINT.
-    Run(Config),
+    Run(Box<Config>),
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
 }
@@ -28,7 +28,7 @@ fn main() -> anyhow::Result<()> {
         Command::Run(config) => {
             telemetry::start(&config.log, config.log_format).context("--log is not a filter such as `info`")?;
             let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-            Ok(runtime.block_on(run::run(config))?)
+            Ok(runtime.block_on(run::run(*config))?)
         }
         Command::Crds => Ok(std::io::stdout().write_all(api::crds_yaml()?.as_bytes())?),
     }

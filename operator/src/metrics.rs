@@ -1,6 +1,6 @@
 //! The operator's Prometheus metrics: names and registration, nothing else.
 
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, Opts, Registry, TextEncoder};
+use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
 
 /// All series of the operator. Label values come from closed sets, never from names of objects.
 pub struct Metrics {
@@ -15,6 +15,8 @@ pub struct Metrics {
     pub writes: IntCounterVec,
     /// Watches that were interrupted and started again.
     pub watch_errors: IntCounter,
+    /// 1 while this operator works, 0 while another does.
+    pub leader: IntGauge,
 }
 
 impl Metrics {
@@ -43,7 +45,9 @@ impl Metrics {
             "Time from the start to the end of a reconcile.",
         ))?;
         registry.register(Box::new(reconcile_duration.clone()))?;
-        Ok(Self { registry, reconciles, reconcile_errors, reconcile_duration, writes, watch_errors })
+        let leader = IntGauge::new("warren_operator_leader", "1 while this operator works, 0 while another does.")?;
+        registry.register(Box::new(leader.clone()))?;
+        Ok(Self { registry, reconciles, reconcile_errors, reconcile_duration, writes, watch_errors, leader })
     }
 
     /// All series in Prometheus' text format 0.0.4.
@@ -74,6 +78,7 @@ mod tests {
         assert_eq!(
             names,
             [
+                "warren_operator_leader gauge",
                 "warren_operator_reconcile_duration_seconds histogram",
                 "warren_operator_reconcile_errors_total counter",
                 "warren_operator_reconciles_total counter",

@@ -95,6 +95,12 @@ pub enum ReconcileError {
     /// The status could not be written.
     #[error(transparent)]
     Status(ApplyError),
+    /// Something took too long.
+    #[error("not done after {} s: the API server or the network does not answer", after.as_secs())]
+    Timeout {
+        /// So much time there was.
+        after: Duration,
+    },
 }
 
 impl ReconcileError {
@@ -105,6 +111,7 @@ impl ReconcileError {
             Self::Apply(_) => "apply",
             Self::Prune(_) => "prune",
             Self::Status(_) => "status",
+            Self::Timeout { .. } => "timeout",
         }
     }
 

@@ -4,6 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use aws_lc_rs::rand;
 use futures::FutureExt;
 use futures::future::join_all;
 use kube::Client;
@@ -15,6 +16,7 @@ use tracing::info;
 use crate::config::Config;
 use crate::controller::{Scope, Shutdown, control};
 use crate::health::Health;
+use crate::leader::Candidate;
 use crate::metrics::Metrics;
 use crate::names::FIELD_MANAGER;
 use crate::reconcile::Context;
@@ -36,6 +38,9 @@ pub enum RunError {
     /// The operating system refuses signal handlers.
     #[error("cannot handle signals: {0}")]
     Signal(#[source] std::io::Error),
+    /// The operating system gave no randomness for a name in the Lease.
+    #[error("the operating system gives no randomness for this operator's name in the Lease; give one with --identity")]
+    Randomness,
     /// The metrics could not be registered.
     #[error("cannot register metrics: {0}")]
     Metrics(#[from] prometheus::Error),
@@ -46,31 +51,49 @@ pub enum RunError {
 /// # Errors
 /// See [`RunError`].
 pub async fn run(config: Config) -> Result<(), RunError> {
-    let Config { watch_namespaces, broker_image, cluster_domain, listen, log_format: _, log: _ } = config;
     let shutdown = shutdown_signal()?;
     let client = Client::try_default().await.map_err(|error| RunError::Connect(Box::new(error)))?;
-    let scopes = scopes(&watch_namespaces);
+    let scopes = scopes(&config.watch_namespaces);
+    let identity = config.identity.clone().map_or_else(drawn_identity, Ok)?;
     let metrics = Arc::new(Metrics::new()?);
-    let health = Health::new(metrics.clone(), scopes.len());
-    let listener = TcpListener::bind(listen).await.map_err(|source| RunError::Listen { address: listen, source })?;
+    let health = Health::new(metrics.clone());
+    let failed = |source| RunError::Listen { address: config.listen, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(failed)?;
+    let listen = listener.local_addr().map_err(failed)?;
     let recorder = Recorder::new(client.clone(), Reporter::from(FIELD_MANAGER));
-    info!(version = env!("CARGO_PKG_VERSION"), %broker_image, ?scopes, %listen, "operator started");
-    let controllers = join_all(scopes.iter().map(|scope| {
-        let context = |owned, scalers| Context {
-            scalers,
-            client: client.clone(),
-            metrics: metrics.clone(),
-            recorder: recorder.clone(),
-            owned,
-            broker_image: broker_image.clone(),
-            cluster_domain: cluster_domain.clone(),
-        };
-        control(&client, scope, context, || health.synced(), shutdown.clone())
-    }));
+    info!(version = env!("CARGO_PKG_VERSION"), broker_image = config.broker_image, ?scopes, %listen, "operator started");
+    // Everything that only one of several operators does. It is dropped when another one takes over.
+    let work = || {
+        health.leads(scopes.len());
+        join_all(scopes.iter().map(|scope| {
+            let context = |owned, scalers| Context {
+                scalers,
+                client: client.clone(),
+                metrics: metrics.clone(),
+                recorder: recorder.clone(),
+                owned,
+                broker_image: config.broker_image.clone(),
+                cluster_domain: config.cluster_domain.clone(),
+            };
+            control(&client, scope, context, || health.synced(), shutdown.clone())
+        }))
+    };
+    let elected = async {
+        let Some(lease) = config.lease.clone() else { return drop(work().await) };
+        let candidate = Candidate::new(client.clone(), lease, identity.clone());
+        candidate.run(shutdown.clone(), || health.follows(), work).await;
+    };
     let endpoints = axum::serve(listener, health.clone().router()).with_graceful_shutdown(shutdown.clone());
-    let (_, served) = futures::join!(controllers, endpoints.into_future());
+    let ((), served) = futures::join!(elected, endpoints.into_future());
     info!("operator ended");
-    served.map_err(|source| RunError::Listen { address: listen, source })
+    served.map_err(failed)
+}
+
+/// A name that no other operator has.
+fn drawn_identity() -> Result<String, RunError> {
+    let mut octets = [0; 8];
+    rand::fill(&mut octets).map_err(|_| RunError::Randomness)?;
+    Ok(octets.iter().fold(format!("{FIELD_MANAGER}-"), |name, octet| format!("{name}{octet:02x}")))
 }
 
 fn scopes(namespaces: &[String]) -> Vec<Scope> {

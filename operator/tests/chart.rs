@@ -60,6 +60,50 @@ fn watched_namespaces_get_roles_and_the_cluster_none() {
 }
 
 #[test]
+fn a_single_operator_has_no_lease_and_is_replaced_whole() {
+    check("chart-single.yaml", &["--set", "crds.enabled=false,replicas=1,networkPolicy.enabled=true"]);
+}
+
+#[test]
+fn every_setting_of_a_pod_reaches_it() {
+    let settings = [
+        "imagePullSecrets[0].name=registry",
+        "image.pullPolicy=Always",
+        "image.digest=sha256:0000000000000000000000000000000000000000000000000000000000000000",
+        "brokerImage.tag=next",
+        "clusterDomain=example.org",
+        "extraEnv[0].name=HTTPS_PROXY",
+        "extraEnv[0].value=http://proxy.example:3128",
+        "networkPolicy.metricsFrom[0].namespaceSelector.matchLabels.name=monitoring",
+        "affinity.nodeAffinity.x=y",
+        "nodeSelector.disk=fast",
+        "priorityClassName=high",
+        "commonLabels.team=queues",
+        "metrics.service.enabled=false",
+        "serviceAccount.create=false",
+        "serviceAccount.name=own",
+    ];
+    let settings = format!("crds.enabled=false,rbac.create=false,networkPolicy.enabled=true,{}", settings.join(","));
+    check("chart-settings.yaml", &["--set", &settings]);
+}
+
+#[test]
+fn the_operators_pod_meets_the_restricted_pod_security_standard() {
+    let rendered = render(&["--show-only", "templates/deployment.yaml"]).stdout;
+    let deployment: Value = serde_saphyr::from_str(&String::from_utf8(rendered).unwrap()).unwrap();
+    let pod = &deployment["spec"]["template"]["spec"];
+    assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+    assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+    let context = &pod["containers"][0]["securityContext"];
+    assert_eq!(
+        (&context["allowPrivilegeEscalation"], &context["readOnlyRootFilesystem"]),
+        (&false.into(), &true.into())
+    );
+    assert_eq!(context["capabilities"]["drop"], serde_json::json!(["ALL"]));
+    assert!(pod["hostNetwork"].is_null() && pod["volumes"].is_null(), "{pod}");
+}
+
+#[test]
 fn the_rights_of_the_operator_are_these() {
     check("chart-rbac.yaml", &["--show-only", "templates/rbac.yaml"]);
     check("chart-rbac-namespaces.yaml", &["--show-only", "templates/rbac.yaml", "--set", "watchNamespaces={orders}"]);
@@ -96,7 +140,11 @@ fn the_definition_is_rendered_unless_it_is_switched_off() {
 
 #[test]
 fn bad_values_are_refused_by_name() {
-    check_refused("replicas=2", "replicas");
+    check_refused("replicas=-1", "replicas");
+    check_refused("replicas=two", "replicas");
+    check_refused("clusterDomain=Not_A_Domain", "clusterDomain");
+    check_refused("networkPolicy.metricsFrom={all}", "metricsFrom");
+    check_refused("extraEnv[0].value=1", "extraEnv");
     check_refused("image.tagg=1", "tagg");
     check_refused("log.format=xml", "format");
     check_refused("watchNamespaces={Not_A_Name}", "watchNamespaces");

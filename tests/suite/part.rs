@@ -209,8 +209,9 @@ fn last_line(line: &str) -> Option<Tally> {
 fn operator() -> Result<Tally> {
     let options = Options { name: OPERATOR_CLUSTER.to_owned(), ..Options::default() };
     let cluster = Cluster::up(&options)?;
-    let test = ["test", "-p", "warren-operator", "--features", "api-server-tests", "--test", "api_server"];
-    let tally = tests(cargo(&test).env("KUBECONFIG", cluster.kubeconfig()));
+    let test = ["test", "--no-fail-fast", "-p", "warren-operator", "--features", "api-server-tests"];
+    let targets = ["--test", "api_server", "--test", "process"];
+    let tally = tests(cargo(&test).args(targets).env("KUBECONFIG", cluster.kubeconfig()));
     Cluster::down(OPERATOR_CLUSTER)?;
     tally
 }

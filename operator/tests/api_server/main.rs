@@ -5,6 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod cluster;
 mod day_two;
 mod world;
 
@@ -24,7 +25,8 @@ use warren_operator::controller::{Scope, control};
 use warren_operator::reconcile::{Outcome, reconcile};
 use warren_operator::status::{DEGRADED, READY, TLS_READY, find};
 
-use world::{Cut, IMAGE, World, context, metered, scalers, unwatched, within};
+use cluster::within;
+use world::{Cut, IMAGE, World, context, metered, scalers, unwatched};
 
 #[tokio::test]
 async fn a_message_queue_becomes_its_objects() {

@@ -1,23 +1,19 @@
 //! A namespace for each test, and clients that count and cut.
 
-use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use http::{Method, Request};
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{Namespace, PodSpec};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::core::v1::PodSpec;
 use kube::client::Body;
 use kube::runtime::events::Recorder;
 use kube::runtime::reflector;
-use kube::runtime::wait::{await_condition, conditions};
-use kube::{Api, Client, CustomResourceExt, Resource, ResourceExt};
+use kube::runtime::wait::await_condition;
+use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tokio::sync::mpsc::unbounded_channel;
 use tower::service_fn;
 use warren_operator::api::{MessageQueue, MessageQueueStatus};
@@ -26,8 +22,9 @@ use warren_operator::metrics::Metrics;
 use warren_operator::owned::Owned;
 use warren_operator::reconcile::{Context, Outcome, reconcile};
 
+use crate::cluster::{self, administrator, make_namespace, remove_namespace, within};
+
 pub(crate) const IMAGE: &str = "localhost:1/warren/nowhere:test";
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A namespace for one test, and a client that counts its write requests.
 pub(crate) struct World {
@@ -39,19 +36,11 @@ pub(crate) struct World {
 
 impl World {
     pub(crate) async fn new(test: &str) -> Self {
-        let admin = Client::try_default().await.expect("KUBECONFIG names a cluster");
-        install_definition(&admin).await;
-        let namespace = json!({"metadata": {"generateName": format!("{test}-")}});
-        let namespace: Namespace = serde_json::from_value(namespace).unwrap();
-        let made = Api::all(admin.clone()).create(&PostParams::default(), &namespace).await.unwrap();
+        let admin = administrator().await;
+        let namespace = make_namespace(&admin, test).await;
         let writes = Arc::new(AtomicUsize::new(0));
         let client = metered(&admin, writes.clone(), None);
-        Self {
-            namespace: made.name_any(),
-            writes,
-            context: context(client.clone(), unwatched(), scalers(&client)),
-            admin,
-        }
+        Self { namespace, writes, context: context(client.clone(), unwatched(), scalers(&client)), admin }
     }
 
     pub(crate) fn api<K>(&self) -> Api<K>
@@ -63,10 +52,7 @@ impl World {
 
     /// Applies a MessageQueue as a person would.
     pub(crate) async fn apply(&self, name: &str, spec: Value) -> Result<MessageQueue, kube::Error> {
-        let manifest = json!({
-            "apiVersion": "warrenmq.dev/v1alpha1", "kind": "MessageQueue", "metadata": {"name": name}, "spec": spec,
-        });
-        self.api().patch(name, &PatchParams::apply("person").force(), &Patch::Apply(manifest)).await
+        cluster::apply(&self.admin, &self.namespace, name, spec).await
     }
 
     pub(crate) async fn reconcile(&self, name: &str) -> Outcome {
@@ -109,19 +95,8 @@ impl World {
     }
 
     pub(crate) async fn end(self) {
-        Api::<Namespace>::all(self.admin).delete(&self.namespace, &DeleteParams::background()).await.unwrap();
+        remove_namespace(&self.admin, &self.namespace).await;
     }
-}
-
-pub(crate) async fn within<F: Future>(future: F) -> F::Output {
-    tokio::time::timeout(PATIENCE, future).await.expect("the cluster does it within a minute")
-}
-
-pub(crate) async fn install_definition(client: &Client) {
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    let (crd, parameters) = (MessageQueue::crd(), PatchParams::apply("warren-tests").force());
-    api.patch(&crd.name_any(), &parameters, &Patch::Apply(&crd)).await.unwrap();
-    within(await_condition(api, &crd.name_any(), conditions::is_crd_established())).await.unwrap();
 }
 
 /// For reconciles of which nobody hears.

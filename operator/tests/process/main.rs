@@ -1,0 +1,11 @@
+//! The operator as a process that reaches a real API server through a proxy: what it asks is counted, and answers fail on
+//! demand. KUBECONFIG names the cluster.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+#[path = "../api_server/cluster.rs"]
+mod cluster;
+mod election;
+mod operator;
+mod proxy;
+mod stress;
