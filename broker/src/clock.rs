@@ -36,8 +36,13 @@ impl Clock {
     }
 }
 
-/// A time of day, given in milliseconds since the Unix epoch, in the form of RFC 3339, in UTC.
+/// A time of day, given in milliseconds since the Unix epoch, in the form of RFC 3339, in UTC: `2026-11-23T14:14:08.067Z`.
 pub(crate) fn rfc3339(unix_ms: u64) -> String {
+    format!("{}Z", date_time(unix_ms))
+}
+
+/// The same without a word on the time zone, for what writes UTC in another way.
+pub(crate) fn date_time(unix_ms: u64) -> String {
     let (days, of_day) = (unix_ms / 86_400_000, unix_ms % 86_400_000);
     // Days are counted from 1 March of year 0, in eras of 400 years, so that a leap day is the last of its year.
     let days = days + 719_468;
@@ -49,7 +54,7 @@ pub(crate) fn rfc3339(unix_ms: u64) -> String {
     let (month, year) = (if month < 10 { month + 3 } else { month - 9 }, year + era * 400);
     let year = year + u64::from(month <= 2);
     let (hour, minute, second) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1_000 % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}Z", of_day % 1_000)
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:03}", of_day % 1_000)
 }
 
 #[cfg(test)]
@@ -64,7 +69,9 @@ mod tests {
             (951_782_399_999, "2000-02-28T23:59:59.999Z"),
             (951_782_400_000, "2000-02-29T00:00:00.000Z"),
             (951_868_800_000, "2000-03-01T00:00:00.000Z"),
+            (1_709_164_800_000, "2024-02-29T00:00:00.000Z"),
             (1_735_689_599_000, "2024-12-31T23:59:59.000Z"),
+            (1_735_689_600_000, "2025-01-01T00:00:00.000Z"),
             (1_798_761_600_001, "2027-01-01T00:00:00.001Z"),
             (4_107_542_400_000, "2100-03-01T00:00:00.000Z"),
         ] {

@@ -245,47 +245,18 @@ fn start_machines(
     let memory = MemoryWatch::new(alarms.clone(), config.memory.high_watermark)?;
     let log = NodeLog::start(opened, senders, alarms.clone(), metrics.clone())?;
     let (metadata, deletions, mailbox) = metadata::mailbox();
-    let topology = Arc::new(ArcSwap::from_pointee(state.topology.clone()));
-    let authentication = Authentication::start(
-        (config.default_user, config.authentication),
-        topology.clone(),
-        metadata.clone(),
-        metrics.clone(),
-    );
     let (senders, inputs): (Vec<_>, Vec<_>) = (0..=SHARDS.get()).map(|_| inbox(log.bounds.inbox_bytes)).unzip();
-    let connections = Arc::new(Connections::with_rate(config.limits.user_bytes_per_second));
-    let probe = NodeProbe::new(log.retention.clone(), log.bounds.reserve_bytes, started);
-    let signals_of_all = log.signals.clone();
-    let statistics =
-        Arc::new(Statistics::new(topology.clone(), connections.clone(), signals_of_all, probe, metrics.clone()));
-    let traces = config.telemetry.traces.map(|traces| Traces::start(traces, metrics.traces.clone()));
-    let shared = Arc::new(Shared {
-        topology,
-        shards: senders,
-        metadata,
-        connections,
-        authentication,
-        metrics,
-        statistics,
-        message_bytes: config.max_message_bytes,
-        tasks: TaskTracker::new(),
-        last_connection: AtomicU64::new(0),
-        half_open: HalfOpen::default(),
-        started,
-        clock: Clock::start(),
-        listening,
-        stopping: watch::Sender::new(false),
-        alarms,
-        traces,
-    });
+    let topology = Arc::new(ArcSwap::from_pointee(state.topology.clone()));
+    let shared =
+        Arc::new(share(config, topology, (metadata, senders), &log, alarms, (started, metrics.clone()), listening));
+    spawn_vital("statistics", statistics::sample(shared.statistics.clone()));
+    spawn_vital("memory", memory.run(shared.statistics.clone()));
+    spawn_vital("forwarder", ForwarderTask::new(shared.clone(), log.space.forwarding()).run());
     let group = |shard: ShardId| {
         Group::lead_alone(shard, NODE, &restored.get(&shard).copied().unwrap_or_default(), log.writer.handle())
     };
     let mut signals = signals.into_iter();
     let metadata_signals = signals.next();
-    spawn_vital("statistics", statistics::sample(shared.statistics.clone()));
-    spawn_vital("memory", memory.run(shared.statistics.clone()));
-    spawn_vital("forwarder", ForwarderTask::new(shared.clone(), log.space.forwarding()).run());
     // The first inbox is the metadata's, which has none.
     let channels = inputs.into_iter().skip(1).zip(signals);
     for ((id, shard), channels) in state.shards.into_iter().zip(channels) {
@@ -295,8 +266,44 @@ fn start_machines(
     if let Some(signals) = metadata_signals {
         spawn_metadata(mailbox, state.topology, group(ShardId::METADATA)?, signals, &shared);
     }
-    let metrics = shared.metrics.clone();
     Ok((shared, look_after(log, metrics)))
+}
+
+/// Puts together what the tasks share, and starts what some of it needs.
+fn share(
+    config: Config,
+    topology: Arc<ArcSwap<Topology>>,
+    (metadata, shards): (MetadataHandle, Vec<InboxSender>),
+    log: &NodeLog,
+    alarms: Arc<Alarms>,
+    (started, metrics): (Instant, Metrics),
+    listening: Vec<Listening>,
+) -> Shared {
+    let users = (config.default_user, config.authentication);
+    let authentication = Authentication::start(users, topology.clone(), metadata.clone(), metrics.clone());
+    let connections = Arc::new(Connections::with_rate(config.limits.user_bytes_per_second));
+    let probe = NodeProbe::new(log.retention.clone(), log.bounds.reserve_bytes, started);
+    let signals = log.signals.clone();
+    let statistics = Statistics::new(topology.clone(), connections.clone(), signals, probe, metrics.clone());
+    Shared {
+        topology,
+        shards,
+        metadata,
+        connections,
+        authentication,
+        statistics: Arc::new(statistics),
+        message_bytes: config.max_message_bytes,
+        tasks: TaskTracker::new(),
+        last_connection: AtomicU64::new(0),
+        half_open: HalfOpen::default(),
+        started,
+        clock: Clock::start(),
+        listening,
+        stopping: watch::Sender::new(false),
+        alarms,
+        traces: config.telemetry.traces.map(|traces| Traces::start(traces, metrics.traces.clone())),
+        metrics,
+    }
 }
 
 /// Starts what keeps the log short and the volume from filling up.

@@ -4,6 +4,7 @@ use serde_json::{Map, Value as Json, json};
 use warren_core::queue::QueueCounters;
 use warren_core::session::ChannelCounters;
 
+use crate::clock;
 use crate::node;
 use crate::statistics::connection::{ConnectionFacts, Metered};
 use crate::statistics::exchange::ExchangeCounters;
@@ -248,38 +249,5 @@ pub(super) fn consumer(report: &ConsumerReport) -> Json {
 
 /// Milliseconds since the Unix epoch as RabbitMQ writes them: `2026-11-23T14:14:08.067+00:00`.
 pub(super) fn date_time(unix_ms: u64) -> String {
-    let (seconds, millis) = (unix_ms / 1_000, unix_ms % 1_000);
-    let (days, time) = (seconds / 86_400, seconds % 86_400);
-    // Years that begin in March have their odd day at their end; 400 of them always are as long.
-    let era_day = days + 719_468;
-    let (era, day) = (era_day / 146_097, era_day % 146_097);
-    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let (month, next) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
-    let year = era * 400 + year + next;
-    let (hour, minute, second) = (time / 3_600, time / 60 % 60, time % 60);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{millis:03}+00:00")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_are_written_as_rabbitmq_writes_them() {
-        for (unix_ms, expected) in [
-            (0, "1970-01-01T00:00:00.000+00:00"),
-            (951_782_399_999, "2000-02-28T23:59:59.999+00:00"),
-            (951_782_400_000, "2000-02-29T00:00:00.000+00:00"),
-            (951_868_800_000, "2000-03-01T00:00:00.000+00:00"),
-            (1_709_164_800_000, "2024-02-29T00:00:00.000+00:00"),
-            (1_735_689_599_000, "2024-12-31T23:59:59.000+00:00"),
-            (1_735_689_600_000, "2025-01-01T00:00:00.000+00:00"),
-            (4_107_542_400_000, "2100-03-01T00:00:00.000+00:00"),
-        ] {
-            assert_eq!(date_time(unix_ms), expected);
-        }
-    }
+    format!("{}+00:00", clock::date_time(unix_ms))
 }

@@ -18,16 +18,13 @@ pub(super) struct QueueFamily {
 
 const COARSE: &[&str] = &["queue_coarse_metrics"];
 const METRICS: &[&str] = &["queue_metrics"];
+const CONSUMERS: &[&str] = &["queue_consumer_count", "queue_metrics"];
 const DELIVERY: &[&str] = &["queue_delivery_metrics"];
 
-const fn gauge(
-    name: &'static str,
-    help: &'static str,
-    asked_by: &'static [&'static str],
-    of: fn(&QueueReport) -> Option<f64>,
-    of_all: Option<fn(&ShardSummary) -> f64>,
-) -> QueueFamily {
-    QueueFamily { family: Family::gauge(name, help), asked_by, of, of_all }
+macro_rules! gauges {
+    ($($name:literal, $asked_by:expr, $help:literal, $of:expr, $of_all:expr;)*) => {
+        [$(QueueFamily { family: Family::gauge($name, $help), asked_by: $asked_by, of: $of, of_all: $of_all },)*]
+    };
 }
 
 macro_rules! counters {
@@ -42,113 +39,42 @@ macro_rules! counters {
 }
 
 /// How much there is.
-pub(super) const GAUGES: [QueueFamily; 15] = [
-    gauge(
-        "queue_messages_ready",
-        "Messages that wait for consumers; of a stream, all",
-        COARSE,
-        |queue| Some(queue.statistics.ready as f64),
-        Some(|all| all.totals.ready as f64),
-    ),
-    gauge(
-        "queue_messages_unacked",
-        "Messages that clients hold and have not acknowledged",
-        COARSE,
-        |queue| Some(queue.statistics.unacked as f64),
-        Some(|all| all.totals.unacked as f64),
-    ),
-    gauge(
-        "queue_messages",
-        "Messages ready and unacknowledged together",
-        COARSE,
+pub(super) const GAUGES: [QueueFamily; 15] = gauges! {
+    "queue_messages_ready", COARSE, "Messages that wait for consumers; of a stream, all",
+        |queue| Some(queue.statistics.ready as f64), Some(|all| all.totals.ready as f64);
+    "queue_messages_unacked", COARSE, "Messages that clients hold and have not acknowledged",
+        |queue| Some(queue.statistics.unacked as f64), Some(|all| all.totals.unacked as f64);
+    "queue_messages", COARSE, "Messages ready and unacknowledged together",
         |queue| Some((queue.statistics.ready + queue.statistics.unacked) as f64),
-        Some(|all| (all.totals.ready + all.totals.unacked) as f64),
-    ),
-    gauge(
-        "queue_consumers",
-        "Consumers of queues",
-        &["queue_consumer_count", "queue_metrics"],
-        |queue| Some(queue.statistics.consumer_count as f64),
-        Some(|all| all.totals.consumers as f64),
-    ),
-    gauge(
-        "queue_consumer_capacity",
-        "Fraction of the last five seconds in which consumers could have taken more",
-        METRICS,
-        |queue| Some(queue.consumer_capacity),
-        None,
-    ),
-    gauge(
-        "queue_consumer_utilisation",
-        "The same as the consumer capacity",
-        METRICS,
-        |queue| Some(queue.consumer_capacity),
-        None,
-    ),
-    gauge(
-        "queue_process_memory_bytes",
-        "About how much memory queues take, with the messages that are in memory only",
-        METRICS,
-        |queue| Some(queue.statistics.memory as f64),
-        None,
-    ),
-    gauge(
-        "queue_messages_ram",
-        "Messages that are in memory only",
-        METRICS,
-        |queue| Some(queue.statistics.memory_messages as f64),
-        Some(|all| all.memory_messages as f64),
-    ),
-    gauge(
-        "queue_messages_ram_bytes",
-        "Size of the messages that are in memory only",
-        METRICS,
-        |queue| Some(queue.statistics.memory_bytes as f64),
-        Some(|all| all.memory_bytes as f64),
-    ),
-    gauge(
-        "queue_messages_persistent",
-        "Messages that are in the log",
-        METRICS,
+        Some(|all| (all.totals.ready + all.totals.unacked) as f64);
+    "queue_consumers", CONSUMERS, "Consumers of queues",
+        |queue| Some(queue.statistics.consumer_count as f64), Some(|all| all.totals.consumers as f64);
+    "queue_consumer_capacity", METRICS, "Fraction of the last five seconds in which consumers could have taken more",
+        |queue| Some(queue.consumer_capacity), None;
+    "queue_consumer_utilisation", METRICS, "The same as the consumer capacity",
+        |queue| Some(queue.consumer_capacity), None;
+    "queue_process_memory_bytes", METRICS, "About how much memory queues take, with the messages that are in memory only",
+        |queue| Some(queue.statistics.memory as f64), None;
+    "queue_messages_ram", METRICS, "Messages that are in memory only",
+        |queue| Some(queue.statistics.memory_messages as f64), Some(|all| all.memory_messages as f64);
+    "queue_messages_ram_bytes", METRICS, "Size of the messages that are in memory only",
+        |queue| Some(queue.statistics.memory_bytes as f64), Some(|all| all.memory_bytes as f64);
+    "queue_messages_persistent", METRICS, "Messages that are in the log",
         |queue| Some(queue.persistent_messages() as f64),
-        Some(|all| (all.totals.ready + all.totals.unacked).saturating_sub(all.memory_messages) as f64),
-    ),
-    gauge(
-        "queue_messages_persistent_bytes",
-        "Size of the messages that are in the log",
-        METRICS,
+        Some(|all| (all.totals.ready + all.totals.unacked).saturating_sub(all.memory_messages) as f64);
+    "queue_messages_persistent_bytes", METRICS, "Size of the messages that are in the log",
         |queue| Some(queue.statistics.bytes.saturating_sub(queue.statistics.memory_bytes) as f64),
-        Some(|all| all.bytes.saturating_sub(all.memory_bytes) as f64),
-    ),
-    gauge(
-        "queue_messages_bytes",
-        "Size of all messages in queues",
-        METRICS,
-        |queue| Some(queue.statistics.bytes as f64),
-        Some(|all| all.bytes as f64),
-    ),
-    gauge(
-        "queue_messages_ready_bytes",
-        "Size of the messages that wait for consumers",
-        METRICS,
-        |queue| Some(queue.statistics.ready_bytes as f64),
-        Some(|all| all.ready_bytes as f64),
-    ),
-    gauge(
-        "queue_messages_unacked_bytes",
-        "Size of the messages that clients hold",
-        METRICS,
+        Some(|all| all.bytes.saturating_sub(all.memory_bytes) as f64);
+    "queue_messages_bytes", METRICS, "Size of all messages in queues",
+        |queue| Some(queue.statistics.bytes as f64), Some(|all| all.bytes as f64);
+    "queue_messages_ready_bytes", METRICS, "Size of the messages that wait for consumers",
+        |queue| Some(queue.statistics.ready_bytes as f64), Some(|all| all.ready_bytes as f64);
+    "queue_messages_unacked_bytes", METRICS, "Size of the messages that clients hold",
         |queue| Some(queue.statistics.bytes.saturating_sub(queue.statistics.ready_bytes) as f64),
-        Some(|all| all.bytes.saturating_sub(all.ready_bytes) as f64),
-    ),
-    gauge(
-        "queue_head_message_timestamp",
-        "The timestamp property of the message at the head, in seconds since 1970, if that message is in memory",
-        METRICS,
-        |queue| queue.statistics.head_timestamp.map(|seconds| seconds as f64),
-        None,
-    ),
-];
+        Some(|all| all.bytes.saturating_sub(all.ready_bytes) as f64);
+    "queue_head_message_timestamp", METRICS, "The timestamp property of the message at the head, in seconds since 1970, if that message is in memory",
+        |queue| queue.statistics.head_timestamp.map(|seconds| seconds as f64), None;
+};
 
 /// What was done.
 pub(super) const COUNTERS: [QueueFamily; 8] = counters! {

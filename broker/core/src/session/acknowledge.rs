@@ -51,35 +51,26 @@ impl Session {
         settlement: Settlement,
         out: &mut SessionOutput,
     ) -> Result<u64, Exception> {
-        let settled = self.settle_held(origin, tag, multiple, settlement, out)?;
+        let holder = self.key_of(origin.channel);
+        let channel = self.open_channel(origin)?;
+        let settled = if channel.transaction.is_some() {
+            channel.unacked.settle_later(tag, multiple, settlement).map(|()| 0)
+        } else {
+            let settled = match multiple {
+                true => channel.unacked.settle_up_to(holder, tag, settlement, out),
+                false => channel.unacked.settle_one(holder, tag, settlement, out),
+            };
+            if !channel.aside.is_empty() || !channel.recalled.is_empty() {
+                self.resume_deliveries(origin.channel, out);
+            }
+            settled
+        };
+        let text = || format!("unknown delivery tag {tag}");
+        let settled = settled.ok_or_else(|| Exception::channel(ReplyCode::PreconditionFailed, text()))?;
         if let Some(tracing) = &mut self.tracing {
             tracing.settled(origin.channel, tag, multiple, settlement, out);
         }
         Ok(settled)
-    }
-
-    fn settle_held(
-        &mut self,
-        origin: Origin,
-        tag: u64,
-        multiple: bool,
-        settlement: Settlement,
-        out: &mut SessionOutput,
-    ) -> Result<u64, Exception> {
-        let holder = self.key_of(origin.channel);
-        let channel = self.open_channel(origin)?;
-        if channel.transaction.is_some() {
-            let kept = channel.unacked.settle_later(tag, multiple, settlement);
-            return kept.map(|()| 0).ok_or_else(|| unknown_tag(tag));
-        }
-        let settled = match multiple {
-            true => channel.unacked.settle_up_to(holder, tag, settlement, out),
-            false => channel.unacked.settle_one(holder, tag, settlement, out),
-        };
-        if !channel.aside.is_empty() || !channel.recalled.is_empty() {
-            self.resume_deliveries(origin.channel, out);
-        }
-        settled.ok_or_else(|| unknown_tag(tag))
     }
 
     /// `answered`: false for the deprecated `basic.recover-async`.
@@ -105,8 +96,4 @@ impl Session {
         self.resume_deliveries(origin.channel, out);
         Ok(())
     }
-}
-
-fn unknown_tag(tag: u64) -> Exception {
-    Exception::channel(ReplyCode::PreconditionFailed, format!("unknown delivery tag {tag}"))
 }

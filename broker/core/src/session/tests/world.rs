@@ -1,8 +1,11 @@
 //! A broker without input and output: sessions, the metadata and shards, wired as the shell wires them.
 
+mod methods;
+mod said;
+mod wiring;
+
 use core::num::NonZeroU16;
 use std::collections::{BTreeMap, VecDeque};
-use std::string::String;
 use std::sync::Arc;
 use std::vec::Vec;
 use std::{format, vec};
@@ -11,24 +14,21 @@ use bytes::Bytes;
 use warren_amqp::content::{encode_body_frames, encode_header};
 use warren_amqp::frame::PROTOCOL_HEADER;
 use warren_amqp::{
-    BasicProperties, Frame, ReplyCode, Table, TableBuilder, ToClient, ToServer, basic, channel, confirm, connection,
-    decode_frame, queue,
+    BasicProperties, Frame, ReplyCode, Table, ToClient, ToServer, basic, channel, confirm, connection, decode_frame,
+    queue,
 };
 
-use crate::Exception;
 use crate::command::{Attributes, encode_publish_head};
 use crate::fake_log::FakeLog;
 use crate::identity::{ConnectionId, ConsumerKey, ShardId};
 use crate::limits::{CHANNEL_MAX, FRAME_MAX, TopologyLimits};
-use crate::queue::{DeleteRefusal, Delivery, Event, PublishRun, Settlement, Shard, ShardInput, ShardOutput};
-use crate::session::{
-    Claim, Counts, LoggedIn, Login, MetadataAnswer, MetadataRequest, ReplyAddress, Session, SessionOutput,
-    World as View,
-};
+use crate::queue::{Delivery, Event, PublishRun, Settlement, Shard, ShardInput};
+use crate::session::{Counts, MetadataRequest, ReplyAddress, Session, SessionOutput};
 use crate::time::Instant;
-use crate::topology::{
-    Action, Administration, Change, Identity, Outcome, QueueRecord, Request, TokenIdentity, Topology, Verb,
-};
+use crate::topology::{Action, Administration, Identity, QueueRecord, Request, Topology, Verb};
+
+pub(super) use methods::*;
+pub(super) use said::*;
 
 pub(super) const ME: usize = 0;
 pub(super) const OTHER: usize = 1;
@@ -66,30 +66,6 @@ pub(super) struct Client {
     events: VecDeque<(ShardId, Vec<Event>)>,
     /// False: it gets no events, as if its task had no time.
     takes_events: bool,
-}
-
-/// A frame that the broker sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Said {
-    pub(super) channel: u16,
-    kind: Kind,
-    payload: Vec<u8>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Method,
-    Header,
-    Body,
-    Heartbeat,
-}
-
-/// A message that came by `basic.deliver`, `basic.get-ok` or `basic.return`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Message {
-    pub(super) tag: u64,
-    pub(super) redelivered: bool,
-    pub(super) body: String,
 }
 
 impl World {
@@ -465,343 +441,10 @@ impl World {
         self.run();
     }
 
-    /// Lets everything happen that can.
-    fn run(&mut self) {
-        const STEPS: usize = 1_000;
-        assert!((0..STEPS).any(|_| !self.step()), "the broker does not come to rest");
-    }
-
-    fn step(&mut self) -> bool {
-        let mut moved = false;
-        for client in 0..self.clients.len() {
-            moved |= self.step_client(client);
-        }
-        if self.commits {
-            moved |= self.step_log();
-        }
-        moved | self.step_metadata()
-    }
-
-    fn step_metadata(&mut self) -> bool {
-        if !self.metadata_answers {
-            return false;
-        }
-        let Some((client, request)) = self.requests.pop_front() else { return false };
-        let answer = self.answer(request);
-        let Client { session, output, .. } = &mut self.clients[client];
-        session.metadata_answered(answer, output);
-        self.read(client);
-        true
-    }
-
-    fn ask(&mut self, client: usize) -> bool {
-        let request = self.clients[client].output.request.take();
-        let asks = request.is_some();
-        self.requests.extend(request.map(|request| (client, request)));
-        asks
-    }
-
-    fn step_client(&mut self, client: usize) -> bool {
-        let mut moved = false;
-        let Client { session, output, events, takes_events, .. } = &mut self.clients[client];
-        if *takes_events {
-            while let Some((shard, events)) = events.pop_front() {
-                moved = true;
-                events.into_iter().for_each(|event| session.shard_event(shard, event, output));
-            }
-        }
-        session.finish_batch(output);
-        if let Some(claim) = output.login.take() {
-            moved = true;
-            let login = match claim {
-                Claim::Password(Login { user, password }) => logged_in(&user, password.expose()),
-                Claim::Certificate(user) => Some(LoggedIn { identity: Identity::User(user), expires: None }),
-            };
-            session.login_checked(login, &self.topology, output);
-        }
-        moved |= self.hand_over(client);
-        moved |= self.ask(client);
-        moved |= self.reply(client);
-        if moved {
-            self.read(client);
-        }
-        moved
-    }
-
-    fn reply(&mut self, client: usize) -> bool {
-        for (address, begins) in self.clients[client].output.reply_addresses.drain(..) {
-            self.reply_addresses.retain(|known| *known != address);
-            self.reply_addresses.extend(begins.then_some(address));
-        }
-        let replies = core::mem::take(&mut self.clients[client].output.replies);
-        for reply in &replies {
-            if let Some(client) = self.clients.iter_mut().find(|client| client.id == reply.address.connection) {
-                client.session.direct_reply(reply, &mut client.output);
-            }
-        }
-        !replies.is_empty()
-    }
-
-    fn step_log(&mut self) -> bool {
-        let (mut outputs, mut moved) = (vec![], false);
-        for (id, shard) in &mut self.shards {
-            let mut output = ShardOutput::default();
-            while let Some(entry) = shard.take_entry(0) {
-                let at = self.log.append(&entry);
-                shard.committed(at, &mut self.log, &mut output);
-                moved = true;
-            }
-            outputs.push((*id, output));
-        }
-        outputs.into_iter().for_each(|(shard, output)| self.post(shard, output));
-        moved
-    }
-
-    fn read(&mut self, client: usize) {
-        let Self { now, topology, random, reply_addresses, .. } = self;
-        let Client { session, output, unread, .. } = &mut self.clients[client];
-        let mut next = || {
-            *random += 1;
-            *random
-        };
-        let takes_replies = |address: &ReplyAddress| reply_addresses.contains(address);
-        let mut view = View { now: *now, topology, random: &mut next, takes_replies: &takes_replies, census: &mut () };
-        let taken = session.receive(&mut view, unread, output);
-        unread.drain(..taken);
-    }
-
-    fn hand_over(&mut self, client: usize) -> bool {
-        let mut moved = false;
-        while let Some((shard, inputs)) = self.clients[client].output.next_shard_inputs() {
-            moved = true;
-            for input in inputs {
-                self.told.push(input.clone());
-                self.tell(shard, input);
-            }
-        }
-        moved
-    }
-
-    /// Hands a shard one input; answers with what it says to deletes.
-    fn tell(&mut self, shard: ShardId, input: ShardInput) -> Option<Result<u64, DeleteRefusal>> {
-        if let ShardInput::Publish(run) = &input {
-            self.runs.push(run.clone());
-        }
-        let mut output = ShardOutput::default();
-        let machine = self.shards.get_mut(&shard).expect("queues are in shards that exist");
-        machine.handle(input, &mut self.log, &mut output);
-        let deleted = output.deleted.pop().map(|(_, deleted)| deleted);
-        self.post(shard, output);
-        deleted
-    }
-
     /// Has a queue's shard say to a client that it refuses publishes.
     pub(super) fn refuse(&mut self, client: usize, channel: u16, first: u64, len: u64) {
         let events = vec![Event::Refused { channel, first, len }];
         self.clients[client].events.push_back((ShardId(1), events));
         self.run();
     }
-
-    fn post(&mut self, shard: ShardId, mut output: ShardOutput) {
-        for (connection, events) in output.take_events() {
-            if let Some(client) = self.clients.iter_mut().find(|client| client.id == connection) {
-                client.events.push_back((shard, events));
-            }
-        }
-        for id in output.unused.drain(..) {
-            self.apply(&self.topology.removal(id));
-            self.tell(
-                shard,
-                ShardInput::Delete { queue: id, if_unused: false, if_empty: false, still_unused: true, request: 0 },
-            );
-        }
-    }
-
-    fn answer(&mut self, request: MetadataRequest) -> Result<MetadataAnswer, Exception> {
-        match request {
-            MetadataRequest::Topology(request) => {
-                let prepared = self.topology.prepare(&request)?;
-                if let Outcome::Released(queues) = &prepared.outcome {
-                    for queue in queues {
-                        let delete = ShardInput::Delete {
-                            queue: queue.id,
-                            if_unused: false,
-                            if_empty: false,
-                            still_unused: false,
-                            request: 0,
-                        };
-                        self.tell(queue.shard, delete);
-                    }
-                }
-                self.apply(&prepared.changes);
-                Ok(MetadataAnswer::Outcome(prepared.outcome))
-            }
-            MetadataRequest::DeleteQueue { connection, identity, vhost, name, if_unused, if_empty } => {
-                let Some(queue) = self.topology.prepare_delete_queue(&identity, &vhost, &name, connection)? else {
-                    return Ok(MetadataAnswer::Deleted(0));
-                };
-                let delete =
-                    ShardInput::Delete { queue: queue.id, if_unused, if_empty, still_unused: false, request: 0 };
-                match self.tell(queue.shard, delete).expect("nothing is in flight") {
-                    Ok(count) => {
-                        self.apply(&self.topology.removal(queue.id));
-                        Ok(MetadataAnswer::Deleted(count))
-                    }
-                    Err(refusal) => {
-                        Err(Exception::channel(ReplyCode::PreconditionFailed, format!("{name} {refusal:?}")))
-                    }
-                }
-            }
-        }
-    }
-
-    fn apply(&mut self, changes: &[Change]) {
-        for change in changes {
-            self.topology.apply(change);
-            if let Change::CreateQueue(queue) = change {
-                let settings = self.topology.settings(queue);
-                self.tell(queue.shard, ShardInput::Create { queue: queue.id, settings });
-            }
-        }
-    }
-}
-
-impl Said {
-    pub(super) fn method(&self) -> ToClient<'_> {
-        assert_eq!(self.kind, Kind::Method, "{self:?}");
-        ToClient::decode(&self.payload).expect("we send methods")
-    }
-
-    /// The payload, if it is a content header.
-    pub(super) fn content_header(&self) -> Option<&[u8]> {
-        (self.kind == Kind::Header).then_some(&*self.payload)
-    }
-
-    pub(super) fn properties(&self) -> BasicProperties<'_> {
-        assert_eq!(self.kind, Kind::Header, "{self:?}");
-        let header = warren_amqp::Header::decode(&self.payload).expect("we send headers");
-        BasicProperties::decode(header.properties).expect("and good ones")
-    }
-
-    pub(super) fn is_heartbeat(&self) -> bool {
-        self.kind == Kind::Heartbeat
-    }
-
-    /// Asserts that it closes its channel, with this code and text, over the method `id`.
-    #[track_caller]
-    pub(super) fn closes_channel(&self, code: u16, text: &str, (class_id, method_id): (u16, u16)) {
-        let expected = channel::Close { reply_code: code, reply_text: text, class_id, method_id };
-        assert_eq!(self.method(), ToClient::ChannelClose(expected));
-    }
-
-    /// Asserts that it closes the connection, with this code and text, over the method `id`.
-    #[track_caller]
-    pub(super) fn closes_connection(&self, code: u16, text: &str, (class_id, method_id): (u16, u16)) {
-        let expected = connection::Close { reply_code: code, reply_text: text, class_id, method_id };
-        assert_eq!((self.channel, self.method()), (0, ToClient::ConnectionClose(expected)));
-    }
-}
-
-/// Puts messages together from their frames; other methods between them are left out.
-pub(super) fn messages(heard: &[Said]) -> Vec<Message> {
-    let mut messages: Vec<Message> = vec![];
-    for said in heard {
-        match said.kind {
-            Kind::Method => match said.method() {
-                ToClient::BasicDeliver(basic::Deliver { delivery_tag: tag, redelivered, .. })
-                | ToClient::BasicGetOk(basic::GetOk { delivery_tag: tag, redelivered, .. }) => {
-                    messages.push(Message { tag, redelivered, body: String::new() });
-                }
-                ToClient::BasicReturn(_) => messages.push(Message { tag: 0, redelivered: false, body: String::new() }),
-                _ => {}
-            },
-            Kind::Body => {
-                let message = messages.last_mut().expect("a body follows its method");
-                message.body.push_str(core::str::from_utf8(&said.payload).expect("bodies of tests are text"));
-            }
-            Kind::Header | Kind::Heartbeat => {}
-        }
-    }
-    messages
-}
-
-pub(super) fn bodies(messages: &[Message]) -> Vec<&str> {
-    messages.iter().map(|message| message.body.as_str()).collect()
-}
-
-/// Passwords are the users' names. A token is `token`, who it is of, when it runs out and its scopes, with spaces between.
-fn logged_in(user: &str, password: &[u8]) -> Option<LoggedIn> {
-    let password = std::str::from_utf8(password).ok()?;
-    if let Some(token) = password.strip_prefix("token ") {
-        let mut words = token.split(' ');
-        let (name, expires) = (words.next()?, words.next()?.parse().ok()?);
-        let identity = Identity::Token(Arc::new(TokenIdentity::new(name, words).ok()?));
-        return Some(LoggedIn { identity, expires: Some(Instant(expires)) });
-    }
-    let identity = if user == "guest" { Identity::Node } else { Identity::User };
-    (password == user).then(|| LoggedIn { identity: identity(Arc::from(user)), expires: None })
-}
-
-pub(super) fn client_properties(capabilities: &[&str]) -> Vec<u8> {
-    TableBuilder::build(|table| {
-        table.table("capabilities", |table| {
-            for name in capabilities {
-                table.put(name, true);
-            }
-        });
-    })
-}
-
-pub(super) fn start_ok<'a>(
-    client_properties: Table<'a>,
-    mechanism: &'a str,
-    response: &'a [u8],
-) -> connection::StartOk<'a> {
-    connection::StartOk { client_properties, mechanism, response, locale: "en_US" }
-}
-
-pub(super) fn declare(queue: &str) -> queue::Declare<'_> {
-    queue::Declare {
-        queue,
-        passive: false,
-        durable: false,
-        exclusive: false,
-        auto_delete: false,
-        no_wait: false,
-        arguments: NO_ARGUMENTS,
-    }
-}
-
-pub(super) fn consume<'a>(queue: &'a str, consumer_tag: &'a str) -> basic::Consume<'a> {
-    basic::Consume {
-        queue,
-        consumer_tag,
-        no_local: false,
-        no_ack: false,
-        exclusive: false,
-        no_wait: false,
-        arguments: NO_ARGUMENTS,
-    }
-}
-
-pub(super) fn to_queue(queue: &str) -> basic::Publish<'_> {
-    basic::Publish { exchange: "", routing_key: queue, mandatory: false, immediate: false }
-}
-
-pub(super) fn persistent() -> BasicProperties<'static> {
-    BasicProperties { delivery_mode: Some(2), ..BasicProperties::default() }
-}
-
-/// A publish's method and header, and no body.
-pub(super) fn publish_head(queue: &str, body_size: u64) -> Vec<u8> {
-    let mut octets = vec![];
-    ToServer::BasicPublish(to_queue(queue)).encode(1, &mut octets);
-    encode_header(1, body_size, &persistent(), &mut octets);
-    octets
-}
-
-pub(super) fn body_frame(number: u16, payload: &[u8]) -> Bytes {
-    let mut octets = vec![];
-    Frame::Body { channel: number, payload }.encode(&mut octets);
-    Bytes::from(octets)
 }
