@@ -6,7 +6,7 @@
 
 use std::fs::TryLockError;
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::FallocateFlags;
@@ -107,6 +107,9 @@ pub enum FolderError {
 
 /// A real folder. Holds a lock on it (`flock` on the file `lock`) until dropped; the kernel gives the lock back when the
 /// process ends in any way.
+///
+/// Messages are nobody else's: what it makes only its owner may read, and what it finds there it keeps from others too, as far
+/// as the process owns it.
 #[derive(Debug)]
 pub struct FileDisk {
     path: PathBuf,
@@ -120,6 +123,11 @@ impl FileDisk {
         let path = path.into();
         create_folder(&path)?;
         let lock = lock(&path)?;
+        let me = lock.metadata().map_err(failed("look at the lock file of", &path))?.uid();
+        for name in list(&path).map_err(failed("list the files of", &path))? {
+            keep_private(&path.join(name), me);
+        }
+        keep_private(&path, me);
         let folder = File::open(&path).map_err(failed("open the folder", &path))?;
         Ok(Self { path, folder, _lock: lock })
     }
@@ -128,13 +136,41 @@ impl FileDisk {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Whether nobody but its owner may look into the folder.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn is_private(&self) -> io::Result<bool> {
+        Ok(self.folder.metadata()?.mode() & OTHERS == 0)
+    }
+}
+
+/// What everybody but the owner may do.
+const OTHERS: u32 = 0o077;
+
+/// Takes what is ours from everybody else. Where that cannot be done, it stays as it is: some volumes know no modes, and a
+/// volume of Kubernetes may belong to somebody else and be the process's by its group.
+fn keep_private(path: &Path, me: u32) {
+    let Ok(found) = path.symlink_metadata() else { return };
+    if !found.is_symlink()
+        && let Some(mode) = private_mode(found.uid(), found.mode(), me)
+    {
+        let _ = std::fs::set_permissions(path, PermissionsExt::from_mode(mode));
+    }
+}
+
+/// The mode that it should have, if it is ours and others may do something with it.
+fn private_mode(owner: u32, mode: u32, me: u32) -> Option<u32> {
+    (owner == me && mode & OTHERS != 0).then_some(mode & 0o7777 & !OTHERS)
 }
 
 /// Creates the folder durably: its name, too, must be there after a power cut.
-#[expect(clippy::disallowed_methods, reason = "this is the one file that makes folders")]
+#[expect(clippy::disallowed_types, reason = "this is the one file that makes folders")]
 fn create_folder(path: &Path) -> Result<(), FolderError> {
     let missing: Vec<&Path> = path.ancestors().take_while(|folder| !folder.exists()).collect();
-    std::fs::create_dir_all(path).map_err(failed("create the folder", path))?;
+    let created = std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+    created.map_err(failed("create the folder", path))?;
     for parent in missing.iter().filter_map(|folder| folder.parent()) {
         let parent = if parent == Path::new("") { Path::new(".") } else { parent };
         let synced = File::open(parent).and_then(|parent| parent.sync_all());
@@ -145,7 +181,7 @@ fn create_folder(path: &Path) -> Result<(), FolderError> {
 
 fn lock(folder: &Path) -> Result<File, FolderError> {
     let path = folder.join("lock");
-    let file = File::options().create(true).truncate(false).write(true).open(&path);
+    let file = File::options().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let file = file.map_err(failed("open the lock file", &path))?;
     match file.try_lock() {
         Ok(()) => Ok(file),
@@ -250,7 +286,7 @@ impl Files for FileDisk {
 impl Disk for FileDisk {
     fn create(&self, name: &str, len: u64) -> io::Result<File> {
         let mut options = File::options();
-        options.read(true).write(true).create(true).truncate(true);
+        options.read(true).write(true).create(true).truncate(true).mode(0o600);
         let file = options.open(self.path.join(name))?;
         match rustix::fs::fallocate(&file, FallocateFlags::empty(), 0, len) {
             Ok(()) => {}
@@ -321,5 +357,26 @@ impl Disk for FileDisk {
         let volume = rustix::fs::fstatvfs(&self.folder)?;
         let bytes = |blocks: u64| blocks.saturating_mul(volume.f_frsize);
         Ok(Space { available: bytes(volume.f_bavail), total: bytes(volume.f_blocks) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_ours_is_taken_from_others_and_what_is_not_stays_as_it_is() {
+        for (owner, mode, expected) in [
+            (7, 0o100_644, Some(0o600)),
+            (7, 0o040_755, Some(0o700)),
+            // As Kubernetes leaves a folder of ours after it has given the volume to a group.
+            (7, 0o042_770, Some(0o2700)),
+            (7, 0o100_601, Some(0o600)),
+            (7, 0o100_600, None),
+            (7, 0o100_400, None),
+            (0, 0o042_775, None),
+        ] {
+            assert_eq!(private_mode(owner, mode, 7), expected, "{owner} {mode:o}");
+        }
     }
 }

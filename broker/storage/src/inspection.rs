@@ -10,6 +10,7 @@
 //! Memory: one record, one step of the checkpoint, and 100 bytes for each segment and fault.
 
 use std::io;
+use std::ops::ControlFlow;
 
 use bytes::Bytes;
 
@@ -141,16 +142,16 @@ pub enum Seen {
 }
 
 /// Looks at the log in `files` and shows `visit` what is in it, with the states of those shards' snapshots that are
-/// `wanted`.
+/// `wanted`. When that breaks off, nothing more is read, and the [`Inspection`] says what was found until then.
 ///
 /// # Errors
 /// A newer program wrote the folder, or it may not be read. Damage is no error: it is in the [`Inspection`].
 pub fn inspect<F: Files>(
     files: &F,
     wanted: impl Fn(u16) -> bool,
-    visit: impl FnMut(Seen),
+    visit: impl FnMut(Seen) -> ControlFlow<()>,
 ) -> Result<Inspection, OpenError> {
-    let mut look = Look { files, visit, found: Inspection::default() };
+    let mut look = Look { files, visit, stopped: false, found: Inspection::default() };
     let listing = look.listing()?;
     let head = match listing.checkpoint {
         Some(Ok(reader)) => Some(look.checkpoint(reader, wanted)?),
@@ -190,6 +191,8 @@ impl<F: Files> Listing<'_, F> {
 struct Look<'a, F: Files, V> {
     files: &'a F,
     visit: V,
+    /// Whoever looks wants to see no more.
+    stopped: bool,
     found: Inspection,
 }
 
@@ -201,7 +204,7 @@ enum At {
     Nothing,
 }
 
-impl<'a, F: Files, V: FnMut(Seen)> Look<'a, F, V> {
+impl<'a, F: Files, V: FnMut(Seen) -> ControlFlow<()>> Look<'a, F, V> {
     /// The files that belong to one checkpoint: if another one came between, they are listed again.
     fn listing(&self) -> Result<Listing<'a, F>, OpenError> {
         let mut listing = self.list()?;
@@ -261,7 +264,7 @@ impl<'a, F: Files, V: FnMut(Seen)> Look<'a, F, V> {
                 }
             };
             let (shard, term, index, len) = (header.shard, header.term, header.index, header.len);
-            (self.visit)(Seen::Snapshot { shard, term, index, len, payload });
+            self.stopped |= (self.visit)(Seen::Snapshot { shard, term, index, len, payload }).is_break();
         }
         Ok(reader.head)
     }
@@ -272,6 +275,9 @@ impl<'a, F: Files, V: FnMut(Seen)> Look<'a, F, V> {
         self.look_for_missing(head, sequence, if damaged { None } else { Some(first) });
         let mut before: Option<SegmentHeader> = None;
         for &seq in sequence {
+            if self.stopped {
+                break;
+            }
             let retained = head.and_then(|head| head.retained.get(&seq));
             if seq < first && retained.is_none() {
                 self.given_up(seq);
@@ -387,7 +393,7 @@ impl<'a, F: Files, V: FnMut(Seen)> Look<'a, F, V> {
             if let At::Record(header, payload) = at {
                 let sealed = header.tag.kind == Kind::Seal;
                 self.record(found, header, payload, head);
-                if sealed {
+                if sealed || self.stopped {
                     return Ok(End { sealed, torn: 0 });
                 }
                 continue;
@@ -422,7 +428,7 @@ impl<'a, F: Files, V: FnMut(Seen)> Look<'a, F, V> {
         found.end += header.record_len() as u32;
         if !header.tag.kind.is_internal() {
             let replayed = head.is_none_or(|head| place >= head.replay_from);
-            (self.visit)(Seen::Record { tag: header.tag, position, payload, replayed });
+            self.stopped |= (self.visit)(Seen::Record { tag: header.tag, position, payload, replayed }).is_break();
         }
     }
 

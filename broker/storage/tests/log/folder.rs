@@ -1,6 +1,7 @@
 //! Real folders, and segments that are given up and used again.
 
-use std::path::PathBuf;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
 
 use warren_storage::{FaultyDisk, FileDisk, FolderError, Options, ReadError};
 
@@ -57,6 +58,55 @@ fn closed_log_can_be_opened_again_at_once() {
 fn folder_that_cannot_be_made_is_refused_with_its_path() {
     let error = FileDisk::open("/proc/warren/data").unwrap_err();
     assert!(error.to_string().contains("/proc/warren/data"), "{error}");
+}
+
+/// The modes of a folder and of what is in it, without duplicates.
+#[expect(clippy::disallowed_methods, reason = "the test's own folder")]
+fn modes(folder: &Path) -> (u32, Vec<u32>) {
+    let mode = |path: &Path| std::fs::metadata(path).unwrap().mode() & 0o7777;
+    let files = std::fs::read_dir(folder).unwrap().map(|entry| mode(&entry.unwrap().path()));
+    let mut files: Vec<_> = files.collect();
+    files.sort_unstable();
+    files.dedup();
+    (mode(folder), files)
+}
+
+#[test]
+fn only_its_owner_may_look_into_a_new_folder() {
+    let folder = Scratch::new("private");
+    let inner = folder.0.join("data/log");
+    let (mut log, _) = open(FileDisk::open(&inner).unwrap(), small(8192, 1)).unwrap();
+    for index in 0..20 {
+        log.append(&record(&item(index, 1_000))).unwrap();
+    }
+    log.sync().unwrap();
+    assert_eq!(modes(&inner), (0o700, vec![0o600]), "segments and lock");
+    assert_eq!(modes(&folder.0.join("data")), (0o700, vec![0o700]), "the folders above it that were missing");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "the test's own folder")]
+fn a_folder_that_others_could_read_is_taken_from_them() {
+    let folder = Scratch::new("open_to_all");
+    let (mut log, _) = open(FileDisk::open(&folder.0).unwrap(), small(8192, 1)).unwrap();
+    log.append(&record(&item(0, 1_000))).unwrap();
+    log.sync().unwrap();
+    drop(log);
+    let open_to_all = |path: &Path, mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    for entry in std::fs::read_dir(&folder.0).unwrap() {
+        open_to_all(&entry.unwrap().path(), 0o644);
+    }
+    open_to_all(&folder.0, 0o755);
+    let elsewhere = Scratch::new("not_ours_to_change");
+    std::fs::write(&elsewhere.0, "somebody's").unwrap();
+    open_to_all(&elsewhere.0, 0o644);
+    std::os::unix::fs::symlink(&elsewhere.0, folder.0.join("link")).unwrap();
+    let disk = FileDisk::open(&folder.0).unwrap();
+    assert!(disk.is_private().unwrap());
+    assert_eq!(std::fs::metadata(&elsewhere.0).unwrap().mode() & 0o777, 0o644, "where a link leads is another matter");
+    std::fs::remove_file(folder.0.join("link")).unwrap();
+    std::fs::remove_file(&elsewhere.0).unwrap();
+    assert_eq!(modes(&folder.0), (0o700, vec![0o600]));
 }
 
 #[test]

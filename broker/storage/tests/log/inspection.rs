@@ -1,6 +1,7 @@
 //! A look at a log finds what recovery finds, and more; it changes nothing, and a log may be in use meanwhile.
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use warren_storage::inspection::{FAULTS_MAX, Fault, SegmentState};
 use warren_storage::segment::{SEGMENT_HEADER_LEN, file_name};
@@ -15,7 +16,11 @@ const SEGMENT_LEN: u32 = 8192;
 
 fn look(disk: &FaultyDisk) -> (Inspection, Vec<Seen>) {
     let mut seen = Vec::new();
-    let inspection = inspect(disk, |shard| shard == 1, |each| seen.push(each)).unwrap();
+    let show = |each| {
+        seen.push(each);
+        ControlFlow::Continue(())
+    };
+    let inspection = inspect(disk, |shard| shard == 1, show).unwrap();
     (inspection, seen)
 }
 
@@ -206,6 +211,7 @@ fn a_log_that_is_in_use_meanwhile_looks_sound() {
             if next == 40 {
                 checkpoint(&log, &[0, 3]);
             }
+            ControlFlow::Continue(())
         },
     );
     let found = found.unwrap();
@@ -244,6 +250,7 @@ fn what_is_written_over_or_behind_what_is_being_read_is_no_damage() {
                         log.append(&large(index)).unwrap();
                     }
                 }
+                ControlFlow::Continue(())
             },
         );
         let found = found.unwrap();
@@ -286,7 +293,7 @@ fn another_nodes_segment_is_a_fault_and_a_newer_format_an_error() {
         let crc = crc32c::crc32c(&bytes[..4092]);
         bytes[4092..4096].copy_from_slice(&crc.to_le_bytes());
     });
-    assert!(inspect(&newer, |_| false, |_| {}).is_err());
+    assert!(inspect(&newer, |_| false, |_| ControlFlow::Continue(())).is_err());
 }
 
 #[test]
@@ -305,4 +312,17 @@ fn a_thousand_faults_are_kept_and_more_are_counted() {
         let found = look(&disk).0;
         assert_eq!((found.faults.len(), found.fault_count), (FAULTS_MAX, count as u64));
     }
+}
+
+#[test]
+fn nothing_more_is_read_for_whoever_breaks_off() {
+    let (disk, _, _) = filled(20);
+    let mut shown = 0;
+    let mut show_two = |_| {
+        shown += 1;
+        if shown == 2 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    };
+    let found = inspect(&disk, |_| false, &mut show_two).unwrap();
+    assert_eq!((shown, found.segments.len(), found.segments[0].records), (2, 1, 2));
+    assert_eq!(found.faults, [], "what was not read is not missing");
 }
