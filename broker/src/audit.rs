@@ -13,7 +13,9 @@
 //!
 //! Logins over HTTP are one for each request: of a user and a source one is told every ten minutes. Of refused logins of one source
 //! sixty a minute are told one by one, and of those that are not looked at the first; of the others a line says, when the minute
-//! is over, how many (`count`) there were and where from (`source`; none if that were too many).
+//! is over, how many (`count`) there were and where from (`source`; none if that were too many). So are requests over HTTP that
+//! somebody lacks the right for, by user. Their `action` is method and path, without the names in it: these are `vhost` and
+//! `object`.
 //!
 //! What lives only as long as a connection or a consumer (exclusive and auto-delete queues, exchanges that are not durable,
 //! bindings of these) comes and goes with every client; it is told at the level debug.
@@ -41,8 +43,13 @@ pub(crate) fn logins_refused(source: Option<IpAddr>, count: u64) {
 }
 
 /// Somebody was refused what they asked for, because they lack the right.
-pub(crate) fn refused(user: &str, action: &str, vhost: &str, reason: &str) {
-    info!(target: "audit", user, action, vhost, outcome = "refused", reason, "refused");
+pub(crate) fn refused(user: &str, action: &str, (vhost, object): (&str, &str), reason: &str) {
+    info!(target: "audit", user, action, vhost, object, outcome = "refused", reason, "refused");
+}
+
+/// So often a user was refused something over HTTP, and it was not told each time.
+pub(crate) fn denials(user: Option<&str>, count: u64) {
+    info!(target: "audit", user, count, outcome = "refused", "requests refused");
 }
 
 /// An administrator closed somebody's connection.

@@ -545,9 +545,11 @@ fn tell(notice: &Notice, session: &Session, claimed: Option<&str>) {
     match notice.over {
         // Whoever was not let in is in the audit trail already.
         Some((method, ReplyCode::AccessRefused)) if !session.user().is_empty() => {
-            audit::refused(user, method, session.vhost(), &notice.text);
+            audit::refused(user, method, (session.vhost(), ""), &notice.text);
         }
-        Some((method @ "connection.open", ReplyCode::NotAllowed)) => audit::refused(user, method, "", &notice.text),
+        Some((method @ "connection.open", ReplyCode::NotAllowed)) => {
+            audit::refused(user, method, ("", ""), &notice.text)
+        }
         _ => info!(user, reason = notice.text, "closed"),
     }
 }

@@ -39,16 +39,29 @@ pub(crate) struct Definition {
     pub(crate) entry: Arc<str>,
 }
 
+/// Where definitions come from, which decides what is to be done about them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// The file that the configuration names.
+    File,
+    /// A request to the management API.
+    Import,
+}
+
 impl Definition {
     /// What people are told if it is refused.
-    pub(crate) fn left_out(&self, refusal: &Exception) -> String {
+    pub(crate) fn left_out(&self, refusal: &Exception, source: Source) -> String {
         let (Exception::Channel { code, text } | Exception::Connection { code, text }) = refusal;
+        let (whole, again) = match source {
+            Source::File => ("the file", "start again"),
+            Source::Import => ("the import", "send it again"),
+        };
         let advice = match code {
             _ if is_there_and_different(refusal) => {
-                "what is there stays as it is; delete it if the file is right, and start again"
+                format!("what is there stays as it is; delete it if {whole} is right, and {again}")
             }
-            ReplyCode::NotFound => "define that in the file too, or take this out of it, and start again",
-            _ => "correct the file and start again",
+            ReplyCode::NotFound => format!("define that in {whole} too, or take this out of it, and {again}"),
+            _ => format!("correct {whole} and {again}"),
         };
         let said = format!("{} is left out: {text}; {advice}", self.entry);
         // Names are the file's: none of them is to look like another line of the log.
@@ -380,7 +393,10 @@ fn apply_to_names() -> String {
 /// Without a name of the algorithm it is SHA-256, or SHA-512 if the hash is as long as those are: rabbitmqadmin makes such
 /// and does not say so.
 pub(crate) fn password_hash(of: &str, hash: &str, algorithm: Option<&str>) -> Result<PasswordHash, Problem> {
-    let octets = BASE64_STANDARD.decode(hash).map_err(|error| wrong(of, format!("password_hash: {error}")))?;
+    let octets = BASE64_STANDARD.decode(hash).map_err(|error| {
+        let advice = "`warren-broker hash-password` makes such a hash of a password";
+        wrong(of, format!("password_hash is not base64 ({}): {advice}", error.to_string().trim_end_matches('.')))
+    })?;
     let is_sha512 = octets.len() == SALTED_SHA512_BYTES;
     let by_length = if is_sha512 { HashingAlgorithm::Sha512 } else { HashingAlgorithm::Sha256 };
     let name = algorithm.unwrap_or_else(|| by_length.name());

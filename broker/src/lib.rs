@@ -42,6 +42,7 @@ mod space;
 mod statistics;
 pub mod telemetry;
 pub mod tls;
+mod told;
 
 pub use authentication::password_hash;
 pub use config::Config;

@@ -122,13 +122,14 @@ pub(crate) const SECRET_TIMEOUT: Duration = Duration::from_secs(2);
 /// Octets of log lines that wait for standard error to be read; lines beyond are dropped and counted.
 pub(crate) const LOG_QUEUE_BYTES: usize = 1 << 20;
 
-/// Refused logins of one source in [`LOGINS_TOLD_INTERVAL`] that the audit trail tells one by one; of more, and of those that are
-/// not looked at, it tells how many there were.
+/// Refused logins of one source in [`LOGINS_TOLD_INTERVAL`] that the audit trail tells one by one, and TLS handshakes that failed,
+/// and requests over HTTP that one user lacks the right for; of more, and of logins that are not looked at, it tells how many
+/// there were.
 pub(crate) const LOGINS_TOLD: u32 = 60;
 /// See [`LOGINS_TOLD`].
 pub(crate) const LOGINS_TOLD_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Sources whose refused logins are told in that time; those of more are told as one number.
+/// Sources, or users, of which these are told in that time; those of more are told as one number.
 pub(crate) const SOURCES_TOLD: usize = 1_000;
 
 /// How often the audit trail tells that a user makes requests to the management API from one place.

@@ -78,8 +78,11 @@ pub(crate) struct Opened {
 /// Opens the log in `data_dir` and hands `replay` what it holds.
 pub(crate) fn open(data_dir: &Path, config: &LogConfig, replay: &mut impl Replay) -> anyhow::Result<Opened> {
     let folder = data_dir.join("log");
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the data folder {}", folder.display()))?;
     let disk = FileDisk::open(&folder)?;
+    if !disk.is_private().unwrap_or(true) {
+        let folder = folder.display();
+        warn!(%folder, "others may read messages in the log, and its mode cannot be changed: it is another user's, or the volume knows none");
+    }
     let volume = disk.space().with_context(|| format!("the volume of {} does not say its size", folder.display()))?;
     let bounds = LogBounds::new(config, volume.total);
     let options =

@@ -29,7 +29,7 @@ use crate::checkpoint::Checkpointer;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::connections::Connections;
-use crate::definitions::{self, Definition};
+use crate::definitions::{self, Definition, Source};
 use crate::forwarder::ForwarderTask;
 use crate::http::server::HttpServer;
 use crate::inbox::{InboxSender, inbox};
@@ -44,7 +44,7 @@ use crate::statistics::node::NodeProbe;
 use crate::statistics::{self, Statistics};
 use crate::telemetry;
 use crate::telemetry::traces::Traces;
-use crate::tls::TlsFiles;
+use crate::tls::{ReloadingTls, TlsFiles};
 
 /// How many shards hold queues. Each queue's record names its shard, so this may grow and must not shrink.
 pub(crate) const SHARDS: NonZeroU16 = NonZeroU16::new(32).expect("32 is not 0");
@@ -113,8 +113,8 @@ pub struct Node {
     servers: Servers,
     /// How long it may take to stop.
     grace: Duration,
-    /// What follows the files for TLS.
-    tls: Option<JoinHandle<()>>,
+    /// What TLS is accepted with, and what follows its files.
+    tls: Option<(Arc<ReloadingTls>, JoinHandle<()>)>,
 }
 
 impl Node {
@@ -150,7 +150,7 @@ impl Node {
         ]
         .map(|service| ports.addresses(service));
         let servers = ports.serve(tls.as_ref(), &accept, requests_per_second, &shared);
-        let tls = tls.map(|tls| tokio::spawn(tls.follow()));
+        let tls = tls.map(|tls| (tls.amqps(), tokio::spawn(tls.follow())));
         info!(?amqp, ?amqps, ?metrics, ?metrics_https, ?management, ?management_https, elapsed = ?started.elapsed(), "ready");
         Ok(Self { shared, writer, amqp, amqps, metrics, servers, grace, tls })
     }
@@ -194,13 +194,17 @@ impl Node {
         if let Some(traces) = &self.shared.traces {
             traces.flush(end).await;
         }
-        for task in self.servers.amqp.into_iter().chain(self.tls) {
+        let (accepting, following) = self.tls.unzip();
+        for task in self.servers.amqp.into_iter().chain(following) {
             task.abort();
         }
         // Until now they have answered that the node is stopping.
         join_all(self.servers.http.into_iter().map(HttpServer::stop)).await;
         // Nobody logs in any more.
         self.shared.authentication.tell_the_rest();
+        if let Some(tls) = accepting {
+            tls.tell_the_rest();
+        }
         // Blocks for one sync at most; nothing else is left to run.
         self.writer.close();
         info!("stopped");
@@ -366,7 +370,7 @@ async fn define(mut definitions: Vec<Definition>, shared: &Shared) {
     let (count, mut left_out) = (definitions.len(), Vec::<Arc<str>>::new());
     definitions.retain(|definition| match definition.reserved(&shared.authentication) {
         Some(refusal) => {
-            warn!("{}", definition.left_out(&refusal));
+            warn!("{}", definition.left_out(&refusal, Source::File));
             left_out.push(definition.entry.clone());
             false
         }
@@ -378,7 +382,7 @@ async fn define(mut definitions: Vec<Definition>, shared: &Shared) {
         if let Ok(Err(refusal)) = answer.await
             && left_out.last() != Some(&definition.entry)
         {
-            warn!("{}", definition.left_out(&refusal));
+            warn!("{}", definition.left_out(&refusal, Source::File));
             left_out.push(definition.entry);
         }
     }

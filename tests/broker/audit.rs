@@ -10,7 +10,7 @@ use warren_amqp::ToClient;
 use warren_tests::harness::{Broker, Connection, DataFolder, Settings};
 
 use super::definitions::with_definitions;
-use super::identity::{administer, ask};
+use super::identity::{administer, ask, basic};
 use super::to_queue;
 
 /// Bob may read, and neither declare nor publish. His password is `secret`.
@@ -111,6 +111,26 @@ fn refused_logins_that_were_counted_are_told_before_the_end() -> Result<()> {
     let refused = lines.iter().filter(|line| has(line, &[("action", "login"), ("outcome", "refused")]));
     let (together, single): (Vec<_>, Vec<_>) = refused.partition(|line| line["count"].is_u64());
     ensure!(single.len() == TOLD && together.len() == 1 && together[0]["count"] == 7, "{together:?}");
+    Ok(())
+}
+
+#[test]
+fn requests_that_a_user_lacks_the_right_for_are_told_with_what_they_concern_and_not_more_than_60_times_a_minute()
+-> Result<()> {
+    let folder = DataFolder::new()?;
+    let broker = with_definitions(&folder, DEFINITIONS)?;
+    for _ in 0..60 + 7 {
+        let answer = ask(broker.management, "DELETE /api/queues/%2F/some%20orders", &basic("bob", "secret"), "")?;
+        ensure!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    }
+    broker.terminate()?;
+    let (_, said) = broker.wait_for_last_words()?;
+    let lines: Vec<Value> = said.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let refused = lines.iter().filter(|line| has(line, &[("user", "bob"), ("outcome", "refused")]));
+    let (together, single): (Vec<_>, Vec<_>) = refused.partition(|line| line["count"].is_u64());
+    ensure!(single.len() == 60 && together.len() == 1 && together[0]["count"] == 7, "{together:?}");
+    let fields = [("action", "DELETE /api/queues"), ("vhost", "/"), ("object", "some orders")];
+    ensure!(single.iter().all(|line| has(line, &fields)), "{}", single[0]);
     Ok(())
 }
 

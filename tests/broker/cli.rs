@@ -27,10 +27,12 @@ fn config_check_names_every_mistake_and_exits_with_1() -> Result<()> {
     for expected in [
         &format!("{path}:1: data_dri: there is no such setting; did you mean data_dir?"),
         &format!("{path}:3: log.segment_bytes: invalid type"),
-        "WARREN_LISTENERS_METRICS: listeners.metrics: invalid socket address",
+        "WARREN_LISTENERS_METRICS: listeners.metrics: \"here\" is not an IP address and a port, such as 127.0.0.1:5672",
     ] {
-        ensure!(said.errors.contains(expected), "{expected} is not in:\n{}", said.errors);
+        let has = said.errors.lines().any(|line| line.starts_with(&format!("error: {expected}")));
+        ensure!(has, "{expected} is not in:\n{}", said.errors);
     }
+    ensure!(said.errors.lines().count() == 3, "{}", said.errors);
     std::fs::write(&file, "data_dir = 'x'\n")?;
     let said = run(&["config", "check", "--config", &path], &[("WARREN_ANYTHING", "x")])?;
     ensure!(said.code == Some(0) && said.output == "the settings can be used\n", "{:?} {}", said.code, said.errors);
@@ -103,7 +105,17 @@ fn what_goes_wrong_with_the_api_has_an_exit_code_a_reason_and_a_hint() -> Result
     let here = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let nobody = format!("http://{here}");
     for (arguments, code, hint) in [
-        (vec!["status", "--url", &url, "--password-file", &password], 5, "--password-file of somebody"),
+        (
+            vec!["status", "--url", &url, "--password-file", &password],
+            5,
+            "--password-file of somebody with the tag monitoring or administrator",
+        ),
+        (
+            vec!["definitions", "export", "--url", &url, "--password-file", &password],
+            5,
+            "somebody with the tag administrator",
+        ),
+        (vec!["definitions", "import", "--url", &url, "/nowhere"], 2, "name a file that is there"),
         (vec!["status", "--url", &metrics], 3, "--url is the management API"),
         (vec!["health", "--url", &nobody], 6, "check that the node runs"),
         (vec!["health", "--url", "ftp://x"], 2, "give a URL such as"),
@@ -126,11 +138,24 @@ fn definitions_go_from_one_node_to_another() -> Result<()> {
     let url = |broker: &Broker| format!("http://{}", broker.management);
     let said = run(&["definitions", "export", "--url", &url(&from)], &[])?;
     ensure!(said.code == Some(0) && said.output.contains("\"orders\""), "{} {}", said.output, said.errors);
+    ensure!(said.output.ends_with("}\n"), "a line ends with a line end");
     let file = folders[0].path().join("definitions.json");
     std::fs::write(&file, &said.output)?;
     let file = file.display().to_string();
     let said = run(&["definitions", "import", "--url", &url(&to), &file], &[])?;
     ensure!((said.code, said.output.as_str()) == (Some(0), "imported\n"), "{}", said.errors);
     Connection::with_channel(to.address)?.declare_queue("orders", true, true)?;
+    for (wrong, expected) in [
+        (r#"{"users": [{"name": "u", "password_hash": "!"}]}"#, "password_hash is not base64"),
+        (r#"{"queues": [{"name": "q", "vhost": "none"}]}"#, "and send it again"),
+    ] {
+        std::fs::write(&file, wrong)?;
+        let said = run(&["definitions", "import", "--url", &url(&to), &file], &[])?;
+        ensure!(said.code == Some(1) && said.errors.contains(expected), "{:?} {}", said.code, said.errors);
+        for unfit in ["start again", "the node's log", "the file"] {
+            ensure!(!said.errors.contains(unfit), "{unfit}: {}", said.errors);
+        }
+        ensure!(said.errors.contains("\nhint: correct that in what is sent"), "{}", said.errors);
+    }
     Ok(())
 }

@@ -243,6 +243,9 @@ fn what_makes_no_sense_is_refused_with_its_own_exit_code() -> Result<()> {
     fs::create_dir(folder.path().join("log"))?;
     let (said, json) = look(&folder, &["--entries", "--bodies=1048576"])?;
     ensure!(said.code == Some(0) && json["records"] == serde_json::json!([]), "an empty log is sound: {}", said.errors);
+    let said = run(&["log", "inspect", "--data-dir", &path, "--queue", "nonesuch"], &[])?;
+    ensure!(said.code == Some(3) && said.errors.contains("no queue 'nonesuch' in virtual host '/'"), "{}", said.errors);
+    ensure!(said.errors.contains("\nhint: check the name"), "{}", said.errors);
     let said = run(&["log", "inspect"], &[("WARREN_DATA_DIR", &path)])?;
     ensure!(said.code == Some(0) && said.output.contains(&path), "the settings name the folder: {}", said.errors);
     Ok(())

@@ -2,6 +2,8 @@
 
 mod audit;
 mod cli;
+mod cli_files;
+mod cli_tls;
 mod deaf;
 mod definitions;
 mod forwarding;

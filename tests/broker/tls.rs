@@ -238,3 +238,22 @@ fn the_health_check_of_certificates_fails_within_the_time_before_their_end() -> 
     }
     Ok(())
 }
+
+#[test]
+fn handshakes_that_fail_are_told_no_more_than_60_times_a_minute_for_each_source() -> Result<()> {
+    let pki = Pki::new()?;
+    let (_folder, broker) = pki.broker("")?;
+    let ports = [broker.tls_address, broker.metrics_https];
+    for number in 0..60 + 7 {
+        let mut stream = std::net::TcpStream::connect(ports[number % 2].context("it takes TLS")?)?;
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n")?;
+        // An alert, and the end: whether that is orderly is all the same.
+        let _ = stream.read_to_end(&mut Vec::new());
+    }
+    broker.terminate()?;
+    let (_, said) = broker.wait_for_last_words()?;
+    let single = said.matches("the client does not speak TLS").count();
+    let together = said.lines().filter(|line| line.contains("more TLS handshakes failed")).collect::<Vec<_>>();
+    ensure!(single == 60 && together.len() == 1 && together[0].contains("\"count\":7"), "{single} {together:?}");
+    Ok(())
+}

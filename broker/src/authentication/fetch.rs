@@ -211,6 +211,16 @@ fn client_config(ca: Option<&Path>) -> Result<Arc<ClientConfig>, FetchError> {
     Ok(Arc::new(config))
 }
 
+/// Whether a file that the configuration names holds authorities.
+///
+/// # Errors
+/// It cannot be read, or holds none.
+pub(crate) fn check_authorities(path: &Path) -> Result<(), FetchError> {
+    let none =
+        || FetchError::Authorities { path: path.to_path_buf(), reason: "there is no certificate in it".to_owned() };
+    if authorities(path, true)?.is_empty() { Err(none()) } else { Ok(()) }
+}
+
 /// The authorities in a file. There may be one among the system's that is not to be read, and nobody here can do anything
 /// about it; in a file that the configuration names (`is_ours`) it is a mistake.
 fn authorities(path: &Path, is_ours: bool) -> Result<RootCertStore, FetchError> {
@@ -219,7 +229,8 @@ fn authorities(path: &Path, is_ours: bool) -> Result<RootCertStore, FetchError> 
     let certificates = CertificateDer::pem_file_iter(path).map_err(|error| failed(error.to_string()))?;
     if is_ours {
         for certificate in certificates {
-            roots.add(certificate.map_err(|error| failed(error.to_string()))?)?;
+            let added = roots.add(certificate.map_err(|error| failed(error.to_string()))?);
+            added.map_err(|_| failed("a certificate in it cannot be made out".to_owned()))?;
         }
     } else {
         roots.add_parsable_certificates(certificates.filter_map(Result::ok));

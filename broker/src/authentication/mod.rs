@@ -26,10 +26,10 @@ use warren_core::session::{Login, MetadataRequest};
 use warren_core::topology::{Action, Administration, DEFAULT_VHOST, Identity, PasswordHash, Request, Topology};
 use warren_core::{ConnectionId, Secret};
 
-pub(crate) use fetch::{check_address, check_endpoint, send_json};
+pub(crate) use fetch::{check_address, check_authorities, check_endpoint, send_json};
 pub use hashing::password_hash;
 pub use jose::SignatureAlgorithm;
-pub(crate) use passwords::readable;
+pub(crate) use passwords::{check_secret, readable};
 
 use crate::audit;
 use crate::config::{AuthenticationConfig, DefaultUser};
@@ -235,7 +235,12 @@ impl Authentication {
         }
     }
 
-    /// Tells what of refused logins was counted and not told yet: the node stops.
+    /// Whether the audit trail tells by itself that this user was refused a request; if not, it is counted.
+    pub(crate) fn tells_denial(&self, user: &Arc<str>) -> bool {
+        self.trail.tells_denial(user)
+    }
+
+    /// Tells what of refused logins and requests was counted and not told yet: the node stops.
     pub(crate) fn tell_the_rest(&self) {
         self.trail.tell_now();
     }

@@ -1,6 +1,7 @@
 //! User and password: those of the node's own user, and those of the topology's users.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sha2::{Digest, Sha256};
@@ -237,7 +238,12 @@ async fn compare(
 
 /// Whether the files of a user can be read.
 pub(crate) fn readable(user: &DefaultUser) -> Result<(), LoginError> {
-    read_secret(&user.name_file).and_then(|_| read_secret(&user.password_file)).map(drop)
+    check_secret(&user.name_file).and_then(|()| check_secret(&user.password_file))
+}
+
+/// Whether a file with a secret can be read.
+pub(crate) fn check_secret(path: &Path) -> Result<(), LoginError> {
+    read_secret(path).map(drop)
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::throttle::source;
 use crate::limits::REVIEWS_OF_SOURCE_AT_ONCE;
+use crate::told::source;
 
 /// The sources that somebody is asked about, or that wait for that.
 #[derive(Debug, Default)]

@@ -5,7 +5,7 @@
 //! once. A login that succeeds costs nothing.
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,6 +15,7 @@ use super::recent::Recent;
 use crate::limits::{
     FAILURE_PAUSE_MAX, FAILURE_PAUSE_MIN, FAILURE_SOURCES, FAILURES_PER_MINUTE, FAILURES_PER_MINUTE_AND_SOURCE,
 };
+use crate::told::source;
 
 /// What has failed lately, for as many users and sources as the limit says.
 pub(super) struct Throttle {
@@ -78,14 +79,6 @@ impl Throttle {
             ((Some(self.names.hash_one(user)), source), f64::from(FAILURES_PER_MINUTE)),
             ((None, source), f64::from(FAILURES_PER_MINUTE_AND_SOURCE)),
         ]
-    }
-}
-
-/// An address of IPv4, or the network of 64 bits that one of IPv6 is in: whoever has one such address has all of them.
-pub(super) fn source(peer: IpAddr) -> IpAddr {
-    match peer.to_canonical() {
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
-        address => address,
     }
 }
 

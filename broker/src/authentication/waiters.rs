@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::throttle::source;
 use crate::limits::{UNVERIFIED_WAITERS, UNVERIFIED_WAITERS_OF_SOURCE};
+use crate::told::source;
 
 /// Those that wait, by source.
 #[derive(Debug, Default)]

@@ -1,9 +1,6 @@
 //! The management API as a client: where it is, who asks, and what went wrong in words that help.
 
-use std::fmt;
-use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine;
@@ -14,14 +11,12 @@ use hyper::body::Bytes;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
+
+use super::tls::{self, Trust};
+use super::trouble::{self, Trouble};
 
 /// Octets of an answer; a longer one is an error.
 const ANSWER_BYTES: usize = 256 << 20;
@@ -46,40 +41,6 @@ pub(super) struct Api {
     timeout: u64,
 }
 
-/// What went wrong, why, and what to do; with the exit code that says the same.
-#[derive(Debug)]
-pub(super) struct Trouble {
-    /// What was to be done.
-    what: String,
-    why: String,
-    hint: String,
-    /// See [`EXIT_CODES`].
-    pub(super) code: u8,
-}
-
-pub(super) const EXIT_CODES: &str = "\
-Exit codes: 0 done, 1 the operation failed or the node is not well, 2 usage, 3 not found, 4 conflict, 5 not allowed, \
-6 not reachable, 7 no answer in time.";
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}\nhint: {}", self.what, self.why, self.hint)
-    }
-}
-
-impl std::error::Error for Trouble {}
-
-impl Trouble {
-    /// The node answers, and says that something is wrong with it.
-    pub(super) fn unwell(why: String, hint: &str) -> Self {
-        Self::new("the node is not well", 1, why, hint)
-    }
-
-    pub(super) fn new(what: &str, code: u8, why: impl fmt::Display, hint: &str) -> Self {
-        Self { what: what.to_owned(), why: why.to_string(), hint: hint.to_owned(), code }
-    }
-}
-
 /// An answer of the API.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -95,17 +56,17 @@ impl Answer {
 }
 
 impl Api {
-    /// Asks, and takes only what succeeds.
-    pub(super) fn get(&self, what: &str, path: &str) -> Result<Answer, Trouble> {
-        self.call(what, Method::GET, path, Bytes::new()).and_then(|answer| self.succeeded(what, answer))
+    /// Asks, and takes only what succeeds. `tag`: who may ask.
+    pub(super) fn get(&self, what: &str, path: &str, tag: &str) -> Result<Answer, Trouble> {
+        self.call(what, Method::GET, path, Bytes::new()).and_then(|answer| self.succeeded(what, answer, tag))
     }
 
-    /// Sends JSON, and takes only what succeeds.
-    pub(super) fn post(&self, what: &str, path: &str, body: Vec<u8>) -> Result<Answer, Trouble> {
-        self.call(what, Method::POST, path, body.into()).and_then(|answer| self.succeeded(what, answer))
+    /// Sends JSON, and takes only what succeeds. `tag`: who may send it.
+    pub(super) fn post(&self, what: &str, path: &str, body: Vec<u8>, tag: &str) -> Result<Answer, Trouble> {
+        self.call(what, Method::POST, path, body.into()).and_then(|answer| self.succeeded(what, answer, tag))
     }
 
-    fn succeeded(&self, what: &str, answer: Answer) -> Result<Answer, Trouble> {
+    fn succeeded(&self, what: &str, answer: Answer, tag: &str) -> Result<Answer, Trouble> {
         if answer.status.is_success() {
             return Ok(answer);
         }
@@ -114,14 +75,16 @@ impl Api {
         let why = format!("the node at {} answers {} {reason}", self.url, answer.status);
         Err(match answer.status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                let hint = "give --user and --password-file of somebody with the tag administrator";
-                Trouble::new(what, 5, why, hint)
+                let hint = format!("give --user and --password-file of somebody with the tag {tag}");
+                Trouble::new(what, 5, why, &hint)
             }
             StatusCode::NOT_FOUND => Trouble::new(what, 3, why, "check the name and that --url is the management API"),
             StatusCode::CONFLICT | StatusCode::PRECONDITION_FAILED => {
                 Trouble::new(what, 4, why, "something is there already and differs")
             }
-            _ => Trouble::new(what, 1, why, "the node's log may say more"),
+            StatusCode::BAD_REQUEST => Trouble::new(what, 1, why, "correct that in what is sent, and send it again"),
+            status if status.is_server_error() => Trouble::new(what, 1, why, "the node's log may say more"),
+            _ => Trouble::new(what, 1, why, "check that --url is the management API"),
         })
     }
 
@@ -139,17 +102,10 @@ impl Api {
     }
 
     fn password(&self, what: &str) -> Result<String, Trouble> {
-        let unreadable =
-            |why: String| Trouble::new(what, 2, why, "name a file that holds the password and nothing else");
-        let text = match &self.password_file {
-            None => return Ok("guest".to_owned()),
-            Some(file) if file.as_os_str() == "-" => {
-                let mut text = String::new();
-                std::io::stdin().read_to_string(&mut text).map(|_| text)
-            }
-            Some(file) => std::fs::read_to_string(file),
-        };
-        let text = text.map_err(|error| unreadable(format!("the password cannot be read: {error}")))?;
+        let Some(file) = &self.password_file else { return Ok("guest".to_owned()) };
+        let octets = trouble::read(what, file, "the password and nothing else")?;
+        let text = String::from_utf8(octets)
+            .map_err(|_| Trouble::new(what, 2, "the password is not UTF-8", "name a file that holds it as UTF-8"))?;
         Ok(text.trim_end_matches(['\n', '\r']).to_owned())
     }
 
@@ -163,66 +119,64 @@ impl Api {
     ) -> Result<Answer, Trouble> {
         let usage = |why: &str| Trouble::new(what, 2, why, "give a URL such as http://127.0.0.1:15672");
         let host = self.url.host().ok_or_else(|| usage("--url names no host"))?;
-        let tls = match self.url.scheme_str() {
-            Some("http") => false,
-            Some("https") => true,
+        let trust = match (self.url.scheme_str(), &self.ca) {
+            (Some("http"), _) => None,
+            (Some("https"), Some(ca)) => Some(Trust::read(what, ca)?),
+            (Some("https"), None) => return Err(usage("https needs --ca: a file with the authorities to trust")),
             _ => return Err(usage("--url is neither http nor https")),
         };
-        let port = self.url.port_u16().unwrap_or(if tls { 15671 } else { 15672 });
-        let unreachable = |error: &dyn fmt::Display| {
-            let why = format!("{} cannot be reached: {error}", self.url);
-            Trouble::new(what, 6, why, "check that the node runs and that --url is its management API")
-        };
-        let address = host.trim_matches(['[', ']']);
-        let stream = TcpStream::connect((address, port)).await.map_err(|error| unreachable(&error))?;
-        let authority = self.url.authority().map_or(host, |authority| authority.as_str());
         let credentials = BASE64_STANDARD.encode(format!("{}:{password}", self.user));
         let request = Request::builder()
             .method(method)
             .uri(path)
-            .header(HOST, authority)
+            .header(HOST, self.url.authority().map_or(host, |authority| authority.as_str()))
             .header(CONTENT_TYPE, "application/json")
             .header(AUTHORIZATION, format!("Basic {credentials}"))
             .body(Full::new(body))
             .map_err(|error| usage(&error.to_string()))?;
-        if !tls {
-            return talk(stream, request).await.map_err(|error| unreachable(&error));
+        let unreachable =
+            |(why, hint): (String, &str)| Trouble::new(what, 6, format!("{} cannot be reached: {why}", self.url), hint);
+        let address = host.trim_matches(['[', ']']);
+        let usual = if trust.is_some() { 15671 } else { 15672 };
+        let port = self.url.port_u16().unwrap_or(usual);
+        let stream = TcpStream::connect((address, port)).await;
+        let stream = stream.map_err(|error| unreachable((error.to_string(), IS_IT_THERE)))?;
+        match trust {
+            None => talk(stream, request).await.map_err(|error| unreachable(explain(&*error, false))),
+            Some(trust) => {
+                let stream = trust.connect(address, stream).await.map_err(&unreachable)?;
+                talk(stream, request).await.map_err(|error| unreachable(explain(&*error, true)))
+            }
         }
-        let ca = self.ca.as_deref().ok_or_else(|| usage("https needs --ca: the authorities to trust"))?;
-        let stream = speak_tls(stream, address, ca).await.map_err(|error| unreachable(&error))?;
-        talk(stream, request).await.map_err(|error| unreachable(&error))
     }
 }
 
-/// Speaks TLS with a server whose certificate is from one of the authorities in the file and for this host.
-async fn speak_tls(stream: TcpStream, host: &str, ca: &Path) -> Result<TlsStream<TcpStream>, String> {
-    let unreadable = |error: &dyn fmt::Display| format!("{}: {error}", ca.display());
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_file_iter(ca).map_err(|error| unreadable(&error))? {
-        let certificate = certificate.map_err(|error| unreadable(&error))?;
-        roots.add(certificate).map_err(|error| unreadable(&error))?;
+const IS_IT_THERE: &str = "check that the node runs and that --url is its management API";
+
+/// Why there is no answer, and what to do.
+fn explain(error: &(dyn std::error::Error + 'static), over_tls: bool) -> (String, &'static str) {
+    if let Some(refused) = tls::explain_later(error) {
+        return refused;
     }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| error.to_string())?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    let name = ServerName::try_from(host.to_owned()).map_err(|error| error.to_string())?;
-    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| error.to_string())
+    match error.downcast_ref::<hyper::Error>() {
+        Some(error) if !over_tls && (error.is_parse() || error.is_incomplete_message()) => {
+            let why = "what listens there does not answer as HTTP does";
+            (why.to_owned(), "if the port speaks TLS, give https:// and --ca; otherwise check --url")
+        }
+        _ => (error.to_string(), IS_IT_THERE),
+    }
 }
 
 /// Sends the request and reads the whole answer.
-async fn talk<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, String>
+async fn talk<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Answer, Box<dyn std::error::Error + Send + Sync>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let text = |error: hyper::Error| error.to_string();
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(text)?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     // It ends with the answer; what goes wrong with it, the answer says too.
     tokio::spawn(async move { drop(connection.await) });
-    let answer = sender.send_request(request).await.map_err(text)?;
+    let answer = sender.send_request(request).await?;
     let (head, body) = answer.into_parts();
-    let body = Limited::new(body, ANSWER_BYTES).collect().await.map_err(|error| error.to_string())?;
+    let body = Limited::new(body, ANSWER_BYTES).collect().await?;
     Ok(Answer { status: head.status, body: body.to_bytes() })
 }

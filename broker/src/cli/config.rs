@@ -9,7 +9,8 @@ use super::settings::SettingsFlags;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum ConfigCommand {
-    /// Check the settings of file, environment and flags. Exits with 1 and names every mistake if there is one.
+    /// Check the settings of file, environment and flags, and the files that they name. Exits with 1 and names every mistake if
+    /// there is one.
     #[command(after_help = "Examples:\n  warren-broker config check --config /etc/warren/warren.toml\n  \
                             WARREN_LISTENERS_AMQP=0.0.0.0:5672 warren-broker config check")]
     Check(SettingsFlags),
@@ -33,6 +34,7 @@ impl ConfigCommand {
         let text = match self {
             Self::Check(flags) => {
                 let settings = flags.load()?;
+                settings.check_files()?;
                 for variable in &settings.ignored_variables {
                     eprintln!("warning: {variable}: there is no such setting; the variable is ignored");
                 }

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::{Args, Subcommand};
 use serde_json::json;
 use warren_broker::config::{FILE_VARIABLE, Settings, Sources};
@@ -13,8 +13,8 @@ use warren_broker::inspection::report::{End, Place, Report, Segment, ShardReport
 use warren_broker::inspection::{INSPECTED_BODY_BYTES, InspectError, QueueChoice, Selection, inspect};
 use warren_storage::OpenError;
 
-use super::api::Trouble;
 use super::remote::Format;
+use super::trouble::Trouble;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -25,7 +25,7 @@ Examples:
 It writes nothing and takes no lock, so the node may be running; what is written meanwhile may or may not be seen. \
 Bodies of messages are shown only with --bodies, hashes of passwords never.
 
-Exit codes: 0 the log is sound, 1 something is damaged or missing, 2 usage, 3 there is no log, 4 a newer program wrote it, \
+Exit codes: 0 the log is sound, 1 something is damaged or missing, 2 usage, 3 there is no log or no such queue in it, 4 a newer program wrote it, \
 5 it may not be read.";
 
 const WHAT: &str = "the log cannot be looked at";
@@ -94,7 +94,8 @@ impl Inspect {
             inspect(&data_dir, &selection, None)
         };
         let report = report.map_err(trouble)?;
-        printer.report(&report, self.entries).context("cannot write to standard output")?;
+        let printed = printer.report(&report, self.entries);
+        printed.map_err(|error| Trouble::of_stream("the log cannot be printed", &error))?;
         if report.sound {
             return Ok(());
         }
@@ -132,6 +133,9 @@ fn trouble(error: InspectError) -> Trouble {
         InspectError::Folder { source, .. } if source.kind() == io::ErrorKind::NotFound => {
             (3, "give the folder that the node has as --data-dir; the log is in its folder `log`")
         }
+        InspectError::NoQueue { .. } => {
+            (3, "check the name and --vhost; a queue that is gone may be found by --queue-id")
+        }
         InspectError::Log(OpenError::Newer { .. }) => (4, "use the warren-broker that wrote it, or a newer one"),
         _ => (5, "look as the user that the node runs as"),
     };
@@ -148,10 +152,8 @@ struct Printer<'a> {
 }
 
 impl Printer<'_> {
-    fn record(&mut self, record: &ShownRecord<'_>) {
-        if self.error.is_some() {
-            return;
-        }
+    /// Breaks off when nobody reads what is printed.
+    fn record(&mut self, record: &ShownRecord<'_>) -> ControlFlow<()> {
         let printed = match self.output {
             Format::Json => {
                 let before = if self.records == 0 { "{\"apiVersion\": \"warren/v1\", \"records\": [\n" } else { ",\n" };
@@ -161,6 +163,7 @@ impl Printer<'_> {
         };
         self.records += 1;
         self.error = printed.err();
+        if self.error.is_some() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 
     fn report(mut self, report: &Report, entries: bool) -> io::Result<()> {

@@ -8,6 +8,8 @@ mod manual;
 mod remote;
 mod serve;
 mod settings;
+mod tls;
+mod trouble;
 
 use std::process::ExitCode;
 
@@ -15,6 +17,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use config::ConfigCommand;
 use log::LogCommand;
 use settings::SettingsFlags;
+use warren_broker::config::ConfigError;
 
 /// An AMQP 0-9-1 broker: RabbitMQ's clients work unchanged, and a confirm means that the message is on disk.
 #[derive(Debug, Parser)]
@@ -33,10 +36,10 @@ enum Command {
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Say what a running node is like, on one screen.
-    #[command(after_help = remote::STATUS_EXAMPLES, after_long_help = format!("{}\n\n{}", remote::STATUS_EXAMPLES, api::EXIT_CODES))]
+    #[command(after_help = remote::STATUS_EXAMPLES, after_long_help = format!("{}\n\n{}", remote::STATUS_EXAMPLES, trouble::EXIT_CODES))]
     Status(remote::Status),
     /// Say whether a running node is well: it is in service and no alarm is in effect. Exits with 1 if not.
-    #[command(after_help = remote::HEALTH_EXAMPLES, after_long_help = format!("{}\n\n{}", remote::HEALTH_EXAMPLES, api::EXIT_CODES))]
+    #[command(after_help = remote::HEALTH_EXAMPLES, after_long_help = format!("{}\n\n{}", remote::HEALTH_EXAMPLES, trouble::EXIT_CODES))]
     Health(remote::Status),
     /// Export or import what is declared on a running node.
     #[command(subcommand)]
@@ -76,10 +79,23 @@ pub(crate) fn run() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
-            error.downcast_ref().map_or(ExitCode::FAILURE, |trouble: &api::Trouble| ExitCode::from(trouble.code))
+            eprintln!("{}", said(&error));
+            error.downcast_ref().map_or(ExitCode::FAILURE, |trouble: &trouble::Trouble| ExitCode::from(trouble.code))
         }
     }
+}
+
+/// What is printed of an error: a line for each mistake in the settings, otherwise the error with its causes. Many errors say
+/// their cause themselves; it is not said twice.
+fn said(error: &anyhow::Error) -> String {
+    if let Some(ConfigError::Invalid(mistakes)) = error.downcast_ref() {
+        return mistakes.lines().map(|line| format!("error: {line}")).collect::<Vec<_>>().join("\n");
+    }
+    error.chain().fold(String::new(), |said, cause| match cause.to_string() {
+        cause if said.is_empty() => format!("error: {cause}"),
+        cause if said.contains(&cause) => said,
+        cause => format!("{said}: {cause}"),
+    })
 }
 
 /// The commands with their help, to which the settings are added as the types have them.
@@ -108,6 +124,15 @@ mod tests {
         {
             assert!(help.contains(&address.to_string()), "{address} is not in: {help}");
         }
+    }
+
+    #[test]
+    fn a_cause_that_an_error_says_itself_is_not_said_twice() {
+        let cause = || std::io::Error::other("the disk is gone");
+        let error = anyhow::Error::new(cause()).context("cannot read x: the disk is gone").context("cannot start");
+        assert_eq!(said(&error), "error: cannot start: cannot read x: the disk is gone");
+        let error = anyhow::Error::new(cause()).context("cannot start");
+        assert_eq!(said(&error), "error: cannot start: the disk is gone");
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! `status`, `health` and `definitions`: what a running node says about itself, by its management API.
 
-use std::io::{Read, Write};
 use std::path::PathBuf;
 
-use anyhow::Context;
 use clap::{Args, Subcommand, ValueEnum};
 use hyper::body::Bytes;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 
-use super::api::{Api, Trouble};
+use super::api::Api;
+use super::trouble::{self, Trouble};
 
 pub(super) const STATUS_EXAMPLES: &str = "\
 Examples:
@@ -17,6 +16,11 @@ Examples:
   warren-broker status --url https://broker:15671 --ca ca.crt --user admin --password-file password.txt -o json";
 
 pub(super) const HEALTH_EXAMPLES: &str = "Example:\n  warren-broker health || echo \"not well\"";
+
+/// Who may ask, by RabbitMQ's tags.
+const MANAGEMENT: &str = "management, monitoring or administrator";
+const MONITORING: &str = "monitoring or administrator";
+const ADMINISTRATOR: &str = "administrator";
 
 /// How an answer is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -55,8 +59,8 @@ impl Status {
     /// What the node is like, on one screen.
     pub(super) fn status(&self) -> anyhow::Result<()> {
         let what = "the node's status cannot be read";
-        let overview = self.api.get(what, "/api/overview")?.json();
-        let nodes = self.api.get(what, "/api/nodes")?.json();
+        let overview = self.api.get(what, "/api/overview", MONITORING)?.json();
+        let nodes = self.api.get(what, "/api/nodes", MONITORING)?.json();
         let node = &nodes[0];
         if self.output == Format::Json {
             return print(&json!({"apiVersion": "warren/v1", "overview": overview, "node": node}));
@@ -76,7 +80,7 @@ impl Status {
             format!("consumers    {}", totals("consumers")),
             format!("messages     {}", overview["queue_totals"]["messages"].as_u64().unwrap_or_default()),
         ];
-        writeln!(std::io::stdout(), "{}", lines.join("\n")).context("cannot write to standard output")
+        Ok(trouble::print((lines.join("\n") + "\n").as_bytes())?)
     }
 
     /// Whether the node is well: it answers, is in service, and no alarm is in effect.
@@ -90,13 +94,13 @@ impl Status {
                 StatusCode::OK => {}
                 StatusCode::SERVICE_UNAVAILABLE => reasons.push(reason(&answer.json())),
                 // It says what is wrong with the question.
-                _ => drop(self.api.get(what, &path)?),
+                _ => drop(self.api.get(what, &path, MANAGEMENT)?),
             }
         }
         let well = reasons.is_empty();
         match self.output {
             Format::Json => print(&json!({"apiVersion": "warren/v1", "healthy": well, "reasons": reasons}))?,
-            Format::Text if well => writeln!(std::io::stdout(), "the node is well")?,
+            Format::Text if well => trouble::print(b"the node is well\n")?,
             Format::Text => {}
         }
         let hint = "consumers that acknowledge end an alarm; `warren-broker status` says more";
@@ -116,23 +120,19 @@ impl Definitions {
     pub(super) fn run(&self) -> anyhow::Result<()> {
         match self {
             Self::Export(api) => {
-                let answer = api.get("the definitions cannot be exported", "/api/definitions")?;
-                std::io::stdout().write_all(&answer.body).context("cannot write to standard output")
+                let answer = api.get("the definitions cannot be exported", "/api/definitions", ADMINISTRATOR)?;
+                Ok(trouble::print(&[&answer.body[..], b"\n"].concat())?)
             }
             Self::Import { api, file } => {
-                let mut octets = Vec::new();
-                if file.as_os_str() == "-" {
-                    std::io::stdin().read_to_end(&mut octets).context("cannot read standard input")?;
-                } else {
-                    octets = std::fs::read(file).with_context(|| format!("cannot read {}", file.display()))?;
-                }
-                api.post("the definitions cannot be imported", "/api/definitions", octets)?;
-                writeln!(std::io::stdout(), "imported").context("cannot write to standard output")
+                let what = "the definitions cannot be imported";
+                let octets = trouble::read(what, file, "definitions in RabbitMQ's export format")?;
+                api.post(what, "/api/definitions", octets, ADMINISTRATOR)?;
+                Ok(trouble::print(b"imported\n")?)
             }
         }
     }
 }
 
 fn print(value: &Value) -> anyhow::Result<()> {
-    writeln!(std::io::stdout(), "{value:#}").context("cannot write to standard output")
+    Ok(trouble::print(format!("{value:#}\n").as_bytes())?)
 }

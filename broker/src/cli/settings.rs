@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::Args;
-use warren_broker::config::{ConfigError, FILE_VARIABLE, Flag, Settings, Sources};
+use warren_broker::config::{ConfigError, FILE_VARIABLE, Flag, Settings, Sources, socket_address};
 
 /// Where the settings come from. Each is one of docs/configuration.md.
 #[derive(Debug, Args)]
@@ -70,10 +70,6 @@ impl SettingsFlags {
 fn list(addresses: &[SocketAddr]) -> Option<String> {
     let texts: Vec<_> = addresses.iter().map(SocketAddr::to_string).collect();
     (!texts.is_empty()).then(|| texts.join(","))
-}
-
-fn socket_address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| String::from("give an IP address and a port, such as 127.0.0.1:5672 or [::1]:5672"))
 }
 
 fn assignment(text: &str) -> Result<(String, String), String> {

@@ -83,16 +83,20 @@ impl Mistakes {
     }
 }
 
-impl fmt::Display for Mistakes {
+impl Mistakes {
     /// A line for each: `warren.toml:12: log.segment_bytes: it is 1: …`.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        self.0.iter().map(|Mistake { origin, key, text }| match origin {
+            Origin::Default => format!("{key}: {text}"),
+            // A variable that is no setting has no other name.
+            Origin::Variable(name) if name == key => format!("{key}: {text}"),
+            origin => format!("{origin}: {key}: {text}"),
+        })
+    }
+}
+
+impl fmt::Display for Mistakes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, Mistake { origin, key, text }) in self.0.iter().enumerate() {
-            let line_end = if index == 0 { "" } else { "\n" };
-            match origin {
-                Origin::Default => write!(formatter, "{line_end}{key}: {text}")?,
-                origin => write!(formatter, "{line_end}{origin}: {key}: {text}")?,
-            }
-        }
-        Ok(())
+        formatter.write_str(&self.lines().collect::<Vec<_>>().join("\n"))
     }
 }

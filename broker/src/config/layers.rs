@@ -46,7 +46,7 @@ pub struct Settings {
     pub config: Config,
     /// Variables that begin as ours do and are none, not even nearly.
     pub ignored_variables: Vec<String>,
-    origins: BTreeMap<String, Origin>,
+    pub(super) origins: BTreeMap<String, Origin>,
 }
 
 impl Settings {

@@ -144,7 +144,7 @@ fn variables_that_look_like_settings_are_refused_and_those_of_others_are_named_o
         ("WARREN_LISTENERS_AMPQ", "WARREN_LISTENERS_AMQP"),
         ("WARREN_LOG_FORMAT", "WARREN_LOGGING_FORMAT"),
     ] {
-        let expected = format!("{name}: {name}: there is no such setting; did you mean {meant}?");
+        let expected = format!("{name}: there is no such setting; did you mean {meant}?");
         assert_eq!(mistakes(load("", &[(name, "x")], &[])), expected);
     }
     let links =
@@ -161,7 +161,7 @@ fn all_that_is_wrong_is_named_with_its_place() {
     let said = mistakes(load(file, &variables, &[]));
     for expected in [
         "warren.toml:1: max_message_bytes: invalid type: string \"x\", expected u64",
-        "warren.toml:3: listeners.amqp: invalid socket address syntax",
+        "warren.toml:3: listeners.amqp: \"here\" is not an IP address and a port, such as 127.0.0.1:5672 or [::1]:5672",
         "warren.toml:4: default_user: missing field `password_file`",
         "warren.toml:7: log.foo: there is no such setting; docs/configuration.md names all",
         "WARREN_LOG_SEGMENT_BYTES: log.segment_bytes: it is \"many\": it has to be a whole number",

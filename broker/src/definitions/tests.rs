@@ -127,7 +127,7 @@ fn what_cannot_be_made_is_refused_with_a_sentence() {
         (r#"{"shovels": []}"#, "key 'shovels': unknown in definitions; take it out"),
         (r#"{"users": [{"name": "u", "secret": "x"}]}"#, "unknown field `secret`, expected one of `name`, "),
         (r#"{"users": [{"name": 5}]}"#, "at line 1 column"),
-        (r#"{"users": [{"name": "u", "password_hash": "?"}]}"#, "user 'u' (users[0]): password_hash: "),
+        (r#"{"users": [{"name": "u", "password_hash": "?"}]}"#, "user 'u' (users[0]): password_hash is not base64 ("),
         (
             r#"{"users": [{"name": "u", "password_hash": "AA==", "hashing_algorithm": "rot13"}]}"#,
             "user 'u' (users[0]): hashing_algorithm 'rot13' is not known; known are rabbit_password_hashing_sha256 and rabbit_",
@@ -210,7 +210,7 @@ fn what_is_left_out_is_told_with_its_place_its_reason_and_what_to_do() {
     for definition in parse(text).expect("valid") {
         match topology.prepare(&definition.request) {
             Ok(prepared) => prepared.changes.iter().for_each(|change| topology.apply(change)),
-            Err(refusal) => told.push(definition.left_out(&refusal)),
+            Err(refusal) => told.push(definition.left_out(&refusal, Source::File)),
         }
     }
     assert_eq!(

@@ -22,7 +22,7 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
-use tracing::{Instrument, debug, error_span, info};
+use tracing::{Instrument, debug, error_span};
 
 use super::patience::Impatient;
 use super::slots::{InUse, Slot, Slots};
@@ -30,7 +30,7 @@ use crate::limits::{
     FAREWELL_TIMEOUT, HTTP_BODY_TIMEOUT, HTTP_CONNECTIONS, HTTP_HEADER_BYTES, HTTP_HEADER_TIMEOUT, SEND_TIMEOUT,
 };
 use crate::listener::Acceptor;
-use crate::tls::{self, ReloadingTls};
+use crate::tls::ReloadingTls;
 
 /// Who sent a request. Handlers ask for it as `ConnectInfo<Peer>`.
 #[derive(Debug, Clone)]
@@ -118,17 +118,12 @@ impl Port {
     async fn connection(self, stream: TcpStream, peer: Peer, slot: Slot) {
         let shed = slot.shed();
         let served = async {
-            match self.tls.as_ref().map(|tls| tls.acceptor()) {
+            match &self.tls {
                 None => self.talk(stream, peer, slot).await,
-                Some(tls) => match timeout(HTTP_HEADER_TIMEOUT, tls.accept(stream)).await {
+                Some(tls) => match timeout(HTTP_HEADER_TIMEOUT, tls.acceptor().accept(stream)).await {
                     Ok(Ok(stream)) => self.talk(Box::new(stream), peer, slot).await,
-                    Ok(Err(error)) if tls::is_plain_text(&error) => {
-                        info!(
-                            "the client does not speak TLS, and this port takes nothing else; does it use http: instead of https:?"
-                        );
-                    }
-                    Ok(Err(error)) => info!(%error, "the TLS handshake failed"),
-                    Err(_) => info!("the client did not finish its TLS handshake in time"),
+                    Ok(Err(error)) => tls.tell_failure(peer.address.ip(), Some(&error)),
+                    Err(_) => tls.tell_failure(peer.address.ip(), None),
                 },
             }
         };

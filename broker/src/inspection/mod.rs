@@ -11,7 +11,7 @@ pub mod report;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::ops::RangeInclusive;
+use std::ops::{ControlFlow, RangeInclusive};
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -66,32 +66,47 @@ pub enum InspectError {
         /// What the system said.
         source: io::Error,
     },
+    /// No queue of that name is or was declared, as far as the log goes back.
+    #[error("the log has no queue '{name}' in virtual host '{vhost}'")]
+    NoQueue {
+        /// The virtual host.
+        vhost: String,
+        /// The queue.
+        name: String,
+    },
     /// A newer program wrote the log, or a file of it may not be read.
     #[error(transparent)]
     Log(#[from] OpenError),
 }
 
+/// Takes what is shown; when it breaks off, nothing more is read.
+pub type Show<'a> = &'a mut dyn FnMut(&ShownRecord<'_>) -> ControlFlow<()>;
+
 /// Looks at the log in a node's data folder. Each record that is selected is handed to `show`, if there is one.
 ///
 /// # Errors
-/// There is no log, it may not be read, or a newer program wrote it. Damage is no error: it is in the report.
-pub fn inspect<'a>(
-    data_dir: &Path,
-    selection: &'a Selection,
-    show: Option<&'a mut dyn FnMut(&ShownRecord<'_>)>,
-) -> Result<Report, InspectError> {
+/// There is no log, it may not be read, or a newer program wrote it; or it has no queue of the name that is selected. Damage is
+/// no error: it is in the report.
+pub fn inspect<'a>(data_dir: &Path, selection: &'a Selection, show: Option<Show<'a>>) -> Result<Report, InspectError> {
     let folder = data_dir.join("log");
     let files =
         ReadOnlyFolder::open(&folder).map_err(|source| InspectError::Folder { folder: folder.clone(), source })?;
     let mut look = Look::new(selection, show);
     let found = warren_storage::inspect(&files, |shard| shard == ShardId::METADATA.0, |seen| look.see(seen))?;
+    if let Some(QueueChoice::Name { vhost, name }) = &selection.queue
+        && look.chosen.is_empty()
+        && look.fault_count == 0
+        && found.fault_count == 0
+    {
+        return Err(InspectError::NoQueue { vhost: vhost.clone(), name: name.clone() });
+    }
     Ok(Report::new(&folder, found, look))
 }
 
 /// What is known so far.
 struct Look<'a> {
     selection: &'a Selection,
-    show: Option<&'a mut dyn FnMut(&ShownRecord<'_>)>,
+    show: Option<Show<'a>>,
     topology: Topology,
     /// Queues that are, or have been, the one that is selected.
     chosen: BTreeSet<QueueId>,
@@ -103,7 +118,7 @@ struct Look<'a> {
 }
 
 impl<'a> Look<'a> {
-    fn new(selection: &'a Selection, show: Option<&'a mut dyn FnMut(&ShownRecord<'_>)>) -> Self {
+    fn new(selection: &'a Selection, show: Option<Show<'a>>) -> Self {
         let chosen = match selection.queue {
             Some(QueueChoice::Id(id)) => BTreeSet::from([QueueId(id)]),
             _ => BTreeSet::new(),
@@ -120,17 +135,18 @@ impl<'a> Look<'a> {
         }
     }
 
-    fn see(&mut self, seen: Seen) {
+    fn see(&mut self, seen: Seen) -> ControlFlow<()> {
         match seen {
             Seen::Snapshot { shard, term, index, len, payload } => {
                 self.restored.entry(shard).or_default().with_snapshot(EntryId { term, index });
                 self.shard(shard).snapshot = Some(report::Snapshot { term, index, bytes: len });
-                let Some(payload) = payload else { return };
+                let Some(payload) = payload else { return ControlFlow::Continue(()) };
                 self.choose(&payload);
                 if let Err(error) = self.topology.replay(&payload) {
                     let reason = format!("the snapshot of the metadata cannot be read: {error}");
                     self.fault(warren_storage::checkpoint::FILE_NAME, 0, reason);
                 }
+                ControlFlow::Continue(())
             }
             Seen::Record { tag, position, payload, replayed } => {
                 if tag.shard == ShardId::METADATA.0 && tag.kind == Kind::Entry {
@@ -140,10 +156,10 @@ impl<'a> Look<'a> {
                     self.record_fault(tag, position, &error);
                     Contents::default()
                 });
-                self.count(tag, position, &contents, replayed);
                 if let Some(Err(error)) = replayed.then(|| self.replay(tag, &payload)) {
                     self.record_fault(tag, position, &error);
                 }
+                self.count(tag, position, &contents, replayed)
             }
         }
     }
@@ -163,16 +179,17 @@ impl<'a> Look<'a> {
     }
 
     /// Counts a record that is selected, and shows it.
-    fn count(&mut self, tag: Tag, position: Position, contents: &Contents, replayed: bool) {
+    fn count(&mut self, tag: Tag, position: Position, contents: &Contents, replayed: bool) -> ControlFlow<()> {
         let Selection { shards, queue, indexes, .. } = self.selection;
         let of_shard = shards.is_empty() || shards.contains(&tag.shard);
         let of_queue = queue.is_none() || contents.concerns_wanted;
         if !(of_shard && of_queue && indexes.contains(&tag.index)) {
-            return;
+            return ControlFlow::Continue(());
         }
         self.shard(tag.shard).count(tag, position, contents);
-        if let Some(show) = &mut self.show {
-            show(&ShownRecord::new(tag, position, contents, replayed));
+        match &mut self.show {
+            Some(show) => show(&ShownRecord::new(tag, position, contents, replayed)),
+            None => ControlFlow::Continue(()),
         }
     }
 

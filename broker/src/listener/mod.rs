@@ -13,16 +13,14 @@ use std::time::Duration;
 
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
-use tracing::{Instrument, debug, error_span, info};
+use tracing::{Instrument, debug, error_span};
 use warren_core::ConnectionId;
 use warren_core::limits::HANDSHAKE_MILLIS;
 
-use crate::config::CertificateLogin;
 use crate::connection;
 use crate::node::Shared;
 use crate::statistics::connection::{ConnectionFacts, TlsFacts};
-use crate::tls::{self, ReloadingTls};
+use crate::tls::ReloadingTls;
 
 pub(crate) use acceptor::Acceptor;
 pub(crate) use half_open::HalfOpen;
@@ -33,14 +31,14 @@ pub(crate) async fn listen(mut acceptor: Acceptor, tls: Option<Arc<ReloadingTls>
     let mut stopping = shared.stopping();
     loop {
         tokio::select! {
-            (stream, peer) = acceptor.accept() => admit(stream, peer, tls.as_deref(), &shared),
+            (stream, peer) = acceptor.accept() => admit(stream, peer, tls.as_ref(), &shared),
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
     }
 }
 
 /// Starts the connection's task.
-fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&ReloadingTls>, shared: &Arc<Shared>) {
+fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&Arc<ReloadingTls>>, shared: &Arc<Shared>) {
     let id = ConnectionId(shared.last_connection.fetch_add(1, Ordering::Relaxed) + 1);
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "the connection is gone already");
@@ -55,39 +53,28 @@ fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&ReloadingTls>, shared
     let (handshake, stream) = InHandshake::begin(shared, id, stream);
     match tls {
         None => shared.tasks.spawn(connection::serve(facts, stream, handshake).instrument(span)),
-        Some(tls) => {
-            shared.tasks.spawn(serve_tls(facts, stream, (tls.acceptor(), tls.login_from()), handshake).instrument(span))
-        }
+        Some(tls) => shared.tasks.spawn(serve_tls(facts, stream, Arc::clone(tls), handshake).instrument(span)),
     };
 }
 
 /// Speaks TLS with the client before anything else.
-async fn serve_tls(
-    facts: ConnectionFacts,
-    stream: ClientStream,
-    tls: (TlsAcceptor, Option<CertificateLogin>),
-    handshake: InHandshake,
-) {
-    let (tls, login_from) = tls;
+async fn serve_tls(facts: ConnectionFacts, stream: ClientStream, tls: Arc<ReloadingTls>, handshake: InHandshake) {
     let mut stopping = handshake.node().stopping();
     let accepted = tokio::select! {
-        accepted = timeout(Duration::from_millis(HANDSHAKE_MILLIS), tls.accept(stream)) => accepted,
+        accepted = timeout(Duration::from_millis(HANDSHAKE_MILLIS), tls.acceptor().accept(stream)) => accepted,
         _ = stopping.wait_for(|stopping| *stopping) => return,
     };
     match accepted {
         // It is large, and most connections have none.
         Ok(Ok(stream)) => {
-            let facts = ConnectionFacts { tls: TlsFacts::of(stream.get_ref().1, login_from), ..facts };
+            let facts = ConnectionFacts { tls: TlsFacts::of(stream.get_ref().1, tls.login_from()), ..facts };
             connection::serve(facts, Box::new(stream), handshake).await;
-        }
-        Ok(Err(error)) if tls::is_plain_text(&error) => {
-            info!("the client does not speak TLS, and this port takes nothing else; has it been given the wrong port?");
         }
         Ok(Err(error)) if error.kind() == ErrorKind::ConnectionAborted => {
             debug!(%error, "the TLS handshake is cut off")
         }
-        Ok(Err(error)) => info!(%error, "the TLS handshake failed"),
-        Err(_) => info!("the client did not finish its TLS handshake in time"),
+        Ok(Err(error)) => tls.tell_failure(facts.peer.ip(), Some(&error)),
+        Err(_) => tls.tell_failure(facts.peer.ip(), None),
     }
 }
 

@@ -1,13 +1,14 @@
 //! How often something may happen: for all together, and for each source of connections.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::config::{AcceptConfig, Network};
 use crate::limits::{ACCEPT_BURST_OF_SOURCE, ACCEPT_SOURCES};
+use crate::told::source;
 
 /// So many at once, and so many in each second after that.
 ///
@@ -75,14 +76,6 @@ impl Sources {
             self.older = std::mem::take(&mut self.recent);
         }
         self.recent.insert(source, used_until);
-    }
-}
-
-/// Who counts as one: an address of IPv4, or a network of 64 bits of IPv6, for whoever has one such address has all of them.
-fn source(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V4(_) => peer,
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
     }
 }
 

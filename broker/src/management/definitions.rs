@@ -15,7 +15,7 @@ use super::json::of_table;
 use super::route::Handle::{Later, Now};
 use super::route::{Needs, Route, get, post};
 use super::{limits, parameters, permissions, policies, queues, users, vhosts};
-use crate::definitions::{self, Definition};
+use crate::definitions::{self, Definition, Source};
 use crate::limits::METADATA_REQUESTS_AT_ONCE;
 use crate::node::{RABBITMQ_VERSION, Shared};
 
@@ -219,7 +219,7 @@ async fn carry_out(
     let mut refused = Vec::new();
     definitions.retain(|definition| match definition.reserved(&shared.authentication) {
         Some(refusal) => {
-            refused.push(definition.left_out(&refusal));
+            refused.push(definition.left_out(&refusal, Source::Import));
             false
         }
         None => true,
@@ -235,9 +235,9 @@ async fn carry_out(
             match answer.await.map_err(|_| Failure::stopping())? {
                 Ok(_) => {}
                 Err(refusal) if definitions::is_there_and_different(&refusal) => {
-                    warn!("{}", definition.left_out(&refusal));
+                    warn!("{}", definition.left_out(&refusal, Source::Import));
                 }
-                Err(refusal) => refused.push(definition.left_out(&refusal)),
+                Err(refusal) => refused.push(definition.left_out(&refusal, Source::Import)),
             }
         }
     }

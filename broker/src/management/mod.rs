@@ -159,60 +159,68 @@ async fn serve(api: Arc<Api>, route: &'static Route, request: Request<Body>) -> 
 
 /// `room`: taken for answers that may be large, and held until the client has them.
 async fn answer(api: &Api, route: &'static Route, request: Request<Body>, room: &mut Option<Room>) -> Answer {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     refuse_other_sites(route.method, &parts)?;
     let peer = parts.extensions.get::<ConnectInfo<Peer>>().map(|ConnectInfo(peer)| peer.address);
     let peer = peer.ok_or_else(Failure::not_authenticated)?;
     let caller = Caller::of(&parts.headers, peer.ip(), &api.shared).await?;
     api.rates.count(caller.identity.name(), Instant::now())?;
     let caller_name = Arc::clone(caller.identity.name());
-    let result = work(api, route, (parts, body), (caller, peer), room).await;
+    let path = path_names(&mut parts).await?;
+    let named = path.clone();
+    let result = work(api, route, (parts, path, body), (caller, peer), room).await;
     if let Err(failure) = &result
         && failure.error == NOT_AUTHORISED
+        && api.shared.authentication.tells_denial(&caller_name)
     {
-        let action = format!("{} {}", route.method.name(), route.path);
-        audit::refused(&caller_name, &action, "", &failure.reason);
+        tell_denial(&caller_name, route, &named, failure);
     }
     result
+}
+
+/// What the path names: the parameters of the route with their values.
+type PathNames = Vec<(String, String)>;
+
+async fn path_names(parts: &mut Parts) -> Result<PathNames, Failure> {
+    let path = RawPathParams::from_request_parts(parts, &()).await;
+    let path = path.map_err(|_| Failure::bad_request("the path is not UTF-8"))?;
+    Ok(path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect())
+}
+
+fn tell_denial(caller: &str, route: &Route, path: &PathNames, failure: &Failure) {
+    let is_vhost = |(parameter, _): &&(String, String)| parameter == "vhost";
+    let vhost = path.iter().find(is_vhost).map_or("", |(_, name)| name);
+    let others: Vec<_> = path.iter().filter(|name| !is_vhost(name)).map(|(_, name)| name.as_str()).collect();
+    let words: Vec<_> = route.path.split('/').filter(|word| !word.starts_with('{')).collect();
+    let action = format!("{} {}", route.method.name(), words.join("/"));
+    audit::refused(caller, &action, (vhost, &others.join(" ")), &failure.reason);
 }
 
 /// What somebody who has logged in asks for.
 async fn work(
     api: &Api,
     route: &'static Route,
-    (mut parts, body): (Parts, Body),
+    (parts, path, body): (Parts, PathNames, Body),
     (caller, peer): (Caller, SocketAddr),
     room: &mut Option<Room>,
 ) -> Answer {
     caller.check(route.needs)?;
-    let path = RawPathParams::from_request_parts(&mut parts, &()).await;
-    let path = path.map_err(|_| Failure::bad_request("the path is not UTF-8"))?;
-    let path: Vec<_> = path.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     let query = Query::parse(parts.uri.query().unwrap_or_default());
-    let reason = parts.headers.get("x-reason").and_then(|reason| reason.to_str().ok()).map(str::to_owned);
-    let columns = query.get("columns").map(Columns::parse).transpose()?.map(Arc::new);
-    let body = read_body(route, body).await?;
-    let topology = api.shared.topology.load_full();
     let call = Call {
         shared: Arc::clone(&api.shared),
-        topology,
         caller,
         path,
+        columns: query.get("columns").map(Columns::parse).transpose()?.map(Arc::new),
         query,
-        body,
-        reason,
-        columns,
+        reason: parts.headers.get("x-reason").and_then(|reason| reason.to_str().ok()).map(str::to_owned),
+        body: read_body(route, body).await?,
+        // What is there when all of the request is.
+        topology: api.shared.topology.load_full(),
         peer,
         inside: Arc::clone(&api.inside),
         figures: Arc::clone(&api.figures),
     };
-    if route.path.contains("{vhost}") {
-        // To whom does not see it, a virtual host that is there is as one that is not.
-        let missing = |_| if route.method == Method::Get { Failure::not_found() } else { call.no_vhost() };
-        if matches!(route.needs, Needs::Management | Needs::Policymaker) || route.method == Method::Get {
-            call.vhost().map_err(missing)?;
-        }
-    }
+    check_vhost(route, &call)?;
     let rooms = match Size::of(route) {
         Size::Fixed => None,
         Size::Object => Some(&api.objects),
@@ -227,6 +235,16 @@ async fn work(
     };
     let most = if route.path.starts_with("/api/definitions") { IMPORT_TIMEOUT } else { HANDLER_TIMEOUT };
     timeout(most, handle(route, call, room)).await.map_err(late)?
+}
+
+/// To whom does not see it, a virtual host that is there is as one that is not.
+fn check_vhost(route: &Route, call: &Call) -> Result<(), Failure> {
+    let reads = route.method == Method::Get;
+    let looks = reads || matches!(route.needs, Needs::Management | Needs::Policymaker);
+    if !looks || !route.path.contains("{vhost}") {
+        return Ok(());
+    }
+    call.vhost().map(drop).map_err(|_| if reads { Failure::not_found() } else { call.no_vhost() })
 }
 
 async fn handle(route: &'static Route, call: Call, room: &mut Option<Room>) -> Answer {

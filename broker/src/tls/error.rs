@@ -139,3 +139,21 @@ pub enum TlsError {
     #[error("TLS cannot be offered: {0}")]
     Other(String),
 }
+
+impl TlsError {
+    /// The key in the configuration that names the file.
+    pub(crate) fn setting(&self) -> &'static str {
+        match self {
+            Self::Read { setting, .. }
+            | Self::Pem { setting, .. }
+            | Self::Missing { setting, .. }
+            | Self::Certificate { setting, .. }
+            | Self::TooLong { setting, .. } => setting,
+            Self::Key { .. } | Self::Mismatch { .. } => "tls.key",
+            Self::OutOfTime { .. } | Self::Chain { .. } => "tls.certificate",
+            Self::NoAuthority { .. } | Self::OldAuthorities { .. } => "tls.ca",
+            Self::OldList { .. } => "tls.crl",
+            Self::Other(_) => "tls",
+        }
+    }
+}

@@ -51,6 +51,29 @@ pub(super) struct Named<'a> {
 const FROM_TLS12: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
 const FROM_TLS13: &[&SupportedProtocolVersion] = &[&TLS13];
 
+/// All that is wrong with the files, as far as one mistake does not hide another. `now`: what is not valid then is wrong.
+pub(crate) fn mistakes(config: &TlsConfig, now: SystemTime) -> Vec<TlsError> {
+    let check = |path: &Path, setting, holds: fn(Named<'_>, &[u8]) -> Result<(), TlsError>| {
+        let file = Named { path, setting };
+        read_file(file).and_then(|octets| holds(file, &octets)).err()
+    };
+    let optional =
+        |path: &Option<PathBuf>, setting, holds| path.as_deref().and_then(|path| check(path, setting, holds));
+    let has_certificates: fn(Named<'_>, &[u8]) -> _ = |file, octets| certificates(file, octets).map(drop);
+    let of_files = [
+        check(&config.certificate, "tls.certificate", has_certificates),
+        check(&config.key, "tls.key", |file, octets| private_key(file, octets).map(drop)),
+        optional(&config.ca, "tls.ca", has_certificates),
+        optional(&config.crl, "tls.crl", |file, octets| revocation_lists(file, octets).map(drop)),
+    ];
+    let of_files: Vec<_> = of_files.into_iter().flatten().collect();
+    if !of_files.is_empty() {
+        return of_files;
+    }
+    let together = Material::read(config).and_then(|material| material.accepting(config, Some(now)));
+    together.err().into_iter().collect()
+}
+
 impl Material {
     /// Reads the files.
     ///
@@ -88,10 +111,7 @@ impl Material {
     pub(super) fn accepting(&self, config: &TlsConfig, now: Option<SystemTime>) -> Result<Accepting, TlsError> {
         let certificate = Named { path: &config.certificate, setting: "tls.certificate" };
         let chain = certificates(certificate, &self.certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(self.key.expose()).map_err(|error| {
-            let key = Named { path: &config.key, setting: "tls.key" };
-            unreadable(key, ("private key without a password", "PRIVATE KEY"), error)
-        })?;
+        let key = private_key(Named { path: &config.key, setting: "tls.key" }, self.key.expose())?;
         let (authorities, lists) = (self.authorities(config)?, self.lists(config)?);
         let server = |clients: ClientCertificates| self.server(config, (&chain, &key), clients, (&authorities, &lists));
         let amqps = Arc::new(server(config.client_certificates)?);
@@ -152,13 +172,7 @@ impl Material {
 
     fn lists(&self, config: &TlsConfig) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
         let (Some(path), Some(crl)) = (&config.crl, &self.crl) else { return Ok(Vec::new()) };
-        let (file, wanted) = (Named { path, setting: "tls.crl" }, ("list of revoked certificates", "X509 CRL"));
-        let lists: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(crl).collect();
-        let lists = lists.map_err(|error| unreadable(file, wanted, error))?;
-        if lists.is_empty() {
-            return Err(unreadable(file, wanted, pem::Error::NoItemsFound));
-        }
-        Ok(lists)
+        revocation_lists(Named { path, setting: "tls.crl" }, crl)
     }
 }
 
@@ -184,6 +198,21 @@ fn certificates(file: Named<'_>, octets: &[u8]) -> Result<Vec<CertificateDer<'st
         return Err(unreadable(file, wanted, pem::Error::NoItemsFound));
     }
     Ok(certificates)
+}
+
+fn private_key(file: Named<'_>, octets: &[u8]) -> Result<PrivateKeyDer<'static>, TlsError> {
+    let wanted = ("private key without a password", "PRIVATE KEY");
+    PrivateKeyDer::from_pem_slice(octets).map_err(|error| unreadable(file, wanted, error))
+}
+
+fn revocation_lists(file: Named<'_>, octets: &[u8]) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
+    let wanted = ("list of revoked certificates", "X509 CRL");
+    let found: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(octets).collect();
+    let lists = found.map_err(|error| unreadable(file, wanted, error))?;
+    if lists.is_empty() {
+        return Err(unreadable(file, wanted, pem::Error::NoItemsFound));
+    }
+    Ok(lists)
 }
 
 /// What checks clients' certificates. With lists of revoked ones, each authority on a client's way has to have one that is not

@@ -11,16 +11,7 @@ mod reload;
 mod tests;
 mod validity;
 
-use std::io;
-
-use rustls::InvalidMessage;
-
 pub use error::TlsError;
+pub(crate) use material::mistakes;
 pub(crate) use names::CertificateNames;
 pub(crate) use reload::{ReloadingTls, TlsFiles};
-
-/// Whether a handshake failed because the client does not speak TLS at all.
-pub(crate) fn is_plain_text(error: &io::Error) -> bool {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
-    matches!(inner, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
-}

@@ -1,25 +1,31 @@
 //! TLS that follows its files.
 
+use std::io;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
-use rustls::ServerConfig;
+use rustls::{InvalidMessage, ServerConfig};
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, info, warn};
 
 use super::error::TlsError;
 use super::material::{Accepting, Material};
+use crate::clock::rfc3339;
 use crate::config::{CertificateLogin, TlsConfig};
-use crate::limits::TLS_POLL_INTERVAL;
+use crate::limits::{LOGINS_TOLD, LOGINS_TOLD_INTERVAL, TLS_POLL_INTERVAL};
 use crate::metrics::Metrics;
+use crate::told::{Told, source};
 
 /// What accepts TLS connections of one kind. Connections that are there keep what they were accepted with.
 #[derive(Debug)]
 pub(crate) struct ReloadingTls {
     current: ArcSwap<ServerConfig>,
     login_from: Option<CertificateLogin>,
+    /// Handshakes that failed, by their source.
+    failed: Arc<Told<IpAddr>>,
 }
 
 impl ReloadingTls {
@@ -32,6 +38,36 @@ impl ReloadingTls {
     pub(crate) fn login_from(&self) -> Option<CertificateLogin> {
         self.login_from
     }
+
+    /// Tells that a client did not come in by TLS, unless its source has been told of too often. `error`: what went wrong, or
+    /// `None` if it took too long.
+    pub(crate) fn tell_failure(&self, peer: IpAddr, error: Option<&io::Error>) {
+        if !self.failed.tells(source(peer), LOGINS_TOLD) {
+            return;
+        }
+        match error {
+            Some(error) if is_plain_text(error) => info!(
+                "the client does not speak TLS, and this port takes nothing else; has it been given the wrong port, or http: \
+                 instead of https:?"
+            ),
+            Some(error) => info!(%error, "the TLS handshake failed"),
+            None => info!("the client did not finish its TLS handshake in time"),
+        }
+    }
+
+    /// Tells how many handshakes have failed, here and on the ports that share the files, that were not told one by one.
+    pub(crate) fn tell_the_rest(&self) {
+        for (source, count) in self.failed.take() {
+            let source = source.map(tracing::field::display);
+            info!(source, count, "more TLS handshakes failed");
+        }
+    }
+}
+
+/// Whether a handshake failed because the client does not speak TLS at all.
+fn is_plain_text(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(inner, Some(rustls::Error::InvalidMessage(InvalidMessage::InvalidContentType)))
 }
 
 /// The files for TLS, and what is made of them.
@@ -72,8 +108,9 @@ impl TlsFiles {
                 (accepting, Some(Refused { digest: Some(material.digest()), error }))
             }
         };
+        let failed = Arc::new(Told::new());
         let reloading = |config: &Arc<ServerConfig>, login_from| {
-            Arc::new(ReloadingTls { current: ArcSwap::new(config.clone()), login_from })
+            Arc::new(ReloadingTls { current: ArcSwap::new(config.clone()), login_from, failed: Arc::clone(&failed) })
         };
         let files = Self {
             amqps: reloading(&accepting.amqps, config.login_from),
@@ -98,20 +135,26 @@ impl TlsFiles {
         Arc::clone(&self.https)
     }
 
-    /// Follows the files for ever.
+    /// Follows the files for ever, and tells how many handshakes failed that were not told one by one.
     pub(crate) async fn follow(mut self) {
-        let mut ticks = interval(TLS_POLL_INTERVAL);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let [mut looks, mut tellings] = [TLS_POLL_INTERVAL, LOGINS_TOLD_INTERVAL].map(interval);
+        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            ticks.tick().await;
-            let (config, taken) = (Arc::clone(&self.config), self.taken);
-            // Disks and network volumes may be slow.
-            match tokio::task::spawn_blocking(move || look(&config, &taken)).await {
-                Ok(Looked::Same) => self.as_before(),
-                Ok(Looked::New(digest, accepting)) => self.take(digest, &accepting),
-                Ok(Looked::Refused(refused)) => self.refuse(refused),
-                Err(error) => error!(%error, "the files for TLS cannot be looked at"),
+            tokio::select! {
+                _ = looks.tick() => self.look().await,
+                _ = tellings.tick() => self.amqps.tell_the_rest(),
             }
+        }
+    }
+
+    async fn look(&mut self) {
+        let (config, taken) = (Arc::clone(&self.config), self.taken);
+        // Disks and network volumes may be slow.
+        match tokio::task::spawn_blocking(move || look(&config, &taken)).await {
+            Ok(Looked::Same) => self.as_before(),
+            Ok(Looked::New(digest, accepting)) => self.take(digest, &accepting),
+            Ok(Looked::Refused(refused)) => self.refuse(refused),
+            Err(error) => error!(%error, "the files for TLS cannot be looked at"),
         }
     }
 
@@ -131,7 +174,7 @@ impl TlsFiles {
         self.metrics.tls.reloads_taken.inc();
         self.report(accepting);
         info!(
-            not_after = accepting.not_after,
+            not_after = rfc3339(u64::try_from(accepting.not_after).unwrap_or_default().saturating_mul(1_000)),
             "the files for TLS have changed; new connections are accepted with them"
         );
     }
