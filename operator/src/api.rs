@@ -5,6 +5,8 @@
 mod consumers;
 mod duration;
 mod message_queue;
+mod monitoring;
+mod network_policy;
 mod tls;
 
 pub use consumers::{Consumer, ConsumerStatus, Target};
@@ -13,6 +15,8 @@ pub use message_queue::{
     PAUSED_ANNOTATION, ResourceAmounts, Resources, Service, ServiceType, Storage,
 };
 
+pub use monitoring::Monitoring;
+pub use network_policy::NetworkAccess;
 pub use tls::{Tls, TlsMode};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;

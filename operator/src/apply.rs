@@ -101,6 +101,9 @@ impl<'a> Writer<'a> {
             nodes_service,
             client_service,
             disruption_budget,
+            network_policy,
+            service_monitor,
+            prometheus_rule,
             stateful_set,
         } = wanted;
         // The authority before what it signs: a certificate whose authority was lost would have to be made again.
@@ -112,7 +115,11 @@ impl<'a> Writer<'a> {
         self.apply_one(nodes_service, observed.nodes_service.as_ref()).await?;
         self.apply_one(client_service, observed.client_service.as_ref()).await?;
         self.apply_one(disruption_budget, observed.disruption_budget.as_ref()).await?;
+        // Before the pods that it protects.
+        self.apply_if_wanted(network_policy.as_ref(), observed.network_policy.as_ref()).await?;
         let applied = self.apply_one(stateful_set, observed.stateful_set.as_ref()).await?;
+        self.apply_if_wanted(service_monitor.as_ref(), observed.service_monitor.as_ref()).await?;
+        self.apply_if_wanted(prometheus_rule.as_ref(), observed.prometheus_rule.as_ref()).await?;
         Ok(applied.or_else(|| observed.stateful_set.clone()))
     }
 

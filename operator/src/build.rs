@@ -5,16 +5,21 @@
 
 mod certificates;
 mod config_map;
+mod network_policy;
 mod pod_disruption_budget;
+mod prometheus_rule;
 mod secret;
 mod service;
+mod service_monitor;
 mod stateful_set;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
+use crate::prometheus_operator::{PrometheusRule, ServiceMonitor};
 use crate::validate::Plan;
 
 /// Port of AMQP 0-9-1 without TLS (IANA `amqp`).
@@ -64,6 +69,12 @@ pub struct Objects {
     pub client_service: Service,
     /// Limits how many broker nodes a drain may take at once.
     pub disruption_budget: PodDisruptionBudget,
+    /// Who may connect, if that is limited.
+    pub network_policy: Option<NetworkPolicy>,
+    /// How Prometheus scrapes the brokers, if it is told by such an object.
+    pub service_monitor: Option<ServiceMonitor>,
+    /// Alerts, if Prometheus is told by such an object.
+    pub prometheus_rule: Option<PrometheusRule>,
     /// The broker nodes and their volumes.
     pub stateful_set: StatefulSet,
 }
@@ -79,6 +90,9 @@ pub fn build(plan: &Plan) -> Objects {
         nodes_service: service::nodes_service(plan),
         client_service: service::client_service(plan),
         disruption_budget: pod_disruption_budget::pod_disruption_budget(plan),
+        network_policy: network_policy::network_policy(plan),
+        service_monitor: service_monitor::service_monitor(plan),
+        prometheus_rule: prometheus_rule::prometheus_rule(plan),
         stateful_set: stateful_set::stateful_set(plan, &config),
         config,
     }

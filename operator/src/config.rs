@@ -27,6 +27,10 @@ pub struct Config {
     #[arg(long, env = "WARREN_CLUSTER_DOMAIN", value_name = "DOMAIN", default_value = "cluster.local")]
     pub cluster_domain: String,
 
+    /// Namespace of the operators' pods, which NetworkPolicies let in. Default: they run outside the cluster.
+    #[arg(long, env = "WARREN_NAMESPACE", value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+
     /// Lease that one of several operators holds while it works. Default: none, and this operator works at once.
     #[arg(long, env = "WARREN_LEASE", value_name = "NAMESPACE/NAME")]
     pub lease: Option<LeaseName>,

@@ -19,6 +19,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::watcher::{self, watcher};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tracing::{debug, warn};
 
 use crate::api::MessageQueue;
@@ -26,12 +27,14 @@ use crate::backoff::{Backoff, jittered};
 use crate::consumers::scaler::Scalers;
 use crate::names::{FIELD_MANAGER, INSTANCE_LABEL, MANAGED_BY_LABEL};
 use crate::owned::Owned;
+use crate::prometheus_operator::{self, Kinds};
 use crate::reconcile::{Context, Outcome, ReconcileError, Reconciled, reconcile};
+use crate::secret_changes;
 
 /// Reconciles that run at the same time, per watched namespace (or for all, if all are watched).
 const CONCURRENCY_MAX: u16 = 16;
 
-/// How long a settled MessageQueue stays unread. Only a lost Secret waits for this: Secrets are not watched.
+/// How long a settled MessageQueue stays unread. Nothing waits for this that anybody could have noticed before.
 const RESYNC_PERIOD: Duration = Duration::from_secs(300);
 
 /// How soon a MessageQueue that is still changing is read again, for states that no watched object reports.
@@ -88,21 +91,41 @@ pub async fn control(
     synced: impl FnOnce() + Send,
     shutdown: Shutdown,
 ) {
-    // A MessageQueue whose consumers were scaled gets another status.
+    // MessageQueues that are to be looked at, for reasons that no watch tells.
     let (changed, mut changes_told) = tokio::sync::mpsc::unbounded_channel();
     let told = futures::stream::poll_fn(move |context| changes_told.poll_recv(context));
-    let scalers = Arc::new(Scalers::new(client.clone(), changed));
+    let scalers = Arc::new(Scalers::new(client.clone(), changed.clone()));
     let (stateful_sets, stateful_set_changes) = watch_owned(scope.api(client));
     let (services, service_changes) = watch_owned(scope.api(client));
     let (config_maps, config_map_changes) = watch_owned(scope.api(client));
     let (disruption_budgets, disruption_budget_changes) = watch_owned(scope.api(client));
-    let owned = Owned { stateful_sets, services, config_maps, disruption_budgets };
+    let (network_policies, network_policy_changes) = watch_owned(scope.api(client));
+    let (found, kinds) = watch::channel(Kinds::default());
+    let (service_monitors, service_monitor_changes) =
+        watch_when(scope.api(client), kinds.clone(), |kinds| kinds.service_monitors);
+    let (prometheus_rules, prometheus_rule_changes) =
+        watch_when(scope.api(client), kinds.clone(), |kinds| kinds.prometheus_rules);
+    let kinds_changed = prometheus_operator::changes(kinds.clone());
+    let owned = Owned {
+        stateful_sets,
+        services,
+        config_maps,
+        disruption_budgets,
+        network_policies,
+        service_monitors,
+        prometheus_rules,
+        kinds,
+    };
     let controller = Controller::new(scope.api::<QueueMeta>(client), watcher::Config::default())
         .with_config(ControllerConfig::default().concurrency(CONCURRENCY_MAX))
         .owns_stream(stateful_set_changes)
         .owns_stream(service_changes)
         .owns_stream(config_map_changes)
         .owns_stream(disruption_budget_changes)
+        .owns_stream(network_policy_changes)
+        .owns_stream(service_monitor_changes)
+        .owns_stream(prometheus_rule_changes)
+        .reconcile_all_on(kinds_changed)
         .watches_stream(changes(scope.api::<PartialObjectMeta<Pod>>(client)), queue_of_pod)
         .reconcile_on(told)
         .graceful_shutdown_on(shutdown.clone());
@@ -121,6 +144,8 @@ pub async fn control(
     let ready = futures::future::select(Box::pin(ready), shutdown.clone());
     tokio::select! {
         _ = async { futures::join!(reconciles, ready) } => {}
+        () = prometheus_operator::discover(client, found) => {}
+        () = secret_changes::notice(client, &queues, &changed) => {}
         () = ends_before_it_begins(&queues, shutdown) => {}
     }
 }
@@ -142,7 +167,7 @@ async fn run_one(queue: Arc<QueueMeta>, shelf: Arc<Shelf>) -> Result<Action, Rec
     let result = reconciled.unwrap_or(Err(ReconcileError::Timeout { after: RECONCILE_TIMEOUT }));
     timer.observe_duration();
     let label = result.as_ref().map_or("error", |reconciled| reconciled.outcome.label());
-    metrics.reconciles.with_label_values(&[label]).inc();
+    metrics.reconciled(&namespace, &name, label);
     let reconciled = result?;
     shelf.backoff.succeeded(&namespace, &name);
     Ok(next_look(&reconciled))
@@ -180,6 +205,24 @@ where
     (store, stream)
 }
 
+/// Like [`watch_owned`], for a kind that the cluster need not have: it is watched from when it is there.
+fn watch_when<K>(
+    api: Api<PartialObjectMeta<K>>,
+    mut kinds: watch::Receiver<Kinds>,
+    is_there: fn(&Kinds) -> bool,
+) -> (Store<PartialObjectMeta<K>>, impl Stream<Item = Result<PartialObjectMeta<K>, watcher::Error>> + Send)
+where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let appeared = async move {
+        // The sender lives as long as the controller.
+        let _ = kinds.wait_for(is_there).await;
+        watcher(api, labelled()).default_backoff().modify(trim).reflect(writer).touched_objects()
+    };
+    (store, appeared.into_stream().flatten())
+}
+
 /// Like [`watch_owned`], for objects of which only changes matter.
 fn changes<K>(api: Api<PartialObjectMeta<K>>) -> impl Stream<Item = Result<PartialObjectMeta<K>, watcher::Error>> + Send
 where
@@ -203,13 +246,14 @@ fn queue_of_pod(pod: PartialObjectMeta<Pod>) -> Option<ObjectRef<QueueMeta>> {
 }
 
 async fn all_synced(queues: Store<QueueMeta>, owned: Owned) {
-    let Owned { stateful_sets, services, config_maps, disruption_budgets } = &owned;
+    let Owned { stateful_sets, services, config_maps, disruption_budgets, network_policies, .. } = &owned;
     let waited = futures::join!(
         queues.wait_until_ready(),
         stateful_sets.wait_until_ready(),
         services.wait_until_ready(),
         config_maps.wait_until_ready(),
         disruption_budgets.wait_until_ready(),
+        network_policies.wait_until_ready(),
     );
     // A store whose writer is gone belongs to a controller that has ended.
     debug!(?waited, "watches are in sync");

@@ -37,7 +37,7 @@ impl Health {
 
     /// Notes that another operator works, and that this one is ready to take over.
     pub fn follows(&self) {
-        self.metrics.leader.set(0);
+        self.metrics.stands_by();
         self.unsynced.store(0, Ordering::Relaxed);
     }
 

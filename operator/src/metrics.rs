@@ -1,6 +1,14 @@
 //! The operator's Prometheus metrics: names and registration, nothing else.
 
-use prometheus::{Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder};
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+};
+
+/// The result of a reconcile whose MessageQueue is no more.
+pub const GONE: &str = "gone";
 
 /// All series of the operator. Label values come from closed sets, never from names of objects.
 pub struct Metrics {
@@ -17,6 +25,10 @@ pub struct Metrics {
     pub watch_errors: IntCounter,
     /// 1 while this operator works, 0 while another does.
     pub leader: IntGauge,
+    /// MessageQueues by how their last reconcile ended, as in `reconciles`.
+    queues: IntGaugeVec,
+    /// How the last reconcile of each MessageQueue ended, by namespace and name.
+    results: Mutex<HashMap<(String, String), &'static str>>,
 }
 
 impl Metrics {
@@ -47,7 +59,44 @@ impl Metrics {
         registry.register(Box::new(reconcile_duration.clone()))?;
         let leader = IntGauge::new("warren_operator_leader", "1 while this operator works, 0 while another does.")?;
         registry.register(Box::new(leader.clone()))?;
-        Ok(Self { registry, reconciles, reconcile_errors, reconcile_duration, writes, watch_errors, leader })
+        let queues = IntGaugeVec::new(
+            Opts::new("warren_operator_message_queues", "MessageQueues by how their last reconcile ended."),
+            &["result"],
+        )?;
+        registry.register(Box::new(queues.clone()))?;
+        let results = Mutex::default();
+        Ok(Self {
+            registry,
+            reconciles,
+            reconcile_errors,
+            reconcile_duration,
+            writes,
+            watch_errors,
+            leader,
+            queues,
+            results,
+        })
+    }
+
+    /// Counts a reconcile of a MessageQueue that ended with `result`; `gone` is one that there is no more.
+    pub fn reconciled(&self, namespace: &str, name: &str, result: &'static str) {
+        self.reconciles.with_label_values(&[result]).inc();
+        let key = (namespace.to_owned(), name.to_owned());
+        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = if result == GONE { results.remove(&key) } else { results.insert(key, result) };
+        if let Some(before) = before {
+            self.queues.with_label_values(&[before]).dec();
+        }
+        if result != GONE {
+            self.queues.with_label_values(&[result]).inc();
+        }
+    }
+
+    /// Another operator works, and knows better than this one how many MessageQueues there are.
+    pub fn stands_by(&self) {
+        self.leader.set(0);
+        self.results.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.queues.reset();
     }
 
     /// All series in Prometheus' text format 0.0.4.
@@ -63,12 +112,12 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
-    use super::Metrics;
+    use super::{GONE, Metrics};
 
     #[test]
     fn every_series_has_a_unique_name_and_is_encoded() {
         let metrics = Metrics::new().unwrap();
-        metrics.reconciles.with_label_values(&["settled"]).inc();
+        metrics.reconciled("a", "b", "settled");
         metrics.reconcile_errors.with_label_values(&["apply"]).inc();
         metrics.writes.with_label_values(&["Service"]).inc();
         metrics.watch_errors.inc();
@@ -79,6 +128,7 @@ mod tests {
             names,
             [
                 "warren_operator_leader gauge",
+                "warren_operator_message_queues gauge",
                 "warren_operator_reconcile_duration_seconds histogram",
                 "warren_operator_reconcile_errors_total counter",
                 "warren_operator_reconciles_total counter",
@@ -86,5 +136,21 @@ mod tests {
                 "warren_operator_writes_total counter",
             ]
         );
+    }
+
+    #[test]
+    fn each_queue_counts_once_under_its_last_result() {
+        let metrics = Metrics::new().unwrap();
+        let count = |result: &str| metrics.queues.with_label_values(&[result]).get();
+        metrics.reconciled("a", "b", "progressing");
+        metrics.reconciled("a", "b", "settled");
+        metrics.reconciled("a", "c", "settled");
+        metrics.reconciled("a", "c", "settled");
+        assert_eq!((count("progressing"), count("settled")), (0, 2));
+        metrics.reconciled("a", "b", GONE);
+        metrics.reconciled("a", "never seen", GONE);
+        assert_eq!((count("settled"), count(GONE)), (1, 0));
+        metrics.stands_by();
+        assert_eq!(count("settled"), 0);
     }
 }

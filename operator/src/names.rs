@@ -14,7 +14,8 @@ pub const INSTANCE_LABEL: &str = "app.kubernetes.io/instance";
 /// The volume claim template of the StatefulSet, and the volume of that name in its pods.
 pub const DATA_VOLUME: &str = "data";
 
-const NAME_LABEL: &str = "app.kubernetes.io/name";
+/// Label with the name of the program.
+pub const NAME_LABEL: &str = "app.kubernetes.io/name";
 const COMPONENT_LABEL: &str = "app.kubernetes.io/component";
 
 /// Names of the objects of one MessageQueue. They never change, because volumes, DNS and clients hold on to them.
@@ -32,6 +33,9 @@ pub struct Names {
     pub authority_secret: String,
     pub certificate_secret: String,
     pub authorities: String,
+    pub network_policy: String,
+    pub service_monitor: String,
+    pub prometheus_rule: String,
 }
 
 impl Names {
@@ -49,6 +53,9 @@ impl Names {
             authority_secret: format!("{queue}-ca"),
             certificate_secret: format!("{queue}-tls"),
             authorities: format!("{queue}-ca"),
+            network_policy: queue.into(),
+            service_monitor: queue.into(),
+            prometheus_rule: queue.into(),
         }
     }
 

@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::DeserializeGuard;
@@ -18,6 +19,7 @@ use crate::api::{MessageQueue, TlsMode};
 use crate::certificates::{Authorities, CertificateError, Certificates, Pair, Request, Stored, renew};
 use crate::credentials::Credentials;
 use crate::names::Names;
+use crate::prometheus_operator::{Kinds, PrometheusRule, ServiceMonitor};
 use crate::server_error::said;
 
 /// Annotation of a MessageQueue that asks for another authority: each new value asks once.
@@ -66,6 +68,8 @@ pub struct Observed {
     pub credentials: Credentials,
     /// What encrypts connections.
     pub tls: ObservedTls,
+    /// Kinds of the Prometheus operator that the cluster has.
+    pub kinds: Kinds,
 }
 
 /// What there is for TLS.
@@ -91,6 +95,9 @@ pub struct ObservedObjects {
     pub authority_secret: Option<Secret>,
     pub certificate_secret: Option<Secret>,
     pub authorities: Option<ConfigMap>,
+    pub network_policy: Option<NetworkPolicy>,
+    pub service_monitor: Option<ServiceMonitor>,
+    pub prometheus_rule: Option<PrometheusRule>,
     pub stateful_set: Option<StatefulSet>,
 }
 
@@ -99,11 +106,12 @@ pub struct ObservedObjects {
 /// # Errors
 /// See [`ObserveError`].
 ///
-/// `domain` is the cluster's; `now`: seconds since 1970.
+/// `domain` is the cluster's; `kinds`: those of the Prometheus operator that it has; `now`: seconds since 1970.
 pub async fn observe(
     client: &Client,
     (namespace, name): (&str, &str),
     domain: &str,
+    kinds: Kinds,
     now: i64,
 ) -> Result<Option<Observed>, ObserveError> {
     let Some(queue) = read_queue(client, namespace, name).await? else { return Ok(None) };
@@ -120,6 +128,15 @@ pub async fn observe(
         authority_secret: read(client, namespace, &names.authority_secret).await?,
         certificate_secret: read(client, namespace, &names.certificate_secret).await?,
         authorities: read(client, namespace, &names.authorities).await?,
+        network_policy: read(client, namespace, &names.network_policy).await?,
+        service_monitor: match kinds.service_monitors {
+            true => read(client, namespace, &names.service_monitor).await?,
+            false => None,
+        },
+        prometheus_rule: match kinds.prometheus_rules {
+            true => read(client, namespace, &names.prometheus_rule).await?,
+            false => None,
+        },
         stateful_set: read(client, namespace, &names.stateful_set).await?,
     };
     let volume_claim = read(client, namespace, &names.volume_claim(0)).await?;
@@ -137,7 +154,7 @@ pub async fn observe(
             ObservedTls::Managed(Box::new(certificates(&queue, &objects, &names.broker_names(domain), now)?))
         }
     };
-    Ok(Some(Observed { queue, objects, volume_claim, credentials, tls }))
+    Ok(Some(Observed { queue, objects, volume_claim, credentials, tls, kinds }))
 }
 
 /// The certificates that are stored, renewed where that is due.

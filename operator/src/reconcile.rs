@@ -18,7 +18,7 @@ use crate::broker_api::Endpoint;
 use crate::build::{MANAGEMENT_PORT, MANAGEMENT_TLS_PORT, build};
 use crate::consumers::scaler::{Scalers, Wish};
 use crate::events;
-use crate::metrics::Metrics;
+use crate::metrics::{GONE, Metrics};
 use crate::names::Names;
 use crate::observe::{ObserveError, Observed, observe, observe_pods};
 use crate::owned::Owned;
@@ -39,6 +39,8 @@ pub struct Context {
     pub scalers: Arc<Scalers>,
     /// The domain of the cluster's Services.
     pub cluster_domain: String,
+    /// Where the operators' pods run, if they run in the cluster.
+    pub operator_namespace: Option<String>,
     /// The broker's image for MessageQueues that name none.
     pub broker_image: String,
 }
@@ -66,7 +68,7 @@ impl Outcome {
             Self::Progressing => "progressing",
             Self::Paused => "paused",
             Self::Refused => "refused",
-            Self::Gone => "gone",
+            Self::Gone => GONE,
         }
     }
 }
@@ -144,7 +146,8 @@ struct Attempt {
 pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result<Reconciled, ReconcileError> {
     let now = Timestamp::now();
     let place = (namespace, name);
-    let observed = match observe(&context.client, place, &context.cluster_domain, now.as_second()).await {
+    let kinds = *context.owned.kinds.borrow();
+    let observed = match observe(&context.client, place, &context.cluster_domain, kinds, now.as_second()).await {
         Ok(Some(observed)) => observed,
         Ok(None) => {
             context.scalers.forget(namespace, name);
@@ -155,7 +158,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
             return Err(error.into());
         }
     };
-    let attempt = match validate(&observed, &context.broker_image) {
+    let attempt = match validate(&observed, &context.broker_image, context.operator_namespace.as_deref()) {
         Ok(_) | Err(_) if observed.queue.is_paused() => {
             context.scalers.forget(namespace, name);
             standing(&observed)
@@ -173,10 +176,11 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
 /// Builds, applies and prunes.
 async fn carry_out(context: &Context, plan: &Plan, observed: &Observed) -> Attempt {
     let mut writer = Writer::new(&context.client, &context.metrics, &plan.names.namespace);
-    let applied = writer.apply(&build(plan), &observed.objects).await.map_err(ReconcileError::Apply);
+    let objects = build(plan);
+    let applied = writer.apply(&objects, &observed.objects).await.map_err(ReconcileError::Apply);
     let result = match applied {
         Ok(stateful_set) => {
-            let leftovers = context.owned.leftovers(&plan.owner.uid, &plan.names, plan.tls.authorities().is_some());
+            let leftovers = context.owned.leftovers(&plan.owner.uid, &plan.names.namespace, &objects);
             writer.prune(&leftovers).await.map_err(ReconcileError::Prune).map(|()| stateful_set)
         }
         Err(error) => Err(error),

@@ -74,6 +74,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
                 owned,
                 broker_image: config.broker_image.clone(),
                 cluster_domain: config.cluster_domain.clone(),
+                operator_namespace: config.namespace.clone(),
             };
             control(&client, scope, context, || health.synced(), shutdown.clone())
         }))

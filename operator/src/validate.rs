@@ -12,6 +12,7 @@ use crate::certificates::Certificates;
 use crate::credentials::Credentials;
 use crate::names::Names;
 use crate::observe::{Observed, ObservedObjects, ObservedTls, text};
+use crate::prometheus_operator::Kinds;
 
 /// Everything that the objects of one MessageQueue are built from.
 #[derive(Clone, Debug)]
@@ -28,6 +29,10 @@ pub struct Plan {
     pub credentials: Credentials,
     /// What encrypts connections.
     pub tls: PlannedTls,
+    /// Kinds of the Prometheus operator that the cluster has.
+    pub kinds: Kinds,
+    /// Where the operators' pods run, if they run in the cluster.
+    pub operator_namespace: Option<String>,
 }
 
 /// Certificates that can be used.
@@ -108,11 +113,12 @@ impl Refusal {
     }
 }
 
-/// Turns what was observed into a plan. `default_image` runs where the specification names none.
+/// Turns what was observed into a plan. `default_image` runs where the specification names none; the operators' pods run in
+/// `operator_namespace`.
 ///
 /// # Errors
 /// See [`Refusal`].
-pub fn validate(observed: &Observed, default_image: &str) -> Result<Plan, Refusal> {
+pub fn validate(observed: &Observed, default_image: &str, operator_namespace: Option<&str>) -> Result<Plan, Refusal> {
     let queue = &observed.queue;
     let (Some(owner), Some(namespace)) = (queue.controller_owner_ref(&()), queue.namespace()) else {
         return Err(Refusal::Incomplete);
@@ -129,6 +135,8 @@ pub fn validate(observed: &Observed, default_image: &str) -> Result<Plan, Refusa
         tls: planned_tls(&observed.tls, &spec.tls)?,
         spec,
         credentials: observed.credentials.clone(),
+        kinds: observed.kinds,
+        operator_namespace: operator_namespace.map(Into::into),
     })
 }
 
@@ -157,11 +165,17 @@ fn refuse_foreign(objects: &ObservedObjects, owner_uid: &str) -> Result<(), Refu
         authority_secret,
         certificate_secret,
         authorities,
+        network_policy,
+        service_monitor,
+        prometheus_rule,
         stateful_set,
     } = objects;
     check_owner(authority_secret.as_ref(), owner_uid)?;
     check_owner(certificate_secret.as_ref(), owner_uid)?;
     check_owner(authorities.as_ref(), owner_uid)?;
+    check_owner(network_policy.as_ref(), owner_uid)?;
+    check_owner(service_monitor.as_ref(), owner_uid)?;
+    check_owner(prometheus_rule.as_ref(), owner_uid)?;
     check_owner(default_user.as_ref(), owner_uid)?;
     check_owner(config.as_ref(), owner_uid)?;
     check_owner(nodes_service.as_ref(), owner_uid)?;
@@ -196,7 +210,8 @@ mod tests {
         queue.metadata.namespace = Some("default".into());
         queue.metadata.uid = Some("ours".into());
         let credentials = Credentials { username: "u".into(), password: "p".into() };
-        Observed { queue, objects, volume_claim: None, credentials, tls: ObservedTls::Disabled }
+        let (tls, kinds) = (ObservedTls::Disabled, Kinds::default());
+        Observed { queue, objects, volume_claim: None, credentials, tls, kinds }
     }
 
     fn service_of(owner_uid: &str, controller: bool) -> ObservedObjects {
@@ -213,7 +228,7 @@ mod tests {
     fn the_default_image_runs_unless_another_is_named() {
         let image = |image: Option<&str>| {
             let spec = MessageQueueSpec { image: image.map(Into::into), ..MessageQueueSpec::default() };
-            validate(&observed(spec, ObservedObjects::default()), "default").unwrap().image
+            validate(&observed(spec, ObservedObjects::default()), "default", None).unwrap().image
         };
         assert_eq!(image(None), "default");
         assert_eq!(image(Some("own")), "own");
@@ -223,7 +238,7 @@ mod tests {
     fn more_than_one_replica_is_refused_by_an_old_definition_too() {
         for replicas in [-1, 2, 3] {
             let spec = MessageQueueSpec { replicas, ..MessageQueueSpec::default() };
-            let refusal = validate(&observed(spec, ObservedObjects::default()), "default").unwrap_err();
+            let refusal = validate(&observed(spec, ObservedObjects::default()), "default", None).unwrap_err();
             assert_eq!(refusal, Refusal::Replicas { replicas });
             assert_eq!(refusal.reason(), "InvalidSpec");
         }
@@ -231,7 +246,7 @@ mod tests {
 
     #[test]
     fn only_objects_that_we_control_are_ours() {
-        let check = |objects| validate(&observed(MessageQueueSpec::default(), objects), "default").map(|_| ());
+        let check = |objects| validate(&observed(MessageQueueSpec::default(), objects), "default", None).map(|_| ());
         assert_eq!(check(service_of("ours", true)), Ok(()));
         let foreign = Err(Refusal::Foreign { kind: "Service".into(), name: "hello".into() });
         assert_eq!(check(service_of("theirs", true)), foreign);

@@ -104,6 +104,29 @@ fn the_operators_pod_meets_the_restricted_pod_security_standard() {
 }
 
 #[test]
+fn dashboards_and_a_service_monitor_come_when_asked_for() {
+    let settings =
+        "crds.enabled=false,dashboards.enabled=true,dashboards.namespace=grafana,metrics.serviceMonitor.enabled=true";
+    let rendered = String::from_utf8(render(&["--set", settings]).stdout).unwrap();
+    let documents: Vec<Value> = serde_saphyr::from_multiple(&rendered).unwrap();
+    let of_kind = |kind: &str| documents.iter().filter(|object| object["kind"] == kind).collect::<Vec<_>>();
+    let dashboards = of_kind("ConfigMap");
+    let files = fs::read_dir(format!("{CHART}/dashboards")).unwrap().count();
+    assert_eq!(dashboards.len(), files);
+    for dashboard in dashboards {
+        let metadata = &dashboard["metadata"];
+        assert_eq!(
+            (&metadata["namespace"], &metadata["labels"]["grafana_dashboard"]),
+            (&"grafana".into(), &"1".into())
+        );
+        let (_, text) = dashboard["data"].as_object().unwrap().iter().next().unwrap();
+        let board: Value = serde_json::from_str(text.as_str().unwrap()).unwrap();
+        assert!(board["uid"].as_str().unwrap().starts_with("warren-"), "{metadata}");
+    }
+    assert_eq!(of_kind("ServiceMonitor")[0]["spec"]["endpoints"][0]["interval"], "30s");
+}
+
+#[test]
 fn the_rights_of_the_operator_are_these() {
     check("chart-rbac.yaml", &["--show-only", "templates/rbac.yaml"]);
     check("chart-rbac-namespaces.yaml", &["--show-only", "templates/rbac.yaml", "--set", "watchNamespaces={orders}"]);
@@ -141,6 +164,8 @@ fn the_definition_is_rendered_unless_it_is_switched_off() {
 #[test]
 fn bad_values_are_refused_by_name() {
     check_refused("replicas=-1", "replicas");
+    check_refused("metrics.serviceMonitor.interval=often", "interval");
+    check_refused("dashboards.folder=x", "folder");
     check_refused("replicas=two", "replicas");
     check_refused("clusterDomain=Not_A_Domain", "clusterDomain");
     check_refused("networkPolicy.metricsFrom={all}", "metricsFrom");

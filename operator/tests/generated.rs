@@ -68,6 +68,17 @@ fn the_chart_carries_the_same_definition() {
 }
 
 #[test]
+fn the_chart_carries_the_same_dashboards() {
+    let mut names: Vec<_> =
+        fs::read_dir(root("deploy/grafana")).unwrap().map(|file| file.unwrap().file_name()).collect();
+    names.sort();
+    for name in names.iter().map(|name| name.to_str().unwrap()) {
+        check(&format!("charts/warren/dashboards/{name}"), &read(&format!("deploy/grafana/{name}")));
+    }
+    assert_eq!(fs::read_dir(root("charts/warren/dashboards")).unwrap().count(), names.len());
+}
+
+#[test]
 fn every_field_is_documented() {
     let crd = serde_json::to_value(MessageQueue::crd()).unwrap();
     let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
@@ -79,9 +90,18 @@ fn every_field_is_documented() {
 /// Objects of Kubernetes' own types say little about some of their fields; ours say something about each.
 fn check_documented(schema: &Value, path: &str) {
     assert!(schema["description"].is_string(), "{path} has no description");
-    let own = !["affinity", "tolerations", "topologySpreadConstraints", "conditions", "imagePullSecrets"]
-        .iter()
-        .any(|foreign| path.ends_with(foreign));
+    let own = ![
+        "clients",
+        "management",
+        "metrics",
+        "affinity",
+        "tolerations",
+        "topologySpreadConstraints",
+        "conditions",
+        "imagePullSecrets",
+    ]
+    .iter()
+    .any(|foreign| path.ends_with(foreign));
     for (name, field) in schema["properties"].as_object().into_iter().flatten().filter(|_| own) {
         check_documented(field, &format!("{path}.{name}"));
     }

@@ -16,6 +16,7 @@ use warren_operator::consumers::scaler::Scalers;
 use warren_operator::metrics::Metrics;
 use warren_operator::observe::ObserveError;
 use warren_operator::owned::Owned;
+use warren_operator::prometheus_operator::Kinds;
 use warren_operator::reconcile::{Context, ReconcileError, reconcile};
 
 /// An API server that has one object, and notes what is written to it.
@@ -51,6 +52,7 @@ async fn a_message_queue_of_another_definition_is_reported_and_left_alone() {
     let context = Context {
         scalers: Arc::new(Scalers::new(client.clone(), unbounded_channel().0)),
         cluster_domain: "cluster.local".into(),
+        operator_namespace: Some("warren".into()),
         recorder: Recorder::new(client.clone(), "warren-operator".into()),
         metrics: Arc::new(Metrics::new().unwrap()),
         client,
@@ -59,6 +61,10 @@ async fn a_message_queue_of_another_definition_is_reported_and_left_alone() {
             services: reflector::store().0,
             config_maps: reflector::store().0,
             disruption_budgets: reflector::store().0,
+            network_policies: reflector::store().0,
+            service_monitors: reflector::store().0,
+            prometheus_rules: reflector::store().0,
+            kinds: tokio::sync::watch::channel(Kinds::default()).1,
         },
         broker_image: "broker".into(),
     };

@@ -18,6 +18,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::consumers::{Consumer, ConsumerStatus};
+use super::monitoring::Monitoring;
+use super::network_policy::NetworkAccess;
 use super::tls::Tls;
 
 /// What a MessageQueue should be.
@@ -110,6 +112,15 @@ pub struct MessageQueueSpec {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub consumers: Vec<Consumer>,
 
+    /// Who may connect to the broker, as far as the cluster's network enforces NetworkPolicies. Default: everybody who can
+    /// reach its pods.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkAccess>,
+
+    /// What the Prometheus operator is told about the broker, in a cluster that has it.
+    #[serde(default)]
+    pub monitoring: Monitoring,
+
     /// Processor and memory of the broker's container. Default: neither reserved nor limited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
@@ -158,6 +169,8 @@ impl Default for MessageQueueSpec {
             service: Service::default(),
             tls: Tls::default(),
             consumers: Vec::new(),
+            network_policy: None,
+            monitoring: Monitoring::default(),
             resources: None,
             node_selector: BTreeMap::new(),
             tolerations: Vec::new(),

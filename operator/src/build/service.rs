@@ -38,11 +38,11 @@ pub(super) fn nodes_service(plan: &Plan) -> Service {
     }
 }
 
-fn amqp(plan: &Plan) -> ServicePort {
+pub(super) fn amqp(plan: &Plan) -> ServicePort {
     port(if plan.tls == PlannedTls::Disabled { "amqp" } else { "amqps" }, plan.tls.port())
 }
 
-fn management(plan: &Plan) -> ServicePort {
+pub(super) fn management(plan: &Plan) -> ServicePort {
     match plan.tls {
         PlannedTls::Disabled => port("management", MANAGEMENT_PORT),
         PlannedTls::Managed(_) | PlannedTls::Secret { .. } => port("management-tls", MANAGEMENT_TLS_PORT),

@@ -4,10 +4,11 @@ use k8s_openapi::api::core::v1::PodSpec;
 use serde::Serialize;
 
 use super::*;
-use crate::api::{MessageQueue, MessageQueueSpec, Tls, TlsMode};
+use crate::api::{MessageQueue, MessageQueueSpec, Monitoring, Tls, TlsMode};
 use crate::certificates::{Authorities, Certificates, Pair};
 use crate::credentials::Credentials;
 use crate::observe::{Observed, ObservedObjects, ObservedTls};
+use crate::prometheus_operator::Kinds;
 use crate::validate::validate;
 
 /// The plan for a MessageQueue in YAML, as if the API server had taken it.
@@ -21,8 +22,9 @@ fn plan_of(manifest: &str) -> Plan {
         (TlsMode::Secret, name) => ObservedTls::Secret(name.as_ref().map(|_| Box::new(tls_secret()))),
         (TlsMode::Disabled, _) => ObservedTls::Disabled,
     };
-    let observed = Observed { queue, objects: ObservedObjects::default(), volume_claim: None, credentials, tls };
-    validate(&observed, "warrenmq/broker:test").unwrap()
+    let kinds = Kinds { service_monitors: true, prometheus_rules: true };
+    let observed = Observed { queue, objects: ObservedObjects::default(), volume_claim: None, credentials, tls, kinds };
+    validate(&observed, "warrenmq/broker:test", Some("warren")).unwrap()
 }
 
 /// In the middle of a rotation.
@@ -62,6 +64,9 @@ fn check_objects(plan: &Plan, file: &str) {
         nodes_service,
         client_service,
         disruption_budget,
+        network_policy,
+        service_monitor,
+        prometheus_rule,
         stateful_set,
     } = build(plan);
     let optional =
@@ -69,6 +74,13 @@ fn check_objects(plan: &Plan, file: &str) {
     let mut text = vec![yaml(&default_user), yaml(&config)];
     text.extend(optional.into_iter().flatten());
     text.extend([yaml(&nodes_service), yaml(&client_service), yaml(&disruption_budget), yaml(&stateful_set)]);
+    text.extend(network_policy.as_ref().map(yaml));
+    text.extend(service_monitor.as_ref().map(yaml));
+    // All alerts are made alike: one is shown.
+    text.extend(prometheus_rule.map(|mut rule| {
+        rule.spec.groups[0].rules.truncate(1);
+        yaml(&rule)
+    }));
     let text = text.join("---\n");
     let path = format!("{}/tests/objects/{file}", env!("CARGO_MANIFEST_DIR"));
     if std::env::var_os("WARREN_UPDATE").is_some() {
@@ -201,4 +213,45 @@ fn a_spread_constraint_without_selector_counts_the_nodes_of_the_queue() {
     let constraints = pod(&build(&plan_of(manifest))).topology_spread_constraints.unwrap();
     let selector = constraints[0].label_selector.clone().unwrap().match_labels.unwrap();
     assert_eq!(selector["app.kubernetes.io/instance"], "orders");
+}
+
+#[test]
+fn without_a_word_about_it_nobody_is_kept_out_and_an_empty_list_is_nobody() {
+    let with = |network_policy: &str| {
+        let spec = format!("{{networkPolicy: {network_policy}}}");
+        plan_of(&format!(
+            "{{apiVersion: warrenmq.dev/v1alpha1, kind: MessageQueue, metadata: {{name: hello}}, spec: {spec}}}"
+        ))
+    };
+    assert_eq!(build(&plan(MessageQueueSpec::default())).network_policy, None);
+    let ports = |plan: &Plan| -> Vec<String> {
+        let rules = build(plan).network_policy.unwrap().spec.unwrap().ingress.unwrap();
+        assert!(rules.iter().all(|rule| !rule.from.as_ref().unwrap().is_empty()), "a rule from nobody is one for all");
+        let port = |rule: &k8s_openapi::api::networking::v1::NetworkPolicyIngressRule| {
+            yaml(&rule.ports.as_ref().unwrap()[0].port).trim().to_owned()
+        };
+        rules.iter().map(port).collect()
+    };
+    assert_eq!(ports(&with("{}")), ["amqps", "management-tls", "metrics"]);
+    assert_eq!(ports(&with("{clients: [], metrics: []}")), ["management-tls"]);
+    let outside = Plan { operator_namespace: None, ..with("{clients: [], metrics: []}") };
+    assert_eq!(ports(&outside), Vec::<String>::new());
+}
+
+#[test]
+fn monitoring_is_made_where_its_kinds_are_and_as_far_as_it_is_wanted() {
+    let with = |monitoring: Monitoring, kinds: Kinds| {
+        let objects = build(&Plan { kinds, ..plan(MessageQueueSpec { monitoring, ..MessageQueueSpec::default() }) });
+        (objects.service_monitor.map(|monitor| monitor.spec.endpoints.len()), objects.prometheus_rule.is_some())
+    };
+    let (all, usual) = (Kinds { service_monitors: true, prometheus_rules: true }, Monitoring::default());
+    assert_eq!(with(usual.clone(), all), (Some(2), true));
+    assert_eq!(with(usual.clone(), Kinds::default()), (None, false));
+    assert_eq!(with(Monitoring { queues: false, ..usual.clone() }, all), (Some(1), true));
+    assert_eq!(with(Monitoring { alerts: false, ..usual.clone() }, all), (Some(2), false));
+    assert_eq!(with(Monitoring { enabled: false, ..usual.clone() }, all), (None, false));
+    let labels = [("release".to_owned(), "p".to_owned()), ("app.kubernetes.io/instance".to_owned(), "x".to_owned())];
+    let spec = MessageQueueSpec { monitoring: Monitoring { labels: labels.into(), ..usual }, ..Default::default() };
+    let labels = build(&plan(spec)).service_monitor.unwrap().metadata.labels.unwrap();
+    assert_eq!((labels["release"].as_str(), labels["app.kubernetes.io/instance"].as_str()), ("p", "hello"));
 }

@@ -106,6 +106,12 @@ async fn the_api_server_refuses_a_bad_specification_and_says_why() {
         ),
         ("hello", json!({"tolerations": [{"operator": "Exist"}]}), "tolerations: operator must be Exists or Equal"),
         ("hello", json!({"storage": {"deletionPolicy": "Keep"}}), "supported values: \"Retain\", \"Delete\""),
+        (
+            "hello",
+            json!({"monitoring": {"interval": "often"}}),
+            "monitoring.interval must be a number of seconds or minutes",
+        ),
+        ("hello", json!({"networkPolicy": {"client": []}}), "client"),
         ("hello", json!({"tlss": {}}), "tlss"),
         ("hello", json!({"tls": {"mode": "Off"}}), "supported values: \"Managed\", \"Secret\", \"Disabled\""),
         ("hello", json!({"tls": {"mode": "Secret"}}), "tls.secretName names the Secret of mode Secret"),

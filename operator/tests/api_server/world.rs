@@ -20,6 +20,7 @@ use warren_operator::api::{MessageQueue, MessageQueueStatus};
 use warren_operator::consumers::scaler::Scalers;
 use warren_operator::metrics::Metrics;
 use warren_operator::owned::Owned;
+use warren_operator::prometheus_operator::Kinds;
 use warren_operator::reconcile::{Context, Outcome, reconcile};
 
 use crate::cluster::{self, administrator, make_namespace, remove_namespace, within};
@@ -108,6 +109,7 @@ pub(crate) fn context(client: Client, owned: Owned, scalers: Arc<Scalers>) -> Co
     Context {
         scalers,
         cluster_domain: "cluster.local".into(),
+        operator_namespace: Some("warren".into()),
         recorder: Recorder::new(client.clone(), "warren-operator".into()),
         metrics: Arc::new(Metrics::new().unwrap()),
         client,
@@ -123,6 +125,10 @@ pub(crate) fn unwatched() -> Owned {
         services: reflector::store().0,
         config_maps: reflector::store().0,
         disruption_budgets: reflector::store().0,
+        network_policies: reflector::store().0,
+        service_monitors: reflector::store().0,
+        prometheus_rules: reflector::store().0,
+        kinds: tokio::sync::watch::channel(Kinds::default()).1,
     }
 }
 

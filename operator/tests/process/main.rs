@@ -5,6 +5,7 @@
 
 #[path = "../api_server/cluster.rs"]
 mod cluster;
+mod drift;
 mod election;
 mod operator;
 mod proxy;
