@@ -26,6 +26,7 @@ use crate::alarms::AlarmSet;
 use crate::audit;
 use crate::authentication::{Authenticated, Credentials, Door, LoginError};
 use crate::connections::{Mailbox, Order, Post};
+use crate::drains::Drains;
 use crate::limits::{
     FAREWELL_TIMEOUT, HARD_STOP_READ_BYTES, PARTIAL_SLACK_BYTES, READ_BYTES, SEND_TIMEOUT, UNSENT_BYTES,
 };
@@ -49,6 +50,7 @@ where
     let shared = Arc::clone(handshake.node());
     let (id, facts) = (facts.id, Arc::new(facts));
     let mailbox = shared.connections.insert(id, Some(Arc::clone(&facts)));
+    Drains::joined(&shared, id, facts.peer.ip());
     let connection = Connection::new(facts, stream, handshake, mailbox);
     // A defect that this client's octets have found must not take the other connections along.
     if AssertUnwindSafe(connection.run()).catch_unwind().await.is_err() {

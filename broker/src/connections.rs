@@ -3,7 +3,7 @@
 mod orders;
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak};
 
@@ -148,6 +148,14 @@ impl Connections {
     pub(crate) fn peer(&self, connection: ConnectionId) -> Option<SocketAddr> {
         let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
         Some(live.get(&connection)?.facts.as_ref()?.peer)
+    }
+
+    /// Clients' connections from an address.
+    pub(crate) fn from(&self, address: IpAddr) -> Vec<ConnectionId> {
+        let live = self.live.read().unwrap_or_else(PoisonError::into_inner);
+        let is_from = |facts: &Arc<ConnectionFacts>| facts.peer.ip().to_canonical() == address;
+        let theirs = live.iter().filter(|(_, peer)| peer.facts.as_ref().is_some_and(is_from));
+        theirs.map(|(connection, _)| *connection).collect()
     }
 
     /// Clients' connections, in no order.

@@ -21,6 +21,7 @@ pub mod config;
 mod connection;
 mod connections;
 mod definitions;
+mod drains;
 mod forwarder;
 mod http;
 mod inbox;

@@ -1,5 +1,6 @@
 //! Every bound of the shell, in one table, with what happens at it. The machines' own are in `warren_core::limits`.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 /// Octets read from a socket at once; what is left of a frame waits in front of the next read. What becomes of one read
@@ -338,6 +339,12 @@ pub(crate) const FIGURES_QUEUES: usize = 256;
 
 /// For how long figures are told to one request; then they end, and who reads on logs in again.
 pub(crate) const FIGURES_LIFETIME: Duration = Duration::from_secs(600);
+
+/// Addresses that are drained at once; one more is refused with 503.
+pub(crate) const DRAINS: usize = 1_024;
+
+/// For how many seconds an address may be drained; others are refused with 400. An hour is longer than pods get to end.
+pub(crate) const DRAIN_SECONDS: RangeInclusive<u64> = 1..=3_600;
 
 /// How long a request to the management API may take to be answered; then it is by 503.
 pub(crate) const HANDLER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -11,7 +11,7 @@ use tokio::sync::{Notify, oneshot};
 use tracing::{error, info, warn};
 use warren_core::limits::{ENTRY_BYTES, MESSAGE_BYTES_MAX};
 use warren_core::queue::{QueueFilter, QueueSample, QueueStatistics};
-use warren_core::{Location, ShardId};
+use warren_core::{ConnectionId, Location, ShardId};
 use warren_replication::{EntryId, Restored};
 use warren_storage::{
     Batch, Completion, Disk, FileDisk, Kind, Log, LogError, LogPoint, LogReader, LogWriter, MAX_PAYLOAD_LEN, Options,
@@ -54,6 +54,8 @@ pub(crate) enum LogSignal {
     Summary(oneshot::Sender<ShardReport>),
     /// What these of its queues are like.
     Statistics(QueueFilter, oneshot::Sender<Vec<QueueStatistics>>),
+    /// Hand nothing more to the consumers of these connections, or hand them messages again; how many messages they hold.
+    Drain(Arc<[ConnectionId]>, bool, oneshot::Sender<u64>),
     /// What became of its queues since it was last asked.
     Sample(oneshot::Sender<Vec<QueueSample>>),
 }

@@ -307,7 +307,7 @@ impl MetadataTask {
             }
             LogSignal::Writable => self.group.retry().map_err(|_| Stopped)?,
             // Messages are not the metadata's.
-            LogSignal::Relocate(_) | LogSignal::Statistics(..) | LogSignal::Sample(_) => {}
+            LogSignal::Relocate(_) | LogSignal::Statistics(..) | LogSignal::Drain(..) | LogSignal::Sample(_) => {}
             LogSignal::Summary(reply) => {
                 let raft = RaftReport { standing: self.group.standing(), ..RaftReport::default() };
                 // Whoever asked may have stopped waiting.

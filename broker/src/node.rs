@@ -30,6 +30,7 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::connections::Connections;
 use crate::definitions::{self, Definition, Source};
+use crate::drains::Drains;
 use crate::forwarder::ForwarderTask;
 use crate::http::server::HttpServer;
 use crate::inbox::{InboxSender, inbox};
@@ -66,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) message_bytes: u64,
     pub(crate) tasks: TaskTracker,
     pub(crate) last_connection: AtomicU64,
+    /// Whose consumers are handed nothing new.
+    pub(crate) drains: Drains,
     /// Connections that have not opened a virtual host yet.
     pub(crate) half_open: HalfOpen,
     /// The origin of the machines' time.
@@ -299,6 +302,7 @@ fn share(
         message_bytes: config.max_message_bytes,
         tasks: TaskTracker::new(),
         last_connection: AtomicU64::new(0),
+        drains: Drains::default(),
         half_open: HalfOpen::default(),
         started,
         clock: Clock::start(),

@@ -182,6 +182,10 @@ impl ShardTask {
                 self.tick(output);
                 drop(reply.send(self.shard.statistics(&filter)));
             }
+            LogSignal::Drain(connections, drained, reply) => {
+                self.tick(output);
+                let _ = reply.send(self.shard.drain(&connections, drained, &mut self.bodies, output));
+            }
             LogSignal::Sample(reply) => {
                 self.tick(output);
                 drop(reply.send(self.shard.sample()));

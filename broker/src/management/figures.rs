@@ -33,8 +33,8 @@ pub(super) const ROUTES: &[Route] = &[get(
     Later(|call| Box::pin(figures(call))),
 )];
 
-/// What happens at one time is told together.
-const TOGETHER: Duration = Duration::from_millis(5);
+/// What happens at one time is told together: a burst is not told as its first message.
+const TOGETHER: Duration = Duration::from_millis(50);
 
 /// A queue that goes on changing is told so often.
 const PERIOD: Duration = Duration::from_millis(200);

@@ -12,6 +12,7 @@ mod client;
 mod cluster;
 mod connections;
 mod definitions;
+mod drains;
 mod exchanges;
 mod figures;
 mod health;
@@ -71,7 +72,7 @@ use route::{Handle, Method, Needs, Route};
 
 /// Every route there is.
 fn routes() -> impl Iterator<Item = &'static Route> {
-    let all: [&'static [Route]; 18] = [
+    let all: [&'static [Route]; 19] = [
         cluster::ROUTES,
         vhosts::ROUTES,
         users::ROUTES,
@@ -87,6 +88,7 @@ fn routes() -> impl Iterator<Item = &'static Route> {
         overview::ROUTES,
         connections::ROUTES,
         figures::ROUTES,
+        drains::ROUTES,
         health::ROUTES,
         definitions::ROUTES,
         openapi::ROUTES,

@@ -21,6 +21,7 @@ use crate::node::Node;
 mod bounds;
 mod definitions;
 mod documents;
+mod drains;
 mod figures;
 mod messages;
 mod node_user;

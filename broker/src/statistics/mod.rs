@@ -23,7 +23,7 @@ use tokio::sync::{Notify, oneshot};
 use warren_core::queue::{ConsumerStatistics, QueueFilter, QueueSample, QueueStatistics, ShardSummary};
 use warren_core::session::{ChannelCounters, ChannelStatistics, SessionStatistics, SubscriberStatistics};
 use warren_core::topology::{QueueRecord, Topology};
-use warren_core::{ConsumerKey, QueueId, ShardId};
+use warren_core::{ConnectionId, ConsumerKey, QueueId, ShardId};
 use warren_replication::Standing;
 
 use crate::connections::Connections;
@@ -323,6 +323,21 @@ impl Statistics {
         let asked = busy.map(|(_, shard)| ask(shard, LogSignal::Sample));
         let samples = join_all(asked).await.into_iter().flatten().flatten();
         samples.map(|sample| (sample.queue, sample)).collect()
+    }
+
+    /// Has the shards hand nothing to the consumers of these connections, or hand them messages again. Answers how many
+    /// messages they hold.
+    pub(crate) async fn drain(&self, connections: &[ConnectionId], drained: bool) -> u64 {
+        let connections: Arc<[ConnectionId]> = connections.into();
+        self.ask_all(|reply| LogSignal::Drain(connections.clone(), drained, reply)).await.into_iter().sum()
+    }
+
+    /// Has the shards hand nothing to the consumers of a connection that is new to them.
+    pub(crate) fn drain_new(&self, connection: ConnectionId) {
+        for shard in self.signals.iter().skip(1) {
+            // A shard that has stopped hands out nothing, and nobody waits for the answer.
+            drop(shard.send(LogSignal::Drain(Arc::new([connection]), true, oneshot::channel().0)));
+        }
     }
 
     /// Asks all shards. One that has stopped does not answer.

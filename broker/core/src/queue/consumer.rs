@@ -67,12 +67,22 @@ pub(super) struct Consumer {
     leaving: bool,
     /// Its client has had no room for what it was handed; it is handed nothing more until its session grants it something.
     paused: bool,
+    /// Somebody wants its client to finish what it has; it is handed nothing more until that is over.
+    drained: bool,
 }
 
 impl Consumer {
     /// A consumer that is in the turn queue.
     pub(super) fn new(subscription: Subscription) -> Self {
-        Self { subscription, window_messages: 0, window_bytes: 0, in_turn: true, leaving: false, paused: false }
+        Self {
+            subscription,
+            window_messages: 0,
+            window_bytes: 0,
+            in_turn: true,
+            leaving: false,
+            paused: false,
+            drained: false,
+        }
     }
 
     pub(super) fn no_ack(&self) -> bool {
@@ -101,9 +111,17 @@ impl Consumer {
         self.paused = true;
     }
 
+    pub(super) fn drain(&mut self, drained: bool) {
+        self.drained = drained;
+    }
+
+    pub(super) fn is_drained(&self) -> bool {
+        self.drained
+    }
+
     /// True if it may be sent another message while it holds so many.
     pub(super) fn can_take(&self, held: u32) -> bool {
-        if self.leaving || self.paused {
+        if self.leaving || self.paused || self.drained {
             return false;
         }
         let prefetch = self.subscription.prefetch_count;

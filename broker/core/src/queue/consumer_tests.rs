@@ -457,3 +457,60 @@ fn nobody_sets_the_time_of_what_others_hold() {
     world.tick(NOW + 1_700);
     assert_eq!(timed_out(&world), [consumer(1)]);
 }
+
+fn drain(world: &mut World, connection: u64, drained: bool) -> u64 {
+    let mut out = ShardOutput::default();
+    let held = world.shard.drain(&[ConnectionId(connection)], drained, &mut world.log, &mut out);
+    world.collect(out);
+    held
+}
+
+#[test]
+fn a_drained_connection_finishes_what_it_has_and_is_handed_nothing_until_the_drain_is_over() {
+    let mut world = queue_with(QueueSettings::default());
+    join(&mut world, 1, 0, 2);
+    join(&mut world, 2, 0, 1);
+    assert_eq!(who_gets(&mut world, 2), [1, 2]);
+    assert_eq!(drain(&mut world, 1, true), 1);
+    assert_eq!(who_gets(&mut world, 2), [0, 0], "the other has no room");
+    world.settle(&[0], Settlement::Done);
+    assert_eq!(world.delivered(), vec![], "room that an acknowledgement makes is not used");
+    assert_eq!(drain(&mut world, 1, true), 0, "saying it again asks again");
+    world.settle(&[1], Settlement::Done);
+    assert_eq!(world.delivered()[0].0, 2);
+    assert_eq!(drain(&mut world, 1, false), 1);
+    assert_eq!(world.delivered()[0].0, 1, "what waits comes at once");
+}
+
+#[test]
+fn consumers_that_a_drained_connection_begins_are_drained_and_what_it_gets_counts() {
+    let mut world = queue_with(QueueSettings::default());
+    assert_eq!(drain(&mut world, 1, true), 0);
+    join(&mut world, 1, 0, 5);
+    assert_eq!(who_gets_one(&mut world), 0);
+    let holder = ConsumerKey { serial: 0, ..consumer(1) };
+    world.put(ShardInput::Get { queue: QUEUE, holder, no_ack: false });
+    assert_eq!(drain(&mut world, 1, true), 1);
+    world.put(ShardInput::Detach { connection: ConnectionId(1), queue: None });
+    join(&mut world, 1, 0, 5);
+    assert_eq!(world.delivered()[0].0, 1, "nothing is remembered of a connection that has ended");
+}
+
+#[test]
+fn the_only_consumer_that_is_served_hands_over_when_it_is_drained_and_has_finished() {
+    let mut world = single_active(QueueKind::Classic);
+    for connection in 1..=3 {
+        join(&mut world, connection, 0, 5);
+    }
+    assert_eq!(who_gets(&mut world, 2), [1, 1]);
+    assert_eq!(drain(&mut world, 2, true), 0);
+    assert_eq!(drain(&mut world, 1, true), 2);
+    assert_eq!(who_gets_one(&mut world), 0, "it has not finished");
+    world.settle(&[0, 1], Settlement::Done);
+    assert_eq!(world.delivered()[0].0, 3, "the second is drained");
+    drain(&mut world, 3, true);
+    world.settle(&[2], Settlement::Done);
+    assert_eq!(who_gets_one(&mut world), 0, "nobody is left");
+    drain(&mut world, 2, false);
+    assert_eq!(world.delivered()[0].0, 2);
+}

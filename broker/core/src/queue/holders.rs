@@ -165,6 +165,27 @@ impl Holders {
         leaving.filter_map(|holder| holder.consumer.as_mut()).for_each(Consumer::leave);
     }
 
+    /// Hands nothing more to the consumers of a connection, or hands them messages again.
+    pub(super) fn drain(&mut self, connection: ConnectionId, drained: bool) {
+        for number in self.of_connection(connection) {
+            let waits = matches!(self.service, Service::SingleActive { .. }) && self.active != Some(number);
+            let Some(consumer) = &mut self.entry_mut(number).consumer else { continue };
+            consumer.drain(drained);
+            if drained && waits {
+                consumer.end_turn();
+                let priority = consumer.priority();
+                self.turns.remove(number, priority);
+            }
+            self.rejoin_turn(number);
+        }
+        self.activate();
+    }
+
+    /// How many messages a connection holds.
+    pub(super) fn held_by(&self, connection: ConnectionId) -> u64 {
+        self.keys_of(connection).map(|(_, number)| u64::from(self.entry(*number).held)).sum()
+    }
+
     /// Ends a consumer. What it holds stays with it.
     pub(super) fn unsubscribe(&mut self, key: ConsumerKey) {
         if let Some(number) = self.numbers.get(&key).copied() {
@@ -446,6 +467,21 @@ impl Holders {
         let held = holder.held;
         if let Some(priority) = holder.consumer.as_mut().and_then(|consumer| consumer.rejoin_turn(held)) {
             self.turns.push_back(number, priority);
+        }
+        self.hand_over(number);
+    }
+
+    /// The place of the only one that is served is another's as soon as it is drained and has finished.
+    fn hand_over(&mut self, number: u32) {
+        if self.active != Some(number) {
+            return;
+        }
+        let holder = self.entry_mut(number);
+        let has_finished = holder.held == 0;
+        if let Some(consumer) = holder.consumer.as_mut().filter(|consumer| has_finished && consumer.is_drained()) {
+            consumer.end_turn();
+            self.active = None;
+            self.activate();
         }
     }
 

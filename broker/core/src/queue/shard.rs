@@ -56,6 +56,8 @@ pub struct Shard {
     pub(super) used: BTreeMap<QueueId, Standing>,
     /// What was done with queues that are gone.
     pub(super) gone: [QueueCounters; QueueKind::ALL.len()],
+    /// Connections whose consumers are handed nothing, see [`Self::drain`].
+    drained: BTreeSet<ConnectionId>,
 }
 
 /// What a call works with beside the shard.
@@ -136,6 +138,27 @@ impl Shard {
     /// When [`Self::tick`] has something to do.
     pub fn next_deadline(&self) -> Option<u64> {
         self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// Hands nothing more to the consumers of these connections, those to come included, or (`drained` is false) hands them
+    /// messages again. What they have they go on with. Answers how many messages the connections hold.
+    pub fn drain(
+        &mut self,
+        connections: &[ConnectionId],
+        drained: bool,
+        bodies: &mut dyn Bodies,
+        out: &mut ShardOutput,
+    ) -> u64 {
+        let ids: Vec<QueueId> = self.queue_ids().collect();
+        let around = &mut Surroundings { bodies, out };
+        for connection in connections {
+            let changes = if drained { self.drained.insert(*connection) } else { self.drained.remove(connection) };
+            for id in ids.iter().filter(|_| changes) {
+                self.visit::<false, _>(*id, around, |queue, _| queue.holders.drain(*connection, drained));
+            }
+        }
+        let held = |queue: &Queue| -> u64 { connections.iter().map(|one| queue.holders.held_by(*one)).sum() };
+        self.queues.values().map(|queue| held(queue)).sum()
     }
 
     /// Takes in one input. `bodies` reads what it hands out.
@@ -398,7 +421,13 @@ impl Shard {
         };
         around.out.tell(key.connection, Event::Subscribed(key, refusal.map_or(Ok(()), Err)));
         if refusal.is_none() {
-            self.with(id, around, |queue, occasion| queue.subscribe(key, subscription, occasion.now_ms));
+            let drained = self.drained.contains(&key.connection);
+            self.with(id, around, |queue, occasion| {
+                queue.subscribe(key, subscription, occasion.now_ms);
+                if drained {
+                    queue.holders.drain(key.connection, drained);
+                }
+            });
         }
     }
 
@@ -475,6 +504,9 @@ impl Shard {
     }
 
     fn detach(&mut self, connection: ConnectionId, queue: Option<QueueId>, around: &mut Surroundings<'_>) {
+        if queue.is_none() {
+            self.drained.remove(&connection);
+        }
         let ids: Vec<QueueId> = queue.map_or_else(|| self.queue_ids().collect(), |id| Vec::from([id]));
         for id in ids {
             let unused = self.with(id, around, |queue, occasion| {
