@@ -31,7 +31,7 @@ pub enum ApplyError {
     /// The API server did not answer, or refused the object.
     #[error("cannot {verb} {kind} {name}: {}", said(.source))]
     Write {
-        /// `apply` or `delete`.
+        /// What was tried, such as `apply`.
         verb: &'static str,
         /// Kind of the object.
         kind: String,
@@ -39,6 +39,14 @@ pub enum ApplyError {
         name: String,
         /// What the API server or the connection said.
         source: Box<kube::Error>,
+    },
+    /// An object that is to be replaced does not go.
+    #[error("{kind} {name} is to be replaced and is still there; this goes on when it is gone")]
+    StillThere {
+        /// Kind of the object.
+        kind: String,
+        /// Its name.
+        name: String,
     },
     /// An object could not be turned into JSON.
     #[error("cannot write {kind} {name} as JSON: {source}")]
@@ -65,10 +73,10 @@ pub struct Changes {
 
 /// Writes to the cluster on behalf of one reconcile, and keeps note of it.
 pub struct Writer<'a> {
-    client: &'a Client,
-    metrics: &'a Metrics,
-    namespace: &'a str,
-    changes: Changes,
+    pub(crate) client: &'a Client,
+    pub(crate) metrics: &'a Metrics,
+    pub(crate) namespace: &'a str,
+    pub(crate) changes: Changes,
 }
 
 impl<'a> Writer<'a> {
@@ -280,7 +288,7 @@ fn with_field_set(mut manifest: Value) -> Value {
     manifest
 }
 
-fn write_error(verb: &'static str, kind: &str, name: &str, source: kube::Error) -> ApplyError {
+pub(crate) fn write_error(verb: &'static str, kind: &str, name: &str, source: kube::Error) -> ApplyError {
     ApplyError::Write { verb, kind: kind.into(), name: name.into(), source: Box::new(source) }
 }
 
@@ -292,6 +300,7 @@ impl ApplyError {
             Self::Write { source, .. } => {
                 matches!(source.as_ref(), kube::Error::Api(status) if (400..500).contains(&status.code) && ![409, 429].contains(&status.code))
             }
+            Self::StillThere { .. } => false,
             Self::Encode { .. } => true,
         }
     }

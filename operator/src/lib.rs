@@ -20,6 +20,7 @@ pub mod credentials;
 pub mod difference;
 pub mod events;
 pub mod fingerprint;
+pub mod growth;
 pub mod health;
 pub mod leader;
 pub mod metrics;

@@ -8,6 +8,11 @@ pub fn equal(a: &str, b: &str) -> bool {
     a == b || matches!((parse(a), parse(b)), (Some(a), Some(b)) if a == b)
 }
 
+/// Whether `a` is less than `b`. A text that is no quantity is neither less nor more.
+pub fn less(a: &str, b: &str) -> bool {
+    matches!((parse(a), parse(b)), (Some(a), Some(b)) if a < b)
+}
+
 /// Decimal digits after the point that are kept: a quantity has none below nano.
 const SCALE_DIGITS: u32 = 9;
 
@@ -80,6 +85,14 @@ mod tests {
         ] {
             assert!(equal(a, b), "{a} and {b}");
         }
+    }
+
+    #[test]
+    fn amounts_are_ordered_by_value() {
+        for (a, b) in [("999m", "1"), ("1G", "1Gi"), ("9Mi", "10Mi"), ("-1", "0")] {
+            assert!(less(a, b) && !less(b, a), "{a} and {b}");
+        }
+        assert!(!less("1Gi", "1024Mi") && !less("x", "1") && !less("1", "x"));
     }
 
     #[test]

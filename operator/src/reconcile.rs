@@ -3,6 +3,7 @@
 //! Each run starts from what is in the cluster and from nothing else, so it does not matter at which point the one before
 //! was interrupted.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use crate::broker_api::Endpoint;
 use crate::build::{MANAGEMENT_PORT, MANAGEMENT_TLS_PORT, build};
 use crate::consumers::scaler::{Scalers, Wish};
 use crate::events;
+use crate::growth::{Growth, grow, keep_template_size};
 use crate::metrics::{GONE, Metrics};
 use crate::names::Names;
 use crate::observe::{ObserveError, Observed, observe, observe_pods};
@@ -131,6 +133,8 @@ impl ReconcileError {
 /// What came of trying to carry out the MessageQueue.
 struct Attempt {
     stateful_set: Option<StatefulSet>,
+    /// What became of the volume.
+    growth: Growth,
     changes: Changes,
     provisioned: bool,
     /// What encrypts connections, if that is known.
@@ -176,25 +180,44 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
 /// Builds, applies and prunes.
 async fn carry_out(context: &Context, plan: &Plan, observed: &Observed) -> Attempt {
     let mut writer = Writer::new(&context.client, &context.metrics, &plan.names.namespace);
-    let objects = build(plan);
-    let applied = writer.apply(&objects, &observed.objects).await.map_err(ReconcileError::Apply);
-    let result = match applied {
-        Ok(stateful_set) => {
-            let leftovers = context.owned.leftovers(&plan.owner.uid, &plan.names.namespace, &objects);
-            writer.prune(&leftovers).await.map_err(ReconcileError::Prune).map(|()| stateful_set)
-        }
-        Err(error) => Err(error),
-    };
+    let result = write(context, plan, observed, &mut writer).await;
     let changes = writer.into_changes();
     context.scalers.set(&plan.names.namespace, &plan.names.queue, wish(plan), &known_consumers(observed));
     let tls = Some(plan.tls.clone());
     match result {
-        Ok(stateful_set) => Attempt { stateful_set, changes, provisioned: true, tls, problem: None, failure: None },
+        Ok((stateful_set, growth)) => {
+            Attempt { stateful_set, growth, changes, provisioned: true, tls, problem: None, failure: None }
+        }
         Err(failure) => {
             let problem = failure.problem();
             Attempt { changes, tls, problem, failure: Some(failure), ..standing(observed) }
         }
     }
+}
+
+/// Grows the volume, applies, prunes.
+async fn write(
+    context: &Context,
+    plan: &Plan,
+    observed: &Observed,
+    writer: &mut Writer<'_>,
+) -> Result<(Option<StatefulSet>, Growth), ReconcileError> {
+    let growth = grow(writer, plan, observed).await.map_err(ReconcileError::Apply)?;
+    let mut objects = build(plan);
+    let mut existing = Cow::Borrowed(&observed.objects);
+    if growth.is_replaced {
+        existing.to_mut().stateful_set = None;
+    } else if let Some(present) = &observed.objects.stateful_set {
+        keep_template_size(&mut objects.stateful_set, present);
+    }
+    let mut applied = writer.apply(&objects, &existing).await.map_err(ReconcileError::Apply)?;
+    if let (Some(set), true) = (&mut applied, growth.is_replaced) {
+        // Its pods are those of the one before, which says how they are until its controller has looked.
+        set.status = observed.objects.stateful_set.as_ref().and_then(|before| before.status.clone());
+    }
+    let leftovers = context.owned.leftovers(&plan.owner.uid, &plan.names.namespace, &objects);
+    writer.prune(&leftovers).await.map_err(ReconcileError::Prune)?;
+    Ok((applied, growth))
 }
 
 /// What the consumers of the MessageQueue are scaled by.
@@ -226,6 +249,7 @@ fn standing(observed: &Observed) -> Attempt {
     let objects = &observed.objects;
     Attempt {
         stateful_set: objects.stateful_set.clone().filter(|set| belongs_to(set, &uid)),
+        growth: Growth { claim: observed.volume_claim.clone(), ..Growth::default() },
         changes: Changes::default(),
         provisioned: objects.default_user.as_ref().is_some_and(|secret| belongs_to(secret, &uid))
             && objects.client_service.as_ref().is_some_and(|service| belongs_to(service, &uid)),
@@ -248,7 +272,7 @@ async fn conclude(context: &Context, observed: &Observed, attempt: Attempt) -> R
         queue,
         stateful_set: attempt.stateful_set.as_ref(),
         pods: &pods,
-        volume_claim: observed.volume_claim.as_ref(),
+        growth: &attempt.growth,
         problem: attempt.problem,
         tls: attempt.tls.as_ref(),
         consumers: context.scalers.statuses(queue, &known_consumers(observed)),

@@ -5,13 +5,14 @@
 //! message, so that a state that stays writes nothing.
 
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetStatus};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{Pod, PodCondition};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use crate::api::{Binding, CertificateAuthority, ConsumerStatus, MessageQueue, MessageQueueStatus, PAUSED_ANNOTATION};
 use crate::build::BROKER_CONTAINER;
+use crate::growth::{Growth, requested};
 use crate::names::Names;
 use crate::validate::PlannedTls;
 
@@ -55,8 +56,8 @@ pub struct Situation<'a> {
     pub stateful_set: Option<&'a StatefulSet>,
     /// The pods of the StatefulSet.
     pub pods: &'a [Pod],
-    /// The claim of the first broker's volume, if there is one.
-    pub volume_claim: Option<&'a PersistentVolumeClaim>,
+    /// What became of the first broker's volume.
+    pub growth: &'a Growth,
     /// What keeps the operator from doing what the MessageQueue asks for.
     pub problem: Option<Problem>,
     /// What encrypts connections; `None` if that could not be found out.
@@ -94,6 +95,7 @@ pub fn assess(situation: &Situation<'_>) -> MessageQueueStatus {
         replicas: reported.replicas,
         ready_replicas: reported.ready_replicas.unwrap_or(0),
         address: address(situation, &names),
+        volume_size: situation.growth.claim.as_ref().and_then(|claim| Some(requested(claim)?.0.clone())),
         binding: situation.provisioned.then(|| Binding { name: names.default_user.clone() }),
         certificate_authority: certificate_authority(situation, &names),
         consumers: situation.consumers.clone(),
@@ -161,6 +163,7 @@ fn conditions(situation: &Situation<'_>, rollout: Rollout, ready: i32) -> Vec<Co
     });
     // A change that the operator cannot carry out is not on its way.
     let underway = situation.problem.is_none() && !matches!(rollout, Rollout::Complete | Rollout::Stopped);
+    let grows = volume::is_growing(situation.growth).filter(|_| !underway);
     let (reason, message) = match &trouble {
         Some(problem) => (problem.reason, problem.message.as_str()),
         None => describe(rollout),
@@ -170,11 +173,15 @@ fn conditions(situation: &Situation<'_>, rollout: Rollout, ready: i32) -> Vec<Co
         _ => (true, ("BrokerReady", "at least one broker node serves clients")),
     };
     // A broker on another volume than asked for serves all the same, so this changes nothing about Ready.
-    let fault = trouble.clone().or_else(|| volume::difference(situation.queue, situation.volume_claim?));
+    let fault = trouble.clone().or_else(|| volume::difference(situation.queue, situation.growth));
     let mut conditions = vec![
         condition(situation, READY, trouble.is_none() && rollout == Rollout::Complete, (reason, message)),
         condition(situation, AVAILABLE, available, availability),
-        condition(situation, PROGRESSING, underway, if underway { describe(rollout) } else { (reason, message) }),
+        match &grows {
+            Some(message) => condition(situation, PROGRESSING, true, ("VolumeGrowing", message)),
+            None if underway => condition(situation, PROGRESSING, true, describe(rollout)),
+            None => condition(situation, PROGRESSING, false, (reason, message)),
+        },
         condition(
             situation,
             DEGRADED,

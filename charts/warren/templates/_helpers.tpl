@@ -89,7 +89,7 @@ whose names it knows. It cannot delete a Secret, run anything in a pod, or chang
   verbs: [get, list, watch]
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
-  verbs: [get]
+  verbs: [get, patch]
 - apiGroups: [""]
   resources: [secrets]
   verbs: [get, create, patch]

@@ -69,7 +69,10 @@ use super::tls::Tls;
     ),
     validation = Rule::new("self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')").message(
         "metadata.name must start with a letter, end with a letter or digit and contain only lower-case letters, digits and '-': it becomes the name of a Service"
-    )
+    ),
+    validation = Rule::new(
+        "string(self.spec.storage.size) == string(oldSelf.spec.storage.size) || !isQuantity(string(self.spec.storage.size)) || !has(self.status) || !has(self.status.volumeSize) || !isQuantity(self.status.volumeSize) || quantity(string(self.spec.storage.size)).compareTo(quantity(self.status.volumeSize)) >= 0"
+    ).message("spec.storage.size cannot be less than what the volume has (status.volumeSize): a volume never shrinks")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct MessageQueueSpec {
@@ -187,16 +190,14 @@ impl Default for MessageQueueSpec {
     "has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)"
 ).message("storage.storageClassName cannot be changed: a volume stays in the class in which it was made"))]
 pub struct Storage {
-    /// Size of the volume, for example 20Gi, and at least 64Mi. Default: 10Gi. It cannot be changed later.
+    /// Size of the volume, for example 20Gi, and at least 64Mi. Default: 10Gi. It may be enlarged later, where the
+    /// StorageClass allows that, while the broker runs; it cannot be made smaller than the volume is.
     #[serde(default = "default_storage_size")]
     #[schemars(extend("nullable" = false))]
     #[x_kube(
         validation = Rule::new("isQuantity(string(self)) && quantity(string(self)).compareTo(quantity('64Mi')) >= 0").message(
             "storage.size must be a number of bytes and at least 64Mi, for example 10Gi: the broker's log grows in segments of 64Mi"
         ),
-        validation = Rule::new("self == oldSelf").message(
-            "storage.size cannot be changed: growing a volume is not available in this version"
-        )
     )]
     pub size: Quantity,
 
@@ -344,6 +345,10 @@ pub struct MessageQueueStatus {
     /// Host and port at which clients inside the cluster reach the broker by AMQP.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
+
+    /// Size of the volume that the broker has or is being given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub volume_size: Option<String>,
 
     /// The Secret with everything a client needs to connect, as the Service Binding specification names it.
     #[serde(default, skip_serializing_if = "Option::is_none")]

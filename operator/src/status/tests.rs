@@ -98,7 +98,7 @@ fn assess_with(
         queue,
         stateful_set: set,
         pods,
-        volume_claim: None,
+        growth: &Growth::default(),
         tls: Some(&PlannedTls::Disabled),
         consumers: Vec::new(),
         problem,
@@ -167,7 +167,7 @@ fn nothing_is_promised_before_it_exists() {
         queue: &queue,
         stateful_set: None,
         pods: &[],
-        volume_claim: None,
+        growth: &Growth::default(),
         problem: None,
         provisioned: false,
         now,
@@ -252,14 +252,14 @@ fn a_refusal_stops_progress_and_keeps_what_serves() {
 fn a_volume_other_than_asked_for_degrades_a_queue_that_serves() {
     let queue = queue(1);
     let set = set(1, 1, 1);
-    let situation = |claim: &PersistentVolumeClaim| {
+    let situation = |claim: &k8s_openapi::api::core::v1::PersistentVolumeClaim| {
         assess(&Situation {
             tls: Some(&PlannedTls::Disabled),
             consumers: Vec::new(),
             queue: &queue,
             stateful_set: Some(&set),
             pods: &[],
-            volume_claim: Some(claim),
+            growth: &Growth { claim: Some(claim.clone()), ..Growth::default() },
             problem: None,
             provisioned: true,
             now: Timestamp::from_second(NOW).unwrap(),
@@ -297,7 +297,7 @@ fn a_state_that_stays_gives_the_same_status() {
         queue: &queue,
         stateful_set: Some(&set),
         pods: &[],
-        volume_claim: None,
+        growth: &Growth::default(),
         problem: None,
         provisioned: true,
         now: later,
@@ -319,7 +319,7 @@ fn a_paused_queue_is_told_as_it_was_carried_out_last() {
             queue,
             stateful_set: Some(&complete),
             pods: &[],
-            volume_claim: None,
+            growth: &Growth::default(),
             tls: None,
             problem: None,
             consumers: Vec::new(),

@@ -157,20 +157,20 @@ async fn the_api_server_refuses_a_bad_specification_and_says_why() {
 #[tokio::test]
 async fn a_volume_that_was_kept_and_is_another_is_said() {
     let world = World::new("volume").await;
-    world.apply("hello", json!({"storage": {"size": "64Mi"}})).await.unwrap();
+    world.apply("hello", json!({"storage": {"size": "65Mi"}})).await.unwrap();
     world.reconcile("hello").await;
     world.await_stateful_set("hello", 1).await;
     world.api::<MessageQueue>().delete("hello", &DeleteParams::background()).await.unwrap();
     world.await_absence::<StatefulSet>("hello").await;
     world.await_absence::<Secret>("hello-default-user").await;
 
-    world.apply("hello", json!({"replicas": 0, "storage": {"size": "65Mi"}})).await.unwrap();
+    world.apply("hello", json!({"replicas": 0, "storage": {"size": "64Mi"}})).await.unwrap();
     world.reconcile("hello").await;
     world.await_stateful_set("hello", 0).await;
     world.reconcile("hello").await;
     let degraded = find(&world.status("hello").await, DEGRADED).unwrap().clone();
     assert_eq!((degraded.status.as_str(), degraded.reason.as_str()), ("True", "VolumeDiffers"));
-    let sentence = "the volume claim data-hello-0 has 64Mi, spec.storage.size says 65Mi; ";
+    let sentence = "the volume claim data-hello-0 has 65Mi, spec.storage.size says 64Mi; ";
     assert!(degraded.message.starts_with(sentence), "{}", degraded.message);
     assert_eq!(world.writes_of_reconcile("hello").await, 0);
     world.end().await;
@@ -190,17 +190,13 @@ async fn a_queue_is_stopped_by_its_scale() {
 }
 
 #[tokio::test]
-async fn the_volume_cannot_be_changed_and_its_deletion_policy_can() {
+async fn the_class_of_a_volume_cannot_be_changed_and_its_deletion_policy_can() {
     let world = World::new("immutable").await;
     world.apply("hello", json!({"replicas": 0, "storage": {"size": "1Gi"}})).await.unwrap();
     world.reconcile("hello").await;
-    for (storage, sentence) in [
-        (json!({"size": "2Gi"}), "storage.size cannot be changed"),
-        (json!({"size": "1Gi", "storageClassName": "fast"}), "storage.storageClassName cannot be changed"),
-    ] {
-        let refusal = world.apply("hello", json!({"replicas": 0, "storage": storage})).await.map(|_| ()).unwrap_err();
-        assert!(refusal.to_string().contains(sentence), "{refusal}");
-    }
+    let storage = json!({"size": "1Gi", "storageClassName": "fast"});
+    let refusal = world.apply("hello", json!({"replicas": 0, "storage": storage})).await.map(|_| ()).unwrap_err();
+    assert!(refusal.to_string().contains("storage.storageClassName cannot be changed"), "{refusal}");
     let storage = json!({"size": "1Gi", "deletionPolicy": "Delete"});
     world.apply("hello", json!({"replicas": 0, "storage": storage})).await.unwrap();
     world.reconcile("hello").await;
