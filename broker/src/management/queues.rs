@@ -9,6 +9,7 @@ use bytes::Bytes;
 use futures::stream;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json, json};
+use tokio::task::spawn_blocking;
 use warren_core::ConnectionId;
 use warren_core::queue::QueueFilter;
 use warren_core::session::{MetadataAnswer, MetadataRequest};
@@ -68,17 +69,18 @@ async fn list_of_vhost(call: Call) -> Answer {
 
 /// The list that the query asks for. Only what is on the page is put together; a list without pages is, while it is sent.
 async fn page(call: Call, records: Vec<Arc<QueueRecord>>) -> Answer {
-    let outlines = match Listing::of(&call.query)?.sorts_by() {
-        None => records.iter().map(|record| json!({"name": &*record.name})).collect(),
-        Some(key) => sorted_by(&call, &records, key).await,
+    let keys = match Listing::of(&call.query)?.sorts_by() {
+        None => None,
+        Some(key) => Some(sorted_by(&call, &records, key).await),
     };
-    let placed = |(place, mut outline): (usize, Json)| {
-        outline[PLACE] = place.into();
-        outline
-    };
-    let Reply::Json(mut answer) = call.pages(outlines.into_iter().enumerate().map(placed).collect())? else {
-        return Err(Failure::not_found());
-    };
+    // There may be a hundred thousand of them.
+    let sorted = spawn_blocking(move || {
+        let outlines = keys.unwrap_or_else(|| records.iter().map(|record| json!({"name": &*record.name})).collect());
+        let answer = call.pages(outlines.into_iter().enumerate().map(placed).collect());
+        (call, records, answer)
+    });
+    let (call, records, answer) = sorted.await.map_err(|_| Failure::defect())?;
+    let Reply::Json(mut answer) = answer? else { return Err(Failure::not_found()) };
     let items = match &mut answer {
         Json::Object(page) => page.get_mut("items").map(Json::take),
         list => return Ok(Reply::Stream(streamed(call, in_order(&list.take(), &records)))),
@@ -91,6 +93,11 @@ async fn page(call: Call, records: Vec<Arc<QueueRecord>>) -> Answer {
 
 /// Where an outline's queue stands in the list of records.
 const PLACE: &str = " place";
+
+fn placed((place, mut outline): (usize, Json)) -> Json {
+    outline[PLACE] = place.into();
+    outline
+}
 
 /// The queues in the order of their outlines.
 fn in_order(outlines: &Json, records: &[Arc<QueueRecord>]) -> Vec<Arc<QueueRecord>> {
@@ -118,7 +125,10 @@ fn streamed(call: Call, records: Vec<Arc<QueueRecord>>) -> Body {
         let part = &records[sent..records.len().min(sent + LIST_PART)];
         let mut text = String::from(if sent == 0 { "[" } else { "" });
         for (index, shape) in shapes(&call, part).await.into_iter().enumerate() {
-            let shown = call.columns.as_ref().map_or_else(|| shape.clone(), |columns| columns.of(&shape));
+            let shown = match &call.columns {
+                Some(columns) => columns.of(&shape),
+                None => shape,
+            };
             text.push_str(if sent + index == 0 { "" } else { "," });
             text.push_str(&shown.to_string());
         }

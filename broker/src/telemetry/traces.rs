@@ -255,6 +255,7 @@ impl Span {
 fn outcome(outcome: TraceOutcome) -> (&'static str, bool) {
     match outcome {
         TraceOutcome::Taken => ("taken", false),
+        TraceOutcome::Unroutable => ("unroutable", false),
         TraceOutcome::Confirmed => ("confirmed", false),
         TraceOutcome::Refused => ("refused", true),
         TraceOutcome::Sent => ("sent", false),
@@ -315,8 +316,8 @@ mod tests {
 
     #[test]
     fn outcomes_that_lose_or_repeat_a_message_are_errors() {
-        use TraceOutcome::{Abandoned, Confirmed, Refused, Sent, Settled, Taken};
-        for good in [Taken, Confirmed, Sent, Settled(Settlement::Done)] {
+        use TraceOutcome::{Abandoned, Confirmed, Refused, Sent, Settled, Taken, Unroutable};
+        for good in [Taken, Unroutable, Confirmed, Sent, Settled(Settlement::Done)] {
             assert!(!outcome(good).1, "{good:?}");
         }
         let again = [Settlement::Requeue, Settlement::Fail, Settlement::Return, Settlement::Reject].map(Settled);

@@ -53,7 +53,8 @@ impl Session {
     ) -> Result<u64, Exception> {
         let holder = self.key_of(origin.channel);
         let channel = self.open_channel(origin)?;
-        let settled = if channel.transaction.is_some() {
+        let in_transaction = channel.transaction.is_some();
+        let settled = if in_transaction {
             channel.unacked.settle_later(tag, multiple, settlement).map(|()| 0)
         } else {
             let settled = match multiple {
@@ -67,7 +68,8 @@ impl Session {
         };
         let text = || format!("unknown delivery tag {tag}");
         let settled = settled.ok_or_else(|| Exception::channel(ReplyCode::PreconditionFailed, text()))?;
-        if let Some(tracing) = &mut self.tracing {
+        // In a transaction it is so when that is committed.
+        if let Some(tracing) = self.tracing.as_mut().filter(|_| !in_transaction) {
             tracing.settled(origin.channel, tag, multiple, settlement, out);
         }
         Ok(settled)

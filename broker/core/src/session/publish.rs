@@ -292,7 +292,7 @@ impl Session {
             self.publishers += usize::from(channel.counters.published == 1);
             self.routes.count(content.has_copies(), published.exchange, copies);
             if let Some(tracing) = &mut self.tracing {
-                tracing.published(number, published.seen(content), None, out);
+                tracing.published(number, published.seen(content), copies, None, out);
             }
             return Ok(());
         }
@@ -302,7 +302,7 @@ impl Session {
         self.routes.count(content.has_copies(), published.exchange, copies);
         if let Some(tracing) = &mut self.tracing {
             let confirm = channel.confirms.as_ref().map(Confirms::next);
-            tracing.published(number, published.seen(content), confirm, out);
+            tracing.published(number, published.seen(content), copies, confirm, out);
         }
         if let Some(confirms) = &mut channel.confirms {
             out.counts.received_confirm += 1;

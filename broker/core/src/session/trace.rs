@@ -70,8 +70,10 @@ pub struct TracedMessage {
 /// How a span ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TraceOutcome {
-    /// Of a publish on a channel without confirms, or in a transaction: it was taken.
+    /// Of a publish on a channel without confirms, or in a transaction: it was taken, and routed to a queue.
     Taken,
+    /// Of such a publish: no queue wanted it. It was returned if it was mandatory, otherwise dropped.
+    Unroutable,
     /// The publish was confirmed.
     Confirmed,
     /// The publish was refused with `basic.nack`.
@@ -127,12 +129,20 @@ impl Tracing {
         Self { one_in, last: 0, publishes: UnderWay::new(), deliveries: UnderWay::new() }
     }
 
-    /// A message was taken in. `confirm`: the number of the confirm that it waits for.
-    pub(super) fn published(&mut self, channel: u16, message: Seen<'_>, confirm: Option<u64>, out: &mut SessionOutput) {
+    /// A message was taken in, for so many queues. `confirm`: the number of the confirm that it waits for.
+    pub(super) fn published(
+        &mut self,
+        channel: u16,
+        message: Seen<'_>,
+        copies: u64,
+        confirm: Option<u64>,
+        out: &mut SessionOutput,
+    ) {
         if let Some(span) = self.begin(message, None, out) {
+            let outcome = if copies == 0 { TraceOutcome::Unroutable } else { TraceOutcome::Taken };
             match confirm {
                 Some(number) => drop(self.publishes.insert((channel, number), span)),
-                None => out.traces.push(TraceEvent::Ended { span, outcome: TraceOutcome::Taken }),
+                None => out.traces.push(TraceEvent::Ended { span, outcome }),
             }
         }
     }

@@ -102,6 +102,13 @@ impl Session {
         let bytes = core::mem::take(&mut transaction.bytes);
         out.absorb(core::mem::take(&mut transaction.output));
         let holder = self.key_of(origin.channel);
+        if let Some(channel) = self.channels.get_mut(origin.channel)
+            && let Some(tracing) = &mut self.tracing
+        {
+            for (tag, settlement) in channel.unacked.settled_later() {
+                tracing.settled(origin.channel, tag, false, settlement, out);
+            }
+        }
         let channel = self.open_channel(origin)?;
         let acknowledged = channel.unacked.commit(holder, out);
         channel.counters.acknowledged += acknowledged;

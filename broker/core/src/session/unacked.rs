@@ -188,6 +188,11 @@ impl Unacked {
         Some(())
     }
 
+    /// The tags of what is to be settled later, and how.
+    pub(super) fn settled_later(&self) -> impl Iterator<Item = (u64, Settlement)> {
+        self.uncommitted.iter().map(|Uncommitted { tag, settlement, .. }| (*tag, *settlement))
+    }
+
     /// Settles what was to be settled later; answers how many were acknowledged.
     pub(super) fn commit(&mut self, channel: ChannelKey, out: &mut SessionOutput) -> u64 {
         let mut acknowledged = 0;

@@ -145,6 +145,36 @@ fn a_publish_in_a_transaction_ends_at_once() {
 }
 
 #[test]
+fn a_delivery_that_is_settled_in_a_transaction_ends_with_its_commit() {
+    let mut world = tracing(1);
+    (0..2).for_each(|_| publish(&mut world, SAMPLED));
+    world.call(ME, 1, ToServer::TxSelect(tx::Select));
+    world.consume(ME, "q", "t");
+    let spans: Vec<_> =
+        told(&mut world).into_iter().filter_map(|line| Some(String::from(&line.strip_suffix(" sent")?[1..]))).collect();
+    let ack = |world: &mut World| world.send(ME, 1, ToServer::BasicAck(basic::Ack { delivery_tag: 2, multiple: true }));
+    ack(&mut world);
+    world.call(ME, 1, ToServer::TxRollback(tx::Rollback));
+    assert!(told(&mut world).is_empty(), "it was undone");
+    ack(&mut world);
+    assert!(told(&mut world).is_empty(), "it is not so yet");
+    world.call(ME, 1, ToServer::TxCommit(tx::Commit));
+    assert_eq!(told(&mut world), spans.iter().map(|span| format!("{span} Done")).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_publish_that_no_queue_wants_ends_as_that() {
+    let mut world = tracing(1);
+    world.send(
+        ME,
+        1,
+        ToServer::QueueDelete(queue::Delete { queue: "q", if_unused: false, if_empty: false, no_wait: true }),
+    );
+    publish(&mut world, SAMPLED);
+    assert_eq!(told(&mut world), ["+1", "1 Unroutable"]);
+}
+
+#[test]
 fn so_many_are_followed_at_once_and_one_more_is_not() {
     let mut world = tracing(1);
     world.confirms(ME, 1);
