@@ -12,7 +12,7 @@ mod tls;
 pub use consumers::{Consumer, ConsumerStatus, Target};
 pub use message_queue::{
     Binding, CertificateAuthority, DeletionPolicy, ImagePullPolicy, MessageQueue, MessageQueueSpec, MessageQueueStatus,
-    PAUSED_ANNOTATION, ResourceAmounts, Resources, Service, ServiceType, Storage,
+    PAUSED_ANNOTATION, ResourceAmounts, Resources, Service, ServiceType, Storage, UpgradePolicy,
 };
 
 pub use monitoring::Monitoring;

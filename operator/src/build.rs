@@ -50,6 +50,8 @@ mod paths {
     pub(super) const DEFAULT_USER_FOLDER: &str = "default-user";
 }
 
+pub use stateful_set::{CONFIG_HASH_ANNOTATION, config_hash};
+
 /// Every object of one MessageQueue, in the order in which they are applied: what a pod mounts comes before the pod.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Objects {
@@ -110,4 +112,4 @@ fn metadata(plan: &Plan, name: &str) -> ObjectMeta {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::api::{MessageQueue, MessageQueueStatus};
 use crate::apply::Changes;
-use crate::status::{DEGRADED, PAUSED, READY, find};
+use crate::status::{DEGRADED, PAUSED, READY, UPGRADE_PENDING, find};
 
 /// Longest note that the API server takes, in octets (`events.k8s.io/v1` Event, field `note`).
 const NOTE_LENGTH_MAX: usize = 1024;
@@ -27,6 +27,7 @@ pub fn notices(previous: Option<&MessageQueueStatus>, next: &MessageQueueStatus,
         }
     }
     events.extend(pause_notice(previous, next));
+    events.extend(upgrade_notice(previous, next));
     events.extend(degraded_notice(previous, next));
     events.extend(ready_notice(previous, next));
     events
@@ -65,6 +66,12 @@ fn pause_notice(previous: Option<&MessageQueueStatus>, next: &MessageQueueStatus
         (Some(_), None) => Some(event(EventType::Normal, "Resumed", "changes are carried out again")),
         _ => None,
     }
+}
+
+fn upgrade_notice(previous: Option<&MessageQueueStatus>, next: &MessageQueueStatus) -> Option<Event> {
+    let pending = find(next, UPGRADE_PENDING)?;
+    let was_told = previous.is_some_and(|status| find(status, UPGRADE_PENDING).is_some());
+    (!was_told).then(|| event(EventType::Normal, UPGRADE_PENDING, &pending.message))
 }
 
 fn degraded_notice(previous: Option<&MessageQueueStatus>, next: &MessageQueueStatus) -> Option<Event> {

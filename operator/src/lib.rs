@@ -30,6 +30,7 @@ pub mod owned;
 pub mod prometheus_operator;
 pub mod quantity;
 pub mod reconcile;
+pub mod release;
 pub mod run;
 pub mod secret_changes;
 pub mod server_error;

@@ -120,7 +120,8 @@ pub async fn discover(client: &Client, found: watch::Sender<Kinds>) {
 async fn kinds(client: &Client) -> Result<Kinds, kube::Error> {
     let listed = match client.list_api_group_resources(GROUP_VERSION).await {
         Ok(listed) => listed,
-        Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(Kinds::default()),
+        // A group that is not there has no Status to say so, only the code.
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Kinds::default()),
         Err(error) => return Err(error),
     };
     let has = |kind: &str| listed.resources.iter().any(|resource| resource.kind == kind);

@@ -24,6 +24,7 @@ use crate::metrics::{GONE, Metrics};
 use crate::names::Names;
 use crate::observe::{ObserveError, Observed, observe, observe_pods};
 use crate::owned::Owned;
+use crate::release;
 use crate::status::{Problem, Situation, assess, is_progressing};
 use crate::validate::{Plan, PlannedTls, belongs_to, validate};
 
@@ -135,6 +136,8 @@ struct Attempt {
     stateful_set: Option<StatefulSet>,
     /// What became of the volume.
     growth: Growth,
+    /// The release whose template and configuration were kept, if it is not this one.
+    held: Option<String>,
     changes: Changes,
     provisioned: bool,
     /// What encrypts connections, if that is known.
@@ -185,8 +188,8 @@ async fn carry_out(context: &Context, plan: &Plan, observed: &Observed) -> Attem
     context.scalers.set(&plan.names.namespace, &plan.names.queue, wish(plan), &known_consumers(observed));
     let tls = Some(plan.tls.clone());
     match result {
-        Ok((stateful_set, growth)) => {
-            Attempt { stateful_set, growth, changes, provisioned: true, tls, problem: None, failure: None }
+        Ok(Written { stateful_set, growth, held }) => {
+            Attempt { stateful_set, growth, held, changes, provisioned: true, tls, problem: None, failure: None }
         }
         Err(failure) => {
             let problem = failure.problem();
@@ -195,15 +198,23 @@ async fn carry_out(context: &Context, plan: &Plan, observed: &Observed) -> Attem
     }
 }
 
+/// What came of writing the objects.
+struct Written {
+    stateful_set: Option<StatefulSet>,
+    growth: Growth,
+    held: Option<String>,
+}
+
 /// Grows the volume, applies, prunes.
 async fn write(
     context: &Context,
     plan: &Plan,
     observed: &Observed,
     writer: &mut Writer<'_>,
-) -> Result<(Option<StatefulSet>, Growth), ReconcileError> {
+) -> Result<Written, ReconcileError> {
     let growth = grow(writer, plan, observed).await.map_err(ReconcileError::Apply)?;
     let mut objects = build(plan);
+    let held = release::hold(&mut objects, plan, &observed.objects);
     let mut existing = Cow::Borrowed(&observed.objects);
     if growth.is_replaced {
         existing.to_mut().stateful_set = None;
@@ -217,7 +228,7 @@ async fn write(
     }
     let leftovers = context.owned.leftovers(&plan.owner.uid, &plan.names.namespace, &objects);
     writer.prune(&leftovers).await.map_err(ReconcileError::Prune)?;
-    Ok((applied, growth))
+    Ok(Written { stateful_set: applied, growth, held })
 }
 
 /// What the consumers of the MessageQueue are scaled by.
@@ -250,6 +261,7 @@ fn standing(observed: &Observed) -> Attempt {
     Attempt {
         stateful_set: objects.stateful_set.clone().filter(|set| belongs_to(set, &uid)),
         growth: Growth { claim: observed.volume_claim.clone(), ..Growth::default() },
+        held: None,
         changes: Changes::default(),
         provisioned: objects.default_user.as_ref().is_some_and(|secret| belongs_to(secret, &uid))
             && objects.client_service.as_ref().is_some_and(|service| belongs_to(service, &uid)),
@@ -273,6 +285,7 @@ async fn conclude(context: &Context, observed: &Observed, attempt: Attempt) -> R
         stateful_set: attempt.stateful_set.as_ref(),
         pods: &pods,
         growth: &attempt.growth,
+        held: attempt.held.as_deref(),
         problem: attempt.problem,
         tls: attempt.tls.as_ref(),
         consumers: context.scalers.statuses(queue, &known_consumers(observed)),

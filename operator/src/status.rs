@@ -14,6 +14,7 @@ use crate::api::{Binding, CertificateAuthority, ConsumerStatus, MessageQueue, Me
 use crate::build::BROKER_CONTAINER;
 use crate::growth::{Growth, requested};
 use crate::names::Names;
+use crate::release::RESTART_ANNOTATION;
 use crate::validate::PlannedTls;
 
 mod volume;
@@ -32,6 +33,9 @@ pub const TLS_READY: &str = "TLSReady";
 
 /// Condition type, there only while it holds: a person has asked for everything to stay as it is.
 pub const PAUSED: &str = "Paused";
+
+/// Condition type, there only while it holds: the broker was made by another release of the operator.
+pub const UPGRADE_PENDING: &str = "UpgradePending";
 
 /// How long a pod may wait for a node before it counts as trouble. A new volume makes every first pod wait a moment.
 const UNSCHEDULABLE_GRACE: SignedDuration = SignedDuration::from_secs(15);
@@ -58,6 +62,8 @@ pub struct Situation<'a> {
     pub pods: &'a [Pod],
     /// What became of the first broker's volume.
     pub growth: &'a Growth,
+    /// The release of the operator that has made the broker, if that is another one.
+    pub held: Option<&'a str>,
     /// What keeps the operator from doing what the MessageQueue asks for.
     pub problem: Option<Problem>,
     /// What encrypts connections; `None` if that could not be found out.
@@ -190,6 +196,14 @@ fn conditions(situation: &Situation<'_>, rollout: Rollout, ready: i32) -> Vec<Co
         ),
         encryption(situation),
     ];
+    if let Some(release) = situation.held {
+        let message = format!(
+            "the broker is as operator {release} has made it. Operator {} makes it anew when a change restarts it, the annotation \
+             {RESTART_ANNOTATION} gets another value, or spec.upgradePolicy is Automatic",
+            env!("CARGO_PKG_VERSION")
+        );
+        conditions.push(condition(situation, UPGRADE_PENDING, true, ("OtherRelease", &message)));
+    }
     if situation.queue.is_paused() {
         let message = format!("the annotation {PAUSED_ANNOTATION} is \"true\": nothing is changed until it is gone");
         conditions.push(condition(situation, PAUSED, true, ("Asked", &message)));

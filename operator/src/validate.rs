@@ -13,6 +13,7 @@ use crate::credentials::Credentials;
 use crate::names::Names;
 use crate::observe::{Observed, ObservedObjects, ObservedTls, text};
 use crate::prometheus_operator::Kinds;
+use crate::release::RESTART_ANNOTATION;
 
 /// Everything that the objects of one MessageQueue are built from.
 #[derive(Clone, Debug)]
@@ -29,6 +30,10 @@ pub struct Plan {
     pub credentials: Credentials,
     /// What encrypts connections.
     pub tls: PlannedTls,
+    /// This release of the operator.
+    pub release: String,
+    /// The value of the annotation by which a person asks for a restart.
+    pub restart: Option<String>,
     /// Kinds of the Prometheus operator that the cluster has.
     pub kinds: Kinds,
     /// Where the operators' pods run, if they run in the cluster.
@@ -135,6 +140,8 @@ pub fn validate(observed: &Observed, default_image: &str, operator_namespace: Op
         tls: planned_tls(&observed.tls, &spec.tls)?,
         spec,
         credentials: observed.credentials.clone(),
+        release: env!("CARGO_PKG_VERSION").to_owned(),
+        restart: queue.annotations().get(RESTART_ANNOTATION).cloned(),
         kinds: observed.kinds,
         operator_namespace: operator_namespace.map(Into::into),
     })

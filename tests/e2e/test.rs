@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use warren_tests::cluster::{Cluster, Options};
 use warren_tests::image::pika;
 use warren_tests::installation::{self, install};
-use warren_tests::release::Release;
+use warren_tests::release::{Release, workspace};
 
 use ledger::Ledger;
 use orders::{NAMESPACE, Orders, manifest};
@@ -48,11 +48,13 @@ fn every_confirmed_message_is_found_again_whatever_happens_to_the_broker() -> Re
     pods_with_privileges_are_refused(&cluster)?;
     invalid_manifests_are_refused_with_a_sentence(&cluster)?;
     becomes_ready_and_says_so(orders)?;
+    a_volume_that_cannot_grow_is_said(orders)?;
     let ledger = orders.publish_while_the_broker_is_killed()?;
     eprintln!("{ledger}");
     ledger.check(&orders.messages()?).context("after the broker was killed")?;
     stops_and_starts(orders)?;
     ledger.check(&orders.messages()?).context("after replicas 0 and 1")?;
+    upgrading_the_chart_restarts_no_broker(orders)?;
     uninstalling_the_chart_keeps_queues(orders, &release, &ledger)?;
     deletion_retains_the_volume(orders)?;
     ledger.check(&orders.messages()?).context("after the MessageQueue was deleted and applied again")?;
@@ -131,8 +133,18 @@ fn becomes_ready_and_says_so(orders: Orders<'_>) -> Result<()> {
     let [header, row] = rows.as_slice() else { bail!("not one MessageQueue: {table}") };
     assert_eq!(header[..], ["NAME", "REPLICAS", "READY", "STATUS", "ADDRESS", "AGE"]);
     assert_eq!(row[..5], ["orders", "1", "1", "Ready", "orders.shop.svc:5671"]);
-    let grown = orders.patch(&json!({"storage": {"size": "2Gi"}}));
-    is_refused(grown, "spec.storage.size: Invalid value", "storage.size cannot be changed")
+    Ok(())
+}
+
+/// The class of the test's volumes does not allow expansion.
+fn a_volume_that_cannot_grow_is_said(orders: Orders<'_>) -> Result<()> {
+    let degraded = "jsonpath={.status.conditions[?(@.type==\"Degraded\")].reason}";
+    orders.patch(&json!({"storage": {"size": "2Gi"}}))?;
+    orders.wait_for(&format!("{degraded}=VolumeCannotGrow"), "mq/orders")?;
+    orders.patch(&json!({"storage": {"size": "1Gi"}}))?;
+    orders.wait_for(&format!("{degraded}=AsExpected"), "mq/orders")?;
+    let shrunk = orders.patch(&json!({"storage": {"size": "512Mi"}}));
+    is_refused(shrunk, "Invalid value", "spec.storage.size cannot be less than what the volume has")
 }
 
 fn stops_and_starts(orders: Orders<'_>) -> Result<()> {
@@ -142,6 +154,23 @@ fn stops_and_starts(orders: Orders<'_>) -> Result<()> {
     assert_eq!(orders.field("pvc/data-orders-0", "{.status.phase}")?, "Bound");
     orders.patch(&json!({"replicas": 1}))?;
     orders.wait_until_ready()
+}
+
+/// Other operators take over the MessageQueue, one of them at a time, and its broker goes on.
+fn upgrading_the_chart_restarts_no_broker(orders: Orders<'_>) -> Result<()> {
+    let Orders(cluster) = orders;
+    let pod = orders.field("pod/orders-0", "{.metadata.uid}")?;
+    let chart = workspace().join("charts/warren").display().to_string();
+    let namespace = ["--namespace", installation::NAMESPACE];
+    let settings = ["--reuse-values", "--set", "log.filter=debug", "--wait", "--timeout", "90s"];
+    cluster.helm(&[&["upgrade", "warren", &chart], &namespace[..], &settings[..]].concat())?;
+    let ready = "jsonpath={.items[0].status.readyReplicas} {.items[0].status.updatedReplicas}";
+    let operators = ["-n", installation::NAMESPACE, "get", "deployment", "-o", ready];
+    assert_eq!(cluster.kubectl(&operators)?, "2 2");
+    orders.patch(&json!({"service": {"annotations": {"example.com/seen": "yes"}}}))?;
+    orders.wait_for("jsonpath={.metadata.annotations.example\\.com/seen}=yes", "service/orders")?;
+    assert_eq!(orders.field("pod/orders-0", "{.metadata.uid}")?, pod, "another operator does not restart the broker");
+    Ok(())
 }
 
 /// Definition, MessageQueue and broker go on without an operator, and a new one takes them over.

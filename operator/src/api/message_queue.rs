@@ -97,6 +97,11 @@ pub struct MessageQueueSpec {
     #[schemars(length(max = 32))]
     pub image_pull_secrets: Vec<LocalObjectReference>,
 
+    /// When the broker is made anew for another release of the operator. OnChange (the default): when a change of this
+    /// specification restarts it anyway, or the annotation warrenmq.dev/restart gets another value. Automatic: at once.
+    #[serde(default)]
+    pub upgrade_policy: UpgradePolicy,
+
     /// The volume on which durable queues and their messages live.
     #[serde(default)]
     pub storage: Storage,
@@ -168,6 +173,7 @@ impl Default for MessageQueueSpec {
             image: None,
             image_pull_policy: None,
             image_pull_secrets: Vec::new(),
+            upgrade_policy: UpgradePolicy::default(),
             storage: Storage::default(),
             service: Service::default(),
             tls: Tls::default(),
@@ -181,6 +187,16 @@ impl Default for MessageQueueSpec {
             topology_spread_constraints: Vec::new(),
         }
     }
+}
+
+/// When a broker is made anew for another release of the operator.
+#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UpgradePolicy {
+    /// When it restarts anyway.
+    #[default]
+    OnChange,
+    /// At once.
+    Automatic,
 }
 
 /// The volume of each broker node.
@@ -365,7 +381,8 @@ pub struct MessageQueueStatus {
 
     /// Ready: clients can connect and the broker is as specified. Available: at least one broker node serves clients.
     /// Progressing: a change is on its way. Degraded: something needs a person. TLSReady: connections are encrypted. Paused: the
-    /// annotation warrenmq.dev/paused keeps the operator from changing anything.
+    /// annotation warrenmq.dev/paused keeps the operator from changing anything. UpgradePending: the broker was made by another
+    /// release of the operator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -24,10 +24,11 @@ use super::{
 use crate::api::{DeletionPolicy, ResourceAmounts, Resources};
 use crate::fingerprint::fingerprint;
 use crate::names::DATA_VOLUME;
+use crate::release;
 use crate::validate::{Plan, PlannedTls};
 
 /// Annotation of the pod template that changes with the broker's configuration and default user. A new value rolls the pods.
-const CONFIG_HASH_ANNOTATION: &str = "warrenmq.dev/config-hash";
+pub const CONFIG_HASH_ANNOTATION: &str = "warrenmq.dev/config-hash";
 
 /// User and group of the broker, with no entry in any password file.
 const NONROOT_ID: i64 = 65532;
@@ -44,7 +45,10 @@ const TLS_VOLUME: &str = "tls";
 
 pub(super) fn stateful_set(plan: &Plan, config: &ConfigMap) -> StatefulSet {
     StatefulSet {
-        metadata: metadata(plan, &plan.names.stateful_set),
+        metadata: ObjectMeta {
+            annotations: Some(release::annotations(plan)),
+            ..metadata(plan, &plan.names.stateful_set)
+        },
         spec: Some(StatefulSetSpec {
             replicas: Some(plan.spec.replicas),
             service_name: Some(plan.names.nodes_service.clone()),
@@ -103,7 +107,7 @@ fn pod_template(plan: &Plan, config: &ConfigMap) -> PodTemplateSpec {
     PodTemplateSpec {
         metadata: Some(ObjectMeta {
             labels: Some(plan.names.labels()),
-            annotations: Some(BTreeMap::from([(CONFIG_HASH_ANNOTATION.into(), config_hash(plan, config))])),
+            annotations: Some(template_annotations(plan, config)),
             ..ObjectMeta::default()
         }),
         spec: Some(PodSpec {
@@ -123,9 +127,14 @@ fn pod_template(plan: &Plan, config: &ConfigMap) -> PodTemplateSpec {
     }
 }
 
+fn template_annotations(plan: &Plan, config: &ConfigMap) -> BTreeMap<String, String> {
+    let restart = plan.restart.clone().map(|value| (release::RESTART_ANNOTATION.to_owned(), value));
+    restart.into_iter().chain([(CONFIG_HASH_ANNOTATION.to_owned(), config_hash(plan, config))]).collect()
+}
+
 /// Changes when the broker must start anew: with its configuration, and with a default user that was made anew.
 /// The user's name stands for the user, so that nothing can be learnt about the password from a pod's annotation.
-fn config_hash(plan: &Plan, config: &ConfigMap) -> String {
+pub fn config_hash(plan: &Plan, config: &ConfigMap) -> String {
     let files = config.data.iter().flatten().flat_map(|(name, text)| [name.as_str(), text.as_str()]);
     fingerprint(files.chain([plan.credentials.username.as_str()]))
 }

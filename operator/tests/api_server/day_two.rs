@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use warren_operator::api::MessageQueue;
 use warren_operator::growth::requested;
 use warren_operator::reconcile::Outcome;
-use warren_operator::status::{DEGRADED, PAUSED, READY, find};
+use warren_operator::status::{DEGRADED, PAUSED, READY, UPGRADE_PENDING, find};
 use warren_operator::validate::belongs_to;
 
 use crate::cluster::within;
@@ -182,5 +182,36 @@ async fn nothing_of_a_queue_waits_for_the_operator_or_a_broker_when_it_is_delete
     world.await_absence::<MessageQueue>("hello").await;
     world.await_absence::<StatefulSet>("hello").await;
     world.await_absence::<Secret>("hello-ca").await;
+    world.end().await;
+}
+
+#[tokio::test]
+async fn another_release_of_the_operator_leaves_the_broker_until_a_restart_is_asked_for() {
+    let world = World::new("release").await;
+    world.apply("hello", json!({"replicas": 0})).await.unwrap();
+    world.reconcile("hello").await;
+    // As if an earlier release had made it, and had probed the broker otherwise.
+    let container = json!({"name": "broker", "startupProbe": {"periodSeconds": 9}});
+    let earlier = json!({
+        "metadata": {"annotations": {"warrenmq.dev/release": "0.0.1"}},
+        "spec": {"template": {"spec": {"containers": [container]}}},
+    });
+    let sets = world.api::<StatefulSet>();
+    sets.patch("hello", &PatchParams::default(), &Patch::Strategic(earlier)).await.unwrap();
+    let period = async || world.pod("hello").await.containers[0].startup_probe.clone().unwrap().period_seconds;
+    let made = async || sets.get("hello").await.unwrap().metadata.generation;
+    let before = made().await;
+
+    world.reconcile("hello").await;
+    world.reconcile("hello").await;
+    assert_eq!((period().await, made().await), (Some(9), before));
+    assert_eq!(world.writes_of_reconcile("hello").await, 0);
+    assert_eq!(find(&world.status("hello").await, UPGRADE_PENDING).unwrap().reason, "OtherRelease");
+    assert!(world.event_reasons("hello").await.contains(&"UpgradePending".to_owned()));
+
+    world.annotate("hello", "warrenmq.dev/restart", json!("today")).await;
+    world.reconcile("hello").await;
+    assert_eq!(period().await, Some(1));
+    assert_eq!(find(&world.status("hello").await, UPGRADE_PENDING), None);
     world.end().await;
 }
