@@ -2,13 +2,16 @@
 //!
 //! The types here are the only definition. `crds/` and the chart's copy are printed from them, and a test compares.
 
+mod auth;
 mod consumers;
 mod duration;
 mod message_queue;
 mod monitoring;
 mod network_policy;
 mod tls;
+mod topology;
 
+pub use auth::{Auth, Permission, SecretKey, TopicPermission, User};
 pub use consumers::{Consumer, ConsumerStatus, Target};
 pub use message_queue::{
     Binding, CertificateAuthority, DeletionPolicy, ImagePullPolicy, MessageQueue, MessageQueueSpec, MessageQueueStatus,
@@ -18,6 +21,9 @@ pub use message_queue::{
 pub use monitoring::Monitoring;
 pub use network_policy::NetworkAccess;
 pub use tls::{Tls, TlsMode};
+pub use topology::{
+    Arguments, Binding as QueueBinding, DestinationType, Exchange, Flaw, Policy, Queue, Topology, Vhost,
+};
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;

@@ -5,10 +5,14 @@ use std::time::Duration;
 
 use futures::stream::BoxStream;
 use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
-use http::{Request, Uri};
+use http::{Method, Request, Response, StatusCode, Uri};
+use http_body_util::{BodyExt, Limited};
+use kube::client::Body;
 use kube::config::AuthInfo;
 use kube::{Client, Config};
 use serde::Deserialize;
+use serde_json::Value;
+use tokio::time::timeout;
 use x509_parser::pem::Pem;
 
 use crate::consumers::figures::{Figures, Peer};
@@ -16,6 +20,12 @@ use crate::credentials::Credentials;
 
 /// How long a broker may take to be reached.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long a broker may take to answer a call.
+const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest answer that is read, in octets. A person chooses the broker's image, and it must not fill our memory.
+const ANSWER_LENGTH_MAX: usize = 1 << 20;
 
 /// Where a broker's management API is, and who asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +53,20 @@ pub enum BrokerError {
     /// What it said has another form than this release knows.
     #[error("the broker says something that this release does not understand: {0}")]
     Unreadable(#[source] serde_json::Error),
+    /// It answers, and does not do what it should: it is stopping, or has no room.
+    #[error("the broker says: {0}")]
+    Answered(String),
+    /// It does not answer in time.
+    #[error("the broker does not answer within {} s", CALL_TIMEOUT.as_secs())]
+    Slow,
+    /// It answers what nobody can use.
+    #[error("the broker's answer to {path} cannot be read: {reason}")]
+    Garbled {
+        /// What it was asked.
+        path: String,
+        /// Why not.
+        reason: String,
+    },
 }
 
 /// What a broker tells of queues that are watched.
@@ -62,6 +86,24 @@ pub enum Line {
         /// When, by the broker's clock: milliseconds since the Unix epoch.
         at_ms: u64,
     },
+}
+
+/// What a broker answers to a call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The status of HTTP.
+    pub status: StatusCode,
+    /// The header `location`, or nothing.
+    pub location: String,
+    /// JSON, or `null` if there was none.
+    pub body: Value,
+}
+
+impl Answer {
+    /// What the broker says about a refusal.
+    pub fn reason(&self) -> String {
+        self.body["reason"].as_str().map_or_else(|| format!("the broker answers {}", self.status), ToOwned::to_owned)
+    }
 }
 
 /// Asks one broker.
@@ -115,6 +157,38 @@ impl BrokerApi {
             .try_filter_map(|line| std::future::ready(Ok(line)))
             .boxed())
     }
+
+    /// Asks once, with `body` as JSON. Any status is an answer, except that the broker does not know us.
+    ///
+    /// # Errors
+    /// See [`BrokerError`].
+    pub async fn call(&self, method: Method, path: &str, body: Option<&Value>) -> Result<Answer, BrokerError> {
+        let octets = body.map(|body| body.to_string().into_bytes()).unwrap_or_default();
+        let request = Request::builder().method(method).uri(path).header("content-type", "application/json");
+        let request = request.body(Body::from(octets)).map_err(|error| BrokerError::Unusable(error.to_string()))?;
+        let answered = timeout(CALL_TIMEOUT, async {
+            let response = self.0.send(request).await.map_err(|error| BrokerError::Refused(Box::new(error)))?;
+            read_answer(path, response).await
+        });
+        answered.await.unwrap_or(Err(BrokerError::Slow))
+    }
+}
+
+async fn read_answer(path: &str, response: Response<Body>) -> Result<Answer, BrokerError> {
+    let garbled = |reason: String| BrokerError::Garbled { path: path.to_owned(), reason };
+    let (head, body) = response.into_parts();
+    let collected =
+        Limited::new(body, ANSWER_LENGTH_MAX).collect().await.map_err(|error| garbled(error.to_string()))?;
+    let octets = collected.to_bytes();
+    if head.status == StatusCode::UNAUTHORIZED {
+        return Err(garbled("it does not take our password".to_owned()));
+    }
+    let body = match octets.is_empty() {
+        true => Value::Null,
+        false => serde_json::from_slice(&octets).map_err(|error| garbled(error.to_string()))?,
+    };
+    let location = head.headers.get("location").and_then(|value| value.to_str().ok()).unwrap_or_default();
+    Ok(Answer { status: head.status, location: location.to_owned(), body })
 }
 
 /// A line as the broker writes it.

@@ -25,6 +25,7 @@ use tracing::{debug, warn};
 use crate::api::MessageQueue;
 use crate::backoff::{Backoff, jittered};
 use crate::consumers::scaler::Scalers;
+use crate::declarations::keeper::Keepers;
 use crate::names::{FIELD_MANAGER, INSTANCE_LABEL, MANAGED_BY_LABEL};
 use crate::owned::Owned;
 use crate::prometheus_operator::{self, Kinds};
@@ -87,13 +88,14 @@ struct Shelf {
 pub async fn control(
     client: &Client,
     scope: &Scope,
-    context_with: impl FnOnce(Owned, Arc<Scalers>) -> Context,
+    context_with: impl FnOnce(Owned, Arc<Scalers>, Arc<Keepers>) -> Context,
     synced: impl FnOnce() + Send,
     shutdown: Shutdown,
 ) {
     // MessageQueues that are to be looked at, for reasons that no watch tells.
     let (changed, mut changes_told) = tokio::sync::mpsc::unbounded_channel();
     let told = futures::stream::poll_fn(move |context| changes_told.poll_recv(context));
+    let keepers = Arc::new(Keepers::new(client.clone(), changed.clone()));
     let scalers = Arc::new(Scalers::new(client.clone(), changed.clone()));
     let (stateful_sets, stateful_set_changes) = watch_owned(scope.api(client));
     let (services, service_changes) = watch_owned(scope.api(client));
@@ -131,7 +133,7 @@ pub async fn control(
         .graceful_shutdown_on(shutdown.clone());
     let queues = controller.store();
     let ready = all_synced(queues.clone(), owned.clone()).map(|()| synced());
-    let shelf = Arc::new(Shelf { context: context_with(owned, scalers), backoff: Backoff::default() });
+    let shelf = Arc::new(Shelf { context: context_with(owned, scalers, keepers), backoff: Backoff::default() });
     let metrics = shelf.context.metrics.clone();
     let reconciles = controller.run(run_one, retry, shelf).for_each(|ended| {
         if let Err(ControllerError::QueueError(error)) = ended {

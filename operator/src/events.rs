@@ -11,6 +11,7 @@ use tracing::warn;
 
 use crate::api::{MessageQueue, MessageQueueStatus};
 use crate::apply::Changes;
+use crate::declarations::pass::Findings;
 use crate::status::{DEGRADED, PAUSED, READY, UPGRADE_PENDING, find};
 
 /// Longest note that the API server takes, in octets (`events.k8s.io/v1` Event, field `note`).
@@ -31,6 +32,14 @@ pub fn notices(previous: Option<&MessageQueueStatus>, next: &MessageQueueStatus,
     events.extend(degraded_notice(previous, next));
     events.extend(ready_notice(previous, next));
     events
+}
+
+/// The Events for what was made, changed and deleted in the broker.
+pub fn declared(findings: &Findings) -> Vec<Event> {
+    let kinds = [("Declared", &findings.written), ("Withdrawn", &findings.deleted)];
+    let told = kinds.into_iter().filter(|(_, objects)| !objects.is_empty());
+    told.map(|(reason, objects)| event(EventType::Normal, reason, &format!("{reason} {}", objects.join(", "))))
+        .collect()
 }
 
 /// The Event for a MessageQueue that this release cannot read.

@@ -17,6 +17,7 @@ pub mod config;
 pub mod consumers;
 pub mod controller;
 pub mod credentials;
+pub mod declarations;
 pub mod difference;
 pub mod events;
 pub mod fingerprint;

@@ -18,6 +18,7 @@ use crate::apply::{ApplyError, Changes, Writer, write_status};
 use crate::broker_api::Endpoint;
 use crate::build::{MANAGEMENT_PORT, MANAGEMENT_TLS_PORT, build};
 use crate::consumers::scaler::{Scalers, Wish};
+use crate::declarations::keeper::{self, Keepers};
 use crate::events;
 use crate::growth::{Growth, grow, keep_template_size};
 use crate::metrics::{GONE, Metrics};
@@ -38,6 +39,8 @@ pub struct Context {
     pub recorder: Recorder,
     /// What the watches know about the operator's objects.
     pub owned: Owned,
+    /// Keep what is declared in brokers.
+    pub keepers: Arc<Keepers>,
     /// Scale consumers.
     pub scalers: Arc<Scalers>,
     /// The domain of the cluster's Services.
@@ -158,6 +161,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
         Ok(Some(observed)) => observed,
         Ok(None) => {
             context.scalers.forget(namespace, name);
+            context.keepers.forget(namespace, name);
             return Ok(Reconciled { outcome: Outcome::Gone, due_in: None });
         }
         Err(error) => {
@@ -168,6 +172,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
     let attempt = match validate(&observed, &context.broker_image, context.operator_namespace.as_deref()) {
         Ok(_) | Err(_) if observed.queue.is_paused() => {
             context.scalers.forget(namespace, name);
+            context.keepers.forget(namespace, name);
             standing(&observed)
         }
         Ok(plan) => carry_out(context, &plan, &observed).await,
@@ -185,7 +190,11 @@ async fn carry_out(context: &Context, plan: &Plan, observed: &Observed) -> Attem
     let mut writer = Writer::new(&context.client, &context.metrics, &plan.names.namespace);
     let result = write(context, plan, observed, &mut writer).await;
     let changes = writer.into_changes();
-    context.scalers.set(&plan.names.namespace, &plan.names.queue, wish(plan), &known_consumers(observed));
+    let Names { namespace, queue, .. } = &plan.names;
+    context.scalers.set(namespace, queue, wish(plan), &known_consumers(observed));
+    if let Ok(Written { stateful_set, .. }) = &result {
+        context.keepers.set(namespace, queue, declarations(plan, observed, stateful_set.as_ref()));
+    }
     let tls = Some(plan.tls.clone());
     match result {
         Ok(Written { stateful_set, growth, held }) => {
@@ -233,15 +242,34 @@ async fn write(
 
 /// What the consumers of the MessageQueue are scaled by.
 fn wish(plan: &Plan) -> Wish {
-    let authorities = plan.tls.authorities();
+    Wish { endpoint: endpoint(plan), consumers: plan.spec.consumers.clone() }
+}
+
+/// What is declared in the broker, once it serves.
+fn declarations(plan: &Plan, observed: &Observed, stateful_set: Option<&StatefulSet>) -> keeper::Wish {
+    let ready = stateful_set.and_then(|set| set.status.as_ref()?.ready_replicas).unwrap_or(0);
+    let foreign = match &plan.tls {
+        PlannedTls::Disabled | PlannedTls::Managed(_) => None,
+        PlannedTls::Secret { name, .. } => Some(name.clone()),
+    };
+    let own = [&observed.objects.default_user, &observed.objects.certificate_secret];
+    keeper::Wish {
+        endpoint: (ready > 0).then(|| endpoint(plan)),
+        pods: (0..plan.spec.replicas).map(|ordinal| plan.names.pod(ordinal)).collect(),
+        mounted: own.into_iter().map(|secret| secret.as_ref().and_then(ResourceExt::resource_version)).collect(),
+        foreign,
+        auth: plan.spec.auth.clone(),
+        topology: plan.spec.topology.clone(),
+    }
+}
+
+/// The management API of the first broker node.
+fn endpoint(plan: &Plan) -> Endpoint {
     let port = if plan.tls == PlannedTls::Disabled { MANAGEMENT_PORT } else { MANAGEMENT_TLS_PORT };
-    Wish {
-        endpoint: Endpoint {
-            address: format!("{}:{port}", plan.names.node_host(0)),
-            authorities,
-            credentials: plan.credentials.clone(),
-        },
-        consumers: plan.spec.consumers.clone(),
+    Endpoint {
+        address: format!("{}:{port}", plan.names.node_host(0)),
+        authorities: plan.tls.authorities(),
+        credentials: plan.credentials.clone(),
     }
 }
 
@@ -288,6 +316,7 @@ async fn conclude(context: &Context, observed: &Observed, attempt: Attempt) -> R
         held: attempt.held.as_deref(),
         problem: attempt.problem,
         tls: attempt.tls.as_ref(),
+        declared: context.keepers.state(queue).as_ref(),
         consumers: context.scalers.statuses(queue, &known_consumers(observed)),
         provisioned: attempt.provisioned,
         now: whole_second(Timestamp::now()),
@@ -299,7 +328,8 @@ async fn conclude(context: &Context, observed: &Observed, attempt: Attempt) -> R
         let Changes { created, updated, deleted } = &attempt.changes;
         info!(?created, ?updated, ?deleted, "objects written");
     }
-    let notices = events::notices(queue.status.as_ref(), &status, &attempt.changes);
+    let mut notices = events::notices(queue.status.as_ref(), &status, &attempt.changes);
+    notices.extend(events::declared(&context.keepers.news(queue)));
     events::publish(&context.recorder, &events::about(&queue.metadata), &notices).await;
     let outcome = match attempt.failure {
         Some(failure) => return Err(failure),

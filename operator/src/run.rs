@@ -66,7 +66,8 @@ pub async fn run(config: Config) -> Result<(), RunError> {
     let work = || {
         health.leads(scopes.len());
         join_all(scopes.iter().map(|scope| {
-            let context = |owned, scalers| Context {
+            let context = |owned, scalers, keepers| Context {
+                keepers,
                 scalers,
                 client: client.clone(),
                 metrics: metrics.clone(),

@@ -12,11 +12,13 @@ use kube::ResourceExt;
 
 use crate::api::{Binding, CertificateAuthority, ConsumerStatus, MessageQueue, MessageQueueStatus, PAUSED_ANNOTATION};
 use crate::build::BROKER_CONTAINER;
+use crate::declarations::keeper::State;
 use crate::growth::{Growth, requested};
 use crate::names::Names;
 use crate::release::RESTART_ANNOTATION;
 use crate::validate::PlannedTls;
 
+mod declarations;
 mod volume;
 
 /// Condition type: clients can connect, and the broker is as specified.
@@ -27,6 +29,11 @@ pub const AVAILABLE: &str = "Available";
 pub const PROGRESSING: &str = "Progressing";
 /// Condition type: something needs a person.
 pub const DEGRADED: &str = "Degraded";
+
+/// Condition type: the broker has the users of `spec.auth`, with their rights.
+pub const USERS_READY: &str = "UsersReady";
+/// Condition type: the broker has what `spec.topology` declares.
+pub const TOPOLOGY_READY: &str = "TopologyReady";
 
 /// Condition type: connections are encrypted.
 pub const TLS_READY: &str = "TLSReady";
@@ -68,6 +75,8 @@ pub struct Situation<'a> {
     pub problem: Option<Problem>,
     /// What encrypts connections; `None` if that could not be found out.
     pub tls: Option<&'a PlannedTls>,
+    /// What of its declarations is not so in the broker; `None` if that is not known.
+    pub declared: Option<&'a State>,
     /// What is known of its consumers.
     pub consumers: Vec<ConsumerStatus>,
     /// Whether the Services and the Secret exist.
@@ -105,6 +114,7 @@ pub fn assess(situation: &Situation<'_>) -> MessageQueueStatus {
         binding: situation.provisioned.then(|| Binding { name: names.default_user.clone() }),
         certificate_authority: certificate_authority(situation, &names),
         consumers: situation.consumers.clone(),
+        topology: declarations::flaws(situation),
         conditions: conditions(situation, rollout, reported.ready_replicas.unwrap_or(0)),
     }
 }
@@ -178,8 +188,11 @@ fn conditions(situation: &Situation<'_>, rollout: Rollout, ready: i32) -> Vec<Co
         0 => (false, ("NoBrokerReady", "no broker node serves clients")),
         _ => (true, ("BrokerReady", "at least one broker node serves clients")),
     };
-    // A broker on another volume than asked for serves all the same, so this changes nothing about Ready.
+    let declared = declarations::conditions(situation);
+    // A broker on another volume than asked for serves all the same, so this changes nothing about Ready; nor does what is
+    // declared in it.
     let fault = trouble.clone().or_else(|| volume::difference(situation.queue, situation.growth));
+    let fault = fault.or_else(|| declarations::fault(&declared));
     let mut conditions = vec![
         condition(situation, READY, trouble.is_none() && rollout == Rollout::Complete, (reason, message)),
         condition(situation, AVAILABLE, available, availability),
@@ -196,6 +209,7 @@ fn conditions(situation: &Situation<'_>, rollout: Rollout, ready: i32) -> Vec<Co
         ),
         encryption(situation),
     ];
+    conditions.extend(declared);
     if let Some(release) = situation.held {
         let message = format!(
             "the broker is as operator {release} has made it. Operator {} makes it anew when a change restarts it, the annotation \

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 use tower::service_fn;
 use warren_operator::consumers::scaler::Scalers;
+use warren_operator::declarations::keeper::Keepers;
 use warren_operator::metrics::Metrics;
 use warren_operator::observe::ObserveError;
 use warren_operator::owned::Owned;
@@ -50,6 +51,7 @@ async fn a_message_queue_of_another_definition_is_reported_and_left_alone() {
     });
     let client = server_with(queue, Arc::clone(&written));
     let context = Context {
+        keepers: Arc::new(Keepers::new(client.clone(), unbounded_channel().0)),
         scalers: Arc::new(Scalers::new(client.clone(), unbounded_channel().0)),
         cluster_domain: "cluster.local".into(),
         operator_namespace: Some("warren".into()),

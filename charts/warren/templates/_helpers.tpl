@@ -86,7 +86,7 @@ whose names it knows. It cannot delete a Secret, run anything in a pod, or chang
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]
-  verbs: [get, list, watch]
+  verbs: [get, list, watch, patch]
 - apiGroups: [""]
   resources: [persistentvolumeclaims]
   verbs: [get, patch]

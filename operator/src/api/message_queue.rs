@@ -17,10 +17,12 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::auth::Auth;
 use super::consumers::{Consumer, ConsumerStatus};
 use super::monitoring::Monitoring;
 use super::network_policy::NetworkAccess;
 use super::tls::Tls;
+use super::topology::{Flaw, Topology};
 
 /// What a MessageQueue should be.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -114,6 +116,14 @@ pub struct MessageQueueSpec {
     #[serde(default)]
     pub tls: Tls,
 
+    /// Who may do what in the broker.
+    #[serde(default)]
+    pub auth: Auth,
+
+    /// What should be there in the broker: virtual hosts, exchanges, queues, bindings and policies.
+    #[serde(default)]
+    pub topology: Topology,
+
     /// Workloads that take messages from queues, and how many pods each of them should have.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
@@ -177,6 +187,8 @@ impl Default for MessageQueueSpec {
             storage: Storage::default(),
             service: Service::default(),
             tls: Tls::default(),
+            auth: Auth::default(),
+            topology: Topology::default(),
             consumers: Vec::new(),
             network_policy: None,
             monitoring: Monitoring::default(),
@@ -379,10 +391,15 @@ pub struct MessageQueueStatus {
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub consumers: Vec<ConsumerStatus>,
 
+    /// What of `spec.topology` is not in the broker as it was declared; at most 32 of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub topology: Vec<Flaw>,
+
     /// Ready: clients can connect and the broker is as specified. Available: at least one broker node serves clients.
-    /// Progressing: a change is on its way. Degraded: something needs a person. TLSReady: connections are encrypted. Paused: the
-    /// annotation warrenmq.dev/paused keeps the operator from changing anything. UpgradePending: the broker was made by another
-    /// release of the operator.
+    /// Progressing: a change is on its way. Degraded: something needs a person. TLSReady: connections are encrypted.
+    /// UsersReady, TopologyReady: the broker has what spec.auth and spec.topology declare. Paused: the annotation
+    /// warrenmq.dev/paused keeps the operator from changing anything. UpgradePending: the broker was made by
+    /// another release of the operator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".into()]))]
     pub conditions: Vec<Condition>,

@@ -102,6 +102,7 @@ fn assess_with(
         tls: Some(&PlannedTls::Disabled),
         consumers: Vec::new(),
         held: None,
+        declared: None,
         problem,
         provisioned: true,
         now,
@@ -165,6 +166,7 @@ fn nothing_is_promised_before_it_exists() {
     let status = assess(&Situation {
         tls: Some(&PlannedTls::Disabled),
         consumers: Vec::new(),
+        declared: None,
         queue: &queue,
         stateful_set: None,
         pods: &[],
@@ -258,6 +260,7 @@ fn a_volume_other_than_asked_for_degrades_a_queue_that_serves() {
         assess(&Situation {
             tls: Some(&PlannedTls::Disabled),
             consumers: Vec::new(),
+            declared: None,
             queue: &queue,
             stateful_set: Some(&set),
             pods: &[],
@@ -297,6 +300,7 @@ fn a_state_that_stays_gives_the_same_status() {
     let again = assess(&Situation {
         tls: Some(&PlannedTls::Disabled),
         consumers: Vec::new(),
+        declared: None,
         queue: &queue,
         stateful_set: Some(&set),
         pods: &[],
@@ -328,6 +332,7 @@ fn a_paused_queue_is_told_as_it_was_carried_out_last() {
             held: None,
             problem: None,
             consumers: Vec::new(),
+            declared: None,
             provisioned: true,
             now,
         })

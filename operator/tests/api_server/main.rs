@@ -22,7 +22,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use warren_operator::api::MessageQueue;
 use warren_operator::controller::{Scope, control};
-use warren_operator::reconcile::{Outcome, reconcile};
+use warren_operator::reconcile::{Context, Outcome, reconcile};
 use warren_operator::status::{DEGRADED, READY, TLS_READY, find};
 
 use cluster::within;
@@ -435,8 +435,9 @@ async fn the_controller_repairs_prunes_and_ends_when_asked() {
     let (client, scope) = (world.admin.clone(), Scope::Namespace(world.namespace.clone()));
     let controller = tokio::spawn(async move {
         let of = client.clone();
+        let with = move |owned, scalers, keepers| Context { keepers, ..context(of, owned, scalers) };
         let synced = || synced.send(()).expect("the test waits for it");
-        control(&client, &scope, move |owned, scalers| context(of, owned, scalers), synced, shutdown).await;
+        control(&client, &scope, with, synced, shutdown).await;
     });
     within(in_sync).await.unwrap();
 

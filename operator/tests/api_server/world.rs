@@ -18,6 +18,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tower::service_fn;
 use warren_operator::api::{MessageQueue, MessageQueueStatus};
 use warren_operator::consumers::scaler::Scalers;
+use warren_operator::declarations::keeper::Keepers;
 use warren_operator::metrics::Metrics;
 use warren_operator::owned::Owned;
 use warren_operator::prometheus_operator::Kinds;
@@ -107,6 +108,7 @@ pub(crate) fn scalers(client: &Client) -> Arc<Scalers> {
 
 pub(crate) fn context(client: Client, owned: Owned, scalers: Arc<Scalers>) -> Context {
     Context {
+        keepers: Arc::new(Keepers::new(client.clone(), unbounded_channel().0)),
         scalers,
         cluster_domain: "cluster.local".into(),
         operator_namespace: Some("warren".into()),
