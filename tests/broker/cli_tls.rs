@@ -20,7 +20,7 @@ impl Files {
     fn broker(&self, data: &DataFolder, server: &Identity, more: &str) -> Result<Broker> {
         let (certificate, key) = (self.write("s.crt", &server.certificate)?, self.write("s.key", &server.key)?);
         let config = format!(
-            "[listeners]\nmanagement_https = ['127.0.0.1:0']\n[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n{more}"
+            "[listeners]\namqps = ['127.0.0.1:0']\nmanagement_https = ['127.0.0.1:0']\n[tls]\ncertificate = {certificate:?}\nkey = {key:?}\n{more}"
         );
         Broker::start_with(data, Settings { config: &config, ..Settings::default() })
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use warren_tests::harness::{Broker, Connection, DataFolder, Event, Settings};
 
-use super::{MIB, bystander, is_served, to_queue};
+use super::{MIB, bystander, declare_all, is_served, to_queue};
 
 /// Far more than a start takes with what these tests leave behind.
 const START: Duration = Duration::from_secs(15);
@@ -84,24 +84,14 @@ fn ten_thousand_idle_connections_take_at_most_200_mib() -> Result<()> {
 #[test]
 fn fifty_thousand_idle_durable_queues_take_at_most_60_mib_and_so_does_a_restart_with_them() -> Result<()> {
     const QUEUES: usize = 50_000;
-    const CONNECTIONS: usize = 50;
     const LIMIT: u64 = 60 * MIB;
     // So that snapshots of them are made, and the restart begins with one.
     let settings = Settings { config: "[log]\ncheckpoint_bytes = 1048576\n", ..Settings::default() };
     let folder = DataFolder::new()?;
     let broker = Broker::start_with(&folder, settings)?;
     let begin = Instant::now();
-    let declaring = (0..CONNECTIONS).map(|part| {
-        let connection = Connection::with_channel(broker.address);
-        std::thread::spawn(move || -> Result<()> {
-            let names: Vec<_> = (part..QUEUES).step_by(CONNECTIONS).map(|number| format!("queue-{number}")).collect();
-            connection?.declare_queues(names.iter().map(String::as_str))
-        })
-    });
-    for thread in declaring.collect::<Vec<_>>() {
-        let Ok(result) = thread.join() else { bail!("a thread panicked") };
-        result?;
-    }
+    let names: Vec<_> = (0..QUEUES).map(|number| format!("queue-{number}")).collect();
+    declare_all(&broker, &names)?;
     let resident = broker.resident_bytes()?;
     println!(
         "{QUEUES} durable queues in {:?}; resident: {} KiB; load {}",

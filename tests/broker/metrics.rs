@@ -12,7 +12,7 @@ use warren_tests::command::output_of;
 use warren_tests::harness::{Broker, Connection, DataFolder, Settings, wait_until};
 use warren_tests::prometheus::Programs;
 
-use super::{MIB, broker, to_queue};
+use super::{MIB, broker, declare_all, to_queue};
 
 const PAGES: [&str; 3] = ["/metrics", "/metrics/per-object", DETAILED];
 const DETAILED: &str = "/metrics/detailed?family=queue_coarse_metrics&family=queue_metrics&family=queue_consumer_count\
@@ -135,12 +135,9 @@ const MANY: usize = 100_000;
 fn of_100_000_queues_the_sums_take_less_than_a_second_and_each_is_streamed() -> Result<()> {
     let folder = DataFolder::new()?;
     let broker = Broker::start_with(&folder, Settings::default())?;
-    let mut connection = Connection::with_channel(broker.address)?;
     let started = Instant::now();
     let names: Vec<String> = (0..MANY).map(|number| format!("queue-{number:06}")).collect();
-    for names in names.chunks(2_000) {
-        connection.declare_queues(names.iter().map(String::as_str))?;
-    }
+    declare_all(&broker, &names)?;
     println!("{MANY} queues are declared in {:?}", started.elapsed());
     let resident = broker.resident_bytes()?;
     let (sums, elapsed) = timed(|| page(&broker, "/metrics"))?;

@@ -40,6 +40,22 @@ fn broker() -> Result<(DataFolder, Broker)> {
     Ok((folder, broker))
 }
 
+/// Declares durable queues, over so many connections that many of them become durable together.
+fn declare_all(broker: &Broker, names: &[String]) -> Result<()> {
+    const CONNECTIONS: usize = 50;
+    /// Declared before an answer is waited for, which comes when all of them are there.
+    const AT_ONCE: usize = 100;
+    thread::scope(|scope| {
+        let declare = |names: &'_ [String]| {
+            let mut connection = Connection::with_channel(broker.address)?;
+            names.chunks(AT_ONCE).try_for_each(|names| connection.declare_queues(names.iter().map(String::as_str)))
+        };
+        let parts = names.chunks(names.len().div_ceil(CONNECTIONS));
+        let threads: Vec<_> = parts.map(|names| scope.spawn(move || declare(names))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("no panic"))
+    })
+}
+
 fn to_queue(queue: &str) -> basic::Publish<'_> {
     basic::Publish { exchange: "", routing_key: queue, mandatory: false, immediate: false }
 }

@@ -101,7 +101,8 @@ fn a_renewed_certificate_counts_within_15_seconds_and_a_thousand_connections_go_
     }
     let closed = metric(&broker, "rabbitmq_connections_closed_total")? - closed_before;
     ensure!(closed <= f64::from(handshakes), "{closed} connections have ended, of which {handshakes} are ours");
-    ensure!(metric(&broker, "warren_tls_reloads_total{result=\"taken\"}")? == 1.0);
+    // It is counted behind the moment from which on it is shown.
+    wait_until(RELOAD, || Ok(metric(&broker, "warren_tls_reloads_total{result=\"taken\"}")? == 1.0))?;
     ensure!(metric(&broker, "warren_tls_material_refused")? == 0.0);
     Ok(())
 }

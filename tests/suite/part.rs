@@ -93,7 +93,13 @@ pub(crate) fn all() -> Vec<Part> {
             Kind::Check(&["doc", "--workspace", "--no-deps", "--quiet"]),
         ),
         part("chart", "the Helm chart is valid and renders what it should", SLOW, Kind::Chart),
-        part("broker", "a real broker process, its limits and stock clients", SLOW, warren_tests(&["broker"])),
+        part("broker", "a real broker process and stock clients", SLOW, crowd(&["broker"], &MEASURING)),
+        part(
+            "limits",
+            "what a broker process may take, and how long clients wait",
+            SLOW,
+            alone(&["broker"], &MEASURING),
+        ),
         part("differential", "random scripts answered as RabbitMQ answers them", SLOW, warren_tests(&["differential"])),
         part("simulation", "a node on a disk that loses power", SLOW, warren_tests(&["simulation"])),
         part("faults", "kill -9 under load, full and failing disks", SLOW, warren_tests(&["faults"])),
@@ -116,13 +122,34 @@ pub(crate) fn all() -> Vec<Part> {
     ]
 }
 
+/// Tests of the part `broker` that measure memory and time, and are not to be disturbed.
+const MEASURING: [&str; 4] = ["limits::", "slow::", "an_idle_broker_takes", "metrics::of_100_000_queues"];
+
 /// The named integration tests of this package.
 fn warren_tests(names: &[&'static str]) -> Kind {
-    let mut arguments = vec!["-p", "warren-tests"];
-    for name in names {
-        arguments.extend(["--test", name]);
-    }
+    Kind::Tests(named(names).leak())
+}
+
+/// The same without those that measure, many at once: most of the time they wait for time to pass.
+fn crowd(names: &[&'static str], measuring: &[&'static str]) -> Kind {
+    let mut arguments = named(names);
+    arguments.extend(["--", "--test-threads", "6"]);
+    measuring.iter().for_each(|test| arguments.extend(["--skip", test]));
     Kind::Tests(arguments.leak())
+}
+
+/// Those that measure.
+fn alone(names: &[&'static str], measuring: &[&'static str]) -> Kind {
+    let mut arguments = named(names);
+    arguments.push("--");
+    arguments.extend(measuring);
+    Kind::Tests(arguments.leak())
+}
+
+fn named(names: &[&'static str]) -> Vec<&'static str> {
+    let mut arguments = vec!["-p", "warren-tests"];
+    names.iter().for_each(|name| arguments.extend(["--test", name]));
+    arguments
 }
 
 impl Part {
@@ -270,6 +297,18 @@ mod tests {
     fn the_last_line_of_the_suites_is_read_and_others_are_not() {
         assert_eq!(last_line("112 passed, 3 failed"), Some(Tally { passed: 112, failed: 3 }));
         assert_eq!(last_line("kombu: 2 passed, 3 failed, 1 skipped"), None);
+    }
+
+    /// What libtest runs is what no `--skip` names; the other part runs what the same words name.
+    #[test]
+    fn no_test_of_a_broker_is_left_out_between_the_two_parts() {
+        let (Kind::Tests(crowd), Kind::Tests(alone)) = (crowd(&["broker"], &MEASURING), alone(&["broker"], &MEASURING))
+        else {
+            panic!("both are tests");
+        };
+        let skipped: Vec<_> = crowd.windows(2).filter(|pair| pair[0] == "--skip").map(|pair| pair[1]).collect();
+        let named: Vec<_> = alone.iter().skip_while(|word| **word != "--").skip(1).copied().collect();
+        assert_eq!(skipped, named);
     }
 
     #[test]

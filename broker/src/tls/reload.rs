@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use arc_swap::ArcSwap;
 use rustls::{InvalidMessage, ServerConfig};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, interval_at};
 use tokio_rustls::TlsAcceptor;
 use tracing::{error, info, warn};
 
@@ -137,7 +137,9 @@ impl TlsFiles {
 
     /// Follows the files for ever, and tells how many handshakes failed that were not told one by one.
     pub(crate) async fn follow(mut self) {
-        let [mut looks, mut tellings] = [TLS_POLL_INTERVAL, LOGINS_TOLD_INTERVAL].map(interval);
+        let mut looks = interval(TLS_POLL_INTERVAL);
+        // The first tick of an interval is at once, when there is nothing to tell yet.
+        let mut tellings = interval_at(Instant::now() + LOGINS_TOLD_INTERVAL, LOGINS_TOLD_INTERVAL);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
