@@ -1,5 +1,7 @@
 //! What happens to a MessageQueue after its first day.
 
+use std::sync::Arc;
+
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::events::v1::Event;
@@ -10,12 +12,12 @@ use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
 use warren_operator::api::MessageQueue;
 use warren_operator::growth::requested;
-use warren_operator::reconcile::Outcome;
+use warren_operator::reconcile::{Outcome, reconcile};
 use warren_operator::status::{DEGRADED, PAUSED, READY, UPGRADE_PENDING, find};
 use warren_operator::validate::belongs_to;
 
 use crate::cluster::within;
-use crate::world::World;
+use crate::world::{Cut, World, context, metered, scalers, unwatched};
 
 impl World {
     /// Annotates a MessageQueue as a person would. `Null` takes the annotation away.
@@ -213,5 +215,42 @@ async fn another_release_of_the_operator_leaves_the_broker_until_a_restart_is_as
     world.reconcile("hello").await;
     assert_eq!(period().await, Some(1));
     assert_eq!(find(&world.status("hello").await, UPGRADE_PENDING), None);
+    world.end().await;
+}
+
+#[tokio::test]
+async fn an_operator_killed_while_a_volume_grows_converges_under_the_same_pod() {
+    let world = World::new("growth-killed").await;
+    let class = world.make_growing_class().await;
+    let apply = async |size: usize| {
+        let storage = json!({"size": format!("{size}Mi"), "storageClassName": class});
+        world.apply("hello", json!({"storage": storage})).await.unwrap();
+    };
+    apply(64).await;
+    world.reconcile("hello").await;
+    world.await_volume("hello").await;
+    let pod = world.api::<Pod>().get("hello-0").await.unwrap().uid();
+    let mut size = 64;
+    let (mut writes, mut completed) = (0, false);
+    while !completed {
+        completed = true;
+        for cut in [Cut::Before(writes), Cut::After(writes)] {
+            size += 1;
+            apply(size).await;
+            let client = metered(&world.admin, Arc::default(), Some(cut));
+            let dying = context(client.clone(), unwatched(), scalers(&client));
+            completed &= reconcile(&dying, &world.namespace, "hello").await.is_ok();
+            world.reconcile("hello").await;
+            assert_eq!(world.claim_size("hello").await, format!("{size}Mi"), "{cut:?}");
+            let set = world.api::<StatefulSet>().get("hello").await.unwrap();
+            let template = set.spec.unwrap().volume_claim_templates.unwrap().remove(0);
+            assert_eq!(requested(&template).unwrap().0, format!("{size}Mi"), "{cut:?}");
+            assert_eq!(world.api::<Pod>().get("hello-0").await.unwrap().uid(), pod, "{cut:?}");
+        }
+        writes += 1;
+    }
+    // The claim grows, the StatefulSet goes and comes, and the status is written.
+    assert!(writes > 4, "{writes}");
+    Api::<StorageClass>::all(world.admin.clone()).delete(&class, &DeleteParams::default()).await.unwrap();
     world.end().await;
 }
