@@ -46,7 +46,7 @@ impl Drains {
                 sleep_until(until).await;
                 if let Some(shared) = node.upgrade() {
                     // In a task of its own: this one ends with the drain.
-                    tokio::spawn(async move { Self::end(&shared, address).await });
+                    tokio::spawn(async move { Self::end_if(&shared, address, |drain| drain.until == until).await });
                 }
             });
             if drains.insert(address, Drain { until, _end: AbortOnDropHandle::new(end) }).is_none() {
@@ -68,7 +68,15 @@ impl Drains {
 
     /// Consumers from `address` are handed messages again. False: nobody had said that they are not.
     pub(crate) async fn end(shared: &Shared, address: IpAddr) -> bool {
-        let was_drained = shared.drains.lock().remove(&address).is_some();
+        Self::end_if(shared, address, |_| true).await
+    }
+
+    /// A drain that was begun anew meanwhile is not the one whose time is over.
+    async fn end_if(shared: &Shared, address: IpAddr, is_meant: impl Fn(&Drain) -> bool + Send) -> bool {
+        let was_drained = {
+            let mut drains = shared.drains.lock();
+            drains.get(&address).is_some_and(is_meant) && drains.remove(&address).is_some()
+        };
         if was_drained {
             info!(%address, "consumers are served again");
             shared.statistics.drain(&shared.connections.from(address), false).await;

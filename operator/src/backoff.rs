@@ -27,6 +27,12 @@ impl Backoff {
         jittered(delay(*count))
     }
 
+    /// Forgets the failures of objects that are not there.
+    pub fn keep_only(&self, is_there: impl Fn(&str, &str) -> bool) {
+        let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
+        failures.retain(|(namespace, name), _| is_there(namespace, name));
+    }
+
     /// Forgets the failures of the object.
     pub fn succeeded(&self, namespace: &str, name: &str) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);

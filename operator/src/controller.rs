@@ -47,6 +47,9 @@ const DUE_MARGIN: Duration = Duration::from_secs(1);
 /// How soon a refused MessageQueue is read again: what it was refused for may not be watched.
 const REFUSED_PERIOD: Duration = Duration::from_secs(30);
 
+/// How soon what runs for a MessageQueue ends that is there no more. Its deletion alone triggers nothing.
+const FORGET_PERIOD: Duration = Duration::from_secs(5);
+
 /// How long one reconcile may take. An API server that takes requests and does not answer must not hold up others for longer.
 const RECONCILE_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -135,7 +138,7 @@ pub async fn control(
     let ready = all_synced(queues.clone(), owned.clone()).map(|()| synced());
     let shelf = Arc::new(Shelf { context: context_with(owned, scalers, keepers), backoff: Backoff::default() });
     let metrics = shelf.context.metrics.clone();
-    let reconciles = controller.run(run_one, retry, shelf).for_each(|ended| {
+    let reconciles = controller.run(run_one, retry, shelf.clone()).for_each(|ended| {
         if let Err(ControllerError::QueueError(error)) = ended {
             metrics.watch_errors.inc();
             warn!(%error, "a watch was interrupted and starts again");
@@ -148,6 +151,7 @@ pub async fn control(
         _ = async { futures::join!(reconciles, ready) } => {}
         () = prometheus_operator::discover(client, found) => {}
         () = secret_changes::notice(client, &queues, &changed) => {}
+        () = forget_the_deleted(&queues, &shelf) => {}
         () = ends_before_it_begins(&queues, shutdown) => {}
     }
 }
@@ -158,6 +162,22 @@ async fn ends_before_it_begins(queues: &Store<QueueMeta>, shutdown: Shutdown) {
         biased;
         _ = queues.wait_until_ready() => std::future::pending().await,
         () = shutdown => {}
+    }
+}
+
+/// Ends what runs, and drops what is remembered, for MessageQueues that are there no more. Never ends itself.
+async fn forget_the_deleted(queues: &Store<QueueMeta>, shelf: &Shelf) {
+    // Until all are known, nothing is gone. A store whose writer has gone has no more changes.
+    if queues.wait_until_ready().await.is_err() {
+        return std::future::pending().await;
+    }
+    loop {
+        tokio::time::sleep(FORGET_PERIOD).await;
+        let is_there = |namespace: &str, name: &str| queues.get(&ObjectRef::new(name).within(namespace)).is_some();
+        shelf.context.scalers.keep_only(is_there);
+        shelf.context.keepers.keep_only(is_there);
+        shelf.context.metrics.keep_only(is_there);
+        shelf.backoff.keep_only(is_there);
     }
 }
 

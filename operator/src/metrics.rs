@@ -92,6 +92,18 @@ impl Metrics {
         }
     }
 
+    /// MessageQueues that are not there count no more.
+    pub fn keep_only(&self, is_there: impl Fn(&str, &str) -> bool) {
+        let mut results = self.results.lock().unwrap_or_else(PoisonError::into_inner);
+        results.retain(|(namespace, name), result| {
+            let stays = is_there(namespace, name);
+            if !stays {
+                self.queues.with_label_values(&[*result]).dec();
+            }
+            stays
+        });
+    }
+
     /// Another operator works, and knows better than this one how many MessageQueues there are.
     pub fn stands_by(&self) {
         self.leader.set(0);

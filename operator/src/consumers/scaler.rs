@@ -112,6 +112,11 @@ impl Scalers {
         tasks.insert(key, Task { wish: sender, states, handle });
     }
 
+    /// MessageQueues that are not there scale nothing.
+    pub fn keep_only(&self, is_there: impl Fn(&str, &str) -> bool) {
+        self.tasks().retain(|(namespace, queue), _| is_there(namespace, queue));
+    }
+
     /// A MessageQueue is gone.
     pub fn forget(&self, namespace: &str, queue: &str) {
         self.tasks().remove(&(namespace.to_owned(), queue.to_owned()));

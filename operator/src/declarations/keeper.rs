@@ -135,6 +135,11 @@ impl Keepers {
         tasks.insert(key, Task { wish: sender, board, handle });
     }
 
+    /// Nothing is kept for MessageQueues that are not there.
+    pub fn keep_only(&self, is_there: impl Fn(&str, &str) -> bool) {
+        self.tasks().retain(|(namespace, queue), _| is_there(namespace, queue));
+    }
+
     /// A MessageQueue is gone, or is to be left alone.
     pub fn forget(&self, namespace: &str, queue: &str) {
         self.tasks().remove(&(namespace.to_owned(), queue.to_owned()));

@@ -10,13 +10,14 @@ mod day_two;
 mod world;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, PropagationPolicy};
 use kube::runtime::wait::await_condition;
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
@@ -398,8 +399,7 @@ async fn a_new_queue_of_the_same_name_waits_for_the_old_ones_objects_to_go() {
     world.apply("hello", json!({"replicas": 0})).await.unwrap();
     world.reconcile("hello").await;
     // Orphaned, the old objects stay for good, which makes the race certain.
-    let orphan =
-        DeleteParams { propagation_policy: Some(kube::api::PropagationPolicy::Orphan), ..DeleteParams::default() };
+    let orphan = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
     world.api::<MessageQueue>().delete("hello", &orphan).await.unwrap();
     world.await_absence::<MessageQueue>("hello").await;
     world.apply("hello", json!({"replicas": 0})).await.unwrap();
@@ -433,13 +433,19 @@ async fn the_controller_repairs_prunes_and_ends_when_asked() {
     let (synced, in_sync) = tokio::sync::oneshot::channel::<()>();
     let shutdown = stopped.map(|_| ()).boxed().shared();
     let (client, scope) = (world.admin.clone(), Scope::Namespace(world.namespace.clone()));
+    let (tell_metrics, metrics) = tokio::sync::oneshot::channel();
     let controller = tokio::spawn(async move {
         let of = client.clone();
-        let with = move |owned, scalers, keepers| Context { keepers, ..context(of, owned, scalers) };
         let synced = || synced.send(()).expect("the test waits for it");
+        let with = move |owned, scalers, keepers| {
+            let context = Context { keepers, ..context(of, owned, scalers) };
+            tell_metrics.send(context.metrics.clone()).ok();
+            context
+        };
         control(&client, &scope, with, synced, shutdown).await;
     });
     within(in_sync).await.unwrap();
+    let metrics = within(metrics).await.unwrap();
 
     let queue = world.apply("hello", json!({"replicas": 0})).await.unwrap();
     let stopped = |queue: Option<&MessageQueue>| {
@@ -463,6 +469,18 @@ async fn the_controller_repairs_prunes_and_ends_when_asked() {
     };
     configs.create(&PostParams::default(), &leftover).await.unwrap();
     world.await_absence::<ConfigMap>("hello-of-an-older-release").await;
+
+    // Nothing of it changes when it goes, so that no reconcile says that it has gone.
+    let count_is = async |count: &str| {
+        let line = format!("warren_operator_message_queues{{result=\"settled\"}} {count}");
+        while !String::from_utf8(metrics.encode().unwrap()).unwrap().contains(&line) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    within(count_is("1")).await;
+    let orphan = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
+    world.api::<MessageQueue>().delete("hello", &orphan).await.unwrap();
+    within(count_is("0")).await;
 
     stop.send(()).unwrap();
     within(controller).await.unwrap();
