@@ -1,6 +1,8 @@
 //! What a MessageQueue declares, in a real broker: made, repaired, refused with a reason, and deleted only where that is asked for
 //! and nothing is lost by it.
 
+mod keeper;
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -34,9 +36,7 @@ impl World {
         let (name, password) = (file("name", "operator")?, file("password", "sesame")?);
         let config = format!("[default_user]\nname_file = {name:?}\npassword_file = {password:?}\n");
         let broker = Broker::start_with(&folder, Settings { config: &config, ..Settings::default() })?;
-        let credentials = Credentials { username: "operator".into(), password: "sesame".into() };
-        let address = broker.management.to_string();
-        let api = BrokerApi::new(&Endpoint { address, authorities: None, credentials })?;
+        let api = BrokerApi::new(&endpoint(&broker))?;
         Ok(Self { broker, api, memory: Memory::default(), now: Instant::now(), _folder: folder })
     }
 
@@ -53,6 +53,10 @@ impl World {
         Ok(answer.body)
     }
 
+    fn endpoint(&self) -> Endpoint {
+        endpoint(&self.broker)
+    }
+
     async fn is_there(&self, path: &str) -> Result<bool> {
         Ok(self.api.call(Method::GET, path, None).await?.status.is_success())
     }
@@ -60,6 +64,11 @@ impl World {
     fn logs_in(&self, name: &str, password: &str) -> bool {
         Connection::open_as(self.broker.address, name, password, "/").is_ok()
     }
+}
+
+fn endpoint(broker: &Broker) -> Endpoint {
+    let credentials = Credentials { username: "operator".into(), password: "sesame".into() };
+    Endpoint { address: broker.management.to_string(), authorities: None, credentials }
 }
 
 /// `users` are as in `spec.auth.users`, without the Secret, and all have the same password.

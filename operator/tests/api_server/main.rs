@@ -7,6 +7,7 @@
 
 mod cluster;
 mod day_two;
+mod refused;
 mod world;
 
 use std::sync::Arc;
