@@ -11,7 +11,7 @@ use kube::client::Body;
 use kube::config::AuthInfo;
 use kube::{Client, Config};
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::timeout;
 use x509_parser::pem::Pem;
 
@@ -172,6 +172,36 @@ impl BrokerApi {
         });
         answered.await.unwrap_or(Err(BrokerError::Slow))
     }
+
+    /// Has consumers from `address` handed nothing new for so long. Answers how many messages they hold.
+    ///
+    /// # Errors
+    /// See [`BrokerError`].
+    pub async fn drain(&self, address: &str, time: Duration) -> Result<u64, BrokerError> {
+        let path = drain_path(address);
+        let answer = self.call(Method::PUT, &path, Some(&json!({"seconds": time.as_secs()}))).await?;
+        let unacked = answer.body.get("unacked").and_then(Value::as_u64).filter(|_| answer.status.is_success());
+        unacked.ok_or_else(|| refusal(path, &answer))
+    }
+
+    /// Has consumers from `address` served again.
+    ///
+    /// # Errors
+    /// See [`BrokerError`].
+    pub async fn end_drain(&self, address: &str) -> Result<(), BrokerError> {
+        let path = drain_path(address);
+        let answer = self.call(Method::DELETE, &path, None).await?;
+        let is_over = answer.status.is_success() || answer.status == StatusCode::NOT_FOUND;
+        is_over.then_some(()).ok_or_else(|| refusal(path, &answer))
+    }
+}
+
+fn drain_path(address: &str) -> String {
+    format!("/api/warren/drains/{}", encoded(address))
+}
+
+fn refusal(path: String, answer: &Answer) -> BrokerError {
+    BrokerError::Garbled { path, reason: answer.reason() }
 }
 
 async fn read_answer(path: &str, response: Response<Body>) -> Result<Answer, BrokerError> {

@@ -1,8 +1,9 @@
 //! Consumers that are scaled from what their queue has to do.
 //!
 //! [`figures`] is what the broker says, [`rates`] and [`erlang`] what follows from it, [`plan`] how many pods that takes, and
-//! [`scaler`] asks for them.
+//! [`scaler`] asks for them. Which pods go when there are to be fewer is in `departures.rs`.
 
+mod departures;
 pub mod erlang;
 pub mod figures;
 mod history;

@@ -104,7 +104,7 @@ pub struct ConsumerStatus {
     pub wanted_replicas: i32,
 
     /// Why, in a word: Idle, Depth, Backlog, Load, Tail, Unacked, Measuring, MinReplicas, MaxReplicas, DownstreamSaturated,
-    /// SingleActiveConsumer, Stabilizing, CoolingDown, FiguresMissing, QueueMissing or TargetMissing.
+    /// SingleActiveConsumer, Gathering, Stabilizing, Draining, CoolingDown, FiguresMissing, QueueMissing or TargetMissing.
     pub reason: String,
 
     /// Messages that a pod was measured to acknowledge in a second. It outlives the operator's process.

@@ -7,6 +7,9 @@ use super::figures::Figures;
 /// For how long needs are remembered.
 const REMEMBERED_MS: u64 = 60_000;
 
+/// A backlog rises if it is larger by this part of it than it was.
+const RISE_PART: u64 = 10;
+
 /// A queue to which nothing has come for so long is quiet.
 const QUIET_MS: u64 = 3_000;
 
@@ -30,6 +33,9 @@ pub(super) struct History {
     needs: VecDeque<(u64, u32)>,
     /// Since when messages have waited without a break.
     backlog_since_ms: Option<u64>,
+    /// How many messages waited, and since when it has been more each time.
+    ready: u64,
+    rising_since_ms: Option<u64>,
     /// Since when nothing has come, waited or been in hand.
     idle_since_ms: Option<u64>,
     /// When something came last.
@@ -70,6 +76,12 @@ impl History {
             self.arrived_ms = Some(now_ms);
             self.idle_since_ms = None;
         }
+        if figures.ready > self.ready + self.ready / RISE_PART {
+            self.rising_since_ms.get_or_insert(now_ms);
+        } else {
+            self.rising_since_ms = None;
+        }
+        self.ready = figures.ready;
         if figures.ready == 0 {
             self.backlog_since_ms = None;
         } else {
@@ -121,6 +133,11 @@ impl History {
     /// For how long messages have waited without a break.
     pub(super) fn backlog_ms(&self, now_ms: u64) -> u64 {
         self.backlog_since_ms.map_or(0, |since| now_ms.saturating_sub(since))
+    }
+
+    /// For how long more messages have waited each time that somebody looked.
+    pub(super) fn rises_for(&self, now_ms: u64) -> Option<u64> {
+        self.rising_since_ms.map(|since| now_ms.saturating_sub(since))
     }
 
     /// For how long there was nothing to do.

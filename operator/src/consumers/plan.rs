@@ -7,8 +7,9 @@
 //! unacked   unacked / what a pod may have at a time             never fewer than the work in hand needs
 //! ```
 //!
-//! It grows to the whole number at once, and again when there is much more work, or what was ordered last has had time to help. It shrinks only when all that was known for [`SHRINK_AFTER_MS`] allowed it, to what
-//! the largest need of that time was; never while figures are missing, and, if a time to drain is declared, never while there
+//! It grows to the whole number at once, when a burst has come in, and again when there is much more work, or what was ordered
+//! last has had time to help. From nothing it grows on the first message. It shrinks only when all that was known for
+//! [`SHRINK_AFTER_MS`] allowed it, to what the largest need of that time was; never while figures are missing, and, if a time to drain is declared, never while there
 //! has been a backlog all that time.
 
 use super::erlang::servers_for;
@@ -37,6 +38,12 @@ const MUCH_MORE: u64 = 4;
 /// Figures that are older are none.
 pub const FIGURES_AGE_MAX_MS: u64 = 10_000;
 
+/// So long the work of a burst is put together before pods are ordered for it, while some are at work.
+const GATHER_MS: u64 = 2_000;
+
+/// This part of the time to drain may pass with it.
+const GATHER_PART: u64 = 10;
+
 /// What is left of the time to drain is never less than this part of it, or the number would grow without end.
 const TIME_LEFT_PART_MIN: f64 = 0.2;
 
@@ -51,6 +58,16 @@ pub struct Rule {
     pub goal: Goal,
     /// For how long the queue has been idle when the last pods go.
     pub cooldown_ms: u64,
+}
+
+impl Rule {
+    /// For how long a burst may come in before it is acted on.
+    fn burst_ms(&self) -> u64 {
+        match self.goal {
+            Goal::DepthPerReplica(_) => GATHER_MS,
+            Goal::DrainWithin(within_ms) => GATHER_MS.min(within_ms / GATHER_PART),
+        }
+    }
 }
 
 /// What the number of consumers follows from.
@@ -87,8 +104,12 @@ pub enum Reason {
     DownstreamSaturated,
     /// The queue serves one consumer at a time.
     SingleActiveConsumer,
+    /// More are needed, and how many is known when a burst has come in.
+    Gathering,
     /// Fewer would do, but not for long enough yet.
     Stabilizing,
+    /// Fewer would do, and the pods that are to go still work.
+    Draining,
     /// The queue is idle, but not for `cooldown` yet.
     CoolingDown,
     /// The broker says nothing.
@@ -112,7 +133,9 @@ impl Reason {
             Self::MinReplicas => "MinReplicas",
             Self::DownstreamSaturated => "DownstreamSaturated",
             Self::SingleActiveConsumer => "SingleActiveConsumer",
+            Self::Gathering => "Gathering",
             Self::Stabilizing => "Stabilizing",
+            Self::Draining => "Draining",
             Self::CoolingDown => "CoolingDown",
             Self::FiguresMissing => "FiguresMissing",
             Self::QueueMissing => "QueueMissing",
@@ -150,6 +173,14 @@ impl Fleet {
     /// A fleet of which only an earlier rate of its pods is known.
     pub fn with_pod_rate(pod_rate: Option<f64>) -> Self {
         Self { rates: Rates::with_pod_rate(pod_rate), ..Self::default() }
+    }
+
+    /// What is known of the queue now.
+    pub fn figures(&self) -> Option<&Figures> {
+        match &self.figures {
+            Some(Latest::Queue(figures)) => Some(figures),
+            Some(Latest::NoQueue) | None => None,
+        }
     }
 
     /// More pods were asked for.
@@ -247,7 +278,7 @@ impl Fleet {
         let waited = self.history.backlog_ms(now_ms) as f64 / 1000.0;
         let left = (within - waited).max(within * TIME_LEFT_PART_MIN);
         // A queue at rest has no load: what is left of the mean would keep pods for minutes.
-        let arrivals = if is_idle && self.history.is_quiet(now_ms) { 0.0 } else { self.rates.arrivals() };
+        let arrivals = if is_idle && self.history.is_quiet(now_ms) { 0.0 } else { self.rates.arrivals_over(within) };
         let backlog = if figures.ready > 0 { (arrivals + figures.ready as f64 / left) / rate } else { 0.0 };
         let tail = servers_for(arrivals, rate, within, LATE_PART, rule.max_replicas);
         most(&[
@@ -265,6 +296,9 @@ impl Fleet {
         }
         if self.history.is_saturated() {
             return Wanted { replicas: current, reason: Reason::DownstreamSaturated };
+        }
+        if self.history.rises_for(now_ms).is_some_and(|since_ms| since_ms < rule.burst_ms()) {
+            return Wanted { replicas: current, reason: Reason::Gathering };
         }
         let are_there = figures.peers.len() as u64 >= u64::from(current);
         let patience = if are_there { GROW_AFTER_MS } else { START_MS };

@@ -10,6 +10,9 @@ use super::figures::Figures;
 /// Follows a burst.
 const FAST_SECONDS: f64 = 2.0;
 
+/// Takes some of a burst for what will come.
+const MEDIUM_SECONDS: f64 = 8.0;
+
 /// Remembers what is usual.
 const SLOW_SECONDS: f64 = 30.0;
 
@@ -32,6 +35,7 @@ impl Mean {
 pub struct Rates {
     last: Option<Figures>,
     arrivals_fast: Mean,
+    arrivals_medium: Mean,
     arrivals_slow: Mean,
     completions: Mean,
     pod_rate: Mean,
@@ -49,9 +53,15 @@ impl Rates {
         self.arrivals_fast.0.unwrap_or(0.0)
     }
 
-    /// Messages that come in a second, lately or usually, whichever is more: for shrinking.
-    pub fn arrivals_at_most(&self) -> f64 {
-        self.arrivals().max(self.arrivals_slow.0.unwrap_or(0.0))
+    /// Messages that come in a second, as far as the next `seconds` are concerned: who has long to work off a burst need not
+    /// take it for what always comes.
+    pub fn arrivals_over(&self, seconds: f64) -> f64 {
+        let mean = match seconds {
+            _ if seconds >= SLOW_SECONDS => self.arrivals_slow,
+            _ if seconds >= MEDIUM_SECONDS => self.arrivals_medium,
+            _ => self.arrivals_fast,
+        };
+        mean.0.unwrap_or(0.0)
     }
 
     /// Messages that are acknowledged in a second.
@@ -87,6 +97,7 @@ impl Rates {
         let grown = |count: fn(&Figures) -> u64| count(now).saturating_sub(count(last)) as f64;
         let arrivals = grown(|figures| figures.published) / seconds;
         self.arrivals_fast.add(arrivals, seconds, FAST_SECONDS);
+        self.arrivals_medium.add(arrivals, seconds, MEDIUM_SECONDS);
         self.arrivals_slow.add(arrivals, seconds, SLOW_SECONDS);
         let acknowledged = grown(|figures| figures.acknowledged);
         self.completions.add(acknowledged / seconds, seconds, FAST_SECONDS);
@@ -185,7 +196,8 @@ mod tests {
         }
         assert!(is_near(rates.pod_rate().unwrap(), 10.0), "{rates:?}");
         assert!(is_near(rates.arrivals(), 1.0), "{rates:?}");
-        assert!(rates.arrivals_at_most() > 2.0, "it remembers what is usual");
+        assert!(rates.arrivals_over(60.0) > 2.0, "it remembers what is usual");
+        assert!(rates.arrivals_over(60.0) > rates.arrivals_over(10.0));
     }
 
     #[test]

@@ -14,6 +14,17 @@ use crate::names::FIELD_MANAGER;
 pub(super) struct Scale {
     api: Api<DynamicObject>,
     name: String,
+    /// Its pods have ordinals, of which the highest go first.
+    pub(super) is_ordinal: bool,
+}
+
+/// What it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Size {
+    /// How many pods it asks for.
+    pub(super) replicas: u32,
+    /// What selects its pods; empty: it does not say.
+    pub(super) selector: String,
 }
 
 impl Scale {
@@ -29,13 +40,18 @@ impl Scale {
             ("apps", "Deployment" | "StatefulSet" | "ReplicaSet") => ApiResource::from_gvk(&kind),
             _ => pinned_kind(client, &kind).await?.0,
         };
-        Ok(Self { api: Api::namespaced_with(client.clone(), namespace, &resource), name: target.name.clone() })
+        let is_ordinal = group == "apps" && target.kind == "StatefulSet";
+        let api = Api::namespaced_with(client.clone(), namespace, &resource);
+        Ok(Self { api, name: target.name.clone(), is_ordinal })
     }
 
     /// How many pods it asks for; `None`: it is not there.
-    pub(super) async fn replicas(&self) -> Result<Option<u32>, kube::Error> {
+    pub(super) async fn size(&self) -> Result<Option<Size>, kube::Error> {
         match self.api.get_scale(&self.name).await {
-            Ok(scale) => Ok(Some(count(scale.spec.and_then(|spec| spec.replicas)))),
+            Ok(scale) => Ok(Some(Size {
+                replicas: count(scale.spec.and_then(|spec| spec.replicas)),
+                selector: scale.status.and_then(|status| status.selector).unwrap_or_default(),
+            })),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(error) => Err(error),
         }

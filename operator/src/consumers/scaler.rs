@@ -19,17 +19,22 @@ use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tracing::{debug, info, warn};
 
-use super::plan::{FIGURES_AGE_MAX_MS, Fleet, Wanted};
-use super::scale::Scale;
+use super::departures::{Crew, DepartureError, Departures};
+use super::plan::{FIGURES_AGE_MAX_MS, Fleet, Reason, Wanted};
+use super::scale::{Scale, Size};
 use crate::api::{Consumer, ConsumerStatus, MessageQueue};
 use crate::broker_api::{BrokerApi, BrokerError, Endpoint, Line};
 use crate::controller::QueueMeta;
+use crate::server_error::said;
 
 /// How often everything is looked at, whether something was heard or not.
 const TICK: Duration = Duration::from_secs(1);
 
 /// How old the number of a target's pods may be.
 const SCALE_AGE_MAX: Duration = Duration::from_secs(5);
+
+/// The same while there is nothing to do.
+const IDLE_SCALE_AGE_MAX: Duration = Duration::from_secs(30);
 
 /// How long a broker is not asked again that did not answer.
 const RECONNECT: Duration = Duration::from_secs(1);
@@ -103,6 +108,7 @@ impl Scalers {
             namespace: namespace.to_owned(),
             queue: queue.to_owned(),
             wishes,
+            broker: None,
             states: states.clone(),
             changed: self.changed.clone(),
             rates: rates.collect(),
@@ -145,6 +151,8 @@ struct Scaler {
     namespace: String,
     queue: String,
     wishes: watch::Receiver<Wish>,
+    /// The broker that was asked last.
+    broker: Option<BrokerApi>,
     states: States,
     changed: UnboundedSender<ObjectRef<QueueMeta>>,
     /// What pods were measured to do, before this process.
@@ -157,8 +165,20 @@ struct Member {
     fleet: Fleet,
     scale: Option<Scale>,
     /// How many pods its target asks for, and when that was so.
-    current: Option<(Instant, Option<u32>)>,
+    current: Option<(Instant, Option<Size>)>,
     last: Option<Wanted>,
+    departures: Departures,
+}
+
+/// Why a target cannot be scaled.
+#[derive(Debug, thiserror::Error)]
+enum ScaleError {
+    /// Its scale subresource cannot be read or changed.
+    #[error("its scale cannot be read or changed: {}", said(.0))]
+    Scale(#[from] kube::Error),
+    /// Pods of it cannot be chosen to go.
+    #[error(transparent)]
+    Departure(#[from] DepartureError),
 }
 
 /// Figures as they come.
@@ -219,7 +239,7 @@ impl Scaler {
         let queues: Vec<_> =
             wish.consumers.iter().map(|consumer| (consumer.vhost.as_str(), consumer.queue.as_str())).collect();
         let lines = match BrokerApi::new(&wish.endpoint) {
-            Ok(api) => api.figures(&queues).await,
+            Ok(api) => self.broker.insert(api).figures(&queues).await,
             Err(error) => Err(error),
         };
         lines.inspect_err(|error| warn!(namespace = self.namespace, queue = self.queue, %error, "no figures")).ok()
@@ -251,6 +271,7 @@ impl Scaler {
             scale: None,
             current: None,
             last: None,
+            departures: Departures::default(),
         })
     }
 
@@ -265,25 +286,24 @@ impl Scaler {
         }
     }
 
-    async fn decide(&mut self, consumer: &Consumer, now_ms: u64) -> Result<(), kube::Error> {
-        let Some(current) = self.current(consumer).await? else {
+    async fn decide(&mut self, consumer: &Consumer, now_ms: u64) -> Result<(), ScaleError> {
+        let Some(size) = self.current(consumer).await? else {
             self.tell(consumer, 0, "TargetMissing", 0);
             return Ok(());
         };
+        let current = size.replicas;
         let rule = consumer.rule();
-        let wanted = self.member(consumer).fleet.wanted(&rule, current, now_ms);
+        let mut wanted = self.member(consumer).fleet.wanted(&rule, current, now_ms);
+        if wanted.replicas < current {
+            let free = self.prepare(consumer, &size, current - wanted.replicas).await?;
+            if free < current - wanted.replicas {
+                wanted = Wanted { replicas: current - free, reason: Reason::Draining };
+            }
+        } else {
+            self.settle(consumer, &size).await?;
+        }
         if wanted.replicas != current {
-            let scale = self.member(consumer).scale.clone();
-            if let Some(scale) = scale {
-                within(scale.set(wanted.replicas)).await?;
-            }
-            let Wanted { replicas, reason } = wanted;
-            info!(namespace = self.namespace, target = consumer.target.name, current, replicas, ?reason, "scaled");
-            let member = self.member(consumer);
-            if replicas > current {
-                member.fleet.ordered(now_ms);
-            }
-            member.current = Some((Instant::now(), Some(replicas)));
+            self.set(consumer, &size, wanted, now_ms).await?;
         }
         let is_news = self.member(consumer).last.replace(wanted) != Some(wanted);
         if is_news {
@@ -292,22 +312,62 @@ impl Scaler {
         Ok(())
     }
 
-    /// How many pods the target asks for; `None`: it is not there.
-    async fn current(&mut self, consumer: &Consumer) -> Result<Option<u32>, kube::Error> {
+    async fn set(&mut self, consumer: &Consumer, size: &Size, wanted: Wanted, now_ms: u64) -> Result<(), kube::Error> {
+        let scale = self.member(consumer).scale.clone();
+        if let Some(scale) = scale {
+            within(scale.set(wanted.replicas)).await?;
+        }
+        let (current, Wanted { replicas, reason }) = (size.replicas, wanted);
+        info!(namespace = self.namespace, target = consumer.target.name, current, replicas, ?reason, "scaled");
+        let member = self.member(consumer);
+        if replicas > current {
+            member.fleet.ordered(now_ms);
+        }
+        member.current = Some((Instant::now(), Some(Size { replicas, ..size.clone() })));
+        Ok(())
+    }
+
+    /// Prepares pods to go. Answers how many may.
+    async fn prepare(&mut self, consumer: &Consumer, size: &Size, count: u32) -> Result<u32, DepartureError> {
+        let is_idle = self.member(consumer).fleet.figures().is_some_and(|figures| figures.unacked == 0);
+        let Some(broker) = self.broker.clone().filter(|_| !size.selector.is_empty()) else {
+            // Nobody says which pods are the target's: they may go if none of them can have anything.
+            return Ok(if is_idle { count } else { 0 });
+        };
         let (client, namespace) = (self.client.clone(), self.namespace.clone());
         let member = self.member(consumer);
-        if let Some((at, current)) = member.current
-            && at.elapsed() < SCALE_AGE_MAX
+        let is_ordinal = member.scale.as_ref().is_some_and(|scale| scale.is_ordinal);
+        let crew = Crew { client: &client, namespace: &namespace, selector: &size.selector, is_ordinal };
+        let peers = member.fleet.figures().map(|figures| figures.peers.clone()).unwrap_or_default();
+        member.departures.prepare(&crew, &broker, &peers, count).await
+    }
+
+    /// Nobody has to go.
+    async fn settle(&mut self, consumer: &Consumer, size: &Size) -> Result<(), DepartureError> {
+        let Some(broker) = self.broker.clone() else { return Ok(()) };
+        let (client, namespace) = (self.client.clone(), self.namespace.clone());
+        let crew = Crew { client: &client, namespace: &namespace, selector: &size.selector, is_ordinal: false };
+        self.member(consumer).departures.settle(&crew, &broker).await
+    }
+
+    /// How many pods the target asks for; `None`: it is not there.
+    async fn current(&mut self, consumer: &Consumer) -> Result<Option<Size>, kube::Error> {
+        let (client, namespace) = (self.client.clone(), self.namespace.clone());
+        let member = self.member(consumer);
+        let has_work = member.fleet.figures().is_none_or(|figures| figures.depth() > 0);
+        let age_max = if has_work { SCALE_AGE_MAX } else { IDLE_SCALE_AGE_MAX };
+        if let Some((at, current)) = &member.current
+            && at.elapsed() < age_max
         {
-            return Ok(current);
+            return Ok(current.clone());
         }
         let scale = match &member.scale {
             Some(scale) => scale.clone(),
             None => within(Scale::find(&client, &namespace, &consumer.target)).await?,
         };
-        let current = within(scale.replicas()).await?;
+        let current = within(scale.size()).await?;
         member.scale = Some(scale);
-        member.current = Some((Instant::now(), current));
+        member.current = Some((Instant::now(), current.clone()));
         Ok(current)
     }
 

@@ -73,7 +73,7 @@ fn work_in_hand_needs_its_pods() {
 fn bounds_hold_and_say_so() {
     let rule = Rule { min_replicas: 2, ..rule(Goal::DepthPerReplica(100)) };
     assert_eq!(wanted_for(&rule, figures(T0, 0, 0), 0), is(2, Reason::MinReplicas));
-    assert_eq!(wanted_for(&rule, figures(T0, 1 << 60, 0), 2), is(50, Reason::MaxReplicas));
+    assert_eq!(wanted_for(&rule, figures(T0, 1 << 60, 0), 0), is(50, Reason::MaxReplicas));
 }
 
 #[test]
@@ -275,6 +275,27 @@ fn no_more_pods_are_bought_for_a_downstream_that_cannot_do_more() {
     assert_eq!(wanted.reason, Reason::DownstreamSaturated);
 }
 
+#[test]
+fn a_burst_is_acted_on_when_it_has_come_in_and_not_before() {
+    let rule = rule(Goal::DepthPerReplica(100));
+    let mut fleet = Fleet::default();
+    let mut wanted = |at: u64, depth, current| {
+        fleet.observe(Some(figures(T0 + at, depth, 0)), &rule, T0 + at);
+        fleet.wanted(&rule, current, T0 + at)
+    };
+    assert_eq!(wanted(0, 1, 0), is(1, Reason::Depth), "the first message waits for nothing");
+    assert_eq!(wanted(5_000, 1, 1), is(1, Reason::Depth));
+    for (at, depth) in [(5_200, 500), (5_400, 1_200), (5_600, 2_000)] {
+        assert_eq!(wanted(at, depth, 1), is(1, Reason::Gathering));
+    }
+    assert_eq!(wanted(5_800, 2_010, 1), is(21, Reason::Depth));
+    assert_eq!(wanted(6_000, 3_000, 1).reason, Reason::Gathering);
+    for at in [7_000, 7_900] {
+        assert_eq!(wanted(at, 4 * at, 1).reason, Reason::Gathering);
+    }
+    assert_eq!(wanted(8_000, 40_000, 1), is(50, Reason::MaxReplicas), "it does not end soon");
+}
+
 proptest! {
     #[test]
     fn pods_never_become_fewer_while_the_broker_is_silent(
@@ -315,7 +336,8 @@ proptest! {
             let now_ms = T0 + step as u64 * 1_000;
             fleet.observe(Some(figures(now_ms, depth, 0)), &rule, now_ms);
             let wanted = fleet.wanted(&rule, current, now_ms);
-            prop_assert!(u64::from(wanted.replicas) >= depth.div_ceil(100).min(50));
+            let is_enough = u64::from(wanted.replicas) >= depth.div_ceil(100).min(50);
+            prop_assert!(is_enough || wanted.reason == Reason::Gathering);
             current = wanted.replicas;
         }
     }
