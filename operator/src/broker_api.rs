@@ -4,15 +4,17 @@
 use std::time::Duration;
 
 use futures::stream::BoxStream;
-use futures::{AsyncBufReadExt, StreamExt, TryStreamExt};
+use futures::{StreamExt, TryStreamExt};
 use http::{Method, Request, Response, StatusCode, Uri};
-use http_body_util::{BodyExt, Limited};
+use http_body_util::{BodyDataStream, BodyExt, Limited};
 use kube::client::Body;
 use kube::config::AuthInfo;
 use kube::{Client, Config};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::time::timeout;
+use tokio_util::codec::{FramedRead, LinesCodec, LinesCodecError};
+use tokio_util::io::StreamReader;
 use x509_parser::pem::Pem;
 
 use crate::consumers::figures::{Figures, Peer};
@@ -32,7 +34,7 @@ const ANSWER_LENGTH_MAX: usize = 1 << 20;
 pub struct Endpoint {
     /// Host and port.
     pub address: String,
-    /// The authorities that may vouch for it, in PEM; `None`: it is asked without TLS.
+    /// The authorities that may vouch for it, in PEM, none of which need be there; `None`: it is asked without TLS.
     pub authorities: Option<String>,
     /// As whom.
     pub credentials: Credentials,
@@ -47,9 +49,12 @@ pub enum BrokerError {
     /// It cannot be asked like this.
     #[error("the address or an authority of the broker cannot be used: {0}")]
     Unusable(String),
+    /// Nobody says whom to trust.
+    #[error("no authority is known that vouches for the broker: put it into ca.crt of the Secret with the certificate")]
+    NoAuthority,
     /// What it said breaks off.
     #[error("the broker's answer broke off: {0}")]
-    BrokenOff(#[source] std::io::Error),
+    BrokenOff(#[source] LinesCodecError),
     /// What it said has another form than this release knows.
     #[error("the broker says something that this release does not understand: {0}")]
     Unreadable(#[source] serde_json::Error),
@@ -126,7 +131,11 @@ impl BrokerApi {
         config.proxy_url = None;
         if let Some(authorities) = &endpoint.authorities {
             let der = Pem::iter_from_buffer(authorities.as_bytes()).map(|pem| pem.map(|pem| pem.contents));
-            config.root_cert = Some(der.collect::<Result<_, _>>().map_err(|error| unusable(&error))?);
+            let der: Vec<_> = der.collect::<Result<_, _>>().map_err(|error| unusable(&error))?;
+            if der.is_empty() {
+                return Err(BrokerError::NoAuthority);
+            }
+            config.root_cert = Some(der);
         }
         config.auth_info = AuthInfo {
             username: Some(endpoint.credentials.username.clone()),
@@ -148,11 +157,21 @@ impl BrokerApi {
             format!("queue={}", encoded(&format!("{}/{}", encoded(vhost), encoded(name))))
         };
         let query = queues.iter().map(queue).collect::<Vec<_>>().join("&");
-        let request = Request::get(format!("/api/warren/figures?{query}")).body(Vec::new());
+        let request = Request::get(format!("/api/warren/figures?{query}")).body(Body::empty());
         let request = request.map_err(|error| BrokerError::Unusable(error.to_string()))?;
-        let lines = self.0.request_stream(request).await.map_err(|error| BrokerError::Refused(Box::new(error)))?;
-        let lines = lines.lines().map_err(BrokerError::BrokenOff);
+        let answered = timeout(CALL_TIMEOUT, async {
+            let response = self.0.send(request).await.map_err(|error| BrokerError::Refused(Box::new(error)))?;
+            if response.status().is_success() {
+                return Ok(response.into_body());
+            }
+            let path = "/api/warren/figures";
+            Err(refusal(path.to_owned(), &read_answer(path, response).await?))
+        });
+        let body = answered.await.unwrap_or(Err(BrokerError::Slow))?;
+        let octets = StreamReader::new(BodyDataStream::new(body).map_err(std::io::Error::other));
+        let lines = FramedRead::new(octets, LinesCodec::new_with_max_length(ANSWER_LENGTH_MAX));
         Ok(lines
+            .map_err(BrokerError::BrokenOff)
             .and_then(|line| std::future::ready(read(&line)))
             .try_filter_map(|line| std::future::ready(Ok(line)))
             .boxed())

@@ -268,7 +268,7 @@ fn endpoint(plan: &Plan) -> Endpoint {
     let port = if plan.tls == PlannedTls::Disabled { MANAGEMENT_PORT } else { MANAGEMENT_TLS_PORT };
     Endpoint {
         address: format!("{}:{port}", plan.names.node_host(0)),
-        authorities: plan.tls.authorities(),
+        authorities: plan.tls.vouchers(),
         credentials: plan.credentials.clone(),
     }
 }

@@ -66,6 +66,15 @@ impl PlannedTls {
         }
     }
 
+    /// Who may vouch for the broker when the operator asks it; `None` only if it is asked without TLS.
+    pub fn vouchers(&self) -> Option<String> {
+        match self {
+            Self::Disabled => None,
+            // Without an authority that it could trust it does not tell anybody its password.
+            Self::Managed(_) | Self::Secret { .. } => Some(self.authorities().unwrap_or_default()),
+        }
+    }
+
     /// The port that clients connect to.
     pub fn port(&self) -> i32 {
         if *self == Self::Disabled { AMQP_PORT } else { AMQPS_PORT }

@@ -73,21 +73,42 @@ pub struct Consumer {
 }
 
 /// An object with a scale subresource.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq, Hash)]
 #[serde(rename_all = "camelCase")]
 pub struct Target {
     /// Its API version. Default: apps/v1.
     #[serde(default = "default_api_version")]
     #[schemars(length(min = 1, max = 317))]
+    #[x_kube(validation = Rule::new("self.matches('^([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?v[0-9][a-z0-9]*$')").message(
+        "consumers: target.apiVersion must be a version, or a group and a version, for example apps/v1"
+    ))]
     pub api_version: String,
 
     /// Its kind, such as Deployment or StatefulSet.
     #[schemars(length(min = 1, max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^[A-Za-z][A-Za-z0-9]*$')").message(
+        "consumers: target.kind must be the name of a kind, for example Deployment"
+    ))]
     pub kind: String,
 
     /// Its name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message(
+        "consumers: target.name must be the name of an object: lower case letters, digits, - and ."
+    ))]
     pub name: String,
+}
+
+impl Target {
+    /// Whether nothing but an object of its own namespace can be meant. An older definition let anything through.
+    pub fn is_plain(&self) -> bool {
+        let is_made_of = |text: &str, others: &str| {
+            let is_of = |letter: char| letter.is_ascii_alphanumeric() || others.contains(letter);
+            !text.is_empty() && !text.contains("..") && text.chars().all(is_of)
+        };
+        let (group, version) = self.api_version.split_once('/').unwrap_or(("v", &self.api_version));
+        is_made_of(group, "-.") && is_made_of(version, "") && is_made_of(&self.kind, "") && is_made_of(&self.name, "-.")
+    }
 }
 
 /// What is known of a consumer.
@@ -104,7 +125,8 @@ pub struct ConsumerStatus {
     pub wanted_replicas: i32,
 
     /// Why, in a word: Idle, Depth, Backlog, Load, Tail, Unacked, Measuring, MinReplicas, MaxReplicas, DownstreamSaturated,
-    /// SingleActiveConsumer, Gathering, Stabilizing, Draining, CoolingDown, FiguresMissing, QueueMissing or TargetMissing.
+    /// SingleActiveConsumer, Gathering, Stabilizing, Draining, CoolingDown, FiguresMissing, QueueMissing, TargetMissing, or
+    /// TargetTaken: another entry, of this MessageQueue or of another, scales the same target.
     pub reason: String,
 
     /// Messages that a pod was measured to acknowledge in a second. It outlives the operator's process.
@@ -140,4 +162,28 @@ fn default_cooldown() -> String {
 
 fn default_api_version() -> String {
     "apps/v1".into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_an_object_of_its_own_namespace() {
+        let target = |api_version: &str, kind: &str, name: &str| Target {
+            api_version: api_version.into(),
+            kind: kind.into(),
+            name: name.into(),
+        };
+        assert!(target("apps/v1", "Deployment", "web").is_plain());
+        assert!(target("v1", "ReplicationController", "web.2").is_plain());
+        assert!(target("argoproj.io/v1alpha1", "Rollout", "web").is_plain());
+        let elsewhere = "apps/v1/namespaces/other/deployments/web/scale?x=";
+        assert!(!target(elsewhere, "Deployment", "web").is_plain());
+        assert!(!target("apps/v1", "Deployment", "../../other/deployments/web").is_plain());
+        assert!(!target("apps/v1", "Deployment", "..").is_plain());
+        assert!(!target("apps/v1", "Deployment/..", "web").is_plain());
+        assert!(!target("apps/v1", "Deployment", "web?x=").is_plain());
+        assert!(!target("..", "Deployment", "").is_plain());
+    }
 }

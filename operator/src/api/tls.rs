@@ -39,6 +39,9 @@ pub struct Tls {
     /// cert-manager makes them. The broker takes a new certificate without restart.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message(
+        "tls.secretName must be the name of a Secret: lower case letters, digits, - and ."
+    ))]
     pub secret_name: Option<String>,
 
     /// Mode Managed: more names under which clients reach the broker, such as that of a load balancer.

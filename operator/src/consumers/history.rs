@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use super::figures::Figures;
+use super::rates::Rates;
 
 /// For how long needs are remembered.
 const REMEMBERED_MS: u64 = 60_000;
@@ -13,8 +14,11 @@ const RISE_PART: u64 = 10;
 /// A queue to which nothing has come for so long is quiet.
 const QUIET_MS: u64 = 3_000;
 
-/// Pods are at work for so long before what they do together is compared.
+/// Pods are at work for so long at least before what they do together is compared.
 const SETTLED_MS: u64 = 3_000;
+
+/// And for the time of so many messages: before the first ones are done, more pods have done nothing more.
+const SETTLED_MESSAGES: f64 = 3.0;
 
 /// Twice as many pods should do twice as much. If they do less than this part of what was hoped for, they wait for something else.
 const GAIN_MIN: f64 = 0.1;
@@ -65,7 +69,7 @@ impl History {
         self.effort = None;
     }
 
-    pub(super) fn add(&mut self, figures: &Figures, completions: f64, now_ms: u64) {
+    pub(super) fn add(&mut self, figures: &Figures, rates: &Rates, now_ms: u64) {
         if self.age_ms(now_ms) > super::plan::FIGURES_AGE_MAX_MS {
             self.interrupt();
         }
@@ -92,7 +96,7 @@ impl History {
         } else {
             self.idle_since_ms = None;
         }
-        self.compare_efforts(figures, completions, now_ms);
+        self.compare_efforts(figures, rates, now_ms);
     }
 
     pub(super) fn need(&mut self, replicas: u32, now_ms: u64) {
@@ -165,7 +169,8 @@ impl History {
         self.saturated_until_ms.is_some()
     }
 
-    fn compare_efforts(&mut self, figures: &Figures, completions: f64, now_ms: u64) {
+    fn compare_efforts(&mut self, figures: &Figures, rates: &Rates, now_ms: u64) {
+        let completions = rates.completions();
         if figures.ready == 0 || self.saturated_until_ms.is_some_and(|until| until <= now_ms) {
             self.saturated_until_ms = None;
             self.effort = None;
@@ -178,7 +183,9 @@ impl History {
             self.effort = Some(Effort { pods, since_ms: now_ms, before: None });
             return;
         };
-        let is_settled = now_ms.saturating_sub(effort.since_ms) >= SETTLED_MS;
+        let worked_ms = now_ms.saturating_sub(effort.since_ms);
+        let message_ms = rates.service_seconds().unwrap_or(0.0) * 1000.0;
+        let is_settled = worked_ms >= SETTLED_MS && worked_ms as f64 >= message_ms * SETTLED_MESSAGES;
         match effort.before {
             _ if effort.pods == pods => {
                 if let Some((fewer, did)) = effort.before.filter(|_| is_settled) {

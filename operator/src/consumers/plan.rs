@@ -204,7 +204,7 @@ impl Fleet {
             self.history.interrupt();
         }
         self.rates.add(&figures);
-        self.history.add(&figures, self.rates.completions(), now_ms);
+        self.history.add(&figures, &self.rates, now_ms);
         let needed = self.needed(&figures, rule, now_ms);
         self.history.need(needed.replicas, now_ms);
         self.figures = Some(Latest::Queue(figures));
@@ -281,8 +281,11 @@ impl Fleet {
         let arrivals = if is_idle && self.history.is_quiet(now_ms) { 0.0 } else { self.rates.arrivals_over(within) };
         let backlog = if figures.ready > 0 { (arrivals + figures.ready as f64 / left) / rate } else { 0.0 };
         let tail = servers_for(arrivals, rate, within, LATE_PART, rule.max_replicas);
+        // What consumers have fetched ahead is not done either.
+        let fetched = figures.depth() as f64 / within / rate;
         most(&[
             (Reason::Backlog, ceil(backlog)),
+            (Reason::Unacked, ceil(fetched)),
             (Reason::Load, ceil(arrivals / (rate * UTILISATION))),
             (Reason::Tail, tail),
             (Reason::Measuring, u32::from(!is_idle)),

@@ -25,6 +25,18 @@ pub(super) struct Size {
     pub(super) replicas: u32,
     /// What selects its pods; empty: it does not say.
     pub(super) selector: String,
+    /// The version of the target that says so.
+    version: Option<String>,
+}
+
+impl Size {
+    fn of(scale: k8s_openapi::api::autoscaling::v1::Scale) -> Self {
+        Self {
+            replicas: count(scale.spec.and_then(|spec| spec.replicas)),
+            selector: scale.status.and_then(|status| status.selector).unwrap_or_default(),
+            version: scale.metadata.resource_version,
+        }
+    }
 }
 
 impl Scale {
@@ -40,6 +52,9 @@ impl Scale {
             ("apps", "Deployment" | "StatefulSet" | "ReplicaSet") => ApiResource::from_gvk(&kind),
             _ => pinned_kind(client, &kind).await?.0,
         };
+        if !target.is_plain() {
+            return Err(kube::Error::Service("the target's apiVersion, kind or name is none".into()));
+        }
         let is_ordinal = group == "apps" && target.kind == "StatefulSet";
         let api = Api::namespaced_with(client.clone(), namespace, &resource);
         Ok(Self { api, name: target.name.clone(), is_ordinal })
@@ -48,20 +63,20 @@ impl Scale {
     /// How many pods it asks for; `None`: it is not there.
     pub(super) async fn size(&self) -> Result<Option<Size>, kube::Error> {
         match self.api.get_scale(&self.name).await {
-            Ok(scale) => Ok(Some(Size {
-                replicas: count(scale.spec.and_then(|spec| spec.replicas)),
-                selector: scale.status.and_then(|status| status.selector).unwrap_or_default(),
-            })),
+            Ok(scale) => Ok(Some(Size::of(scale))),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(error) => Err(error),
         }
     }
 
-    /// Asks for so many.
-    pub(super) async fn set(&self, replicas: u32) -> Result<(), kube::Error> {
+    /// Asks for so many, if the target is still as it was `seen`. Answers how it is then.
+    ///
+    /// # Errors
+    /// The status is 409: somebody has changed it meanwhile.
+    pub(super) async fn set(&self, replicas: u32, seen: &Size) -> Result<Size, kube::Error> {
         let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.into()), ..PatchParams::default() };
-        let patch = json!({"spec": {"replicas": replicas}});
-        self.api.patch_scale(&self.name, &parameters, &Patch::Merge(patch)).await.map(drop)
+        let patch = json!({"metadata": {"resourceVersion": seen.version}, "spec": {"replicas": replicas}});
+        self.api.patch_scale(&self.name, &parameters, &Patch::Merge(patch)).await.map(Size::of)
     }
 }
 

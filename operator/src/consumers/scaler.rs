@@ -22,7 +22,7 @@ use tracing::{debug, info, warn};
 use super::departures::{Crew, DepartureError, Departures};
 use super::plan::{FIGURES_AGE_MAX_MS, Fleet, Reason, Wanted};
 use super::scale::{Scale, Size};
-use crate::api::{Consumer, ConsumerStatus, MessageQueue};
+use crate::api::{Consumer, ConsumerStatus, MessageQueue, Target};
 use crate::broker_api::{BrokerApi, BrokerError, Endpoint, Line};
 use crate::controller::QueueMeta;
 use crate::server_error::said;
@@ -57,7 +57,11 @@ pub struct Scalers {
     tasks: Mutex<HashMap<(String, String), Task>>,
     /// Told when the status of a MessageQueue's consumers has changed.
     changed: UnboundedSender<ObjectRef<QueueMeta>>,
+    claims: Claims,
 }
+
+/// Who scales a target of a namespace: a MessageQueue and the name of one of its consumers. Two would undo each other's work.
+type Claims = Arc<Mutex<HashMap<(String, Target), (String, String)>>>;
 
 struct Task {
     wish: watch::Sender<Wish>,
@@ -77,7 +81,7 @@ impl Drop for Task {
 impl Scalers {
     /// None yet. `changed` is told whose status is to be written.
     pub fn new(client: Client, changed: UnboundedSender<ObjectRef<QueueMeta>>) -> Self {
-        Self { client, tasks: Mutex::default(), changed }
+        Self { client, tasks: Mutex::default(), changed, claims: Claims::default() }
     }
 
     /// A MessageQueue has these consumers from now on; `before` is what was known of them earlier.
@@ -111,6 +115,7 @@ impl Scalers {
             broker: None,
             states: states.clone(),
             changed: self.changed.clone(),
+            claims: Arc::clone(&self.claims),
             rates: rates.collect(),
             fleets: HashMap::new(),
         };
@@ -155,6 +160,7 @@ struct Scaler {
     broker: Option<BrokerApi>,
     states: States,
     changed: UnboundedSender<ObjectRef<QueueMeta>>,
+    claims: Claims,
     /// What pods were measured to do, before this process.
     rates: HashMap<String, f64>,
     fleets: HashMap<String, Member>,
@@ -181,6 +187,12 @@ enum ScaleError {
     Departure(#[from] DepartureError),
 }
 
+impl Drop for Scaler {
+    fn drop(&mut self) {
+        self.keep_claims(&[]);
+    }
+}
+
 /// Figures as they come.
 type Lines = BoxStream<'static, Result<Line, BrokerError>>;
 
@@ -191,22 +203,23 @@ impl Scaler {
         let start = Instant::now();
         let mut lines: Option<Lines> = None;
         let mut ask_at = start;
+        let mut heard = start;
         loop {
             if lines.is_none() && Instant::now() >= ask_at {
-                ask_at = Instant::now() + RECONNECT;
                 lines = self.listen().await;
+                heard = Instant::now();
+                ask_at = heard + RECONNECT;
             }
             let line = async {
                 match &mut lines {
-                    Some(lines) => {
-                        timeout(Duration::from_millis(FIGURES_AGE_MAX_MS), lines.next()).await.ok().flatten()
-                    }
+                    Some(lines) => lines.next().await,
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
                 line = line => match line {
                     Some(Ok(line)) => {
+                        heard = Instant::now();
                         let now_ms = millis(start);
                         if self.take(line, now_ms) {
                             self.decide_all(now_ms).await;
@@ -218,7 +231,13 @@ impl Scaler {
                     }
                     None => lines = None,
                 },
-                _ = tick.tick() => self.decide_all(millis(start)).await,
+                _ = tick.tick() => {
+                    // Nothing tells that the other side of a connection is gone, if its node is.
+                    if heard.elapsed() > Duration::from_millis(FIGURES_AGE_MAX_MS) {
+                        lines = None;
+                    }
+                    self.decide_all(millis(start)).await;
+                }
                 changed = self.wishes.changed() => match changed {
                     Ok(()) => {
                         lines = None;
@@ -236,6 +255,7 @@ impl Scaler {
         let names: Vec<&str> = wish.consumers.iter().map(|consumer| consumer.name.as_str()).collect();
         self.fleets.retain(|name, _| names.contains(&name.as_str()));
         self.states().retain(|name, _| names.contains(&name.as_str()));
+        self.keep_claims(&wish.consumers);
         let queues: Vec<_> =
             wish.consumers.iter().map(|consumer| (consumer.vhost.as_str(), consumer.queue.as_str())).collect();
         let lines = match BrokerApi::new(&wish.endpoint) {
@@ -287,7 +307,13 @@ impl Scaler {
     }
 
     async fn decide(&mut self, consumer: &Consumer, now_ms: u64) -> Result<(), ScaleError> {
+        if !self.claim(consumer) {
+            self.member(consumer).last = None;
+            self.tell(consumer, 0, "TargetTaken", 0);
+            return Ok(());
+        }
         let Some(size) = self.current(consumer).await? else {
+            self.member(consumer).last = None;
             self.tell(consumer, 0, "TargetMissing", 0);
             return Ok(());
         };
@@ -312,18 +338,32 @@ impl Scaler {
         Ok(())
     }
 
+    /// Asks for another number, unless somebody else has: then that is looked at the next time.
     async fn set(&mut self, consumer: &Consumer, size: &Size, wanted: Wanted, now_ms: u64) -> Result<(), kube::Error> {
-        let scale = self.member(consumer).scale.clone();
-        if let Some(scale) = scale {
-            within(scale.set(wanted.replicas)).await?;
-        }
+        let Some(scale) = self.member(consumer).scale.clone() else { return Ok(()) };
+        let mut seen = size.clone();
+        let after = loop {
+            match within(scale.set(wanted.replicas, &seen)).await {
+                Ok(after) => break after,
+                Err(kube::Error::Api(status)) if status.code == 409 => {}
+                Err(error) => return Err(error),
+            }
+            // Mostly it is its status that has changed.
+            match within(scale.size()).await? {
+                Some(now) if now.replicas == size.replicas && now != seen => seen = now,
+                now => {
+                    self.member(consumer).current = Some((Instant::now(), now));
+                    return Ok(());
+                }
+            }
+        };
         let (current, Wanted { replicas, reason }) = (size.replicas, wanted);
         info!(namespace = self.namespace, target = consumer.target.name, current, replicas, ?reason, "scaled");
         let member = self.member(consumer);
         if replicas > current {
             member.fleet.ordered(now_ms);
         }
-        member.current = Some((Instant::now(), Some(Size { replicas, ..size.clone() })));
+        member.current = Some((Instant::now(), Some(after)));
         Ok(())
     }
 
@@ -387,6 +427,22 @@ impl Scaler {
             // Nobody listens while the operator ends.
             let _ = self.changed.send(ObjectRef::new(&self.queue).within(&self.namespace));
         }
+    }
+
+    /// Whether the target is this consumer's to scale: it is its who came first.
+    fn claim(&self, consumer: &Consumer) -> bool {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        let us = (self.queue.clone(), consumer.name.clone());
+        *claims.entry((self.namespace.clone(), consumer.target.clone())).or_insert_with(|| us.clone()) == us
+    }
+
+    /// Others may scale what none of `consumers` does.
+    fn keep_claims(&self, consumers: &[Consumer]) {
+        let mut claims = self.claims.lock().unwrap_or_else(PoisonError::into_inner);
+        claims.retain(|(namespace, target), (queue, name)| {
+            let is_ours = *namespace == self.namespace && *queue == self.queue;
+            !is_ours || consumers.iter().any(|consumer| consumer.name == *name && consumer.target == *target)
+        });
     }
 
     fn states(&self) -> MutexGuard<'_, HashMap<String, ConsumerStatus>> {

@@ -119,6 +119,11 @@ async fn the_api_server_refuses_a_bad_specification_and_says_why() {
         ("hello", json!({"tls": {"mode": "Off"}}), "supported values: \"Managed\", \"Secret\", \"Disabled\""),
         ("hello", json!({"tls": {"mode": "Secret"}}), "tls.secretName names the Secret of mode Secret"),
         ("hello", json!({"tls": {"secretName": "s"}}), "tls.secretName names the Secret of mode Secret"),
+        (
+            "hello",
+            json!({"tls": {"mode": "Secret", "secretName": "../x"}}),
+            "tls.secretName must be the name of a Secret",
+        ),
         ("hello", json!({"tls": {"dnsNames": ["Orders"]}}), "tls.dnsNames must be DNS names in lower case"),
         ("hello", json!({"tls": {"ipAddresses": ["10.0.0"]}}), "tls.ipAddresses must be IP addresses"),
         (

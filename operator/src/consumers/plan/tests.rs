@@ -70,6 +70,40 @@ fn work_in_hand_needs_its_pods() {
 }
 
 #[test]
+fn what_consumers_have_fetched_ahead_is_not_done() {
+    let rule = rule(Goal::DrainWithin(30_000));
+    let peer = |number| Peer { address: format!("10.0.0.{number}"), consumers: 1, prefetch: 1_000, unacked: 300 };
+    let busy = Figures { peers: (0..20).map(peer).collect(), ..figures(T0, 0, 6_000) };
+    assert_eq!(wanted_for(&rule, busy, 20), is(20, Reason::Unacked), "6,000 in 30 s at 10 a second and pod");
+}
+
+#[test]
+fn pods_whose_first_messages_are_not_done_are_not_held_to_be_of_no_use() {
+    let rule = rule(Goal::DepthPerReplica(1));
+    let mut fleet = Fleet::default();
+    let mut held_ms = 0;
+    let mut reason = Reason::Idle;
+    for second in 0..40 {
+        // Each message takes five seconds. From the 30th second on there are twice as many pods.
+        let pods = if second < 30 { 10 } else { 20 };
+        held_ms += pods * 1_000;
+        let peer = |number| Peer { address: format!("{number}"), consumers: 1, prefetch: 1, unacked: 1 };
+        let now = T0 + second * 1_000;
+        let figures = Figures {
+            peers: (0..pods).map(peer).collect(),
+            acknowledged: second * 2,
+            delivered: second * 2 + pods,
+            unacked_message_ms: held_ms,
+            published: 10_000,
+            ..figures(now, 10_000 - second * 2 - pods, pods)
+        };
+        fleet.observe(Some(figures), &rule, now);
+        reason = fleet.wanted(&rule, 20, now).reason;
+    }
+    assert_ne!(reason, Reason::DownstreamSaturated);
+}
+
+#[test]
 fn bounds_hold_and_say_so() {
     let rule = Rule { min_replicas: 2, ..rule(Goal::DepthPerReplica(100)) };
     assert_eq!(wanted_for(&rule, figures(T0, 0, 0), 0), is(2, Reason::MinReplicas));
