@@ -2,9 +2,10 @@
 //!
 //! The holder renews the Lease; the others look at it, and the first that finds it free takes it. Whether somebody else's Lease has
 //! run out is measured by our own clock from when we saw it change last, so clocks need not agree. The holder stops before
-//! others may begin: all work ends [`RENEW_DEADLINE`] after the last renewal that is known to have arrived.
+//! others may begin: all work ends two seconds after the last renewal that is known to have arrived.
 //!
-//! What two operators would do at once is harmless, because they apply the same objects under one name; the Lease spares work.
+//! What two operators would do at once is harmless all the same: they apply the same objects under one name, and a number of pods
+//! is changed only if it still is as it was seen. The Lease spares work.
 
 use std::future::Future;
 use std::time::Duration;

@@ -9,8 +9,8 @@
 //!
 //! It grows to the whole number at once, when a burst has come in, and again when there is much more work, or what was ordered
 //! last has had time to help. From nothing it grows on the first message. It shrinks only when all that was known for
-//! [`SHRINK_AFTER_MS`] allowed it, to what the largest need of that time was; never while figures are missing, and, if a time to drain is declared, never while there
-//! has been a backlog all that time.
+//! [`SHRINK_AFTER_MS`] allowed it, to what the largest need of that time was; never while figures are missing, and, if a time to
+//! drain is declared, never while there has been a backlog all that time.
 
 use super::erlang::servers_for;
 use super::figures::Figures;
