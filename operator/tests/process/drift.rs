@@ -106,6 +106,7 @@ fn definition<K: CustomResourceExt>() -> CustomResourceDefinition {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn monitoring_begins_when_its_kinds_appear_and_ends_when_it_is_switched_off() {
+    let _kinds = crate::KINDS.lock().await;
     let admin = administrator().await;
     let namespace = make_namespace(&admin, "monitoring").await;
     let proxy = Proxy::start(admin.clone()).await;

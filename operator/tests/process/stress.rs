@@ -91,6 +91,7 @@ async fn five_hundred_queues_take_little_memory_and_an_idle_operator_writes_and_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_api_server_that_fails_in_every_way_loses_nothing() {
+    let _kinds = crate::KINDS.lock().await;
     let admin = administrator().await;
     let namespace = make_namespace(&admin, "harm").await;
     let proxy = Proxy::start(admin.clone()).await;
