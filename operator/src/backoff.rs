@@ -1,10 +1,11 @@
-//! When a failed reconcile is tried again: exponentially later, with jitter, per object.
+//! When what has failed is tried again: exponentially later, with jitter. Reconciles per object, anything else by a [`Retry`].
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use aws_lc_rs::rand;
+use tokio::time::Instant;
 
 /// Delay after the first failure.
 const DELAY_MIN: Duration = Duration::from_millis(500);
@@ -37,6 +38,40 @@ impl Backoff {
     pub fn succeeded(&self, namespace: &str, name: &str) {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         failures.remove(&(namespace.to_owned(), name.to_owned()));
+    }
+}
+
+/// When one thing is tried again that has failed; at once, if it has not.
+#[derive(Debug)]
+pub struct Retry {
+    failures: u32,
+    due: Option<Instant>,
+    /// Longest delay.
+    longest: Duration,
+}
+
+impl Retry {
+    /// It has not failed. It will be tried at least every `longest`.
+    pub fn at_least_every(longest: Duration) -> Self {
+        Self { failures: 0, due: None, longest }
+    }
+
+    /// Whether it may be tried.
+    pub fn is_due(&self, now: Instant) -> bool {
+        self.due.is_none_or(|due| now >= due)
+    }
+
+    /// Notes a failure and returns how long to wait.
+    pub fn failed(&mut self, now: Instant) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let wait = jittered(delay(self.failures).min(self.longest));
+        self.due = Some(now + wait);
+        wait
+    }
+
+    /// Forgets all failures.
+    pub fn succeeded(&mut self) {
+        (self.failures, self.due) = (0, None);
     }
 }
 
@@ -73,6 +108,24 @@ mod tests {
         assert!(backoff.failed("default", "b") <= DELAY_MIN);
         backoff.succeeded("default", "a");
         assert!(backoff.failed("default", "a") <= DELAY_MIN);
+    }
+
+    #[test]
+    fn one_thing_waits_longer_each_time_up_to_its_longest_and_not_at_all_after_it_worked() {
+        let mut retry = Retry::at_least_every(Duration::from_secs(30));
+        let mut now = Instant::now();
+        assert!(retry.is_due(now));
+        for expected in [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0] {
+            let wait = retry.failed(now);
+            assert!((expected * 0.75..=expected).contains(&wait.as_secs_f64()), "{wait:?} instead of {expected} s");
+            assert!(!retry.is_due(now));
+            now += wait;
+            assert!(retry.is_due(now));
+        }
+        retry.failed(now);
+        retry.succeeded();
+        assert!(retry.is_due(now));
+        assert!(retry.failed(now) <= DELAY_MIN);
     }
 
     #[test]

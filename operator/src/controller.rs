@@ -26,6 +26,7 @@ use crate::api::MessageQueue;
 use crate::backoff::{Backoff, jittered};
 use crate::consumers::scaler::Scalers;
 use crate::declarations::keeper::Keepers;
+use crate::metrics::Metrics;
 use crate::names::{FIELD_MANAGER, INSTANCE_LABEL, MANAGED_BY_LABEL};
 use crate::owned::Owned;
 use crate::prometheus_operator::{self, Kinds};
@@ -91,6 +92,7 @@ struct Shelf {
 pub async fn control(
     client: &Client,
     scope: &Scope,
+    metrics: &Metrics,
     context_with: impl FnOnce(Owned, Arc<Scalers>, Arc<Keepers>) -> Context,
     synced: impl FnOnce() + Send,
     shutdown: Shutdown,
@@ -99,7 +101,7 @@ pub async fn control(
     let (changed, mut changes_told) = tokio::sync::mpsc::unbounded_channel();
     let told = futures::stream::poll_fn(move |context| changes_told.poll_recv(context));
     let keepers = Arc::new(Keepers::new(client.clone(), changed.clone()));
-    let scalers = Arc::new(Scalers::new(client.clone(), changed.clone()));
+    let scalers = Arc::new(Scalers::new(client.clone(), changed.clone(), metrics.consumers.clone()));
     let (stateful_sets, stateful_set_changes) = watch_owned(scope.api(client));
     let (services, service_changes) = watch_owned(scope.api(client));
     let (config_maps, config_map_changes) = watch_owned(scope.api(client));
@@ -137,7 +139,6 @@ pub async fn control(
     let queues = controller.store();
     let ready = all_synced(queues.clone(), owned.clone()).map(|()| synced());
     let shelf = Arc::new(Shelf { context: context_with(owned, scalers, keepers), backoff: Backoff::default() });
-    let metrics = shelf.context.metrics.clone();
     let reconciles = controller.run(run_one, retry, shelf.clone()).for_each(|ended| {
         if let Err(ControllerError::QueueError(error)) = ended {
             metrics.watch_errors.inc();

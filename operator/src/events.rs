@@ -11,8 +11,9 @@ use tracing::warn;
 
 use crate::api::{MessageQueue, MessageQueueStatus};
 use crate::apply::Changes;
+use crate::consumers::scaler::Scaled;
 use crate::declarations::pass::Findings;
-use crate::status::{DEGRADED, PAUSED, READY, UPGRADE_PENDING, find};
+use crate::status::{CONSUMERS_READY, DEGRADED, PAUSED, READY, UPGRADE_PENDING, find};
 
 /// Longest note that the API server takes, in octets (`events.k8s.io/v1` Event, field `note`).
 const NOTE_LENGTH_MAX: usize = 1024;
@@ -30,6 +31,7 @@ pub fn notices(previous: Option<&MessageQueueStatus>, next: &MessageQueueStatus,
     events.extend(pause_notice(previous, next));
     events.extend(upgrade_notice(previous, next));
     events.extend(degraded_notice(previous, next));
+    events.extend(consumers_notice(previous, next));
     events.extend(ready_notice(previous, next));
     events
 }
@@ -40,6 +42,14 @@ pub fn declared(findings: &Findings) -> Vec<Event> {
     let told = kinds.into_iter().filter(|(_, objects)| !objects.is_empty());
     told.map(|(reason, objects)| event(EventType::Normal, reason, &format!("{reason} {}", objects.join(", "))))
         .collect()
+}
+
+/// The Events for targets of consumers that were scaled.
+pub fn scaled(scales: &[Scaled]) -> Vec<Event> {
+    let note = |Scaled { consumer, target, from, to, reason }: &Scaled| {
+        format!("scaled {target} from {from} to {to} for the consumer {consumer}: {}", reason.as_str())
+    };
+    scales.iter().map(|scaled| event(EventType::Normal, "Scaled", &note(scaled))).collect()
 }
 
 /// The Event for a MessageQueue that this release cannot read.
@@ -97,6 +107,26 @@ fn degraded_notice(previous: Option<&MessageQueueStatus>, next: &MessageQueueSta
     }
 }
 
+/// What keeps consumers from being scaled, unless that is told as a fault of the whole.
+fn consumers_notice(previous: Option<&MessageQueueStatus>, next: &MessageQueueStatus) -> Option<Event> {
+    let unmet = |status: &MessageQueueStatus| {
+        let unmet = find(status, CONSUMERS_READY).filter(|condition| condition.status == "False")?;
+        let is_a_fault = find(status, DEGRADED).is_some_and(|degraded| degraded.reason == unmet.reason);
+        (!is_a_fault).then(|| (unmet.reason.clone(), unmet.message.clone()))
+    };
+    let previous = previous?;
+    // A broker that has not started yet was never heard, which is nothing new.
+    find(previous, CONSUMERS_READY)?;
+    let before = unmet(previous).map(|(reason, _)| reason);
+    match (before, unmet(next)) {
+        (before, Some((reason, message))) if before.as_ref() != Some(&reason) => {
+            Some(event(EventType::Warning, &reason, &message))
+        }
+        (Some(reason), None) => Some(event(EventType::Normal, "Recovered", &format!("{reason} is over"))),
+        _ => None,
+    }
+}
+
 fn ready_notice(previous: Option<&MessageQueueStatus>, next: &MessageQueueStatus) -> Option<Event> {
     let is_ready =
         |status: &MessageQueueStatus| find(status, READY).is_some_and(|condition| condition.status == "True");
@@ -123,6 +153,7 @@ fn event(type_: EventType, reason: &str, note: &str) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consumers::plan::Reason;
     use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
     use k8s_openapi::jiff::Timestamp;
 
@@ -191,6 +222,49 @@ mod tests {
         assert_eq!(reasons(&ready, &paused), ["Paused"]);
         assert_eq!(reasons(&paused, &paused), Vec::<String>::new());
         assert_eq!(reasons(&paused, &ready), ["Resumed"]);
+    }
+
+    #[test]
+    fn what_keeps_consumers_from_being_scaled_is_told_once_and_so_is_its_end() {
+        let with = |(status_of, reason): (&str, &str), degraded| {
+            let mut status = status(("True", "Ready"), degraded);
+            let (status_of, reason) = (status_of.to_owned(), reason.to_owned());
+            let message = format!("message of {reason}");
+            status.conditions.push(Condition {
+                type_: CONSUMERS_READY.into(),
+                status: status_of,
+                reason,
+                message,
+                ..status.conditions[0].clone()
+            });
+            status
+        };
+        let fine = ("False", "AsExpected");
+        let ready = with(("True", "AsExpected"), fine);
+        let silent = with(("False", "FiguresMissing"), fine);
+        let warning = (EventType::Warning, "FiguresMissing".into(), "message of FiguresMissing".into());
+        assert_eq!(told(Some(&ready), &silent), [warning]);
+        assert_eq!(told(Some(&silent), &silent), []);
+        let over = (EventType::Normal, "Recovered".into(), "FiguresMissing is over".into());
+        assert_eq!(told(Some(&silent), &ready), [over]);
+        let first = status(("True", "Ready"), fine);
+        assert_eq!(told(Some(&first), &silent), [], "a broker that starts was never heard");
+        let missing = with(("False", "TargetMissing"), ("True", "TargetMissing"));
+        assert_eq!(told(Some(&ready), &missing).len(), 1, "a fault of the whole is told once");
+    }
+
+    #[test]
+    fn a_scale_says_from_what_to_what_and_why() {
+        let scaled = Scaled {
+            consumer: "invoices".into(),
+            target: "Deployment workers".into(),
+            from: 0,
+            to: 7,
+            reason: Reason::Backlog,
+        };
+        let events = super::scaled(&[scaled]);
+        let note = "scaled Deployment workers from 0 to 7 for the consumer invoices: Backlog";
+        assert_eq!((events[0].reason.as_str(), events[0].note.as_deref()), ("Scaled", Some(note)));
     }
 
     #[test]

@@ -7,12 +7,16 @@ use prometheus::{
     Encoder, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use crate::consumers::series::ConsumerSeries;
+
 /// The result of a reconcile whose MessageQueue is no more.
 pub const GONE: &str = "gone";
 
-/// All series of the operator. Label values come from closed sets, never from names of objects.
+/// All series of the operator. Label values come from closed sets, and only those of consumers from names of objects.
 pub struct Metrics {
     registry: Registry,
+    /// What is known of consumers.
+    pub consumers: ConsumerSeries,
     /// Reconciles that ended, by `result`: `settled`, `progressing`, `paused`, `refused`, `gone` or `error`.
     pub reconciles: IntCounterVec,
     /// Reconciles that failed, by the `step` that failed.
@@ -64,9 +68,12 @@ impl Metrics {
             &["result"],
         )?;
         registry.register(Box::new(queues.clone()))?;
+        let consumers = ConsumerSeries::new()?;
+        registry.register(Box::new(consumers.clone()))?;
         let results = Mutex::default();
         Ok(Self {
             registry,
+            consumers,
             reconciles,
             reconcile_errors,
             reconcile_duration,

@@ -176,6 +176,7 @@ pub async fn reconcile(context: &Context, namespace: &str, name: &str) -> Result
             standing(&observed)
         }
         Ok(plan) => carry_out(context, &plan, &observed).await,
+        // Until it is put right, what was asked for before goes on, and so does the scaling of consumers.
         Err(refusal) => stand_still(&observed, Problem { reason: refusal.reason(), message: refusal.to_string() }),
     };
     match attempt.failure {
@@ -191,7 +192,7 @@ async fn carry_out(context: &Context, plan: &Plan, observed: &Observed) -> Attem
     let result = write(context, plan, observed, &mut writer).await;
     let changes = writer.into_changes();
     let Names { namespace, queue, .. } = &plan.names;
-    context.scalers.set(namespace, queue, wish(plan), &known_consumers(observed));
+    context.scalers.set(namespace, queue, wish(plan, observed), &known_consumers(observed));
     if let Ok(Written { stateful_set, .. }) = &result {
         context.keepers.set(namespace, queue, declarations(plan, observed, stateful_set.as_ref()));
     }
@@ -241,20 +242,25 @@ async fn write(
 }
 
 /// What the consumers of the MessageQueue are scaled by.
-fn wish(plan: &Plan) -> Wish {
-    Wish { endpoint: endpoint(plan), consumers: plan.spec.consumers.clone() }
+fn wish(plan: &Plan, observed: &Observed) -> Wish {
+    let serves = is_served(observed.objects.stateful_set.as_ref());
+    Wish { endpoint: endpoint(plan), serves, consumers: plan.spec.consumers.clone() }
+}
+
+/// Whether a pod of the set is ready.
+fn is_served(set: Option<&StatefulSet>) -> bool {
+    set.and_then(|set| set.status.as_ref()?.ready_replicas).unwrap_or(0) > 0
 }
 
 /// What is declared in the broker, once it serves.
 fn declarations(plan: &Plan, observed: &Observed, stateful_set: Option<&StatefulSet>) -> keeper::Wish {
-    let ready = stateful_set.and_then(|set| set.status.as_ref()?.ready_replicas).unwrap_or(0);
     let foreign = match &plan.tls {
         PlannedTls::Disabled | PlannedTls::Managed(_) => None,
         PlannedTls::Secret { name, .. } => Some(name.clone()),
     };
     let own = [&observed.objects.default_user, &observed.objects.certificate_secret];
     keeper::Wish {
-        endpoint: (ready > 0).then(|| endpoint(plan)),
+        endpoint: is_served(stateful_set).then(|| endpoint(plan)),
         pods: (0..plan.spec.replicas).map(|ordinal| plan.names.pod(ordinal)).collect(),
         mounted: own.into_iter().map(|secret| secret.as_ref().and_then(ResourceExt::resource_version)).collect(),
         foreign,
@@ -330,6 +336,7 @@ async fn conclude(context: &Context, observed: &Observed, attempt: Attempt) -> R
     }
     let mut notices = events::notices(queue.status.as_ref(), &status, &attempt.changes);
     notices.extend(events::declared(&context.keepers.news(queue)));
+    notices.extend(events::scaled(&context.scalers.news(queue)));
     events::publish(&context.recorder, &events::about(&queue.metadata), &notices).await;
     let outcome = match attempt.failure {
         Some(failure) => return Err(failure),

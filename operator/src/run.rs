@@ -77,7 +77,7 @@ pub async fn run(config: Config) -> Result<(), RunError> {
                 cluster_domain: config.cluster_domain.clone(),
                 operator_namespace: config.namespace.clone(),
             };
-            control(&client, scope, context, || health.synced(), shutdown.clone())
+            control(&client, scope, &metrics, context, || health.synced(), shutdown.clone())
         }))
     };
     let elected = async {

@@ -18,6 +18,7 @@ use crate::names::Names;
 use crate::release::RESTART_ANNOTATION;
 use crate::validate::PlannedTls;
 
+mod consumers;
 mod declarations;
 mod volume;
 
@@ -34,6 +35,9 @@ pub const DEGRADED: &str = "Degraded";
 pub const USERS_READY: &str = "UsersReady";
 /// Condition type: the broker has what `spec.topology` declares.
 pub const TOPOLOGY_READY: &str = "TopologyReady";
+
+/// Condition type, there only if there are consumers: their queues are heard of, and their targets can be scaled.
+pub const CONSUMERS_READY: &str = "ConsumersReady";
 
 /// Condition type: connections are encrypted.
 pub const TLS_READY: &str = "TLSReady";
@@ -192,7 +196,7 @@ fn conditions(situation: &Situation<'_>, rollout: Rollout, ready: i32) -> Vec<Co
     // A broker on another volume than asked for serves all the same, so this changes nothing about Ready; nor does what is
     // declared in it.
     let fault = trouble.clone().or_else(|| volume::difference(situation.queue, situation.growth));
-    let fault = fault.or_else(|| declarations::fault(&declared));
+    let fault = fault.or_else(|| declarations::fault(&declared)).or_else(|| consumers::fault(situation));
     let mut conditions = vec![
         condition(situation, READY, trouble.is_none() && rollout == Rollout::Complete, (reason, message)),
         condition(situation, AVAILABLE, available, availability),
@@ -210,6 +214,7 @@ fn conditions(situation: &Situation<'_>, rollout: Rollout, ready: i32) -> Vec<Co
         encryption(situation),
     ];
     conditions.extend(declared);
+    conditions.extend(consumers::condition_of(situation));
     if let Some(release) = situation.held {
         let message = format!(
             "the broker is as operator {release} has made it. Operator {} makes it anew when a change restarts it, the annotation \

@@ -50,13 +50,14 @@ async fn a_message_queue_of_another_definition_is_reported_and_left_alone() {
         "spec": {"replicas": "many"},
     });
     let client = server_with(queue, Arc::clone(&written));
+    let metrics = Arc::new(Metrics::new().unwrap());
     let context = Context {
         keepers: Arc::new(Keepers::new(client.clone(), unbounded_channel().0)),
-        scalers: Arc::new(Scalers::new(client.clone(), unbounded_channel().0)),
+        scalers: Arc::new(Scalers::new(client.clone(), unbounded_channel().0, metrics.consumers.clone())),
         cluster_domain: "cluster.local".into(),
         operator_namespace: Some("warren".into()),
         recorder: Recorder::new(client.clone(), "warren-operator".into()),
-        metrics: Arc::new(Metrics::new().unwrap()),
+        metrics,
         client,
         owned: Owned {
             stateful_sets: reflector::store().0,

@@ -5,6 +5,8 @@
     reason = "the derive KubeSchema copies each struct into a function, where pub reaches nobody"
 )]
 
+use std::fmt;
+
 use kube::KubeSchema;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -37,8 +39,10 @@ pub struct Consumer {
     #[schemars(length(min = 1, max = 255))]
     pub queue: String,
 
-    /// What is scaled: anything of this namespace with a scale subresource.
-    pub target: Target,
+    /// What is scaled: anything of this namespace with a scale subresource. Without it nothing is, and no pod is drained: how many
+    /// pods there should be is only said, in the status and as a metric.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Target>,
 
     /// There are never fewer pods. Default: 0, so that none runs while there is nothing to do.
     #[serde(default)]
@@ -111,6 +115,12 @@ impl Target {
     }
 }
 
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
 /// What is known of a consumer.
 #[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -118,16 +128,37 @@ pub struct ConsumerStatus {
     /// Name of the entry of `spec.consumers`.
     pub name: String,
 
-    /// Pods that the target asks for.
+    /// Pods that the target asks for; without a target, those that should be.
     pub current_replicas: i32,
 
-    /// Pods that it should ask for.
+    /// Pods that there should be.
     pub wanted_replicas: i32,
 
     /// Why, in a word: Idle, Depth, Backlog, Load, Tail, Unacked, Measuring, MinReplicas, MaxReplicas, DownstreamSaturated,
-    /// SingleActiveConsumer, Gathering, Stabilizing, Draining, CoolingDown, FiguresMissing, QueueMissing, TargetMissing, or
-    /// TargetTaken: another entry, of this MessageQueue or of another, scales the same target.
+    /// SingleActiveConsumer, Gathering, Stabilizing, Draining, CoolingDown, or one of those for which there is a message:
+    /// FiguresMissing, QueueMissing, TargetMissing, TargetTaken, ScaleRefused.
     pub reason: String,
+
+    /// What is wrong and what to do, if something is: the broker says nothing or has no such queue, the target is not there,
+    /// another entry of this MessageQueue or of another scales it, or the API server refuses to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+
+    /// Messages that waited for a consumer when the number or its reason changed, or up to a minute later while there was work.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages_ready: Option<i64>,
+
+    /// Messages that consumers had and did not settle, at the same time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages_unacked: Option<i64>,
+
+    /// Messages that came in a second, about that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub arrivals_per_second: Option<String>,
+
+    /// Messages that were acknowledged in a second, about that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub completions_per_second: Option<String>,
 
     /// Messages that a pod was measured to acknowledge in a second. It outlives the operator's process.
     #[serde(default, skip_serializing_if = "Option::is_none")]

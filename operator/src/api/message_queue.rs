@@ -397,7 +397,8 @@ pub struct MessageQueueStatus {
 
     /// Ready: clients can connect and the broker is as specified. Available: at least one broker node serves clients.
     /// Progressing: a change is on its way. Degraded: something needs a person. TLSReady: connections are encrypted.
-    /// UsersReady, TopologyReady: the broker has what spec.auth and spec.topology declare. Paused: the annotation
+    /// UsersReady, TopologyReady: the broker has what spec.auth and spec.topology declare. ConsumersReady: the queues of
+    /// spec.consumers are heard of, and their targets can be scaled. Paused: the annotation
     /// warrenmq.dev/paused keeps the operator from changing anything. UpgradePending: the broker was made by
     /// another release of the operator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

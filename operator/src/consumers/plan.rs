@@ -116,6 +116,12 @@ pub enum Reason {
     FiguresMissing,
     /// The broker has no such queue.
     QueueMissing,
+    /// What is to be scaled is not there.
+    TargetMissing,
+    /// Another consumer scales it already.
+    TargetTaken,
+    /// The API server does not let it be scaled.
+    ScaleRefused,
 }
 
 impl Reason {
@@ -139,6 +145,9 @@ impl Reason {
             Self::CoolingDown => "CoolingDown",
             Self::FiguresMissing => "FiguresMissing",
             Self::QueueMissing => "QueueMissing",
+            Self::TargetMissing => "TargetMissing",
+            Self::TargetTaken => "TargetTaken",
+            Self::ScaleRefused => "ScaleRefused",
         }
     }
 }
@@ -175,7 +184,12 @@ impl Fleet {
         Self { rates: Rates::with_pod_rate(pod_rate), ..Self::default() }
     }
 
-    /// What is known of the queue now.
+    /// What is known of the queue, unless that is too old.
+    pub fn fresh_figures(&self, now_ms: u64) -> Option<&Figures> {
+        self.figures().filter(|_| self.history.age_ms(now_ms) <= FIGURES_AGE_MAX_MS)
+    }
+
+    /// What is known of the queue.
     pub fn figures(&self) -> Option<&Figures> {
         match &self.figures {
             Some(Latest::Queue(figures)) => Some(figures),
@@ -221,11 +235,10 @@ impl Fleet {
 
     /// How many pods there should be at `now_ms`, while `current` are asked for.
     pub fn wanted(&self, rule: &Rule, current: u32, now_ms: u64) -> Wanted {
-        let figures = match &self.figures {
-            Some(Latest::Queue(figures)) if self.history.age_ms(now_ms) <= FIGURES_AGE_MAX_MS => figures,
-            Some(Latest::NoQueue) => return hold(current, rule, Reason::QueueMissing),
-            _ => return hold(current, rule, Reason::FiguresMissing),
-        };
+        if matches!(self.figures, Some(Latest::NoQueue)) {
+            return hold(current, rule, Reason::QueueMissing);
+        }
+        let Some(figures) = self.fresh_figures(now_ms) else { return hold(current, rule, Reason::FiguresMissing) };
         let needed = self.needed(figures, rule, now_ms);
         if needed.replicas >= current {
             return self.grown(needed, figures, rule, current, now_ms);

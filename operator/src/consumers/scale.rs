@@ -80,6 +80,17 @@ impl Scale {
     }
 }
 
+/// Whether the API server has understood, and will say the same again.
+pub(super) fn is_refusal(error: &kube::Error) -> bool {
+    match error {
+        // 409 is somebody else's concurrent write and 429 is overload: both pass.
+        kube::Error::Api(status) => (400..500).contains(&status.code) && ![409, 429].contains(&status.code),
+        // It knows no such kind.
+        kube::Error::Discovery(_) => true,
+        _ => false,
+    }
+}
+
 fn count(replicas: Option<i32>) -> u32 {
     u32::try_from(replicas.unwrap_or(0)).unwrap_or(0)
 }

@@ -45,7 +45,7 @@ pub(super) fn fault(conditions: &[Condition]) -> Option<Problem> {
     Some(Problem { reason, message: unmet.message.clone() })
 }
 
-fn told(flaws: &[Flaw]) -> String {
+pub(super) fn told(flaws: &[Flaw]) -> String {
     let said = flaws.iter().take(TOLD_MAX).map(|flaw| format!("{}: {}", flaw.object, flaw.message));
     let more = flaws.len().saturating_sub(TOLD_MAX);
     let rest = (more > 0).then(|| format!("and {more} more"));

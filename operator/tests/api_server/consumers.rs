@@ -8,13 +8,14 @@ use axum::extract::State;
 use axum::routing::{get, put};
 use futures::stream;
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::PostParams;
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::timeout;
 use warren_operator::api::{Consumer, ConsumerStatus, MessageQueue};
 use warren_operator::broker_api::Endpoint;
 use warren_operator::consumers::scaler::Wish;
@@ -114,7 +115,7 @@ impl Fleet {
             "apiVersion": "warrenmq.dev/v1alpha1", "kind": "MessageQueue",
             "metadata": {"name": "hello", "namespace": world.namespace}, "spec": {"consumers": consumers},
         });
-        let wish = Wish { endpoint: broker.endpoint.clone(), consumers };
+        let wish = Wish { endpoint: broker.endpoint.clone(), serves: true, consumers };
         world.context.scalers.set(&world.namespace, "hello", wish, &[]);
         Self { world, broker, queue: serde_json::from_value(queue).unwrap() }
     }
@@ -131,15 +132,7 @@ impl Fleet {
     }
 
     async fn until_reason(&self, reason: &str) -> ConsumerStatus {
-        let end = Instant::now() + Duration::from_secs(60);
-        loop {
-            let statuses = self.world.context.scalers.statuses(&self.queue, &[]);
-            if let Some(status) = statuses.into_iter().find(|status| status.reason == reason) {
-                return status;
-            }
-            assert!(Instant::now() < end, "it never becomes {reason}");
-            sleep(Duration::from_millis(50)).await;
-        }
+        self.world.until_reason(&self.queue, reason).await
     }
 }
 
@@ -170,5 +163,39 @@ async fn a_pod_that_holds_a_message_does_not_go_and_goes_when_it_has_finished() 
     fleet.until_replicas(1).await;
     fleet.broker.figures.send_replace(figures(5, 0, 0));
     fleet.until_replicas(0).await;
+    fleet.world.end().await;
+}
+
+#[tokio::test]
+async fn a_target_belongs_to_who_came_first_until_that_one_lets_it_go() {
+    let fleet = Fleet::of("taken", 0).await;
+    fleet.until_reason("Idle").await;
+    let scalers = &fleet.world.context.scalers;
+    let other = MessageQueue {
+        metadata: ObjectMeta { name: Some("other".into()), ..fleet.queue.metadata.clone() },
+        ..fleet.queue.clone()
+    };
+    let wish = Wish { endpoint: fleet.broker.endpoint.clone(), serves: true, consumers: other.spec.consumers.clone() };
+    scalers.set(&fleet.world.namespace, "other", wish, &[]);
+    let status = fleet.world.until_reason(&other, "TargetTaken").await;
+    let message = status.message.unwrap();
+    assert!(message.contains("hello") && message.contains("Deployment workers"), "{message}");
+    scalers.forget(&fleet.world.namespace, "hello");
+    fleet.world.until_reason(&other, "Idle").await;
+    fleet.broker.figures.send_replace(figures(250, 250, 0));
+    fleet.until_replicas(3).await;
+    fleet.world.end().await;
+}
+
+#[tokio::test]
+async fn without_a_target_the_number_is_told_and_nothing_is_scaled() {
+    let fleet = Fleet::of("advice", 1).await;
+    let consumer = Consumer { target: None, ..fleet.queue.spec.consumers[0].clone() };
+    let wish = Wish { endpoint: fleet.broker.endpoint.clone(), serves: true, consumers: vec![consumer] };
+    fleet.world.context.scalers.set(&fleet.world.namespace, "hello", wish, &[]);
+    fleet.broker.figures.send_replace(figures(250, 250, 0));
+    let status = fleet.until_reason("Depth").await;
+    assert_eq!((status.current_replicas, status.wanted_replicas, status.messages_ready), (3, 3, Some(250)));
+    assert_eq!(fleet.replicas().await, Some(1));
     fleet.world.end().await;
 }

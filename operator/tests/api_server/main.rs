@@ -25,6 +25,7 @@ use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 use warren_operator::api::MessageQueue;
 use warren_operator::controller::{Scope, control};
+use warren_operator::metrics::Metrics;
 use warren_operator::reconcile::{Context, Outcome, reconcile};
 use warren_operator::status::{DEGRADED, READY, TLS_READY, find};
 
@@ -58,6 +59,9 @@ async fn a_second_reconcile_writes_nothing() {
     world.apply("stopped", spec).await.unwrap();
     world.reconcile("stopped").await;
     world.await_stateful_set("stopped", 0).await;
+    // It names a target that is not there, which its own task finds out.
+    let queue = world.api::<MessageQueue>().get("stopped").await.unwrap();
+    world.until_reason(&queue, "TargetMissing").await;
     world.reconcile("stopped").await;
     assert_eq!(world.writes_of_reconcile("stopped").await, 0);
     assert_eq!(find(&world.status("stopped").await, READY).unwrap().reason, "Stopped");
@@ -449,7 +453,7 @@ async fn the_controller_repairs_prunes_and_ends_when_asked() {
             tell_metrics.send(context.metrics.clone()).ok();
             context
         };
-        control(&client, &scope, with, synced, shutdown).await;
+        control(&client, &scope, &Metrics::new().unwrap(), with, synced, shutdown).await;
     });
     within(in_sync).await.unwrap();
     let metrics = within(metrics).await.unwrap();

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use http::{Method, Request};
 use k8s_openapi::NamespaceResourceScope;
@@ -15,9 +16,11 @@ use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::mpsc::unbounded_channel;
+use tokio::time::{Instant, sleep};
 use tower::service_fn;
-use warren_operator::api::{MessageQueue, MessageQueueStatus};
+use warren_operator::api::{ConsumerStatus, MessageQueue, MessageQueueStatus};
 use warren_operator::consumers::scaler::Scalers;
+use warren_operator::consumers::series::ConsumerSeries;
 use warren_operator::declarations::keeper::Keepers;
 use warren_operator::metrics::Metrics;
 use warren_operator::owned::Owned;
@@ -83,6 +86,19 @@ impl World {
         within(await_condition(self.api::<StatefulSet>(), name, seen)).await.unwrap();
     }
 
+    /// Waits until a consumer of `queue` is said to have as many pods as it has for `reason`.
+    pub(crate) async fn until_reason(&self, queue: &MessageQueue, reason: &str) -> ConsumerStatus {
+        let end = Instant::now() + Duration::from_secs(60);
+        loop {
+            let statuses = self.context.scalers.statuses(queue, &[]);
+            if let Some(status) = statuses.into_iter().find(|status| status.reason == reason) {
+                return status;
+            }
+            assert!(Instant::now() < end, "it never becomes {reason}");
+            sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// What the StatefulSet says about its pods.
     pub(crate) async fn pod(&self, name: &str) -> PodSpec {
         self.api::<StatefulSet>().get(name).await.unwrap().spec.unwrap().template.spec.unwrap()
@@ -103,7 +119,7 @@ impl World {
 
 /// For reconciles of which nobody hears.
 pub(crate) fn scalers(client: &Client) -> Arc<Scalers> {
-    Arc::new(Scalers::new(client.clone(), unbounded_channel().0))
+    Arc::new(Scalers::new(client.clone(), unbounded_channel().0, ConsumerSeries::new().unwrap()))
 }
 
 pub(crate) fn context(client: Client, owned: Owned, scalers: Arc<Scalers>) -> Context {
