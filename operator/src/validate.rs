@@ -111,6 +111,16 @@ pub enum Refusal {
         /// What it lacks.
         entry: &'static str,
     },
+    /// A declared user has the name of the default user, whose password is in another Secret.
+    #[error(
+        "spec.auth.users: {name} is the name of the default user, whose password is in the Secret {secret}: give the user another name"
+    )]
+    DefaultUser {
+        /// That name.
+        name: String,
+        /// Where the default user is.
+        secret: String,
+    },
     /// The MessageQueue was not read from an API server.
     #[error("the MessageQueue has no name, namespace or uid")]
     Incomplete,
@@ -120,7 +130,7 @@ impl Refusal {
     /// The reason in conditions and Events.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Replicas { .. } | Self::Incomplete => "InvalidSpec",
+            Self::Replicas { .. } | Self::DefaultUser { .. } | Self::Incomplete => "InvalidSpec",
             Self::Foreign { .. } => "ForeignObject",
             Self::NoCertificate { .. } => "CertificateMissing",
         }
@@ -142,8 +152,13 @@ pub fn validate(observed: &Observed, default_image: &str, operator_namespace: Op
         return Err(Refusal::Replicas { replicas: spec.replicas });
     }
     refuse_foreign(&observed.objects, &owner.uid)?;
+    let names = Names::of(&namespace, &queue.name_any());
+    if spec.auth.users.iter().any(|user| user.name == observed.credentials.username) {
+        let name = observed.credentials.username.clone();
+        return Err(Refusal::DefaultUser { name, secret: names.default_user });
+    }
     Ok(Plan {
-        names: Names::of(&namespace, &queue.name_any()),
+        names,
         owner,
         image: spec.image.clone().unwrap_or_else(|| default_image.to_owned()),
         tls: planned_tls(&observed.tls, &spec.tls)?,
@@ -258,6 +273,16 @@ mod tests {
             assert_eq!(refusal, Refusal::Replicas { replicas });
             assert_eq!(refusal.reason(), "InvalidSpec");
         }
+    }
+
+    #[test]
+    fn a_declared_user_cannot_be_the_default_user() {
+        let user = serde_json::json!({"users": [{"name": "u", "passwordSecretRef": {"name": "s"}}]});
+        let spec = MessageQueueSpec { auth: serde_json::from_value(user).unwrap(), ..MessageQueueSpec::default() };
+        let refusal = validate(&observed(spec, ObservedObjects::default()), "default", None).unwrap_err();
+        let names = Names::of("default", "hello");
+        assert_eq!(refusal, Refusal::DefaultUser { name: "u".into(), secret: names.default_user });
+        assert_eq!(refusal.reason(), "InvalidSpec");
     }
 
     #[test]

@@ -57,16 +57,22 @@ pub struct User {
 }
 
 /// An entry of a Secret.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct SecretKey {
     /// Name of the Secret, in the namespace of the MessageQueue.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message(
+        "auth: passwordSecretRef.name must be the name of a Secret: lower case letters, digits, - and ."
+    ))]
     pub name: String,
 
     /// The entry that holds it, to the last octet: a line's end counts too. Default: password
     #[serde(default = "default_key")]
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[-._a-zA-Z0-9]+$')").message(
+        "auth: passwordSecretRef.key must be an entry of a Secret: letters, digits, -, _ and ."
+    ))]
     pub key: String,
 }
 

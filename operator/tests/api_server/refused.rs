@@ -23,6 +23,11 @@ fn users() -> Vec<(Value, &'static str)> {
         ),
         (user(json!({"password": "secret"})), "[name=\"app\"].password: field not declared in schema"),
         (user(json!({"passwordSecretRef": {"key": "p"}})), "passwordSecretRef.name: Required value"),
+        (user(json!({"passwordSecretRef": {"name": "../s"}})), "passwordSecretRef.name must be the name of a Secret"),
+        (
+            user(json!({"passwordSecretRef": {"name": "s", "key": "a/b"}})),
+            "passwordSecretRef.key must be an entry of a Secret",
+        ),
         (
             user(json!({"tags": ["admin"]})),
             "tags must be administrator, monitoring, policymaker, management or impersonator",
@@ -85,6 +90,11 @@ fn consumers() -> Vec<(Value, &'static str)> {
         consumer.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         json!({"consumers": [consumer]})
     };
+    let target = |more: Value| {
+        let mut target = json!({"kind": "Deployment", "name": "d"});
+        target.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        consumer(json!({"depthPerReplica": 1, "target": target}))
+    };
     vec![
         (consumer(json!({})), "consumers: give either depthPerReplica or drainWithin"),
         (
@@ -100,6 +110,9 @@ fn consumers() -> Vec<(Value, &'static str)> {
             consumer(json!({"depthPerReplica": 1, "cooldown": "25h"})),
             "consumers: cooldown must be a time of at most 24h",
         ),
+        (target(json!({"apiVersion": "apps/v1/x"})), "target.apiVersion must be a version, or a group and a version"),
+        (target(json!({"kind": "deployments/scale"})), "target.kind must be the name of a kind"),
+        (target(json!({"name": "../other"})), "target.name must be the name of an object"),
     ]
 }
 
