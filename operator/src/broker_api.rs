@@ -312,6 +312,8 @@ pub(crate) fn encoded(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures::StreamExt;
+    use tokio_util::codec::LinesCodecError;
 
     #[test]
     fn lines_are_read_as_the_broker_writes_them() {
@@ -339,6 +341,23 @@ mod tests {
         assert_eq!(read(r#"{"kind":"alive","at_ms":8}"#).unwrap(), Some(Line::Alive { at_ms: 8 }));
         assert_eq!(read(r#"{"kind":"weather","at_ms":8}"#).unwrap(), None);
         assert!(read("{").is_err());
+    }
+
+    #[tokio::test]
+    async fn a_line_without_end_breaks_the_figures_off() {
+        let endless = || async {
+            axum::body::Body::from_stream(futures::stream::repeat_with(|| Ok::<_, std::io::Error>(vec![b' '; 65_536])))
+        };
+        let router = axum::Router::new().route("/api/warren/figures", axum::routing::get(endless));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let server = tokio::spawn(async move { axum::serve(listener, router).await });
+        let credentials = Credentials { username: "u".into(), password: "p".into() };
+        let broker = BrokerApi::new(&Endpoint { address, authorities: None, credentials }).unwrap();
+        let mut lines = broker.figures(&[("/", "q")]).await.unwrap();
+        let broken = lines.next().await.unwrap().unwrap_err();
+        assert!(matches!(broken, BrokerError::BrokenOff(LinesCodecError::MaxLineLengthExceeded)), "{broken}");
+        server.abort();
     }
 
     #[test]
