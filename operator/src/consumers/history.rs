@@ -11,6 +11,9 @@ const REMEMBERED_MS: u64 = 60_000;
 /// A backlog rises if it is larger by this part of it than it was.
 const RISE_PART: u64 = 10;
 
+/// It has stopped to rise if it did not rise for so long. What is looked at twice at once has had no time to.
+const STILL_MS: u64 = 150;
+
 /// A queue to which nothing has come for so long is quiet.
 const QUIET_MS: u64 = 3_000;
 
@@ -37,9 +40,10 @@ pub(super) struct History {
     needs: VecDeque<(u64, u32)>,
     /// Since when messages have waited without a break.
     backlog_since_ms: Option<u64>,
-    /// How many messages waited, and since when it has been more each time.
+    /// How many messages waited, and since when and until when it has been more each time.
     ready: u64,
     rising_since_ms: Option<u64>,
+    risen_ms: u64,
     /// Since when nothing has come, waited or been in hand.
     idle_since_ms: Option<u64>,
     /// When something came last.
@@ -82,7 +86,8 @@ impl History {
         }
         if figures.ready > self.ready + self.ready / RISE_PART {
             self.rising_since_ms.get_or_insert(now_ms);
-        } else {
+            self.risen_ms = now_ms;
+        } else if now_ms.saturating_sub(self.risen_ms) >= STILL_MS {
             self.rising_since_ms = None;
         }
         self.ready = figures.ready;

@@ -30,6 +30,31 @@ impl Mean {
     }
 }
 
+/// What consumers did since something was measured. It is a measurement when as many messages are done as pods are busy: until
+/// then it says how far each of them is, and not how long one takes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Work {
+    /// How long that was.
+    seconds: f64,
+    acknowledged: f64,
+    /// For how long they held messages, all together.
+    held_seconds: f64,
+    /// For how long pods held at least one, all together.
+    pod_seconds: f64,
+    /// They might have done more.
+    is_for_want_of_messages: bool,
+}
+
+impl Work {
+    fn add(&mut self, more: Self) {
+        self.seconds += more.seconds;
+        self.acknowledged += more.acknowledged;
+        self.held_seconds += more.held_seconds;
+        self.pod_seconds += more.pod_seconds;
+        self.is_for_want_of_messages |= more.is_for_want_of_messages;
+    }
+}
+
 /// What two and more [`Figures`] of a queue say together.
 #[derive(Clone, Debug, Default)]
 pub struct Rates {
@@ -40,6 +65,7 @@ pub struct Rates {
     completions: Mean,
     pod_rate: Mean,
     service_seconds: Mean,
+    work: Work,
 }
 
 impl Rates {
@@ -83,6 +109,7 @@ impl Rates {
     pub fn add(&mut self, figures: &Figures) {
         let Some(last) = self.last.replace(figures.clone()) else { return };
         if last.since_ms != figures.since_ms {
+            self.work = Work::default();
             return;
         }
         if figures.at_ms <= last.at_ms {
@@ -101,17 +128,36 @@ impl Rates {
         self.arrivals_slow.add(arrivals, seconds, SLOW_SECONDS);
         let acknowledged = grown(|figures| figures.acknowledged);
         self.completions.add(acknowledged / seconds, seconds, FAST_SECONDS);
-        let is_poisoned = grown(|figures| figures.redelivered) > POISONED_PART * grown(|figures| figures.delivered);
-        if acknowledged == 0.0 || is_poisoned {
+        if grown(|figures| figures.redelivered) > POISONED_PART * grown(|figures| figures.delivered) {
+            self.work = Work::default();
             return;
         }
         let held_seconds = grown(|figures| figures.unacked_message_ms) / 1000.0;
-        self.service_seconds.add(held_seconds / acknowledged, seconds, SLOW_SECONDS);
+        if acknowledged == 0.0 && held_seconds == 0.0 {
+            self.work = Work::default();
+            return;
+        }
         let busy = (last.busy_peers() + now.busy_peers()) as f64 / 2.0;
-        if last.ready > 0 && now.ready > 0 && busy > 0.0 {
-            self.pod_rate.add(acknowledged / (busy * seconds), seconds, FAST_SECONDS);
-        } else if held_seconds > 0.0 {
-            self.raise_pod_rate(acknowledged / held_seconds);
+        self.work.add(Work {
+            seconds,
+            acknowledged,
+            held_seconds,
+            pod_seconds: busy * seconds,
+            is_for_want_of_messages: last.ready == 0 || now.ready == 0 || busy == 0.0,
+        });
+        if self.work.acknowledged >= busy.max(1.0) {
+            self.measure();
+        }
+    }
+
+    /// Takes what was done for a measurement, and begins another.
+    fn measure(&mut self) {
+        let work = std::mem::take(&mut self.work);
+        self.service_seconds.add(work.held_seconds / work.acknowledged, work.seconds, SLOW_SECONDS);
+        if !work.is_for_want_of_messages {
+            self.pod_rate.add(work.acknowledged / work.pod_seconds, work.seconds, FAST_SECONDS);
+        } else if work.held_seconds > 0.0 {
+            self.raise_pod_rate(work.acknowledged / work.held_seconds);
         }
     }
 
@@ -198,6 +244,58 @@ mod tests {
         assert!(is_near(rates.arrivals(), 1.0), "{rates:?}");
         assert!(rates.arrivals_over(60.0) > 2.0, "it remembers what is usual");
         assert!(rates.arrivals_over(60.0) > rates.arrivals_over(10.0));
+    }
+
+    /// A pod that has a job for 5 s, one after the other, told when one ends and each second, `ready` of them waiting.
+    fn long_jobs(ready: u64) -> Rates {
+        let mut rates = Rates::default();
+        for step in 0..=60 {
+            let done = step / 5;
+            let now = Figures {
+                at_ms: step * 1_000,
+                ready,
+                unacked: 1,
+                published: ready + done + 1,
+                delivered: done + 1,
+                acknowledged: done,
+                unacked_message_ms: step * 1_000,
+                peers: busy(1),
+                ..Figures::default()
+            };
+            rates.add(&now);
+            rates.add(&Figures { at_ms: now.at_ms + 300, unacked_message_ms: now.unacked_message_ms + 300, ..now });
+        }
+        rates
+    }
+
+    #[test]
+    fn the_time_in_which_no_job_ends_belongs_to_those_that_end_later() {
+        for ready in [0, 100] {
+            let rates = long_jobs(ready);
+            assert!(is_near(rates.pod_rate().unwrap(), 0.2), "{rates:?}");
+            assert!(is_near(rates.service_seconds().unwrap(), 5.0), "{rates:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_to_be_done_says_nothing_about_those_that_are_not() {
+        let mut rates = Rates::default();
+        let at = |at_ms, done| Figures {
+            at_ms,
+            ready: 100,
+            unacked: 4,
+            delivered: done + 4,
+            acknowledged: done,
+            unacked_message_ms: at_ms * 4,
+            peers: busy(4),
+            ..Figures::default()
+        };
+        for (at_ms, done) in [(0, 0), (400, 1), (1_000, 1)] {
+            rates.add(&at(at_ms, done));
+        }
+        assert_eq!(rates.pod_rate(), None);
+        rates.add(&at(1_200, 4));
+        assert!(is_near(rates.pod_rate().unwrap(), 4.0 / 4.8), "{rates:?}");
     }
 
     #[test]

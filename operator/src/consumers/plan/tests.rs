@@ -330,6 +330,21 @@ fn a_burst_is_acted_on_when_it_has_come_in_and_not_before() {
     assert_eq!(wanted(8_000, 40_000, 1), is(50, Reason::MaxReplicas), "it does not end soon");
 }
 
+#[test]
+fn a_burst_has_not_come_in_because_somebody_looks_twice_at_once() {
+    let rule = rule(Goal::DepthPerReplica(100));
+    let mut fleet = Fleet::default();
+    fleet.observe(Some(figures(T0, 1, 0)), &rule, T0);
+    fleet.unchanged(&rule, T0 + 1_000);
+    fleet.observe(Some(figures(T0 + 5_000, 500, 0)), &rule, T0 + 5_000);
+    // The broker says each second that nothing else is new, also right after it has told what is.
+    fleet.unchanged(&rule, T0 + 5_001);
+    assert_eq!(fleet.wanted(&rule, 1, T0 + 5_001), is(1, Reason::Gathering));
+    fleet.observe(Some(figures(T0 + 5_200, 2_000, 0)), &rule, T0 + 5_200);
+    fleet.unchanged(&rule, T0 + 6_000);
+    assert_eq!(fleet.wanted(&rule, 1, T0 + 6_000), is(20, Reason::Depth));
+}
+
 proptest! {
     #[test]
     fn pods_never_become_fewer_while_the_broker_is_silent(
