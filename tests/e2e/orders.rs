@@ -106,7 +106,7 @@ pub(crate) fn manifest(name: &str, spec: Value) -> String {
 }
 
 fn reader<'a>(arguments: &'a [&'a str]) -> Program<'a> {
-    Program { name: "reader", source: include_str!("read.py"), arguments }
+    Program { name: "reader", source: include_str!("../read.py"), arguments }
 }
 
 fn found(reader: Client<'_>) -> Result<Vec<String>> {
