@@ -25,8 +25,7 @@ impl Clock {
 
     /// Looks at the wall clock; one that is before the Unix epoch counts as being there.
     pub(crate) fn start() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), started_ms: u64::try_from(since.as_millis()).unwrap_or(u64::MAX) }
+        Self { started: Instant::now(), started_ms: wall_clock_ms() }
     }
 
     /// Milliseconds since the Unix epoch; never less than before.
@@ -34,6 +33,12 @@ impl Clock {
         let elapsed = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.started_ms.saturating_add(elapsed)
     }
+}
+
+/// The wall clock now, in milliseconds since the Unix epoch: what credentials end by, which others have set by their clocks.
+pub(crate) fn wall_clock_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// A time of day, given in milliseconds since the Unix epoch, in the form of RFC 3339, in UTC: `2026-11-23T14:14:08.067Z`.

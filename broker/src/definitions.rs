@@ -265,7 +265,8 @@ impl Requests {
             max_channels: limit(&of, limits.remove("max-channels"))?,
         };
         refuse_limits(&of, &limits)?;
-        let put = Administration::PutUser { name: entry.name.clone(), password, tags: entry.tags };
+        let put =
+            Administration::PutUser { name: entry.name.clone(), password, previous_until_ms: None, tags: entry.tags };
         self.administer(None, put);
         self.administer(None, Administration::SetUserLimits { user: entry.name, limits: user_limits });
         Ok(())

@@ -169,6 +169,9 @@ pub(crate) const DEFINITIONS_BYTES: u64 = 64 << 20;
 /// Passwords that are hashed at once, each with 19 MiB; further logins wait.
 pub(crate) const HASHES_AT_ONCE: usize = 2;
 
+/// For how many seconds at most the password that was replaced counts beside the new one: a day. More is refused with 400.
+pub(crate) const PREVIOUS_PASSWORD_SECONDS: u64 = 86_400;
+
 /// Passwords that were right lately and are known again, to twice as many; of more, those that were not used for longest cost
 /// another hash.
 pub(crate) const VERIFIED_PASSWORDS: usize = 1_024;

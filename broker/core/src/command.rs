@@ -39,7 +39,7 @@ use crate::queue::QueueSettings;
 use crate::varint::{put_varint, take_varint};
 
 /// The rules by which entries are applied. A node refuses entries of a version it does not know.
-pub const MACHINE_VERSION: u16 = 5;
+pub const MACHINE_VERSION: u16 = 6;
 
 /// Octets of an entry before its first command.
 pub(crate) const ENTRY_HEADER_LEN: usize = 24;

@@ -12,10 +12,11 @@ use warren_core::session::Login;
 use warren_core::topology::{HashingAlgorithm, Identity, PasswordHash, Topology};
 
 use super::LoginError;
-use super::hashing::{self, Expected, equal};
+use super::hashing::{self, Expected, PLAIN_PASSWORDS, equal};
 use super::recent::Recent;
-use super::secret_files::{SecretFiles, read_secret};
+use super::secret_files::{SecretFile, SecretFiles, read_secret};
 use super::throttle::Throttle;
+use crate::clock::wall_clock_ms;
 use crate::config::DefaultUser;
 use crate::limits::{HASHES_AT_ONCE, VERIFIED_PASSWORDS};
 use crate::random::random;
@@ -61,7 +62,7 @@ pub(super) struct Found {
 #[derive(Default)]
 struct NodeUser {
     name: Vec<u8>,
-    password: Vec<u8>,
+    passwords: [Vec<u8>; PLAIN_PASSWORDS],
 }
 
 /// What a login is compared with.
@@ -79,10 +80,7 @@ impl Passwords {
         key.as_chunks_mut::<16>().0.iter_mut().for_each(|half| *half = random().to_ne_bytes());
         let verified = Mutex::new(Verified { key, digests: Recent::new(VERIFIED_PASSWORDS) });
         // The node starts, and nobody waits for it yet.
-        let configured = default_user.map(|DefaultUser { name_file, password_file }| Configured {
-            name: Mutex::new(read_secret(&name_file).unwrap_or_default()),
-            files: SecretFiles::new([name_file, password_file]),
-        });
+        let configured = default_user.map(Configured::new);
         Self { configured, hashing: Semaphore::new(HASHES_AT_ONCE), verified }
     }
 
@@ -175,30 +173,51 @@ impl Passwords {
     }
 
     async fn candidate(&self, topology: &Topology, login: &Login) -> Candidate {
-        let (NodeUser { name, password }, unreadable) = match &self.configured {
+        let (NodeUser { name, passwords }, unreadable) = match &self.configured {
             Some(configured) => configured.read().await,
             None if topology.has_had_users() => (NodeUser::default(), None),
-            None => (NodeUser { name: GUEST.into(), password: GUEST.into() }, None),
+            None => (NodeUser { name: GUEST.into(), passwords: [GUEST.into(), Vec::new(), Vec::new()] }, None),
         };
         let is_node = !name.is_empty() & bool::from(equal(&name, login.user.as_bytes()));
-        let hash = topology.user(&login.user).and_then(|user| user.password.clone());
         // Whoever has the name of the node's own user is that one, and no other.
-        let expected =
-            if is_node { Expected { plain: password, hash: None } } else { Expected { plain: Vec::new(), hash } };
+        let expected = match topology.user(&login.user) {
+            _ if is_node => Expected { plain: passwords, ..Expected::default() },
+            None => Expected::default(),
+            Some(user) => Expected {
+                hash: user.password.clone(),
+                previous: user.previous_at(wall_clock_ms()).map(|previous| previous.hash.clone()),
+                ..Expected::default()
+            },
+        };
         Candidate { expected, is_node, unreadable }
     }
 }
 
 impl Configured {
+    /// In this order no password is missed when the volume changes while its files are read: the next one becomes the one that
+    /// counts, that one the one before, and the end is not taken from one that has none for another.
+    fn new(user: DefaultUser) -> Self {
+        let name = Mutex::new(read_secret(&user.name_file).unwrap_or_default());
+        let files = SecretFiles::new([
+            SecretFile::Needed(user.name_file),
+            SecretFile::Optional(user.next_password_file),
+            SecretFile::Needed(user.password_file),
+            SecretFile::Optional(user.previous_password_until_file),
+            SecretFile::Optional(user.previous_password_file),
+        ]);
+        Self { files, name }
+    }
+
     /// What the files say. If they cannot be read, the name is the one that was read last, and nobody has the password.
     async fn read(&self) -> (NodeUser, Option<LoginError>) {
         let mut secrets = match self.files.read().await {
             Ok(secrets) => secrets.into_iter(),
-            Err(error) => return (NodeUser { name: self.name(), password: Vec::new() }, Some(error)),
+            Err(error) => return (NodeUser { name: self.name(), ..NodeUser::default() }, Some(error)),
         };
-        let [name, password] = [(); 2].map(|()| secrets.next().unwrap_or_default());
+        let [name, next, password, until, previous] = [(); 5].map(|()| secrets.next().unwrap_or_default());
         self.last_name().clone_from(&name);
-        (NodeUser { name, password }, None)
+        let previous = if counts(&until, wall_clock_ms()) { previous } else { Vec::new() };
+        (NodeUser { name, passwords: [password, next, previous] }, None)
     }
 
     fn name(&self) -> Vec<u8> {
@@ -210,12 +229,20 @@ impl Configured {
     }
 }
 
+/// Whether a password with this end, in seconds since the Unix epoch, counts still. Without one it does; one that cannot be read
+/// has passed.
+fn counts(until: &[u8], now_ms: u64) -> bool {
+    let seconds = || std::str::from_utf8(until).ok()?.parse::<u64>().ok();
+    until.is_empty() || seconds().is_some_and(|seconds| now_ms < seconds.saturating_mul(1_000))
+}
+
 impl Verified {
     fn digest(&self, login: &Login, expected: &Expected) -> [u8; 32] {
-        let hash = expected.hash.as_ref().map_or(&[][..], |hash| &hash.octets);
-        let parts = [login.user.as_bytes(), login.password.expose(), &expected.plain, hash];
+        let octets = |hash: &Option<PasswordHash>| hash.as_ref().map(|hash| hash.octets.clone()).unwrap_or_default();
+        let (hash, previous) = (octets(&expected.hash), octets(&expected.previous));
+        let shown = [login.user.as_bytes(), login.password.expose(), &hash, &previous];
         let mut digest = Sha256::new().chain_update(self.key);
-        for part in parts {
+        for part in shown.into_iter().chain(expected.plain.iter().map(Vec::as_slice)) {
             digest.update(part.len().to_le_bytes());
             digest.update(part);
         }
@@ -233,7 +260,7 @@ async fn compare(
     let compare = move || (expected.compare(password.expose()), expected.hash);
     let (compared, hash) = tokio::task::spawn_blocking(compare).await.map_err(|_| LoginError::NotCompared)?;
     let quick = hash.filter(|hash| hash.algorithm != HashingAlgorithm::Argon2id && compared.is_hashed);
-    Ok((compared.is_plain || compared.is_hashed).then(|| quick.map(|old| (old, compared.argon2id))))
+    Ok(compared.is_right().then(|| quick.map(|old| (old, compared.argon2id))))
 }
 
 /// Whether the files of a user can be read.
@@ -254,7 +281,7 @@ mod tests {
     use std::time::Duration;
 
     use warren_core::limits::TopologyLimits;
-    use warren_core::topology::{AdministrationChange, Change, UserLimits, UserRecord};
+    use warren_core::topology::{AdministrationChange, Change, PreviousPassword, UserLimits, UserRecord};
 
     use crate::authentication::hashing::tests::hash;
 
@@ -266,7 +293,17 @@ mod tests {
     }
 
     fn put(topology: &mut Topology, name: &str, password: Option<PasswordHash>) {
-        let record = UserRecord { name: name.into(), password, tags: Vec::new(), limits: UserLimits::default() };
+        put_with(topology, name, password, None);
+    }
+
+    fn put_with(
+        topology: &mut Topology,
+        name: &str,
+        password: Option<PasswordHash>,
+        previous: Option<PreviousPassword>,
+    ) {
+        let limits = UserLimits::default();
+        let record = UserRecord { name: name.into(), password, previous, tags: Vec::new(), limits };
         topology.apply(&Change::Administration(AdministrationChange::PutUser(Arc::new(record))));
     }
 
@@ -279,6 +316,18 @@ mod tests {
 
     async fn identity(passwords: &Passwords, topology: &Topology, login: Login) -> Result<Identity, LoginError> {
         passwords.check(topology, &login, FAR, &Throttle::new()).await.map(|found| found.identity)
+    }
+
+    /// A user whose files are beside that with its name.
+    fn files(name_file: &Path) -> DefaultUser {
+        let beside = |name: &str| name_file.with_file_name(name);
+        DefaultUser {
+            name_file: name_file.to_path_buf(),
+            password_file: beside("password"),
+            next_password_file: Some(beside("next-password")),
+            previous_password_file: Some(beside("previous-password")),
+            previous_password_until_file: Some(beside("previous-password-until")),
+        }
     }
 
     #[tokio::test]
@@ -303,7 +352,7 @@ mod tests {
         let (name_file, password_file) = (folder.path().join("username"), folder.path().join("password"));
         std::fs::write(&name_file, "app\n").expect("written");
         std::fs::write(&password_file, "first").expect("written");
-        let users = Passwords::new(Some(DefaultUser { name_file, password_file: password_file.clone() }));
+        let users = Passwords::new(Some(DefaultUser { password_file: password_file.clone(), ..files(&name_file) }));
         let topology =
             topology([("bob", Some(hash(HashingAlgorithm::Sha256))), ("app", Some(hash(HashingAlgorithm::Sha512)))]);
         let check = async |user, password| identity(&users, &topology, login(user, password)).await;
@@ -321,6 +370,42 @@ mod tests {
         assert!(matches!(other, Err(LoginError::Secret { .. })), "the name is the node's own user's still: {other:?}");
         assert_eq!(users.node_user_name(&topology).as_deref(), Some("app"));
         assert_eq!(check("bob", "secret").await.expect("others go on"), Identity::User("bob".into()));
+    }
+
+    #[tokio::test]
+    async fn the_configured_user_has_the_next_password_too_and_the_one_before_until_its_end() {
+        let folder = tempfile::tempdir().expect("a folder for the secrets");
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("written");
+        write("username", "app");
+        write("password", "now");
+        let (users, topology) = (Passwords::new(Some(files(&folder.path().join("username")))), topology([]));
+        let check = async |password| identity(&users, &topology, login("app", password)).await.is_ok();
+        assert!(check("now").await && !check("next").await && !check("before").await && !check("").await);
+        write("next-password", "next\n");
+        write("previous-password", "before\n");
+        assert!(check("now").await && check("next").await && check("before").await && !check("other").await);
+        let seconds = wall_clock_ms() / 1_000;
+        for (until, is_in) in [(seconds + 60, true), (seconds, false)] {
+            write("previous-password-until", &format!("{until}\n"));
+            assert_eq!(check("before").await, is_in, "{until}");
+        }
+        write("previous-password-until", "tomorrow");
+        assert!(!check("before").await && check("now").await, "what cannot be read has passed");
+    }
+
+    #[tokio::test]
+    async fn the_password_before_counts_until_its_end_and_the_new_one_at_once() {
+        let (users, mut topology) = (Passwords::new(None), topology([]));
+        let [old, new] = ["old", "new"].map(|password| hashing::hash(password.as_bytes()));
+        let now = wall_clock_ms();
+        for (until_ms, is_in) in [(now + 60_000, true), (now, false), (now + 60_000, true)] {
+            let previous = Some(PreviousPassword { hash: old.clone(), until_ms });
+            put_with(&mut topology, "bob", Some(new.clone()), previous);
+            for _ in 0..2 {
+                assert_eq!(identity(&users, &topology, login("bob", "old")).await.is_ok(), is_in, "{until_ms}");
+                assert!(identity(&users, &topology, login("bob", "new")).await.is_ok());
+            }
+        }
     }
 
     #[tokio::test]
@@ -387,7 +472,7 @@ mod tests {
         let topology = topology([("guest", Some(hash(HashingAlgorithm::Sha256)))]);
         for (name, password, is_right) in [("app", "secret", false), ("guest", "first", true)] {
             std::fs::write(&name_file, name).expect("written");
-            let files = DefaultUser { name_file: name_file.clone(), password_file: password_file.clone() };
+            let files = DefaultUser { password_file: password_file.clone(), ..files(&name_file) };
             let result = identity(&Passwords::new(Some(files)), &topology, login("guest", password)).await;
             assert_eq!(result.is_ok(), is_right, "{name}: {result:?}");
             assert!(is_right || matches!(result, Err(LoginError::GuestFromAfar)));

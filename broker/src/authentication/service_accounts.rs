@@ -15,7 +15,7 @@ use warren_core::limits::NAME_BYTES;
 
 use super::fetch::Client;
 use super::jose::Token;
-use super::secret_files::SecretFiles;
+use super::secret_files::{SecretFile, SecretFiles};
 use crate::config::KubernetesConfig;
 use crate::limits::REVIEW_TIMEOUT;
 
@@ -70,7 +70,7 @@ struct User {
 impl ServiceAccounts {
     pub(super) fn new(config: KubernetesConfig) -> Self {
         let client = Client { ca: Some(config.ca.clone()), allow_http_on_loopback: false };
-        let own = SecretFiles::new([config.token_file.clone()]);
+        let own = SecretFiles::new([SecretFile::Needed(config.token_file.clone())]);
         Self { config, own, client }
     }
 

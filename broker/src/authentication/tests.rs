@@ -20,7 +20,8 @@ async fn the_time_of_a_refused_login_does_not_tell_who_exists() {
     let mut topology = Topology::new(NonZeroU16::MIN, TopologyLimits::default());
     let algorithms = HashingAlgorithm::ALL.map(|algorithm| (algorithm.name(), Some(hash(algorithm))));
     for (name, password) in algorithms.into_iter().chain([("without a password", None)]) {
-        let record = UserRecord { name: name.into(), password, tags: Vec::new(), limits: UserLimits::default() };
+        let record =
+            UserRecord { name: name.into(), password, previous: None, tags: Vec::new(), limits: UserLimits::default() };
         topology.apply(&Change::Administration(AdministrationChange::PutUser(Arc::new(record))));
     }
     let passwords = Passwords::new(None);

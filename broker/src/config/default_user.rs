@@ -12,4 +12,14 @@ pub struct DefaultUser {
     pub name_file: PathBuf,
     /// The file with the password.
     pub password_file: PathBuf,
+    /// A file with the password that comes next, which counts already. It may be missing. Default: none.
+    #[serde(default)]
+    pub next_password_file: Option<PathBuf>,
+    /// A file with the password before, which still counts. It may be missing. Default: none.
+    #[serde(default)]
+    pub previous_password_file: Option<PathBuf>,
+    /// A file with the time when the password before ends: seconds since the Unix epoch, in decimal digits; with anything else it
+    /// has ended. While the file is missing, it does not end. Default: none.
+    #[serde(default)]
+    pub previous_password_until_file: Option<PathBuf>,
 }

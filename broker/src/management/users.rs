@@ -12,7 +12,9 @@ use super::call::Call;
 use super::json::texts;
 use super::route::Handle::{Later, Now};
 use super::route::{Needs, Route, delete, get, post, put};
+use crate::clock::wall_clock_ms;
 use crate::definitions::{self, tags};
+use crate::limits::PREVIOUS_PASSWORD_SECONDS;
 
 pub(super) const ROUTES: &[Route] = &[
     get("/api/users", Needs::Administrator, "All users.", Now(list)),
@@ -41,12 +43,12 @@ pub(super) const ROUTES: &[Route] = &[
 
 fn list(call: &Call) -> Answer {
     let node_user = call.node_user().map(|name| node_user_shape(&name));
-    call.pages(call.topology.users().map(|user| shape(user)).chain(node_user).collect())
+    call.pages(call.topology.users().map(|user| shown(user)).chain(node_user).collect())
 }
 
 fn without_permissions(call: &Call) -> Answer {
     let idle = call.topology.users().filter(|user| call.topology.permissions().all(|record| record.user != user.name));
-    call.pages(idle.map(|user| shape(user)).collect())
+    call.pages(idle.map(|user| shown(user)).collect())
 }
 
 fn one(call: &Call) -> Answer {
@@ -54,7 +56,7 @@ fn one(call: &Call) -> Answer {
     if call.is_node_user(name) {
         return Ok(Reply::Json(node_user_shape(name)));
     }
-    call.topology.user(name).map(|user| Reply::Json(shape(user))).ok_or_else(Failure::not_found)
+    call.topology.user(name).map(|user| Reply::Json(shown(user))).ok_or_else(Failure::not_found)
 }
 
 /// The node's own user among the others. Its password is no hash.
@@ -68,7 +70,16 @@ fn node_user_shape(name: &str) -> Json {
     })
 }
 
-/// A user as RabbitMQ shows it to administrators: with the hash of its password.
+/// A user as it is shown: beside what RabbitMQ shows, until when the password before counts, if it does.
+fn shown(user: &UserRecord) -> Json {
+    let mut shown = shape(user);
+    if let Some(previous) = user.previous_at(wall_clock_ms()) {
+        shown["previous_password_until_ms"] = previous.until_ms.into();
+    }
+    shown
+}
+
+/// A user as RabbitMQ shows it to administrators, and as definitions have it: with the hash of its password.
 pub(super) fn shape(user: &UserRecord) -> Json {
     let hash = user.password.as_ref();
     // RabbitMQ names an algorithm also where there is no hash.
@@ -104,13 +115,28 @@ struct Body {
     password: Option<String>,
     password_hash: Option<String>,
     hashing_algorithm: Option<String>,
+    /// For so long the password that this one replaces counts too; RabbitMQ does not know it. Without it, not at all.
+    previous_password_seconds: Option<u64>,
     #[serde(deserialize_with = "tags")]
     tags: Vec<String>,
 }
 
+/// When the password that is replaced now ends.
+fn until_ms(seconds: u64) -> Result<u64, Failure> {
+    if seconds > PREVIOUS_PASSWORD_SECONDS {
+        let text = format!(
+            "previous_password_seconds is {seconds}: it may be {PREVIOUS_PASSWORD_SECONDS} (a day) at most; \
+             with 0 only the new password counts"
+        );
+        return Err(Failure::bad_request(text));
+    }
+    Ok(wall_clock_ms().saturating_add(seconds * 1_000))
+}
+
 async fn make(mut call: Call) -> Answer {
     let name = &call.name("user").to_owned();
-    let Body { password, password_hash, hashing_algorithm, tags } = call.read()?;
+    let Body { password, password_hash, hashing_algorithm, previous_password_seconds, tags } = call.read()?;
+    let previous_until_ms = previous_password_seconds.filter(|seconds| *seconds > 0).map(until_ms).transpose()?;
     let password_hash = password_hash.filter(|hash| !hash.is_empty());
     let password = match (password, password_hash) {
         (Some(_), Some(_)) => return Err(Failure::bad_request("both_password_and_password_hash_are_provided")),
@@ -126,7 +152,8 @@ async fn make(mut call: Call) -> Answer {
         call.keep_built_in().await?;
     }
     let is_new = !is_node_user && call.topology.user(name).is_none();
-    call.administer("/", Administration::PutUser { name: name.to_owned(), password, tags }).await?;
+    let put = Administration::PutUser { name: name.to_owned(), password, previous_until_ms, tags };
+    call.administer("/", put).await?;
     if is_node_user {
         keep_rights(&call, name).await?;
     }
@@ -136,7 +163,12 @@ async fn make(mut call: Call) -> Answer {
 /// Makes the built-in user one of the topology: with the password that it has, which is its name.
 pub(super) async fn take_over(call: &Call, name: &str) -> Result<(), Failure> {
     let password = Some(hash(call, name.to_owned()).await?);
-    let user = Administration::PutUser { name: name.to_owned(), password, tags: vec!["administrator".to_owned()] };
+    let user = Administration::PutUser {
+        name: name.to_owned(),
+        password,
+        previous_until_ms: None,
+        tags: vec!["administrator".to_owned()],
+    };
     call.administer("/", user).await?;
     keep_rights(call, name).await
 }

@@ -20,7 +20,7 @@ use super::permissions::{PermissionsRecord, TopicPermissionsRecord};
 use super::policy::{self, ApplyTo, Policy};
 use super::records::{VhostLimits, VhostRecord};
 use super::request::{Outcome, Prepared, Request};
-use super::users::{PasswordHash, UserLimits, UserRecord};
+use super::users::{PasswordHash, PreviousPassword, UserLimits, UserRecord};
 use super::vhost::Vhost;
 use crate::{Exception, limits};
 
@@ -51,6 +51,9 @@ pub enum Administration {
         name: String,
         /// What its password is compared with; without, it cannot log in by password.
         password: Option<PasswordHash>,
+        /// Until when the password that this one replaces counts beside it: milliseconds since the Unix epoch. Where the hash
+        /// stays the same, what was before it stays too. `None`: only this one counts from now on.
+        previous_until_ms: Option<u64>,
         /// RabbitMQ's tags.
         tags: Vec<String>,
     },
@@ -189,7 +192,9 @@ impl Topology {
             Administration::DeleteVhost => return self.delete_vhost(&request.vhost),
             Administration::ProtectVhost { protected } => protect_vhost(vhost()?, *protected),
             Administration::SetVhostLimits(limits) => limit_vhost(vhost()?, *limits),
-            Administration::PutUser { name, password, tags } => self.put_user(name, password.as_ref(), tags)?,
+            Administration::PutUser { name, password, previous_until_ms, tags } => {
+                self.put_user(name, password.as_ref(), *previous_until_ms, tags)?
+            }
             Administration::RehashPassword { user, old, new } => match self.rehash(user, old, new)? {
                 Some(change) => change,
                 None => return Ok(Prepared { changes: Vec::new(), outcome: Outcome::Done }),
@@ -307,6 +312,7 @@ impl Topology {
         &self,
         name: &str,
         password: Option<&PasswordHash>,
+        previous_until_ms: Option<u64>,
         tags: &[String],
     ) -> Result<AdministrationChange, Exception> {
         check_name("user", name)?;
@@ -318,6 +324,9 @@ impl Topology {
         Ok(AdministrationChange::PutUser(Arc::new(UserRecord {
             name: Arc::from(name),
             password: password.cloned(),
+            previous: present
+                .zip(previous_until_ms)
+                .and_then(|(record, until_ms)| previous(record, password?, until_ms)),
             tags: check_tags(tags)?,
             limits: present.map(|record| record.limits).unwrap_or_default(),
         })))
@@ -474,6 +483,14 @@ fn check_tags(tags: &[String]) -> Result<Vec<Arc<str>>, Exception> {
         return Err(precondition(format!("{} tags are more than {}", tags.len(), limits::TAGS)));
     }
     tags.iter().map(|tag| check_name("tag", tag).map(|()| Arc::from(tag.as_str()))).collect()
+}
+
+/// What counts beside a new password.
+fn previous(present: &UserRecord, password: &PasswordHash, until_ms: u64) -> Option<PreviousPassword> {
+    if present.password.as_ref() == Some(password) {
+        return present.previous.clone();
+    }
+    present.password.clone().map(|hash| PreviousPassword { hash, until_ms })
 }
 
 fn check_hash(user: &str, hash: &PasswordHash) -> Result<(), Exception> {

@@ -8,7 +8,7 @@
 //! |---|---|---|
 //! | 8 | put virtual host | name · description text · tags list · u8 flags (1: with a default queue type, 2: protected from deletion) · *with a default queue type* its name · limit of connections · limit of queues |
 //! | 9 | delete virtual host | name |
-//! | 10 | put user | name · tags list · limit of connections · limit of channels · password u8 (0 none, 1 SHA-256, 2 SHA-512, 3 Argon2id) · *with a password* salt and digest as arguments are |
+//! | 10 | put user | name · tags list · limit of connections · limit of channels · password u8 (0 none, 1 SHA-256, 2 SHA-512, 3 Argon2id) · *with a password* salt and digest as arguments are · previous password as the password · *with a previous password* its end u64, in ms since the Unix epoch |
 //! | 11 | delete user | name |
 //! | 12 | put permissions | user name · vhost name · configure text · write text · read text |
 //! | 13 | delete permissions | user name · vhost name |
@@ -27,7 +27,7 @@ use super::pattern::{Pattern, PatternError};
 use super::permissions::{PermissionsRecord, TopicPermissionsRecord};
 use super::policy::{ApplyTo, Policy};
 use super::records::{VhostLimits, VhostRecord};
-use super::users::{HashingAlgorithm, PasswordHash, UserLimits, UserRecord};
+use super::users::{HashingAlgorithm, PasswordHash, PreviousPassword, UserLimits, UserRecord};
 
 /// A change that an administrator asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -191,7 +191,15 @@ fn encode_user(record: &UserRecord, out: &mut Vec<u8>) {
     put_list(&record.tags, out);
     put_limit(record.limits.max_connections, out);
     put_limit(record.limits.max_channels, out);
-    let Some(password) = &record.password else {
+    put_password(record.password.as_ref(), out);
+    put_password(record.previous.as_ref().map(|previous| &previous.hash), out);
+    if let Some(previous) = &record.previous {
+        out.extend_from_slice(&previous.until_ms.to_le_bytes());
+    }
+}
+
+fn put_password(password: Option<&PasswordHash>, out: &mut Vec<u8>) {
+    let Some(password) = password else {
         return out.push(0);
     };
     out.push(match password.algorithm {
@@ -207,15 +215,20 @@ fn decode_user(reader: &mut Reader<'_>) -> Result<UserRecord, ChangeError> {
         name: reader.name()?,
         tags: reader.list()?,
         limits: UserLimits { max_connections: reader.limit()?, max_channels: reader.limit()? },
-        password: match reader.u8()? {
-            0 => None,
-            code => {
-                let algorithm = HashingAlgorithm::ALL.get(usize::from(code - 1)).copied();
-                let algorithm = algorithm.ok_or(ChangeError::UnknownCode(code))?;
-                Some(PasswordHash { algorithm, octets: reader.arguments()? })
-            }
+        password: password(reader)?,
+        previous: match password(reader)? {
+            Some(hash) => Some(PreviousPassword { hash, until_ms: u64::from_le_bytes(reader.array()?) }),
+            None => None,
         },
     })
+}
+
+fn password(reader: &mut Reader<'_>) -> Result<Option<PasswordHash>, ChangeError> {
+    let code = reader.u8()?;
+    let Some(number) = code.checked_sub(1) else { return Ok(None) };
+    let algorithm = HashingAlgorithm::ALL.get(usize::from(number)).copied();
+    let algorithm = algorithm.ok_or(ChangeError::UnknownCode(code))?;
+    Ok(Some(PasswordHash { algorithm, octets: reader.arguments()? }))
 }
 
 fn decode_topic_permissions(reader: &mut Reader<'_>) -> Result<TopicPermissionsRecord, ChangeError> {

@@ -64,7 +64,7 @@ pub use records::{BindingRecord, Destination, ExchangeKind, ExchangeRecord, Queu
 pub use request::{Action, Bind, ExchangeDeclaration, Outcome, Prepared, QueueDeclaration, Request};
 pub use routes::{Envelope, Logging, Route, RouteError, Routes};
 pub use token::{TokenIdentity, TooManyScopes};
-pub use users::{HashingAlgorithm, PasswordHash, UserLimits, UserRecord};
+pub use users::{HashingAlgorithm, PasswordHash, PreviousPassword, UserLimits, UserRecord};
 pub use vhost::Vhost;
 
 use binding::{Binding, Hop};

@@ -16,6 +16,8 @@ pub struct UserRecord {
     pub name: Arc<str>,
     /// What its password is compared with; without, it cannot log in by password.
     pub password: Option<PasswordHash>,
+    /// The password before that one, which counts beside it for a while.
+    pub previous: Option<PreviousPassword>,
     /// RabbitMQ's tags: `administrator`, `policymaker` and `impersonator` have a meaning here; others are kept.
     pub tags: Vec<Arc<str>>,
     /// How much of the node it may use.
@@ -27,6 +29,20 @@ impl UserRecord {
     pub fn has_tag(&self, tag: &str) -> bool {
         self.tags.iter().any(|own| **own == *tag)
     }
+
+    /// The password before, if it counts at `now_ms`: milliseconds since the Unix epoch.
+    pub fn previous_at(&self, now_ms: u64) -> Option<&PreviousPassword> {
+        self.previous.as_ref().filter(|previous| now_ms < previous.until_ms)
+    }
+}
+
+/// A password that was replaced and still counts, so that who has not heard of the new one comes in meanwhile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviousPassword {
+    /// What it is compared with.
+    pub hash: PasswordHash,
+    /// When it ends: milliseconds since the Unix epoch.
+    pub until_ms: u64,
 }
 
 /// A password as it is stored: the salt, then the digest of salt and password. Never shown.

@@ -95,7 +95,14 @@ async fn nobody_is_made_with_the_name_of_a_configured_node_user_by_definitions_e
         for file in [&name_file, &password_file] {
             std::fs::write(file, "guest").expect("written");
         }
-        Config { default_user: Some(DefaultUser { name_file, password_file }), ..Config::default() }
+        let default_user = DefaultUser {
+            name_file,
+            password_file,
+            next_password_file: None,
+            previous_password_file: None,
+            previous_password_until_file: None,
+        };
+        Config { default_user: Some(default_user), ..Config::default() }
     });
     let world = world.await;
     let user = |name: &str| json!({"name": name, "password_hash": "", "tags": ["administrator"]});

@@ -43,6 +43,13 @@ async fn mistakes_get_rabbitmqs_status_and_a_reason() {
         (Method::Put, "/users/u", json!(["x"]), 400, "not_json"),
         (Method::Put, "/users/u", json!({"password_hash": "abc", "tags": ""}), 400, "password_hash"),
         (Method::Put, "/users/u", json!({"password": "x", "password_hash": "x", "tags": ""}), 400, "both_password"),
+        (
+            Method::Put,
+            "/users/u",
+            json!({"password": "x", "previous_password_seconds": 86_401, "tags": ""}),
+            400,
+            "previous_password_seconds is 86401: it may be 86400 (a day) at most",
+        ),
         (Method::Put, "/queues/%2F/q", json!({"durable": 5}), 400, "not_boolean"),
         (Method::Put, "/queues/%2F/q", json!({"node": "x@y"}), 400, "not a cluster member"),
         (Method::Put, "/queues/%2F/q\u{1}", json!({}), 400, "control characters"),
@@ -223,5 +230,29 @@ async fn logins_are_counted_by_protocol_and_what_the_api_does_inside_is_none() {
     assert_eq!(world.get(&format!("/auth/attempts/{node}")).await, expected);
     let other = world.ask(Method::Get, "/auth/attempts/none", Json::Null).await;
     assert_eq!(other.status, StatusCode::NOT_FOUND);
+    world.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_is_replaced_counts_as_long_as_is_asked_for_and_is_in_no_definitions() {
+    let world = World::start().await;
+    let put = async |password: &str, seconds: Option<u64>| {
+        let body = json!({"password": password, "previous_password_seconds": seconds, "tags": "management"});
+        assert!(world.put("/users/bob", body).await.is_success());
+    };
+    let is_in = async |password: &str| {
+        let answered = world.ask_as(("bob", password), Method::Get, "/whoami", Json::Null).await;
+        answered.status == StatusCode::OK
+    };
+    put("one", Some(600)).await;
+    assert_eq!(world.get("/users/bob").await["previous_password_until_ms"], Json::Null, "there was none before");
+    put("two", Some(600)).await;
+    assert!(is_in("two").await && is_in("one").await);
+    let until = world.get("/users/bob").await["previous_password_until_ms"].as_u64().expect("it is told");
+    assert!(until.abs_diff(crate::clock::wall_clock_ms()) <= 600_000, "{until}");
+    let exported = world.get("/definitions").await["users"].to_string();
+    assert!(exported.contains("bob") && !exported.contains("previous"), "{exported}");
+    put("three", None).await;
+    assert!(is_in("three").await && !is_in("two").await && !is_in("one").await);
     world.stop().await;
 }

@@ -151,7 +151,12 @@ fn a_secret_that_cannot_be_taken_closes_the_connection() {
 #[test]
 fn a_password_needs_no_renewal_and_any_secret_will_do() {
     let mut world = World::new();
-    world.administer(Administration::PutUser { name: "bob".into(), password: None, tags: Default::default() });
+    world.administer(Administration::PutUser {
+        name: "bob".into(),
+        password: None,
+        previous_until_ms: None,
+        tags: Default::default(),
+    });
     let [configure, write, read] = [".*", ".*", ".*"].map(Into::into);
     world.administer(Administration::SetPermissions { user: "bob".into(), configure, write, read });
     let bob = world.connect();
@@ -165,7 +170,12 @@ fn a_password_needs_no_renewal_and_any_secret_will_do() {
 fn connections_end_with_their_user_and_with_their_virtual_host_and_a_token_has_no_user() {
     let users = |names: &[&str]| names.iter().map(|name| Arc::from(*name)).collect::<Vec<Arc<str>>>();
     let mut world = World::new();
-    world.administer(Administration::PutUser { name: "bob".into(), password: None, tags: Default::default() });
+    world.administer(Administration::PutUser {
+        name: "bob".into(),
+        password: None,
+        previous_until_ms: None,
+        tags: Default::default(),
+    });
     let [configure, write, read] = [".*", ".*", ".*"].map(Into::into);
     world.administer(Administration::SetPermissions { user: "bob".into(), configure, write, read });
     let (bob, alice) = (world.connect(), world.connect());

@@ -13,7 +13,7 @@ const USER: &str = "bob";
 
 fn tagged(tags: &[&str]) -> Administration {
     let tags = tags.iter().map(ToString::to_string).collect();
-    Administration::PutUser { name: USER.to_string(), password: None, tags }
+    Administration::PutUser { name: USER.to_string(), password: None, previous_until_ms: None, tags }
 }
 
 fn may_write(pattern: &str) -> Administration {

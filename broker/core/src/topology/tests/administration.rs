@@ -12,7 +12,13 @@ fn hash(algorithm: HashingAlgorithm, octets: usize) -> PasswordHash {
 }
 
 fn put_user(name: &str, password: Option<PasswordHash>) -> Action {
-    Action::Administer(Administration::PutUser { name: name.to_string(), password, tags: Vec::new() })
+    put_user_until(name, password, None)
+}
+
+/// The password before counts until then.
+fn put_user_until(name: &str, password: Option<PasswordHash>, previous_until_ms: Option<u64>) -> Action {
+    let name = name.to_string();
+    Action::Administer(Administration::PutUser { name, password, previous_until_ms, tags: Vec::new() })
 }
 
 fn put_vhost(description: &str, tags: &[&str], default_queue_type: Option<&str>) -> Action {
@@ -155,6 +161,27 @@ fn a_better_hash_takes_the_place_of_the_one_it_was_made_from_and_of_no_other() {
 }
 
 #[test]
+fn the_password_before_counts_as_long_as_the_administrator_says_and_no_other_does() {
+    let mut world = World::new();
+    let [one, two, three] =
+        [1, 2, 3].map(|octet| PasswordHash { octets: vec![octet; 48].into(), ..hash(HashingAlgorithm::Argon2id, 48) });
+    let mut put = |password: Option<&PasswordHash>, until: Option<u64>| {
+        world.ask_in("v", put_user_until("bob", password.cloned(), until));
+        world.topology.user("bob").expect("it was put").as_ref().clone()
+    };
+    let before = |hash: &PasswordHash, until_ms| Some(PreviousPassword { hash: hash.clone(), until_ms });
+    assert_eq!(put(Some(&one), Some(10)).previous, None, "there was none");
+    let bob = put(Some(&two), Some(20));
+    assert_eq!(bob.previous, before(&one, 20));
+    assert_eq!((bob.previous_at(19), bob.previous_at(20)), (bob.previous.as_ref(), None));
+    assert_eq!(put(Some(&two), Some(30)).previous, before(&one, 20), "the password is the same");
+    assert_eq!(put(Some(&three), Some(40)).previous, before(&two, 40), "the first one is over");
+    assert_eq!(put(Some(&three), None).previous, None, "it ends at once");
+    put(Some(&two), Some(50));
+    assert_eq!(put(None, Some(60)).previous, None, "who has no password has none before it");
+}
+
+#[test]
 fn what_cannot_be_is_refused_with_a_sentence() {
     let world = World::new();
     let long = "x".repeat(256);
@@ -227,7 +254,11 @@ fn action() -> impl Strategy<Value = Action> {
         1 => (limit(), limit()).prop_map(|(max_connections, max_queues)| {
             Action::Administer(Administration::SetVhostLimits(VhostLimits { max_connections, max_queues }))
         }),
-        2 => (name(), any::<bool>()).prop_map(|(name, with)| put_user(name, with.then(|| hash(HashingAlgorithm::Sha512, 68)))),
+        2 => (name(), any::<bool>(), limit()).prop_map(|(name, with, until)| {
+            let algorithm = if until == Some(0) { HashingAlgorithm::Sha256 } else { HashingAlgorithm::Sha512 };
+            let octets = algorithm.salt_bytes() + algorithm.digest_bytes();
+            put_user_until(name, with.then(|| hash(algorithm, octets)), until.map(u64::from))
+        }),
         1 => name().prop_map(move |name| Action::Administer(Administration::DeleteUser { name: user(name) })),
         1 => (name(), limit()).prop_map(move |(name, max_channels)| {
             let limits = UserLimits { max_connections: None, max_channels };
@@ -307,7 +338,13 @@ proptest! {
 fn that_there_was_a_user_is_known_for_good() {
     let mut topology = World::new().topology;
     assert!(!topology.has_had_users());
-    let record = UserRecord { name: "u".into(), password: None, tags: Vec::new(), limits: UserLimits::default() };
+    let record = UserRecord {
+        name: "u".into(),
+        password: None,
+        previous: None,
+        tags: Vec::new(),
+        limits: UserLimits::default(),
+    };
     for change in
         [AdministrationChange::PutUser(Arc::new(record)), AdministrationChange::DeleteUser { name: "u".into() }]
     {
@@ -358,18 +395,20 @@ fn the_form_of_administration_in_the_log_stays() {
     assert_eq!(unknown, Err(ChangeError::UnknownCode(4)));
     check(AdministrationChange::DeleteVhost { name: name("v") }, b"\x09\x01v");
     let limits = UserLimits { max_connections: None, max_channels: Some(3) };
-    let user = |password| UserRecord { name: name("u"), password, tags: Vec::new(), limits };
+    let user = |password| UserRecord { name: name("u"), password, previous: None, tags: Vec::new(), limits };
     let password = PasswordHash { algorithm: HashingAlgorithm::Sha512, octets: Bytes::from_static(b"saltdigest") };
     check(
         AdministrationChange::PutUser(Arc::new(user(Some(password)))),
-        b"\x0a\x01u\x00\x00\x01\x03\x00\x00\x00\x02\x0a\x00\x00\x00saltdigest",
+        b"\x0a\x01u\x00\x00\x01\x03\x00\x00\x00\x02\x0a\x00\x00\x00saltdigest\x00",
     );
     let password = PasswordHash { algorithm: HashingAlgorithm::Argon2id, octets: Bytes::from_static(b"saltdigest") };
+    let hash = PasswordHash { algorithm: HashingAlgorithm::Sha256, octets: Bytes::from_static(b"before") };
+    let previous = Some(PreviousPassword { hash, until_ms: 0x0102 });
     check(
-        AdministrationChange::PutUser(Arc::new(user(Some(password)))),
-        b"\x0a\x01u\x00\x00\x01\x03\x00\x00\x00\x03\x0a\x00\x00\x00saltdigest",
+        AdministrationChange::PutUser(Arc::new(UserRecord { previous, ..user(Some(password)) })),
+        b"\x0a\x01u\x00\x00\x01\x03\x00\x00\x00\x03\x0a\x00\x00\x00saltdigest\x01\x06\x00\x00\x00before\x02\x01\x00\x00\x00\x00\x00\x00",
     );
-    check(AdministrationChange::PutUser(Arc::new(user(None))), b"\x0a\x01u\x00\x00\x01\x03\x00\x00\x00\x00");
+    check(AdministrationChange::PutUser(Arc::new(user(None))), b"\x0a\x01u\x00\x00\x01\x03\x00\x00\x00\x00\x00");
     check(AdministrationChange::DeleteUser { name: name("u") }, b"\x0b\x01u");
     let pattern = |text| Pattern::of_permission(text).expect("a pattern");
     check(

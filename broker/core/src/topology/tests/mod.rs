@@ -77,7 +77,10 @@ impl World {
     /// Makes a user without rights.
     fn put_user(&mut self, name: &str, tags: &[&str]) -> Identity {
         let tags = tags.iter().map(ToString::to_string).collect();
-        self.administer("/", Administration::PutUser { name: name.to_string(), password: None, tags });
+        self.administer(
+            "/",
+            Administration::PutUser { name: name.to_string(), password: None, previous_until_ms: None, tags },
+        );
         Identity::User(Arc::from(name))
     }
 
