@@ -11,7 +11,7 @@ mod network_policy;
 mod tls;
 mod topology;
 
-pub use auth::{Auth, Permission, SecretKey, TopicPermission, User};
+pub use auth::{Auth, Permission, Rights, SecretKey, ServiceAccount, TopicPermission, User};
 pub use consumers::{Consumer, ConsumerStatus, Target};
 pub use message_queue::{
     Binding, CertificateAuthority, DeletionPolicy, ImagePullPolicy, MessageQueue, MessageQueueSpec, MessageQueueStatus,

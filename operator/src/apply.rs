@@ -112,6 +112,7 @@ impl<'a> Writer<'a> {
             network_policy,
             service_monitor,
             prometheus_rule,
+            service_account,
             stateful_set,
         } = wanted;
         // The authority before what it signs: a certificate whose authority was lost would have to be made again.
@@ -125,6 +126,8 @@ impl<'a> Writer<'a> {
         self.apply_one(disruption_budget, observed.disruption_budget.as_ref()).await?;
         // Before the pods that it protects.
         self.apply_if_wanted(network_policy.as_ref(), observed.network_policy.as_ref()).await?;
+        // A pod of an account that is not there is not made.
+        self.apply_if_wanted(service_account.as_ref(), observed.service_account.as_ref()).await?;
         let applied = self.apply_one(stateful_set, observed.stateful_set.as_ref()).await?;
         self.apply_if_wanted(service_monitor.as_ref(), observed.service_monitor.as_ref()).await?;
         self.apply_if_wanted(prometheus_rule.as_ref(), observed.prometheus_rule.as_ref()).await?;

@@ -10,11 +10,12 @@ mod pod_disruption_budget;
 mod prometheus_rule;
 mod secret;
 mod service;
+mod service_account;
 mod service_monitor;
 mod stateful_set;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -48,6 +49,8 @@ mod paths {
     pub(super) const TLS_FOLDER: &str = "/etc/warren-tls";
     /// Below [`CONFIG_FOLDER`].
     pub(super) const DEFAULT_USER_FOLDER: &str = "default-user";
+    /// Where programs look for the token of their pod.
+    pub(super) const ACCOUNT_FOLDER: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 }
 
 pub use stateful_set::{CONFIG_HASH_ANNOTATION, config_hash};
@@ -77,6 +80,8 @@ pub struct Objects {
     pub service_monitor: Option<ServiceMonitor>,
     /// Alerts, if Prometheus is told by such an object.
     pub prometheus_rule: Option<PrometheusRule>,
+    /// By which brokers ask about tokens, if they do.
+    pub service_account: Option<ServiceAccount>,
     /// The broker nodes and their volumes.
     pub stateful_set: StatefulSet,
 }
@@ -95,6 +100,7 @@ pub fn build(plan: &Plan) -> Objects {
         network_policy: network_policy::network_policy(plan),
         service_monitor: service_monitor::service_monitor(plan),
         prometheus_rule: prometheus_rule::prometheus_rule(plan),
+        service_account: service_account::service_account(plan),
         stateful_set: stateful_set::stateful_set(plan, &config),
         config,
     }

@@ -31,6 +31,11 @@ pub struct Config {
     #[arg(long, env = "WARREN_NAMESPACE", value_name = "NAMESPACE")]
     pub namespace: Option<String>,
 
+    /// ClusterRoleBinding that lets brokers ask the API server about tokens; this operator keeps its subjects. Default: none, and
+    /// pods cannot log in with their ServiceAccount.
+    #[arg(long, env = "WARREN_TOKEN_REVIEW_BINDING", value_name = "NAME")]
+    pub token_review_binding: Option<String>,
+
     /// Lease that one of several operators holds while it works. Default: none, and this operator works at once.
     #[arg(long, env = "WARREN_LEASE", value_name = "NAMESPACE/NAME")]
     pub lease: Option<LeaseName>,

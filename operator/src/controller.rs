@@ -70,6 +70,14 @@ pub enum Scope {
 }
 
 impl Scope {
+    /// Whether the namespace is one of it.
+    pub fn has(&self, namespace: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Namespace(name) => name == namespace,
+        }
+    }
+
     fn api<K>(&self, client: &Client) -> Api<K>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
@@ -107,6 +115,7 @@ pub async fn control(
     let (config_maps, config_map_changes) = watch_owned(scope.api(client));
     let (disruption_budgets, disruption_budget_changes) = watch_owned(scope.api(client));
     let (network_policies, network_policy_changes) = watch_owned(scope.api(client));
+    let (service_accounts, service_account_changes) = watch_owned(scope.api(client));
     let (found, kinds) = watch::channel(Kinds::default());
     let (service_monitors, service_monitor_changes) =
         watch_when(scope.api(client), kinds.clone(), |kinds| kinds.service_monitors);
@@ -121,6 +130,7 @@ pub async fn control(
         network_policies,
         service_monitors,
         prometheus_rules,
+        service_accounts: service_accounts.clone(),
         kinds,
     };
     let controller = Controller::new(scope.api::<QueueMeta>(client), watcher::Config::default())
@@ -130,6 +140,7 @@ pub async fn control(
         .owns_stream(config_map_changes)
         .owns_stream(disruption_budget_changes)
         .owns_stream(network_policy_changes)
+        .owns_stream(service_account_changes)
         .owns_stream(service_monitor_changes)
         .owns_stream(prometheus_rule_changes)
         .reconcile_all_on(kinds_changed)
@@ -152,6 +163,7 @@ pub async fn control(
         _ = async { futures::join!(reconciles, ready) } => {}
         () = prometheus_operator::discover(client, found) => {}
         () = secret_changes::notice(client, &queues, &changed) => {}
+        () = shelf.context.token_reviews.keep(scope, &service_accounts, &queues, &changed) => {}
         () = forget_the_deleted(&queues, &shelf) => {}
         () = ends_before_it_begins(&queues, shutdown) => {}
     }
@@ -270,6 +282,7 @@ fn queue_of_pod(pod: PartialObjectMeta<Pod>) -> Option<ObjectRef<QueueMeta>> {
 
 async fn all_synced(queues: Store<QueueMeta>, owned: Owned) {
     let Owned { stateful_sets, services, config_maps, disruption_budgets, network_policies, .. } = &owned;
+    let Owned { service_accounts, .. } = &owned;
     let waited = futures::join!(
         queues.wait_until_ready(),
         stateful_sets.wait_until_ready(),
@@ -277,6 +290,7 @@ async fn all_synced(queues: Store<QueueMeta>, owned: Owned) {
         config_maps.wait_until_ready(),
         disruption_budgets.wait_until_ready(),
         network_policies.wait_until_ready(),
+        service_accounts.wait_until_ready(),
     );
     // A store whose writer is gone belongs to a controller that has ended.
     debug!(?waited, "watches are in sync");

@@ -37,4 +37,5 @@ pub mod secret_changes;
 pub mod server_error;
 pub mod status;
 pub mod telemetry;
+pub mod token_reviews;
 pub mod validate;

@@ -36,6 +36,7 @@ pub struct Names {
     pub network_policy: String,
     pub service_monitor: String,
     pub prometheus_rule: String,
+    pub service_account: String,
 }
 
 impl Names {
@@ -56,6 +57,7 @@ impl Names {
             network_policy: queue.into(),
             service_monitor: queue.into(),
             prometheus_rule: queue.into(),
+            service_account: format!("{queue}-broker"),
         }
     }
 

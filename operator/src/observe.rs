@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -98,6 +98,7 @@ pub struct ObservedObjects {
     pub network_policy: Option<NetworkPolicy>,
     pub service_monitor: Option<ServiceMonitor>,
     pub prometheus_rule: Option<PrometheusRule>,
+    pub service_account: Option<ServiceAccount>,
     pub stateful_set: Option<StatefulSet>,
 }
 
@@ -137,6 +138,7 @@ pub async fn observe(
             true => read(client, namespace, &names.prometheus_rule).await?,
             false => None,
         },
+        service_account: read(client, namespace, &names.service_account).await?,
         stateful_set: read(client, namespace, &names.stateful_set).await?,
     };
     let volume_claim = read(client, namespace, &names.volume_claim(0)).await?;

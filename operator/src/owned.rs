@@ -5,7 +5,7 @@
 use std::fmt;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, Service};
+use k8s_openapi::api::core::v1::{ConfigMap, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use kube::api::DynamicObject;
@@ -29,6 +29,7 @@ pub struct Owned {
     pub network_policies: Store<PartialObjectMeta<NetworkPolicy>>,
     pub service_monitors: Store<PartialObjectMeta<ServiceMonitor>>,
     pub prometheus_rules: Store<PartialObjectMeta<PrometheusRule>>,
+    pub service_accounts: Store<PartialObjectMeta<ServiceAccount>>,
     /// Kinds of the Prometheus operator that the cluster has.
     pub kinds: watch::Receiver<Kinds>,
 }
@@ -38,7 +39,7 @@ impl Owned {
     pub fn leftovers(&self, owner_uid: &str, namespace: &str, wanted: &Objects) -> Vec<Leftover> {
         let Objects { config, authorities, nodes_service, client_service, disruption_budget, stateful_set, .. } =
             wanted;
-        let Objects { network_policy, service_monitor, prometheus_rule, .. } = wanted;
+        let Objects { network_policy, service_monitor, prometheus_rule, service_account, .. } = wanted;
         let owner = (owner_uid, namespace);
         let mut found = Vec::new();
         collect(&self.stateful_sets, owner, &[Some(stateful_set)], &mut found);
@@ -46,6 +47,7 @@ impl Owned {
         collect(&self.config_maps, owner, &[Some(config), authorities.as_ref()], &mut found);
         collect(&self.disruption_budgets, owner, &[Some(disruption_budget)], &mut found);
         collect(&self.network_policies, owner, &[network_policy.as_ref()], &mut found);
+        collect(&self.service_accounts, owner, &[service_account.as_ref()], &mut found);
         let kinds = *self.kinds.borrow();
         if kinds.service_monitors {
             collect(&self.service_monitors, owner, &[service_monitor.as_ref()], &mut found);

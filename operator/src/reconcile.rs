@@ -27,6 +27,7 @@ use crate::observe::{ObserveError, Observed, observe, observe_pods};
 use crate::owned::Owned;
 use crate::release;
 use crate::status::{Problem, Situation, assess, is_progressing};
+use crate::token_reviews::TokenReviews;
 use crate::validate::{Plan, PlannedTls, belongs_to, validate};
 
 /// What a reconcile works with.
@@ -43,6 +44,8 @@ pub struct Context {
     pub keepers: Arc<Keepers>,
     /// Scale consumers.
     pub scalers: Arc<Scalers>,
+    /// Lets brokers ask about tokens.
+    pub token_reviews: TokenReviews,
     /// The domain of the cluster's Services.
     pub cluster_domain: String,
     /// Where the operators' pods run, if they run in the cluster.
@@ -323,6 +326,7 @@ async fn conclude(context: &Context, observed: &Observed, attempt: Attempt) -> R
         problem: attempt.problem,
         tls: attempt.tls.as_ref(),
         declared: context.keepers.state(queue).as_ref(),
+        token_reviews: context.token_reviews.right_of(queue),
         consumers: context.scalers.statuses(queue, &known_consumers(observed)),
         provisioned: attempt.provisioned,
         now: whole_second(Timestamp::now()),

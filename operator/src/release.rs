@@ -83,6 +83,7 @@ fn request(plan: &Plan) -> String {
         said("restart", &plan.restart),
         said("tls", &(plan.tls != PlannedTls::Disabled).then_some(tls)),
         said("user", &plan.credentials.username),
+        said("audience", &plan.audience()),
     ];
     fingerprint(said.iter().flatten().map(String::as_str))
 }

@@ -20,6 +20,7 @@ use crate::leader::Candidate;
 use crate::metrics::Metrics;
 use crate::names::FIELD_MANAGER;
 use crate::reconcile::Context;
+use crate::token_reviews::TokenReviews;
 
 /// Why the operator could not start or go on.
 #[derive(Debug, thiserror::Error)]
@@ -73,6 +74,12 @@ pub async fn run(config: Config) -> Result<(), RunError> {
                 metrics: metrics.clone(),
                 recorder: recorder.clone(),
                 owned,
+                token_reviews: TokenReviews::new(
+                    client.clone(),
+                    metrics.clone(),
+                    config.token_review_binding.clone(),
+                    scopes.clone(),
+                ),
                 broker_image: config.broker_image.clone(),
                 cluster_domain: config.cluster_domain.clone(),
                 operator_namespace: config.namespace.clone(),

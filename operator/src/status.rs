@@ -81,6 +81,8 @@ pub struct Situation<'a> {
     pub tls: Option<&'a PlannedTls>,
     /// What of its declarations is not so in the broker; `None` if that is not known.
     pub declared: Option<&'a State>,
+    /// Whether its broker may ask about tokens if it has to, or why not; `None` if that is not known.
+    pub token_reviews: Option<Result<(), String>>,
     /// What is known of its consumers.
     pub consumers: Vec<ConsumerStatus>,
     /// Whether the Services and the Secret exist.

@@ -6,7 +6,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::{Resource, ResourceExt};
 
-use crate::api::{MessageQueueSpec, Tls};
+use crate::api::{Auth, MessageQueueSpec, Tls};
 use crate::build::{AMQP_PORT, AMQPS_PORT};
 use crate::certificates::Certificates;
 use crate::credentials::Credentials;
@@ -38,6 +38,14 @@ pub struct Plan {
     pub kinds: Kinds,
     /// Where the operators' pods run, if they run in the cluster.
     pub operator_namespace: Option<String>,
+}
+
+impl Plan {
+    /// What tokens of ServiceAccounts must be meant for: the host that clients connect to, so that a broker can do nothing with
+    /// what it is shown at others. `None`: no such tokens are taken.
+    pub fn audience(&self) -> Option<String> {
+        (!self.spec.auth.service_accounts.is_empty()).then(|| self.names.client_host())
+    }
 }
 
 /// Certificates that can be used.
@@ -101,6 +109,12 @@ pub enum Refusal {
         /// Its name.
         name: String,
     },
+    /// A ServiceAccount is declared twice.
+    #[error("spec.auth.serviceAccounts has {user} twice, with its namespace and without: declare it once")]
+    SameServiceAccount {
+        /// The user that it is.
+        user: String,
+    },
     /// The Secret with the certificate is not there, or not complete.
     #[error(
         "Secret {name} has no {entry}: spec.tls.mode Secret takes certificate and key from there; the broker stays as it is until it has"
@@ -130,7 +144,9 @@ impl Refusal {
     /// The reason in conditions and Events.
     pub fn reason(&self) -> &'static str {
         match self {
-            Self::Replicas { .. } | Self::DefaultUser { .. } | Self::Incomplete => "InvalidSpec",
+            Self::Replicas { .. } | Self::DefaultUser { .. } | Self::SameServiceAccount { .. } | Self::Incomplete => {
+                "InvalidSpec"
+            }
             Self::Foreign { .. } => "ForeignObject",
             Self::NoCertificate { .. } => "CertificateMissing",
         }
@@ -151,6 +167,7 @@ pub fn validate(observed: &Observed, default_image: &str, operator_namespace: Op
     if !(0..=1).contains(&spec.replicas) {
         return Err(Refusal::Replicas { replicas: spec.replicas });
     }
+    refuse_same_accounts(&spec.auth, &namespace)?;
     refuse_foreign(&observed.objects, &owner.uid)?;
     let names = Names::of(&namespace, &queue.name_any());
     if spec.auth.users.iter().any(|user| user.name == observed.credentials.username) {
@@ -185,6 +202,16 @@ fn planned_tls(observed: &ObservedTls, spec: &Tls) -> Result<PlannedTls, Refusal
     }
 }
 
+/// The API server cannot know what namespace an account without one is in.
+fn refuse_same_accounts(auth: &Auth, home: &str) -> Result<(), Refusal> {
+    let mut users: Vec<String> = auth.service_accounts.iter().map(|account| account.user(home)).collect();
+    users.sort_unstable();
+    match users.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Refusal::SameServiceAccount { user: pair[0].clone() }),
+        None => Ok(()),
+    }
+}
+
 fn refuse_foreign(objects: &ObservedObjects, owner_uid: &str) -> Result<(), Refusal> {
     // Destructured whole, so that a new kind of object cannot be forgotten here.
     let ObservedObjects {
@@ -199,6 +226,7 @@ fn refuse_foreign(objects: &ObservedObjects, owner_uid: &str) -> Result<(), Refu
         network_policy,
         service_monitor,
         prometheus_rule,
+        service_account,
         stateful_set,
     } = objects;
     check_owner(authority_secret.as_ref(), owner_uid)?;
@@ -207,6 +235,7 @@ fn refuse_foreign(objects: &ObservedObjects, owner_uid: &str) -> Result<(), Refu
     check_owner(network_policy.as_ref(), owner_uid)?;
     check_owner(service_monitor.as_ref(), owner_uid)?;
     check_owner(prometheus_rule.as_ref(), owner_uid)?;
+    check_owner(service_account.as_ref(), owner_uid)?;
     check_owner(default_user.as_ref(), owner_uid)?;
     check_owner(config.as_ref(), owner_uid)?;
     check_owner(nodes_service.as_ref(), owner_uid)?;
@@ -292,6 +321,21 @@ mod tests {
         let foreign = Err(Refusal::Foreign { kind: "Service".into(), name: "hello".into() });
         assert_eq!(check(service_of("theirs", true)), foreign);
         assert_eq!(check(service_of("ours", false)), foreign);
+    }
+
+    #[test]
+    fn an_account_is_declared_once_with_its_namespace_or_without() {
+        let check = |accounts: serde_json::Value| {
+            let auth = serde_json::from_value(serde_json::json!({"serviceAccounts": accounts})).unwrap();
+            let spec = MessageQueueSpec { auth, ..MessageQueueSpec::default() };
+            validate(&observed(spec, ObservedObjects::default()), "default", None).map(|plan| plan.audience())
+        };
+        let twice = serde_json::json!([{"name": "a"}, {"name": "a", "namespace": "default"}]);
+        let user = "system:serviceaccount:default:a".to_owned();
+        assert_eq!(check(twice), Err(Refusal::SameServiceAccount { user }));
+        let elsewhere = serde_json::json!([{"name": "a"}, {"name": "a", "namespace": "other"}]);
+        assert_eq!(check(elsewhere), Ok(Some("hello.default.svc".into())));
+        assert_eq!(check(serde_json::json!([])), Ok(None));
     }
 
     #[test]

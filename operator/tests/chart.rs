@@ -134,7 +134,7 @@ fn the_rights_of_the_operator_are_these() {
 
 #[test]
 fn no_right_has_a_wildcard_and_secrets_are_neither_listed_nor_watched_nor_deleted() {
-    for settings in ["watchNamespaces=[]", r#"watchNamespaces=["orders"]"#] {
+    for settings in ["watchNamespaces=[]", r#"watchNamespaces=["orders"],rbac.tokenReviews="always""#] {
         let rendered = render(&["--show-only", "templates/rbac.yaml", "--set-json", settings]).stdout;
         let rendered = String::from_utf8(rendered).unwrap();
         let documents: Vec<Value> = serde_saphyr::from_multiple(&rendered).unwrap();
@@ -146,10 +146,27 @@ fn no_right_has_a_wildcard_and_secrets_are_neither_listed_nor_watched_nor_delete
             let says = |key: &str, word: &str| rule[key].as_array().unwrap().contains(&Value::from(word));
             let is_read_whole = ["list", "watch", "delete", "deletecollection"].iter().any(|verb| says("verbs", verb));
             assert!(!(says("resources", "secrets") && is_read_whole), "{text}");
+            let changes_rights = says("apiGroups", "rbac.authorization.k8s.io");
+            let is_one = rule["resourceNames"] == serde_json::json!(["warren-token-reviews"]);
+            let is_read_or_bound = ["get", "patch", "bind"].iter().filter(|verb| says("verbs", verb)).count();
+            assert!(!changes_rights || is_one && is_read_or_bound == rule["verbs"].as_array().unwrap().len(), "{text}");
             let is_execution = ["pods/exec", "pods/attach", "pods/ephemeralcontainers", "serviceaccounts/token"];
             assert!(!is_execution.iter().any(|resource| says("resources", resource)), "{text}");
         }
     }
+}
+
+#[test]
+fn nothing_is_said_about_rights_to_ask_about_tokens_where_they_are_switched_off() {
+    let mentions = |settings: &str| {
+        let rendered = render(&["--set", "crds.enabled=false", "--set-json", settings]).stdout;
+        String::from_utf8(rendered).unwrap().matches("warren-token-reviews").count()
+    };
+    let everywhere = mentions("watchNamespaces=[]");
+    assert!(everywhere > 0);
+    assert_eq!(mentions(r#"watchNamespaces=["orders"],rbac.tokenReviews="always""#), everywhere);
+    assert_eq!(mentions(r#"watchNamespaces=["orders"]"#), 0);
+    assert_eq!(mentions(r#"rbac.tokenReviews="never""#), 0);
 }
 
 #[test]
@@ -172,6 +189,7 @@ fn bad_values_are_refused_by_name() {
     check_refused("extraEnv[0].value=1", "extraEnv");
     check_refused("image.tagg=1", "tagg");
     check_refused("log.format=xml", "format");
+    check_refused("rbac.tokenReviews=yes", "tokenReviews");
     check_refused("watchNamespaces={Not_A_Name}", "watchNamespaces");
     check_refused("consumers.scaleTargets[0].resource=*", "scaleTargets");
     check_refused("image.digest=sha256:1", "digest");

@@ -19,6 +19,7 @@ use warren_operator::observe::ObserveError;
 use warren_operator::owned::Owned;
 use warren_operator::prometheus_operator::Kinds;
 use warren_operator::reconcile::{Context, ReconcileError, reconcile};
+use warren_operator::token_reviews::TokenReviews;
 
 /// An API server that has one object, and notes what is written to it.
 fn server_with(object: Value, written: Arc<Mutex<Vec<Value>>>) -> Client {
@@ -52,6 +53,7 @@ async fn a_message_queue_of_another_definition_is_reported_and_left_alone() {
     let client = server_with(queue, Arc::clone(&written));
     let metrics = Arc::new(Metrics::new().unwrap());
     let context = Context {
+        token_reviews: TokenReviews::new(client.clone(), metrics.clone(), None, Vec::new()),
         keepers: Arc::new(Keepers::new(client.clone(), unbounded_channel().0)),
         scalers: Arc::new(Scalers::new(client.clone(), unbounded_channel().0, metrics.consumers.clone())),
         cluster_domain: "cluster.local".into(),
@@ -67,6 +69,7 @@ async fn a_message_queue_of_another_definition_is_reported_and_left_alone() {
             network_policies: reflector::store().0,
             service_monitors: reflector::store().0,
             prometheus_rules: reflector::store().0,
+            service_accounts: reflector::store().0,
             kinds: tokio::sync::watch::channel(Kinds::default()).1,
         },
         broker_image: "broker".into(),

@@ -76,9 +76,9 @@ fn declared(users: Value, password: &str, topology: Value) -> Result<Declared> {
     let mut declared = Declared { users: Vec::new(), topology: serde_json::from_value(topology)? };
     for mut user in users.as_array().cloned().unwrap_or_default() {
         user["passwordSecretRef"] = json!({"name": "s"});
-        let User { name, tags, permissions, topic_permissions, .. } = serde_json::from_value(user)?;
+        let User { name, rights, .. } = serde_json::from_value(user)?;
         let login = Login::Password(Password(password.as_bytes().to_vec()));
-        declared.users.push(WantedUser { name, login, tags, permissions, topic_permissions });
+        declared.users.push(WantedUser { name, login, rights });
     }
     Ok(declared)
 }
@@ -271,6 +271,24 @@ async fn a_user_goes_with_its_declaration_and_others_stay() -> Result<()> {
     assert_eq!(world.pass(&Declared::default()).await?.deleted, ["user app"]);
     assert!(!world.logs_in("app", "one"));
     assert!(world.is_there("/api/users/theirs").await?);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_service_account_is_a_user_without_a_password() -> Result<()> {
+    let mut world = World::new()?;
+    let name = "system:serviceaccount:shop:billing";
+    let mut declared = declared(json!([{"name": name, "permissions": [{"read": "^b"}]}]), "", json!({}))?;
+    declared.users[0].login = Login::Token;
+    let made = world.pass(&declared).await?;
+    assert_eq!((made.written.len(), made.users.len()), (2, 0), "{made:?}");
+    assert_eq!(world.pass(&declared).await?, Findings::default());
+    assert!(!world.logs_in(name, ""));
+    let path = "/api/users/system%3Aserviceaccount%3Ashop%3Abilling";
+    world.person(Method::PUT, path, json!({"password": "x", "tags": ""})).await?;
+    assert!(world.logs_in(name, "x"));
+    assert_eq!(world.pass(&declared).await?.written, [format!("user {name}")]);
+    assert!(!world.logs_in(name, "x"), "a password that somebody gave it is taken away");
     Ok(())
 }
 

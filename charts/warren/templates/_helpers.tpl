@@ -50,9 +50,17 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 {{- end -}}
 {{- end -}}
 
+{{/* Not empty: the operator gives brokers the right to ask about tokens. */}}
+{{- define "warren.tokenReviews" -}}
+{{- $mode := .Values.rbac.tokenReviews -}}
+{{- if or (eq $mode "always") (and (eq $mode "auto") (not .Values.watchNamespaces)) -}}
+true
+{{- end -}}
+{{- end -}}
+
 {{/*
 What the operator may do, where it watches. Secrets can be neither listed nor watched, so the operator reads only those
-whose names it knows. It cannot delete a Secret, run anything in a pod, or change a role.
+whose names it knows. It cannot delete a Secret, run anything in a pod, have a token made for a ServiceAccount, or change a role.
 */}}
 {{- define "warren.rules" -}}
 - apiGroups: [warrenmq.dev]
@@ -82,7 +90,7 @@ whose names it knows. It cannot delete a Secret, run anything in a pod, or chang
   resources: [servicemonitors, prometheusrules]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
-  resources: [configmaps, services]
+  resources: [configmaps, services, serviceaccounts]
   verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [pods]

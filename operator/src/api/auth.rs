@@ -19,6 +19,14 @@ pub struct Auth {
     #[schemars(length(max = 64))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub users: Vec<User>,
+
+    /// ServiceAccounts of the cluster, whose pods log in with nothing but a token of theirs as the password. Tokens must be for
+    /// the audience `<name>.<namespace>.svc` of the MessageQueue, the host at which clients connect. The first one in this list,
+    /// and the end of the list, restart the broker; other changes do not.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["namespace".into(), "name".into()]))]
+    pub service_accounts: Vec<ServiceAccount>,
 }
 
 /// A user of the broker.
@@ -35,6 +43,48 @@ pub struct User {
     /// Where the password is. Another one counts within ten seconds; connections that are there go on.
     pub password_secret_ref: SecretKey,
 
+    /// What the user may do.
+    #[serde(flatten)]
+    pub rights: Rights,
+}
+
+/// A ServiceAccount that may log in.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct ServiceAccount {
+    /// Its name.
+    #[schemars(length(min = 1, max = 128))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$')").message(
+        "auth.serviceAccounts: name must be that of a ServiceAccount: lower case letters, digits, - and ."
+    ))]
+    pub name: String,
+
+    /// Its namespace. Default: that of the MessageQueue.
+    #[serde(default)]
+    #[schemars(length(max = 63))]
+    #[x_kube(validation = Rule::new("self.matches('^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$')").message(
+        "auth.serviceAccounts: namespace must be the name of a namespace: lower case letters, digits and -"
+    ))]
+    pub namespace: String,
+
+    /// What its pods may do.
+    #[serde(flatten)]
+    pub rights: Rights,
+}
+
+impl ServiceAccount {
+    /// The user of the broker that its pods are, in the form in which Kubernetes names the account. `home` is the namespace of
+    /// the MessageQueue.
+    pub fn user(&self, home: &str) -> String {
+        let namespace = if self.namespace.is_empty() { home } else { &self.namespace };
+        format!("system:serviceaccount:{namespace}:{}", self.name)
+    }
+}
+
+/// What a user may do.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Rights {
     /// What the user may do in the management API: administrator, monitoring, policymaker, management or impersonator.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 5), inner(length(max = 32)))]

@@ -31,6 +31,9 @@ fn configuration(plan: &Plan) -> String {
         let folder = paths::TLS_FOLDER;
         (listeners, format!("\n[tls]\ncertificate = \"{folder}/tls.crt\"\nkey = \"{folder}/tls.key\"\n"))
     };
+    let audience = plan.audience();
+    let kubernetes = audience.map(|audience| format!("\n[authentication.kubernetes]\naudience = \"{audience}\"\n"));
+    let kubernetes = kubernetes.unwrap_or_default();
     format!(
         r#"data_dir = "{data}"
 
@@ -41,6 +44,6 @@ metrics = "0.0.0.0:{METRICS_PORT}"
 [default_user]
 name_file = "{user}/username"
 password_file = "{user}/password"
-"#
+{kubernetes}"#
     )
 }

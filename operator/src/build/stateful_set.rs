@@ -12,7 +12,8 @@ use k8s_openapi::api::core::v1::{
     Capabilities, ConfigMap, ConfigMapProjection, Container, ContainerPort, HTTPGetAction, KeyToPath,
     PersistentVolumeClaim, PersistentVolumeClaimSpec, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
     ProjectedVolumeSource, ResourceRequirements, SeccompProfile, SecretProjection, SecurityContext,
-    TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection, VolumeResourceRequirements,
+    ServiceAccountTokenProjection, TopologySpreadConstraint, Volume, VolumeMount, VolumeProjection,
+    VolumeResourceRequirements,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
@@ -42,6 +43,10 @@ const STARTUP_PROBES: i32 = 600;
 
 const CONFIG_VOLUME: &str = "config";
 const TLS_VOLUME: &str = "tls";
+const ACCOUNT_VOLUME: &str = "account";
+
+/// How long a token is valid by which the broker asks about others. The kubelet renews it when four fifths have passed.
+const TOKEN_EXPIRATION_SECS: i64 = 3600;
 
 pub(super) fn stateful_set(plan: &Plan, config: &ConfigMap) -> StatefulSet {
     StatefulSet {
@@ -112,8 +117,12 @@ fn pod_template(plan: &Plan, config: &ConfigMap) -> PodTemplateSpec {
         }),
         spec: Some(PodSpec {
             containers: vec![broker(plan)],
-            volumes: Some(std::iter::once(config_volume(plan)).chain(tls_volume(plan)).collect()),
+            volumes: Some(
+                [Some(config_volume(plan)), tls_volume(plan), account_volume(plan)].into_iter().flatten().collect(),
+            ),
             security_context: Some(pod_security_context()),
+            // Always said: the API server keeps a name that is taken away.
+            service_account_name: Some(account_name(plan)),
             automount_service_account_token: Some(false),
             enable_service_links: Some(false),
             termination_grace_period_seconds: Some(TERMINATION_GRACE_PERIOD_SECS),
@@ -189,6 +198,9 @@ fn volume_mounts(plan: &Plan) -> Vec<VolumeMount> {
     if plan.tls != PlannedTls::Disabled {
         mounts.push(mount(TLS_VOLUME, paths::TLS_FOLDER, true));
     }
+    if plan.audience().is_some() {
+        mounts.push(mount(ACCOUNT_VOLUME, paths::ACCOUNT_FOLDER, true));
+    }
     mounts
 }
 
@@ -240,6 +252,40 @@ fn tls_volume(plan: &Plan) -> Option<Volume> {
     Some(Volume {
         name: TLS_VOLUME.into(),
         projected: Some(ProjectedVolumeSource { sources: Some(vec![source]), default_mode: None }),
+        ..Volume::default()
+    })
+}
+
+fn account_name(plan: &Plan) -> String {
+    let is_own = plan.audience().is_some();
+    if is_own { plan.names.service_account.clone() } else { "default".into() }
+}
+
+/// What the broker needs to ask the API server about tokens: a token of its own, and whom to trust there. `None`: it does not ask.
+fn account_volume(plan: &Plan) -> Option<Volume> {
+    plan.audience()?;
+    let sources = vec![
+        VolumeProjection {
+            service_account_token: Some(ServiceAccountTokenProjection {
+                path: "token".into(),
+                expiration_seconds: Some(TOKEN_EXPIRATION_SECS),
+                audience: None,
+            }),
+            ..VolumeProjection::default()
+        },
+        VolumeProjection {
+            // Kubernetes keeps one in each namespace.
+            config_map: Some(ConfigMapProjection {
+                name: "kube-root-ca.crt".into(),
+                items: Some(vec![KeyToPath { key: "ca.crt".into(), path: "ca.crt".into(), mode: None }]),
+                optional: None,
+            }),
+            ..VolumeProjection::default()
+        },
+    ];
+    Some(Volume {
+        name: ACCOUNT_VOLUME.into(),
+        projected: Some(ProjectedVolumeSource { sources: Some(sources), default_mode: None }),
         ..Volume::default()
     })
 }

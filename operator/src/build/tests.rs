@@ -68,6 +68,7 @@ fn check_objects(plan: &Plan, file: &str) {
         network_policy,
         service_monitor,
         prometheus_rule,
+        service_account,
         stateful_set,
     } = build(plan);
     let optional =
@@ -75,6 +76,7 @@ fn check_objects(plan: &Plan, file: &str) {
     let mut text = vec![yaml(&default_user), yaml(&config)];
     text.extend(optional.into_iter().flatten());
     text.extend([yaml(&nodes_service), yaml(&client_service), yaml(&disruption_budget), yaml(&stateful_set)]);
+    text.extend(service_account.as_ref().map(yaml));
     text.extend(network_policy.as_ref().map(yaml));
     text.extend(service_monitor.as_ref().map(yaml));
     // All alerts are made alike: one is shown.

@@ -23,7 +23,7 @@ use tracing::{debug, info, warn};
 use super::pass::{Findings, Memory, pass};
 use super::password::Password;
 use super::wanted::{Declared, Login, WantedUser};
-use crate::api::{Auth, Flaw, MessageQueue, SecretKey, Topology, User};
+use crate::api::{Auth, Flaw, MessageQueue, SecretKey, ServiceAccount, Topology, User};
 use crate::broker_api::{BrokerApi, BrokerError, Endpoint};
 use crate::controller::QueueMeta;
 use crate::names::FIELD_MANAGER;
@@ -49,7 +49,7 @@ pub struct Wish {
     pub mounted: Vec<Option<String>>,
     /// A Secret of somebody else that they mount.
     pub foreign: Option<String>,
-    /// Users.
+    /// Users, and ServiceAccounts that are users.
     pub auth: Auth,
     /// Everything else.
     pub topology: Topology,
@@ -276,12 +276,18 @@ impl Keeper {
             WantedUser {
                 name: user.name.clone(),
                 login: self.passwords.get(&key).cloned().unwrap_or(Login::Unknown),
-                tags: user.tags.clone(),
-                permissions: user.permissions.clone(),
-                topic_permissions: user.topic_permissions.clone(),
+                rights: user.rights.clone(),
             }
         };
-        Declared { users: wish.auth.users.iter().map(user).collect(), topology: wish.topology.clone() }
+        let home = self.place.namespace.as_deref().unwrap_or_default();
+        let account = |account: &ServiceAccount| WantedUser {
+            name: account.user(home),
+            login: Login::Token,
+            rights: account.rights.clone(),
+        };
+        let Auth { users, service_accounts } = &wish.auth;
+        let users = users.iter().map(user).chain(service_accounts.iter().map(account)).collect();
+        Declared { users, topology: wish.topology.clone() }
     }
 
     fn report(&self, findings: Findings) {

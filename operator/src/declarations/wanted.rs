@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::object::Object;
 use super::password::Password;
-use crate::api::{DeletionPolicy, Exchange, Permission, Policy, Queue, QueueBinding, TopicPermission, Topology, Vhost};
+use crate::api::{DeletionPolicy, Exchange, Policy, Queue, QueueBinding, Rights, Topology, Vhost};
 
 /// Everything that a broker should have.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,12 +25,8 @@ pub struct WantedUser {
     pub name: String,
     /// What it logs in with.
     pub login: Login,
-    /// Its tags.
-    pub tags: Vec<String>,
-    /// Its rights, one for each virtual host.
-    pub permissions: Vec<Permission>,
-    /// Its routing keys.
-    pub topic_permissions: Vec<TopicPermission>,
+    /// What it may do.
+    pub rights: Rights,
 }
 
 /// What a user logs in with.
@@ -111,13 +107,7 @@ mod tests {
     use super::*;
 
     fn declared(topology: Value) -> Declared {
-        let user = WantedUser {
-            name: "app".into(),
-            login: Login::Unknown,
-            tags: Vec::new(),
-            permissions: Vec::new(),
-            topic_permissions: Vec::new(),
-        };
+        let user = WantedUser { name: "app".into(), login: Login::Unknown, rights: Rights::default() };
         Declared { users: vec![user], topology: serde_json::from_value(topology).unwrap() }
     }
 

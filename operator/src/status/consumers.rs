@@ -70,6 +70,7 @@ mod tests {
             growth: &Growth::default(),
             tls: None,
             consumers,
+            token_reviews: None,
             held: None,
             declared: None,
             problem: None,

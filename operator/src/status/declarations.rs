@@ -11,23 +11,51 @@ const FLAWS_MAX: usize = 32;
 /// So many of them are in a condition's message.
 const TOLD_MAX: usize = 3;
 
+/// Why no ServiceAccount can log in.
+const FORBIDDEN: &str = "TokenReviewForbidden";
+
 /// The conditions of what is declared. What is not known stays as it was said before.
 pub(super) fn conditions(situation: &Situation<'_>) -> Vec<Condition> {
     let spec = &situation.queue.spec;
     let kinds = [
-        (USERS_READY, spec.auth != Auth::default(), situation.declared.map(|state| &state.users)),
-        (TOPOLOGY_READY, spec.topology != Topology::default(), situation.declared.map(|state| &state.topology)),
+        (USERS_READY, spec.auth != Auth::default(), users(situation)),
+        (TOPOLOGY_READY, spec.topology != Topology::default(), situation.declared.map(|state| state.topology.clone())),
     ];
-    let condition_of = |(type_, is_declared, flaws): (&str, bool, Option<&Vec<Flaw>>)| match flaws {
+    let condition_of = |(type_, is_declared, flaws): (&str, bool, Option<Vec<Flaw>>)| match flaws {
         Some(flaws) if is_declared || !flaws.is_empty() => {
-            let message = if flaws.is_empty() { "the broker has what is declared".to_owned() } else { told(flaws) };
+            let message = if flaws.is_empty() { "the broker has what is declared".to_owned() } else { told(&flaws) };
             let reason = flaws.first().map_or("AsDeclared", |flaw| flaw.reason.as_str());
             Some(condition(situation, type_, flaws.is_empty(), (reason, &message)))
         }
         Some(_) => None,
-        None => find(situation.queue.status.as_ref()?, type_).filter(|_| is_declared).cloned(),
+        None => find(situation.queue.status.as_ref()?, type_)
+            .filter(|before| is_declared && still_counts(before, situation))
+            .cloned(),
     };
     kinds.into_iter().filter_map(condition_of).collect()
+}
+
+/// Whether nothing is known that speaks against what was said before.
+fn still_counts(before: &Condition, situation: &Situation<'_>) -> bool {
+    before.reason != FORBIDDEN || situation.token_reviews.is_none()
+}
+
+/// What is wrong with users. That ServiceAccounts cannot log in is known also while the broker says nothing.
+fn users(situation: &Situation<'_>) -> Option<Vec<Flaw>> {
+    let users = situation.declared.map(|state| state.users.clone());
+    let reason = match &situation.token_reviews {
+        None => return None,
+        Some(Ok(())) => return users,
+        Some(Err(reason)) => reason,
+    };
+    let flaw = Flaw {
+        object: "ServiceAccounts".into(),
+        reason: FORBIDDEN.into(),
+        message: format!(
+            "the broker may not ask the API server whose token it is shown, so none of them can log in: {reason}"
+        ),
+    };
+    Some(std::iter::once(flaw).chain(users.unwrap_or_default()).collect())
 }
 
 /// The things that are not as declared. What is not known stays as it was said before.

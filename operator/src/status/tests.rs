@@ -100,6 +100,7 @@ fn assess_with(
         pods,
         growth: &Growth::default(),
         tls: Some(&PlannedTls::Disabled),
+        token_reviews: Some(Ok(())),
         consumers: Vec::new(),
         held: None,
         declared: None,
@@ -165,6 +166,7 @@ fn nothing_is_promised_before_it_exists() {
     let queue = queue(1);
     let status = assess(&Situation {
         tls: Some(&PlannedTls::Disabled),
+        token_reviews: Some(Ok(())),
         consumers: Vec::new(),
         declared: None,
         queue: &queue,
@@ -259,6 +261,7 @@ fn a_volume_other_than_asked_for_degrades_a_queue_that_serves() {
     let situation = |claim: &k8s_openapi::api::core::v1::PersistentVolumeClaim| {
         assess(&Situation {
             tls: Some(&PlannedTls::Disabled),
+            token_reviews: Some(Ok(())),
             consumers: Vec::new(),
             declared: None,
             queue: &queue,
@@ -299,6 +302,7 @@ fn a_state_that_stays_gives_the_same_status() {
     let set = set(1, 1, 1);
     let again = assess(&Situation {
         tls: Some(&PlannedTls::Disabled),
+        token_reviews: Some(Ok(())),
         consumers: Vec::new(),
         declared: None,
         queue: &queue,
@@ -331,6 +335,7 @@ fn a_paused_queue_is_told_as_it_was_carried_out_last() {
             tls: None,
             held: None,
             problem: None,
+            token_reviews: Some(Ok(())),
             consumers: Vec::new(),
             declared: None,
             provisioned: true,

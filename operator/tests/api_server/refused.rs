@@ -45,6 +45,32 @@ fn users() -> Vec<(Value, &'static str)> {
     ]
 }
 
+fn service_accounts() -> Vec<(Value, &'static str)> {
+    let accounts = |accounts: Value| json!({"auth": {"serviceAccounts": accounts}});
+    vec![
+        (accounts(json!([{}])), "spec.auth.serviceAccounts[0].name: Required value"),
+        (accounts(json!([{"name": "Billing"}])), "auth.serviceAccounts: name must be that of a ServiceAccount"),
+        (accounts(json!([{"name": "a".repeat(129)}])), "spec.auth.serviceAccounts[0].name: Too long"),
+        (
+            accounts(json!([{"name": "billing", "namespace": "a.b"}])),
+            "auth.serviceAccounts: namespace must be the name of a namespace",
+        ),
+        (
+            accounts(json!([{"name": "billing", "tags": ["admin"]}])),
+            "tags must be administrator, monitoring, policymaker, management or impersonator",
+        ),
+        (
+            accounts(json!([{"name": "billing"}, {"name": "billing", "namespace": ""}])),
+            ".spec.auth.serviceAccounts: duplicate entries for key [name=\"billing\",namespace=\"\"]",
+        ),
+        (
+            accounts(json!([{"name": "billing", "permissions": [{"vhost": "/"}, {"vhost": "/"}]}])),
+            ".permissions: duplicate entries for key [vhost=\"/\"]",
+        ),
+        (accounts(json!([{"name": "billing", "audience": "x"}])), "audience: field not declared in schema"),
+    ]
+}
+
 fn topology() -> Vec<(Value, &'static str)> {
     let policy = |more: Value| {
         let mut policy = json!({"name": "p", "pattern": ".*", "definition": {"max-length": 1}});
@@ -120,7 +146,7 @@ fn consumers() -> Vec<(Value, &'static str)> {
 async fn declarations_that_cannot_be_are_refused_and_the_reason_is_said() {
     let world = World::new("declared").await;
     let topology = topology().into_iter().map(|(topology, sentence)| (json!({"topology": topology}), sentence));
-    let all: Vec<_> = users().into_iter().chain(topology).chain(consumers()).collect();
+    let all: Vec<_> = users().into_iter().chain(service_accounts()).chain(topology).chain(consumers()).collect();
     assert!(all.len() >= 30, "{}", all.len());
     let mut wrong = Vec::new();
     for (spec, sentence) in all {

@@ -26,6 +26,7 @@ use warren_operator::metrics::Metrics;
 use warren_operator::owned::Owned;
 use warren_operator::prometheus_operator::Kinds;
 use warren_operator::reconcile::{Context, Outcome, reconcile};
+use warren_operator::token_reviews::TokenReviews;
 
 use crate::cluster::{self, administrator, make_namespace, remove_namespace, within};
 
@@ -123,13 +124,15 @@ pub(crate) fn scalers(client: &Client) -> Arc<Scalers> {
 }
 
 pub(crate) fn context(client: Client, owned: Owned, scalers: Arc<Scalers>) -> Context {
+    let metrics = Arc::new(Metrics::new().unwrap());
     Context {
+        token_reviews: TokenReviews::new(client.clone(), metrics.clone(), None, Vec::new()),
+        metrics,
         keepers: Arc::new(Keepers::new(client.clone(), unbounded_channel().0)),
         scalers,
         cluster_domain: "cluster.local".into(),
         operator_namespace: Some("warren".into()),
         recorder: Recorder::new(client.clone(), "warren-operator".into()),
-        metrics: Arc::new(Metrics::new().unwrap()),
         client,
         owned,
         broker_image: IMAGE.into(),
@@ -146,6 +149,7 @@ pub(crate) fn unwatched() -> Owned {
         network_policies: reflector::store().0,
         service_monitors: reflector::store().0,
         prometheus_rules: reflector::store().0,
+        service_accounts: reflector::store().0,
         kinds: tokio::sync::watch::channel(Kinds::default()).1,
     }
 }

@@ -10,6 +10,7 @@ mod election;
 mod operator;
 mod proxy;
 mod stress;
+mod token_reviews;
 
 /// Held by a test that makes or removes kinds of objects, and by one whose operator must not lose any meanwhile: kinds are the whole
 /// cluster's.

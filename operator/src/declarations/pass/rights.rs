@@ -17,12 +17,12 @@ impl Pass<'_> {
         };
         let found = self.look(&object).await?;
         let hash = self.present_hash(&user.name, found.as_ref(), password).await;
-        if hash.is_none() || !has_tags(found.as_ref(), &user.tags) {
+        if hash.is_none() || !has_tags(found.as_ref(), &user.rights.tags) {
             let hash = match hash {
                 Some(hash) => hash,
                 None => new_hash(password).await.map_err(|error| BrokerError::Unusable(error.to_string()))?,
             };
-            let mut body = json!({"tags": user.tags.join(","), "password_hash": hash});
+            let mut body = json!({"tags": user.rights.tags.join(","), "password_hash": hash});
             if !hash.is_empty() {
                 body["hashing_algorithm"] = password::ALGORITHM.into();
             }
@@ -64,14 +64,15 @@ impl Pass<'_> {
         let name = encoded(&user.name);
         let path = format!("{}/permissions?columns=vhost,configure,write,read", object.path());
         let found = list(answered(self.api.call(Method::GET, &path, None).await?)?);
-        for permission in &user.permissions {
+        for permission in &user.rights.permissions {
             let wanted = json!(permission);
             if !found.contains(&wanted) {
                 let path = format!("/api/permissions/{}/{name}", encoded(&permission.vhost));
                 self.grant(object, &permission.vhost, &path, &wanted).await?;
             }
         }
-        for extra in extra(&found, "vhost", user.permissions.iter().map(|permission| permission.vhost.as_str())) {
+        for extra in extra(&found, "vhost", user.rights.permissions.iter().map(|permission| permission.vhost.as_str()))
+        {
             self.revoke(object, &format!("/api/permissions/{}/{name}", encoded(extra))).await?;
         }
         Ok(())
@@ -82,14 +83,14 @@ impl Pass<'_> {
         let path = format!("{}/topic-permissions?columns=vhost,exchange,write,read", object.path());
         let found = list(answered(self.api.call(Method::GET, &path, None).await?)?);
         let place = |vhost: &str| format!("/api/topic-permissions/{}/{name}", encoded(vhost));
-        for permission in &user.topic_permissions {
+        for permission in &user.rights.topic_permissions {
             let wanted = json!(permission);
             if !found.contains(&wanted) {
                 self.grant(object, &permission.vhost, &place(&permission.vhost), &wanted).await?;
             }
         }
         let is_wanted = |vhost: &str, exchange: &str| {
-            user.topic_permissions.iter().any(|wanted| wanted.vhost == vhost && wanted.exchange == exchange)
+            user.rights.topic_permissions.iter().any(|wanted| wanted.vhost == vhost && wanted.exchange == exchange)
         };
         for shown in &found {
             let (Some(vhost), Some(exchange)) = (shown["vhost"].as_str(), shown["exchange"].as_str()) else { continue };
