@@ -39,6 +39,17 @@ pub struct Program<'a> {
     pub arguments: &'a [&'a str],
 }
 
+/// The ServiceAccount of a pod.
+#[derive(Debug, Clone, Copy)]
+pub struct Account<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// What its token is meant for.
+    pub audience: &'a str,
+    /// The ConfigMap with whom to trust, in `ca.crt`.
+    pub authorities: &'a str,
+}
+
 /// How a broker is reached from this machine.
 #[derive(Debug, Clone)]
 pub struct Access {
@@ -81,9 +92,51 @@ impl<'a> Client<'a> {
     /// # Errors
     /// The pod is refused, or its container is not started within a minute.
     pub fn in_pod(cluster: &'a Cluster, namespace: &str, binding: &str, program: Program<'_>) -> Result<Self> {
+        let authority = json!({"name": binding, "items": [{"key": "ca.crt", "path": "ca.crt"}]});
+        let uri = json!({"name": "AMQP_URI", "valueFrom": {"secretKeyRef": {"name": binding, "key": "uri"}}});
+        Self::start_pod(cluster, namespace, program, |spec| {
+            list(&mut spec["volumes"])
+                .push(json!({"name": "broker", "projected": {"sources": [{"secret": authority}]}}));
+            list(&mut spec["containers"][0]["env"]).push(uri);
+        })
+    }
+
+    /// Runs `program` in a new pod of `namespace` that has the token of an account, in `/var/run/secrets/warren/token`, and knows
+    /// whom to trust; nothing else.
+    ///
+    /// # Errors
+    /// The pod is refused, or its container is not started within a minute.
+    pub fn in_pod_of(
+        cluster: &'a Cluster,
+        namespace: &str,
+        account: Account<'_>,
+        program: Program<'_>,
+    ) -> Result<Self> {
+        let Account { name, audience, authorities } = account;
+        Self::start_pod(cluster, namespace, program, |spec| {
+            spec["serviceAccountName"] = name.into();
+            let token = json!({"path": "token", "audience": audience, "expirationSeconds": 600});
+            list(&mut spec["volumes"]).extend([
+                json!({"name": "broker", "configMap": {"name": authorities}}),
+                json!({"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}}),
+            ]);
+            let mount = json!({"name": "token", "mountPath": "/var/run/secrets/warren"});
+            list(&mut spec["containers"][0]["volumeMounts"]).push(mount);
+        })
+    }
+
+    /// What differs between pods is added to their specification by `complete`: at least the volume `broker` with `ca.crt`.
+    fn start_pod(
+        cluster: &'a Cluster,
+        namespace: &str,
+        program: Program<'_>,
+        complete: impl FnOnce(&mut Value),
+    ) -> Result<Self> {
         let pod = Pod { cluster, namespace: namespace.to_owned(), name: program.name.to_owned() };
         pod.delete()?;
-        pod.cluster.apply(&manifest(&pod, binding, program).to_string())?;
+        let mut manifest = manifest(&pod, program);
+        complete(&mut manifest["spec"]);
+        pod.cluster.apply(&manifest.to_string())?;
         pod.wait_until("{.status.containerStatuses[0].containerID}")?;
         let mut kubectl = pod.cluster.client("kubectl");
         kubectl.args(["-n", &pod.namespace, "logs", "--follow", &pod.name]);
@@ -184,7 +237,7 @@ impl Pod<'_> {
 }
 
 /// The pod meets the Pod Security Standard "restricted".
-fn manifest(pod: &Pod<'_>, binding: &str, program: Program<'_>) -> Value {
+fn manifest(pod: &Pod<'_>, program: Program<'_>) -> Value {
     let arguments: Vec<_> = ["-c", program.source].into_iter().chain(program.arguments.iter().copied()).collect();
     json!({
         "apiVersion": "v1",
@@ -194,18 +247,12 @@ fn manifest(pod: &Pod<'_>, binding: &str, program: Program<'_>) -> Value {
             "restartPolicy": "Never",
             "automountServiceAccountToken": false,
             "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-            "volumes": [{
-                "name": "broker",
-                "secret": {"secretName": binding, "items": [{"key": "ca.crt", "path": "ca.crt"}]},
-            }],
+            "volumes": [],
             "containers": [{
                 "name": "python",
                 "image": pika::NAME,
                 "args": arguments,
-                "env": [
-                    {"name": "AMQP_URI", "valueFrom": {"secretKeyRef": {"name": binding, "key": "uri"}}},
-                    {"name": TRUSTED, "value": "/etc/broker/ca.crt"},
-                ],
+                "env": [{"name": TRUSTED, "value": "/etc/broker/ca.crt"}],
                 "volumeMounts": [{"name": "broker", "mountPath": "/etc/broker"}],
                 "securityContext": {
                     "allowPrivilegeEscalation": false,
@@ -215,6 +262,11 @@ fn manifest(pod: &Pod<'_>, binding: &str, program: Program<'_>) -> Value {
             }],
         },
     })
+}
+
+/// A list of a manifest.
+fn list(value: &mut Value) -> &mut Vec<Value> {
+    value.as_array_mut().expect("it is one in the manifest")
 }
 
 /// Reads in a thread of its own, so that whoever waits for a line can stop waiting.

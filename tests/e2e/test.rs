@@ -3,6 +3,7 @@
 
 mod ledger;
 mod orders;
+mod service_account;
 
 use std::time::Duration;
 
@@ -15,6 +16,7 @@ use warren_tests::release::{Release, workspace};
 
 use ledger::Ledger;
 use orders::{NAMESPACE, Orders, manifest};
+use service_account::pods_log_in_with_the_token_of_their_service_account;
 
 /// Set to anything, this keeps the cluster, named `e2e`, so that one can look at what a failure left and run again.
 const KEEP: &str = "WARREN_KEEP_CLUSTER";
@@ -48,6 +50,7 @@ fn every_confirmed_message_is_found_again_whatever_happens_to_the_broker() -> Re
     pods_with_privileges_are_refused(&cluster)?;
     invalid_manifests_are_refused_with_a_sentence(&cluster)?;
     becomes_ready_and_says_so(orders)?;
+    pods_log_in_with_the_token_of_their_service_account(&cluster)?;
     a_volume_that_cannot_grow_is_said(orders)?;
     let ledger = orders.publish_while_the_broker_is_killed()?;
     eprintln!("{ledger}");
