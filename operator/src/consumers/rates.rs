@@ -16,7 +16,8 @@ const MEDIUM_SECONDS: f64 = 8.0;
 /// Remembers what is usual.
 const SLOW_SECONDS: f64 = 30.0;
 
-/// Beyond this part of deliveries, redeliveries say that messages fail: then how long they take says nothing about pods.
+/// Beyond this part of deliveries, redeliveries that end in no acknowledgement say that messages fail: then how long they take says
+/// nothing about pods. Those that do end are a backlog that has outlived its broker, or the work of a pod that is gone.
 const POISONED_PART: f64 = 0.1;
 
 /// An exponentially weighted mean, for values that hold for different times.
@@ -128,7 +129,8 @@ impl Rates {
         self.arrivals_slow.add(arrivals, seconds, SLOW_SECONDS);
         let acknowledged = grown(|figures| figures.acknowledged);
         self.completions.add(acknowledged / seconds, seconds, FAST_SECONDS);
-        if grown(|figures| figures.redelivered) > POISONED_PART * grown(|figures| figures.delivered) {
+        let failed = grown(|figures| figures.redelivered) - acknowledged;
+        if failed > POISONED_PART * grown(|figures| figures.delivered) {
             self.work = Work::default();
             return;
         }
@@ -313,6 +315,26 @@ mod tests {
                 unacked_message_ms: last.unacked_message_ms + step,
                 published: last.published,
                 unacked: 4,
+                peers: busy(4),
+                ..Figures::default()
+            });
+        }
+        assert!(is_near(rates.pod_rate().unwrap(), 10.0), "{rates:?}");
+    }
+
+    #[test]
+    fn a_backlog_that_has_outlived_its_broker_says_what_pods_can_do() {
+        let mut rates = Rates::default();
+        for step in 0..=50 {
+            rates.add(&Figures {
+                at_ms: step * 1_000,
+                since_ms: 1,
+                ready: 1_000,
+                unacked: 4,
+                delivered: 4 + step * 40,
+                redelivered: 4 + step * 40,
+                acknowledged: step * 40,
+                unacked_message_ms: step * 4_000,
                 peers: busy(4),
                 ..Figures::default()
             });
