@@ -92,13 +92,7 @@ impl<'a> Client<'a> {
     /// # Errors
     /// The pod is refused, or its container is not started within a minute.
     pub fn in_pod(cluster: &'a Cluster, namespace: &str, binding: &str, program: Program<'_>) -> Result<Self> {
-        let authority = json!({"name": binding, "items": [{"key": "ca.crt", "path": "ca.crt"}]});
-        let uri = json!({"name": "AMQP_URI", "valueFrom": {"secretKeyRef": {"name": binding, "key": "uri"}}});
-        Self::start_pod(cluster, namespace, program, |spec| {
-            list(&mut spec["volumes"])
-                .push(json!({"name": "broker", "projected": {"sources": [{"secret": authority}]}}));
-            list(&mut spec["containers"][0]["env"]).push(uri);
-        })
+        Self::start_pod(cluster, namespace, program.name, pod_spec(binding, program))
     }
 
     /// Runs `program` in a new pod of `namespace` that has the token of an account, in `/var/run/secrets/warren/token`, and knows
@@ -113,34 +107,28 @@ impl<'a> Client<'a> {
         program: Program<'_>,
     ) -> Result<Self> {
         let Account { name, audience, authorities } = account;
-        Self::start_pod(cluster, namespace, program, |spec| {
-            spec["serviceAccountName"] = name.into();
-            let token = json!({"path": "token", "audience": audience, "expirationSeconds": 600});
-            list(&mut spec["volumes"]).extend([
-                json!({"name": "broker", "configMap": {"name": authorities}}),
-                json!({"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}}),
-            ]);
-            let mount = json!({"name": "token", "mountPath": "/var/run/secrets/warren"});
-            list(&mut spec["containers"][0]["volumeMounts"]).push(mount);
-        })
+        let mut spec = bare_pod_spec(program);
+        spec["serviceAccountName"] = name.into();
+        let token = json!({"path": "token", "audience": audience, "expirationSeconds": 600});
+        list(&mut spec["volumes"]).extend([
+            json!({"name": "broker", "configMap": {"name": authorities}}),
+            json!({"name": "token", "projected": {"sources": [{"serviceAccountToken": token}]}}),
+        ]);
+        let mount = json!({"name": "token", "mountPath": "/var/run/secrets/warren"});
+        list(&mut spec["containers"][0]["volumeMounts"]).push(mount);
+        Self::start_pod(cluster, namespace, program.name, spec)
     }
 
-    /// What differs between pods is added to their specification by `complete`: at least the volume `broker` with `ca.crt`.
-    fn start_pod(
-        cluster: &'a Cluster,
-        namespace: &str,
-        program: Program<'_>,
-        complete: impl FnOnce(&mut Value),
-    ) -> Result<Self> {
-        let pod = Pod { cluster, namespace: namespace.to_owned(), name: program.name.to_owned() };
+    /// Runs a pod to its end.
+    fn start_pod(cluster: &'a Cluster, namespace: &str, name: &str, mut spec: Value) -> Result<Self> {
+        let pod = Pod { cluster, namespace: namespace.to_owned(), name: name.to_owned() };
         pod.delete()?;
-        let mut manifest = manifest(&pod, program);
-        complete(&mut manifest["spec"]);
-        pod.cluster.apply(&manifest.to_string())?;
+        spec["restartPolicy"] = "Never".into();
+        pod.cluster.apply(&manifest(&pod, &spec).to_string())?;
         pod.wait_until("{.status.containerStatuses[0].containerID}")?;
         let mut kubectl = pod.cluster.client("kubectl");
         kubectl.args(["-n", &pod.namespace, "logs", "--follow", &pod.name]);
-        Self::start(program.name, &mut kubectl, Some(pod), None)
+        Self::start(name, &mut kubectl, Some(pod), None)
     }
 
     /// Runs `program` on this machine, outside the cluster.
@@ -236,31 +224,44 @@ impl Pod<'_> {
     }
 }
 
-/// The pod meets the Pod Security Standard "restricted".
-fn manifest(pod: &Pod<'_>, program: Program<'_>) -> Value {
-    let arguments: Vec<_> = ["-c", program.source].into_iter().chain(program.arguments.iter().copied()).collect();
+fn manifest(pod: &Pod<'_>, spec: &Value) -> Value {
     json!({
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": pod.name, "namespace": pod.namespace},
-        "spec": {
-            "restartPolicy": "Never",
-            "automountServiceAccountToken": false,
-            "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
-            "volumes": [],
-            "containers": [{
-                "name": "python",
-                "image": pika::NAME,
-                "args": arguments,
-                "env": [{"name": TRUSTED, "value": "/etc/broker/ca.crt"}],
-                "volumeMounts": [{"name": "broker", "mountPath": "/etc/broker"}],
-                "securityContext": {
-                    "allowPrivilegeEscalation": false,
-                    "readOnlyRootFilesystem": true,
-                    "capabilities": {"drop": ["ALL"]},
-                },
-            }],
-        },
+        "spec": spec,
+    })
+}
+
+/// A pod that runs `program` with the URI of the Secret `binding`.
+pub(crate) fn pod_spec(binding: &str, program: Program<'_>) -> Value {
+    let mut spec = bare_pod_spec(program);
+    let authority = json!({"name": binding, "items": [{"key": "ca.crt", "path": "ca.crt"}]});
+    let uri = json!({"name": "AMQP_URI", "valueFrom": {"secretKeyRef": {"name": binding, "key": "uri"}}});
+    list(&mut spec["volumes"]).push(json!({"name": "broker", "projected": {"sources": [{"secret": authority}]}}));
+    list(&mut spec["containers"][0]["env"]).push(uri);
+    spec
+}
+
+/// A pod that meets the Pod Security Standard "restricted", and still needs the volume `broker` with `ca.crt`.
+fn bare_pod_spec(program: Program<'_>) -> Value {
+    let arguments: Vec<_> = ["-c", program.source].into_iter().chain(program.arguments.iter().copied()).collect();
+    json!({
+        "automountServiceAccountToken": false,
+        "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+        "volumes": [],
+        "containers": [{
+            "name": "python",
+            "image": pika::NAME,
+            "args": arguments,
+            "env": [{"name": TRUSTED, "value": "/etc/broker/ca.crt"}],
+            "volumeMounts": [{"name": "broker", "mountPath": "/etc/broker"}],
+            "securityContext": {
+                "allowPrivilegeEscalation": false,
+                "readOnlyRootFilesystem": true,
+                "capabilities": {"drop": ["ALL"]},
+            },
+        }],
     })
 }
 

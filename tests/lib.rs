@@ -16,3 +16,4 @@ pub mod rabbitmq;
 pub mod release;
 pub mod sandbox;
 pub mod trial;
+pub mod workers;

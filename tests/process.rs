@@ -31,6 +31,11 @@ impl ProcessId {
         Some(Self { pid: stat.pid, start_time: stat.start_time })
     }
 
+    /// The process that has this number now.
+    pub(crate) fn of(pid: u32) -> Option<Self> {
+        read_stat(pid).map(|stat| Self { pid: stat.pid, start_time: stat.start_time })
+    }
+
     pub(crate) fn pid(self) -> u32 {
         self.pid
     }

@@ -1,6 +1,6 @@
-"""Prints every message of the queue `orders`.
+"""Prints every message of a queue.
 
-    read.py keep|take
+    read.py QUEUE keep|take
 
 With `keep` nothing is acknowledged, so that all messages go back to their places when the connection ends.
 """
@@ -10,15 +10,14 @@ import sys
 
 import pika
 
-auto_ack = {"keep": False, "take": True}[sys.argv[1]]
+queue, auto_ack = sys.argv[1], {"keep": False, "take": True}[sys.argv[2]]
 parameters = pika.URLParameters(os.environ["AMQP_URI"] + "?connection_attempts=100&retry_delay=0.1")
 connection = pika.BlockingConnection(parameters)
 channel = connection.channel()
 # Only asks: a queue that was lost is an error, not made anew.
-channel.queue_declare(queue="orders", passive=True)
-
-method, properties, body = channel.basic_get("orders", auto_ack)
-while method:
+left = channel.queue_declare(queue=queue, passive=True).method.message_count
+messages = channel.consume(queue, auto_ack=auto_ack)
+for _ in range(left):
+    _, _, body = next(messages)
     print(f"found {body.decode()}", flush=True)
-    method, properties, body = channel.basic_get("orders", auto_ack)
 connection.close()

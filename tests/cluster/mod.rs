@@ -10,6 +10,7 @@
 //! are `control/*.log` and `node-<number>/*.log`, what pods store is in `control/volumes`.
 
 mod cgroup;
+mod container;
 mod control;
 mod kind;
 mod local;
@@ -26,6 +27,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::command::output_of;
 use crate::programs::{Programs, cache_folder};
+pub use container::{Container, Cut};
 use kind::KindCluster;
 use local::LocalCluster;
 

@@ -79,12 +79,12 @@ impl<'a> Orders<'a> {
 
     /// The messages of the queue, read from outside, where they stay.
     pub(crate) fn messages(self) -> Result<Vec<String>> {
-        found(Client::here(&self.access()?, reader(&["keep"]))?)
+        found(Client::here(&self.access()?, reader(&["orders", "keep"]))?)
     }
 
     /// The messages of the queue, taken away by a pod.
     pub(crate) fn take_messages(self) -> Result<Vec<String>> {
-        found(Client::in_pod(self.0, NAMESPACE, BINDING, reader(&["take"]))?)
+        found(Client::in_pod(self.0, NAMESPACE, BINDING, reader(&["orders", "take"]))?)
     }
 
     /// How programs outside the cluster connect, by the Service's port of every node.

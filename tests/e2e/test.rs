@@ -1,6 +1,7 @@
 //! Chart, operator, broker and stock clients on a real cluster: whatever happens to the broker, every confirmed message is
 //! found again.
 
+mod consumers;
 mod ledger;
 mod orders;
 mod service_account;
@@ -14,6 +15,7 @@ use warren_tests::image::pika;
 use warren_tests::installation::{self, install};
 use warren_tests::release::{Release, workspace};
 
+use consumers::Extent;
 use ledger::Ledger;
 use orders::{NAMESPACE, Orders, manifest};
 use service_account::pods_log_in_with_the_token_of_their_service_account;
@@ -35,8 +37,8 @@ impl Drop for TakenDown {
     }
 }
 
-#[test]
-fn every_confirmed_message_is_found_again_whatever_happens_to_the_broker() -> Result<()> {
+/// Brings a cluster up, installs the chart, does `deed` there, and takes the cluster down.
+fn on_a_cluster(deed: impl FnOnce(&Cluster, &Release) -> Result<()>) -> Result<()> {
     let keep = std::env::var_os(KEEP).is_some();
     let name = if keep { "e2e".to_owned() } else { format!("e2e-{}", std::process::id()) };
     let release = Release::build()?;
@@ -45,12 +47,32 @@ fn every_confirmed_message_is_found_again_whatever_happens_to_the_broker() -> Re
     cluster.load_image(&pika::archive()?)?;
     cluster.apply(include_str!("namespaces.yaml"))?;
     install(&cluster, &release)?;
+    deed(&cluster, &release)
+}
 
-    let orders = Orders(&cluster);
-    pods_with_privileges_are_refused(&cluster)?;
-    invalid_manifests_are_refused_with_a_sentence(&cluster)?;
+#[test]
+fn every_confirmed_message_is_found_again_whatever_happens_to_the_broker() -> Result<()> {
+    on_a_cluster(|cluster, release| {
+        whatever_happens_to_the_broker(cluster, release)?;
+        consumers::check(cluster, Extent { wakes: 10, scale_ins: 9, crews: 3, silence: Duration::from_secs(10) })
+    })
+}
+
+/// A quarter of an hour: as often as what is promised of consumers can be measured.
+#[test]
+#[ignore = "takes long, and is to be run on a machine that does nothing else"]
+fn consumers_at_length() -> Result<()> {
+    on_a_cluster(|cluster, _| {
+        consumers::check(cluster, Extent { wakes: 50, scale_ins: 200, crews: 6, silence: Duration::from_secs(60) })
+    })
+}
+
+fn whatever_happens_to_the_broker(cluster: &Cluster, release: &Release) -> Result<()> {
+    let orders = Orders(cluster);
+    pods_with_privileges_are_refused(cluster)?;
+    invalid_manifests_are_refused_with_a_sentence(cluster)?;
     becomes_ready_and_says_so(orders)?;
-    pods_log_in_with_the_token_of_their_service_account(&cluster)?;
+    pods_log_in_with_the_token_of_their_service_account(cluster)?;
     a_volume_that_cannot_grow_is_said(orders)?;
     let ledger = orders.publish_while_the_broker_is_killed()?;
     eprintln!("{ledger}");
@@ -58,7 +80,7 @@ fn every_confirmed_message_is_found_again_whatever_happens_to_the_broker() -> Re
     stops_and_starts(orders)?;
     ledger.check(&orders.messages()?).context("after replicas 0 and 1")?;
     upgrading_the_chart_restarts_no_broker(orders)?;
-    uninstalling_the_chart_keeps_queues(orders, &release, &ledger)?;
+    uninstalling_the_chart_keeps_queues(orders, release, &ledger)?;
     deletion_retains_the_volume(orders)?;
     ledger.check(&orders.messages()?).context("after the MessageQueue was deleted and applied again")?;
     ledger.check(&orders.take_messages()?).context("in a pod")?;
