@@ -30,6 +30,15 @@ pub(crate) struct Tally {
     pub(crate) received: usize,
 }
 
+impl std::iter::Sum for Tally {
+    fn sum<I: Iterator<Item = Self>>(tallies: I) -> Self {
+        tallies.fold(Self::default(), |sum, next| Self {
+            sent: sum.sent + next.sent,
+            received: sum.received + next.received,
+        })
+    }
+}
+
 impl Place<'_> {
     fn start(&self, program: Program<'_>) -> Result<Client<'_>> {
         match self {

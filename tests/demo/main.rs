@@ -2,6 +2,7 @@
 #![expect(clippy::print_stdout, reason = "what is printed is what the demo is for")]
 
 mod conversation;
+mod scaling;
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -9,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use conversation::{Place, Tally, converse};
+use scaling::Show;
 use warren_tests::client::{PortForward, access_at, python};
 use warren_tests::cluster::{Cluster, DEFAULT_NAME, Options};
 use warren_tests::image::pika;
@@ -37,13 +39,13 @@ fn main() -> ExitCode {
     let Arguments { name } = Arguments::parse();
     let start = Instant::now();
     match demonstrate(&name, start) {
-        Ok(tally) => {
-            let lost = tally.sent - tally.received;
+        Ok(Show { tally: Tally { sent, received }, peak, last }) => {
+            let lost = sent - received;
             if lost > 0 {
                 eprintln!("\nMessages are lost. {}", where_to_look(&name));
             }
-            println!("demo: {} sent, {} received, {lost} lost", tally.sent, tally.received);
-            if lost == 0 && tally.sent > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+            println!("demo: {sent} sent, {received} received, {lost} lost; consumers 0 -> {peak} -> {last}");
+            if lost == 0 && sent > 0 && peak > 0 && last == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             eprintln!("\nThe demo failed after {:.0} s: {error:#}", start.elapsed().as_secs_f64());
@@ -65,7 +67,7 @@ fn cluster_command(name: &str) -> String {
     format!("cargo run -p warren-tests --bin cluster -- --name {name}")
 }
 
-fn demonstrate(name: &str, start: Instant) -> Result<Tally> {
+fn demonstrate(name: &str, start: Instant) -> Result<Show> {
     let cluster = step("Bring up Kubernetes", || {
         let cluster = Cluster::up(&Options { name: name.to_owned(), ..Options::default() })?;
         let nodes = cluster.kubectl(&["get", "nodes", "--no-headers"])?;
@@ -89,14 +91,15 @@ fn demonstrate(name: &str, start: Instant) -> Result<Tally> {
 
     let place = Place::Pod { cluster: &cluster, namespace: NAMESPACE, binding: BINDING };
     let inside = step("Python in pods sends and receives", || summary(converse(place)?))?;
+    let forward = PortForward::to(&cluster, NAMESPACE, QUEUE, 5671)?;
+    let access = access_at(&cluster, NAMESPACE, BINDING, &forward.address)?;
     let outside = step("Python on this machine does the same, through kubectl port-forward", || {
-        let forward = PortForward::to(&cluster, NAMESPACE, QUEUE, 5671)?;
-        let access = access_at(&cluster, NAMESPACE, BINDING, &forward.address)?;
         summary(converse(Place::Outside { access: &access })?)
     })?;
+    let show = scaling::show(&cluster, NAMESPACE, QUEUE, BINDING, &access)?;
     step(&format!("kubectl get --raw {METRICS}"), || Ok((metrics(&cluster)?, ())))?;
     farewell(&cluster, start.elapsed());
-    Ok(Tally { sent: inside.sent + outside.sent, received: inside.received + outside.received })
+    Ok(Show { tally: [inside, outside, show.tally].into_iter().sum(), ..show })
 }
 
 /// Says what is done, does it, and says what came of it and how long it took.
@@ -163,7 +166,8 @@ fn farewell(cluster: &Cluster, elapsed: Duration) {
     println!(
         "
 What happened: you have a Kubernetes with the Warren operator. One MessageQueue, {QUEUE}, became a broker with a volume, a
-Service and a user with a password; programs written for RabbitMQ used it unchanged. All of it took {:.0} s.
+Service and a user with a password; programs written for RabbitMQ used it unchanged, and a Deployment of them had as many pods as
+there was work for. All of it took {:.0} s.
 
 Try next, after these two lines:
   export KUBECONFIG={kubeconfig}
@@ -171,6 +175,8 @@ Try next, after these two lines:
 
   kubectl get mq                                   what there is
   kubectl describe mq {QUEUE}                        its conditions and Events
+  kubectl get mq {QUEUE} -o jsonpath='{{.status.consumers}}'    how many consumers there are, should be, and why
+  kubectl get deployment workers --watch           their number, while you send something to the queue `workers`
   kubectl explain mq.spec                          everything that can be asked for
   kubectl get secret {BINDING} -o jsonpath='{{.data.uri}}' | base64 -d    how programs connect
   kubectl port-forward service/{QUEUE} 5671          the broker at localhost:5671
