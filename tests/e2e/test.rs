@@ -54,7 +54,7 @@ fn on_a_cluster(deed: impl FnOnce(&Cluster, &Release) -> Result<()>) -> Result<(
 fn every_confirmed_message_is_found_again_whatever_happens_to_the_broker() -> Result<()> {
     on_a_cluster(|cluster, release| {
         whatever_happens_to_the_broker(cluster, release)?;
-        consumers::check(cluster, Extent { wakes: 10, scale_ins: 9, crews: 3, silence: Duration::from_secs(10) })
+        consumers::check(cluster, Extent { wakes: 10, scale_ins: 9, crews: 3, silence: Duration::from_secs(5) })
     })
 }
 
