@@ -3,6 +3,10 @@
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+/// Connections that wait to be accepted on a port. The kernel keeps at most `net.core.somaxconn`; those beyond are not answered,
+/// and try again after a second.
+pub(crate) const LISTEN_BACKLOG: u32 = 4_096;
+
 /// Octets read from a socket at once; what is left of a frame waits in front of the next read. What becomes of one read
 /// (frames, runs, events, deliveries) should fit a core's second-level cache: four times as much takes a third longer.
 pub(crate) const READ_BYTES: usize = 128 << 10;

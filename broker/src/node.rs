@@ -131,7 +131,7 @@ impl Node {
         let definitions = config.definitions.as_deref().map(definitions::load).transpose()?.unwrap_or_default();
         let metrics = Metrics::new()?;
         let tls = config.tls.clone().map(|tls| TlsFiles::load(tls, metrics.clone())).transpose()?;
-        let ports = Ports::bind(&config).await?;
+        let ports = Ports::bind(&config)?;
         let mut state = State::empty(config.limits.topology());
         let opened = log::open(&config.data_dir, &config.log, &mut state)
             .with_context(|| format!("cannot open the data folder {}", config.data_dir.display()))?;

@@ -5,12 +5,13 @@ use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio::task::JoinHandle;
 use tracing::info;
 
 use crate::config::{AcceptConfig, Config};
 use crate::http::server::HttpServer;
+use crate::limits::LISTEN_BACKLOG;
 use crate::listener::Acceptor;
 use crate::node::Shared;
 use crate::tls::TlsFiles;
@@ -78,7 +79,7 @@ impl Ports {
     ///
     /// # Errors
     /// One of them cannot be had.
-    pub(crate) async fn bind(config: &Config) -> anyhow::Result<Self> {
+    pub(crate) fn bind(config: &Config) -> anyhow::Result<Self> {
         let listeners = &config.listeners;
         let all = [
             (Service::Amqp, listeners.amqp.clone()),
@@ -90,7 +91,7 @@ impl Ports {
         ];
         let mut ports = Vec::new();
         for (service, addresses) in all {
-            for listener in bind(&addresses).await? {
+            for listener in bind(&addresses)? {
                 ports.push(Port { service, address: listener.local_addr()?, listener });
             }
         }
@@ -148,10 +149,10 @@ impl Ports {
 }
 
 /// Binds all addresses. An IPv6 loopback address that this host does not have is left out: it is a default.
-async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
+fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
     let mut listeners = Vec::new();
     for address in addresses {
-        match TcpListener::bind(address).await {
+        match listen(*address) {
             Ok(listener) => listeners.push(listener),
             Err(error) if address.is_ipv6() && address.ip().is_loopback() && !listeners.is_empty() => {
                 info!(%address, %error, "not listening there");
@@ -160,6 +161,15 @@ async fn bind(addresses: &[SocketAddr]) -> anyhow::Result<Vec<TcpListener>> {
         }
     }
     Ok(listeners)
+}
+
+/// Listens as [`TcpListener::bind`] does, but with a backlog of our own: its 128 overflows when all clients come back at once.
+fn listen(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // A broker that starts again does not wait for the connections of the one before it to be forgotten.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(LISTEN_BACKLOG)
 }
 
 fn cannot_listen(address: SocketAddr, error: std::io::Error) -> anyhow::Error {
@@ -172,4 +182,26 @@ fn cannot_listen(address: SocketAddr, error: std::io::Error) -> anyhow::Error {
         _ => "name another address",
     };
     anyhow::Error::new(error).context(format!("cannot listen on {address}: {advice}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// More than the 128 that the standard library asks for, and fewer than a process may have open.
+    const CLIENTS: usize = 400;
+
+    /// Nobody accepts here: a client beyond the backlog would never be answered.
+    #[tokio::test]
+    async fn clients_that_come_all_at_once_wait_to_be_accepted() {
+        let most: usize = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap().trim().parse().unwrap();
+        let listener = listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let connect = |_| TcpStream::connect_timeout(&address, Duration::from_secs(10)).unwrap();
+        let clients: Vec<TcpStream> = (0..CLIENTS.min(most)).map(connect).collect();
+        assert!(!clients.is_empty());
+    }
 }
