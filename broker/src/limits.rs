@@ -146,6 +146,10 @@ pub(crate) const REQUESTS_TOLD: usize = 4_096;
 /// Connections that have not opened a virtual host yet; one more takes the place of the oldest.
 pub(crate) const HANDSHAKES: usize = 2_000;
 
+/// For how long nobody takes that place: a login over a slow network needs several round trips. Where a port's rate is the default,
+/// the oldest is far older.
+pub(crate) const HANDSHAKE_TURN: Duration = Duration::from_secs(1);
+
 /// Octets that a client may send until it has opened a virtual host; beyond, it is dropped. It is four of the largest frames that
 /// it may send, with room for TLS and a certificate.
 pub(crate) const HANDSHAKE_BYTES: usize = 32 << 10;

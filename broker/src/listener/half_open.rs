@@ -1,7 +1,8 @@
 //! Connections that have not logged in yet: how many there may be, what each may send, and how long each may let us wait.
 //!
 //! Together they hold at most [`HANDSHAKES`] times [`HANDSHAKE_BYTES`], which is below 64 MiB, whatever they send. One that is one
-//! too many takes the place of the oldest: who means it has logged in long before.
+//! too many takes the place of the oldest: who means it has logged in long before. That it can, nobody's place is taken before
+//! [`HANDSHAKE_TURN`] is over, however many come in that time: they wait to be accepted.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -15,10 +16,11 @@ use std::time::Duration;
 use futures::task::AtomicWaker;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, Sleep, sleep};
+use tokio::sync::Notify;
+use tokio::time::{Instant, Sleep, sleep, timeout_at};
 use warren_core::ConnectionId;
 
-use crate::limits::{HANDSHAKE_BYTES, HANDSHAKE_BYTES_PER_SECOND, HANDSHAKE_GRACE, HANDSHAKES};
+use crate::limits::{HANDSHAKE_BYTES, HANDSHAKE_BYTES_PER_SECOND, HANDSHAKE_GRACE, HANDSHAKE_TURN, HANDSHAKES};
 use crate::metrics::Metrics;
 
 const _: () = assert!(HANDSHAKES * HANDSHAKE_BYTES <= 64 << 20, "what all of them may send");
@@ -28,11 +30,14 @@ const _: () = assert!(HANDSHAKES * HANDSHAKE_BYTES <= 64 << 20, "what all of the
 pub(crate) struct HalfOpen {
     /// By age.
     connections: Mutex<BTreeMap<ConnectionId, Arc<Handshake>>>,
+    /// Notified when one of them has logged in or is gone.
+    ended: Notify,
 }
 
 /// The state of one, as its place and its stream see it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Handshake {
+    began: Instant,
     state: AtomicU8,
     /// The connection's task: it reads the stream, and waits for what else there is.
     task: AtomicWaker,
@@ -46,23 +51,40 @@ const OVER: u8 = 1;
 const SHED: u8 = 2;
 
 impl HalfOpen {
-    /// One more. The oldest makes room for it if there are too many.
-    pub(super) fn begin(&self, connection: ConnectionId, metrics: &Metrics) -> Arc<Handshake> {
-        let handshake = Arc::new(Handshake::default());
+    /// One more, as soon as there is a place, or the oldest has had its turn and makes room.
+    pub(super) async fn begin(&self, connection: ConnectionId, metrics: &Metrics) -> Arc<Handshake> {
+        loop {
+            match self.try_begin(connection, metrics) {
+                Ok(handshake) => return handshake,
+                // Whether it is a place or the time that has come, the next try tells.
+                Err(turn_ends) => _ = timeout_at(turn_ends, self.ended.notified()).await,
+            }
+        }
+    }
+
+    /// Fails, with the end of the oldest one's turn, if all places are taken until then.
+    fn try_begin(&self, connection: ConnectionId, metrics: &Metrics) -> Result<Arc<Handshake>, Instant> {
+        let handshake = Arc::new(Handshake::new());
         let mut connections = self.connections();
         if connections.len() >= HANDSHAKES
-            && let Some((_, oldest)) = connections.pop_first()
+            && let Some(oldest) = connections.first_entry()
         {
+            let turn_ends = oldest.get().began + HANDSHAKE_TURN;
+            if turn_ends > handshake.began {
+                return Err(turn_ends);
+            }
             metrics.accepting.shed.inc();
-            oldest.become_(SHED);
+            oldest.remove().become_(SHED);
         }
         connections.insert(connection, Arc::clone(&handshake));
-        handshake
+        Ok(handshake)
     }
 
     /// The client has logged in, or is gone.
     pub(super) fn end(&self, connection: ConnectionId, handshake: &Handshake) {
-        self.connections().remove(&connection);
+        if self.connections().remove(&connection).is_some() {
+            self.ended.notify_one();
+        }
         handshake.become_(OVER);
     }
 
@@ -72,6 +94,10 @@ impl HalfOpen {
 }
 
 impl Handshake {
+    fn new() -> Self {
+        Self { began: Instant::now(), state: AtomicU8::new(UNDER_WAY), task: AtomicWaker::new() }
+    }
+
     fn become_(&self, state: u8) {
         self.state.store(state, Ordering::Release);
         self.task.wake();
@@ -200,22 +226,56 @@ impl AsyncWrite for ClientStream {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+    use std::pin::pin;
 
     use futures::FutureExt;
 
     use super::*;
 
-    #[test]
-    fn who_is_shed_hears_of_it_without_reading_and_who_has_logged_in_is_not() {
+    fn is_shed(handshake: &Handshake) -> bool {
+        poll_fn(|context| handshake.poll_shed(context)).now_or_never().is_some()
+    }
+
+    /// As many as there may be, with the ids from 0.
+    async fn full() -> (HalfOpen, Metrics, Vec<Arc<Handshake>>) {
         let (half_open, metrics) = (HalfOpen::default(), Metrics::new().expect("metrics"));
-        let ids = (0..HANDSHAKES as u64).map(ConnectionId);
-        let all: Vec<_> = ids.map(|id| half_open.begin(id, &metrics)).collect();
-        let is_shed = |handshake: &Handshake| poll_fn(|context| handshake.poll_shed(context)).now_or_never().is_some();
+        let mut all = Vec::new();
+        for id in 0..HANDSHAKES as u64 {
+            all.push(half_open.begin(ConnectionId(id), &metrics).await);
+        }
+        (half_open, metrics, all)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_shed_hears_of_it_without_reading_and_who_has_logged_in_is_not() {
+        let (half_open, metrics, all) = full().await;
         assert!(!all.iter().any(|handshake| is_shed(handshake)), "there is room for all of them");
         half_open.end(ConnectionId(0), &all[0]);
-        let more = [2, 1].map(|more| half_open.begin(ConnectionId(1_000_000 + more), &metrics));
+        let first = half_open.begin(ConnectionId(1_000_000), &metrics).await;
+        let second = half_open.begin(ConnectionId(1_000_001), &metrics).await;
         assert!(!is_shed(&all[0]), "it is not half open any more");
         assert!(is_shed(&all[1]), "it is the oldest");
-        assert!(!all[2..].iter().chain(&more).any(|handshake| is_shed(handshake)));
+        assert!(![&first, &second].into_iter().chain(&all[2..]).any(|handshake| is_shed(handshake)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn everybody_has_his_turn_however_many_come() {
+        let (half_open, metrics, all) = full().await;
+        let begin = Instant::now();
+        half_open.begin(ConnectionId(1_000_000), &metrics).await;
+        assert_eq!(begin.elapsed(), HANDSHAKE_TURN, "nobody makes room before");
+        assert!(is_shed(&all[0]), "it is the oldest");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_has_the_place_of_the_first_that_logs_in() {
+        let (half_open, metrics, all) = full().await;
+        let begin = Instant::now();
+        let mut next = pin!(half_open.begin(ConnectionId(1_000_000), &metrics));
+        assert!(next.as_mut().now_or_never().is_none(), "there is no place");
+        half_open.end(ConnectionId(7), &all[7]);
+        next.await;
+        assert_eq!(begin.elapsed(), Duration::ZERO, "it waits for nothing else");
+        assert!(!all.iter().any(|handshake| is_shed(handshake)), "nobody has to make room");
     }
 }

@@ -30,15 +30,19 @@ use half_open::{ClientStream, Handshake};
 pub(crate) async fn listen(mut acceptor: Acceptor, tls: Option<Arc<ReloadingTls>>, shared: Arc<Shared>) {
     let mut stopping = shared.stopping();
     loop {
+        let next = async {
+            let (stream, peer) = acceptor.accept().await;
+            admit(stream, peer, tls.as_ref(), &shared).await;
+        };
         tokio::select! {
-            (stream, peer) = acceptor.accept() => admit(stream, peer, tls.as_ref(), &shared),
+            () = next => {}
             _ = stopping.wait_for(|stopping| *stopping) => return,
         }
     }
 }
 
-/// Starts the connection's task.
-fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&Arc<ReloadingTls>>, shared: &Arc<Shared>) {
+/// Starts the connection's task, as soon as there is a place among those that are half open.
+async fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&Arc<ReloadingTls>>, shared: &Arc<Shared>) {
     let id = ConnectionId(shared.last_connection.fetch_add(1, Ordering::Relaxed) + 1);
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%peer, %error, "the connection is gone already");
@@ -50,7 +54,7 @@ fn admit(stream: TcpStream, peer: SocketAddr, tls: Option<&Arc<ReloadingTls>>, s
     };
     let facts = ConnectionFacts::new(id, (peer, local), shared.clock.unix_millis());
     let span = error_span!("connection", connection_id = id.0, %peer);
-    let (handshake, stream) = InHandshake::begin(shared, id, stream);
+    let (handshake, stream) = InHandshake::begin(shared, id, stream).await;
     match tls {
         None => shared.tasks.spawn(connection::serve(facts, stream, handshake).instrument(span)),
         Some(tls) => shared.tasks.spawn(serve_tls(facts, stream, Arc::clone(tls), handshake).instrument(span)),
@@ -89,8 +93,8 @@ pub(crate) struct InHandshake {
 
 impl InHandshake {
     /// That of a client, and its socket, which is watched until then.
-    fn begin(shared: &Arc<Shared>, connection: ConnectionId, stream: TcpStream) -> (Self, ClientStream) {
-        let handshake = shared.half_open.begin(connection, &shared.metrics);
+    async fn begin(shared: &Arc<Shared>, connection: ConnectionId, stream: TcpStream) -> (Self, ClientStream) {
+        let handshake = shared.half_open.begin(connection, &shared.metrics).await;
         let stream = ClientStream::new(stream, Arc::clone(&handshake));
         let place = Some((connection, handshake));
         (Self { node: Arc::clone(shared), accepted: shared.now(), place }, stream)
